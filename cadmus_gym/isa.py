@@ -1,0 +1,262 @@
+"""The instruction set: THE table of the 65 tokens, and the two text forms of a program.
+
+One token is one instruction, one action and one model symbol. Everything that needs a list of tokens (vocabulary,
+kernels, masks, documentation, tests) derives it from ``INSTRUCTIONS``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Tokens: TypeAlias = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One token: its place in the table, how many values it takes and leaves, and its meaning in words.
+
+    ``pops`` and ``pushes`` count values of the stack. A digit is listed as it acts at the start of a literal.
+    """
+
+    id: int
+    name: str
+    group: str
+    pops: int
+    pushes: int
+    meaning: str
+
+
+_GROUPS: dict[str, list[tuple[str, int, int, str]]] = {
+    "frame": [
+        ("<pad>", 0, 0, "fills the row behind a program"),
+        ("<bos>", 0, 0, "may open a program; what a model puts before it"),
+        ("end", 0, 0, "ends the program; what follows is ignored"),
+    ],
+    "header": [
+        ("case", 0, 0, "opens a case: inputs `to` outputs"),
+        ("to", 0, 0, "parts the inputs of a case from its outputs"),
+        ("do", 0, 0, "ends the header, the body follows"),
+        ("use", 0, 0, "directive: the token that follows is executed in every run"),
+        ("avoid", 0, 0, "directive: the token that follows stands nowhere in the body"),
+        ("within", 0, 0, "directive: the body has at most that many tokens"),
+        ("exactly", 0, 0, "directive: the body has exactly that many tokens"),
+    ],
+    "separator": [(",", 0, 0, "does nothing; keeps two literals apart")],
+    "thought": [
+        ("(", 0, 0, "opens a thought: goes behind the next `)`"),
+        (")", 0, 0, "closes a thought"),
+    ],
+    "digit": [(str(d), 0, 1, f"pushes {d}; behind a digit: (x -- 10x+{d})") for d in range(10)],
+    "arithmetic": [
+        ("add", 2, 1, "(x y -- x+y)"),
+        ("sub", 2, 1, "(x y -- x-y)"),
+        ("mul", 2, 1, "(x y -- x*y)"),
+        ("div", 2, 1, "(x y -- floor of x/y)"),
+        ("mod", 2, 1, "(x y -- x - y*floor of x/y), with the sign of y"),
+        ("neg", 1, 1, "(x -- -x)"),
+        ("abs", 1, 1, "(x -- |x|)"),
+        ("min", 2, 1, "(x y -- the smaller)"),
+        ("max", 2, 1, "(x y -- the larger)"),
+        ("inc", 1, 1, "(x -- x+1)"),
+        ("dec", 1, 1, "(x -- x-1)"),
+    ],
+    "comparison": [
+        ("eq", 2, 1, "(x y -- 1 if x = y, else 0)"),
+        ("ne", 2, 1, "(x y -- 1 if x ≠ y, else 0)"),
+        ("lt", 2, 1, "(x y -- 1 if x < y, else 0)"),
+        ("le", 2, 1, "(x y -- 1 if x ≤ y, else 0)"),
+        ("gt", 2, 1, "(x y -- 1 if x > y, else 0)"),
+        ("ge", 2, 1, "(x y -- 1 if x ≥ y, else 0)"),
+    ],
+    "logic": [
+        ("and", 2, 1, "(x y -- bitwise and)"),
+        ("or", 2, 1, "(x y -- bitwise or)"),
+        ("not", 1, 1, "(x -- 1 if x = 0, else 0)"),
+        ("xor", 2, 1, "(x y -- bitwise exclusive or)"),
+    ],
+    "stack": [
+        ("dup", 1, 2, "(x -- x x)"),
+        ("drop", 1, 0, "(x --)"),
+        ("swap", 2, 2, "(x y -- y x)"),
+        ("over", 2, 3, "(x y -- x y x)"),
+        ("rot", 3, 3, "(x y z -- y z x)"),
+        ("pick", 1, 1, "takes n, pushes a copy of the value n below the top"),
+    ],
+    "register": [
+        ("a!", 1, 0, "(x --) into register a"),
+        ("a@", 0, 1, "(-- x) from register a"),
+        ("b!", 1, 0, "(x --) into register b"),
+        ("b@", 0, 1, "(-- x) from register b"),
+    ],
+    "control": [
+        ("if", 1, 0, "takes x; 0 goes behind `else`, or behind `fi` where there is none"),
+        ("else", 0, 0, "goes behind `fi`"),
+        ("fi", 0, 0, "closes `if`"),
+        ("times", 1, 0, "takes n; runs to `next` n times, not at all for n ≤ 0"),
+        ("next", 0, 0, "closes `times`: goes back until all turns are done"),
+        ("i", 0, 1, "pushes how many turns of the innermost `times` are done"),
+        ("begin", 0, 0, "opens a loop that runs at least once"),
+        ("until", 1, 0, "takes x; 0 goes back behind `begin`"),
+    ],
+    "function": [
+        ("def", 0, 0, "defines the one function: goes behind `ret`"),
+        ("ret", 0, 0, "goes back behind the `call`"),
+        ("call", 0, 0, "goes behind `def`"),
+    ],
+}
+
+INSTRUCTIONS: tuple[Instruction, ...] = tuple(
+    Instruction(id, name, group, pops, pushes, meaning)
+    for id, (group, (name, pops, pushes, meaning)) in enumerate(
+        (group, row) for group, rows in _GROUPS.items() for row in rows
+    )
+)
+VOCABULARY: tuple[str, ...] = tuple(instruction.name for instruction in INSTRUCTIONS)
+ID: dict[str, int] = {name: id for id, name in enumerate(VOCABULARY)}
+PAD, BOS, END = ID["<pad>"], ID["<bos>"], ID["end"]
+ZERO, NINE = ID["0"], ID["9"]
+
+_NUMBER = re.compile(r"-?[0-9]+")
+
+
+def as_tokens(program: str | ArrayLike) -> Tokens:
+    """Return a program given as text or as token ids as a fresh (n,) uint8 array.
+
+    Raises ValueError, naming what and where, for an unknown word, an id outside 0..64, or an array that is not one
+    dimension of integers.
+    """
+    if isinstance(program, str):
+        return encode(program)
+    tokens = np.asarray(program)
+    if tokens.ndim != 1:
+        raise ValueError(f"a program is one row of token ids, shape (n,); this has shape {tokens.shape}")
+    return check_ids(tokens)
+
+
+def check_ids(tokens: NDArray[np.generic]) -> Tokens:
+    """Return token ids of any shape as a fresh, contiguous uint8 array, or raise ValueError at the first bad one."""
+    if tokens.size == 0:
+        return np.zeros(tokens.shape, np.uint8)
+    if not np.issubdtype(tokens.dtype, np.integer):
+        raise ValueError(f"token ids are integers 0..{len(VOCABULARY) - 1}; this array has dtype {tokens.dtype}")
+    bad = (tokens < 0) | (tokens >= len(VOCABULARY))
+    if bad.any():
+        where = tuple(int(k) for k in np.argwhere(bad)[0])
+        position = where[0] if len(where) == 1 else where
+        raise ValueError(f"token id {tokens[where]} at {position} is no token; ids run from 0 to {len(VOCABULARY) - 1}")
+    return np.array(tokens, dtype=np.uint8, order="C")
+
+
+def encode(text: str) -> Tokens:
+    """Return the ids, (n,) uint8, of a text of token names parted by white space, such as ``"1 2 , 7 add"``.
+
+    Raises ValueError for an unknown word, with its position and the nearest names. For multi-digit numbers in one
+    word see `assemble`.
+    """
+    words = text.split()
+    for position, word in enumerate(words):
+        if word not in ID:
+            raise ValueError(_unknown(word, position, "encode"))
+    return np.array([ID[word] for word in words], dtype=np.uint8)
+
+
+def _unknown(word: str, position: int, where: str) -> str:
+    if _NUMBER.fullmatch(word) and where == "encode":
+        return (
+            f"word {position}, {word!r}, is no token: a token is one digit (`{' '.join(word)}`); "
+            "assemble() reads numbers in one word"
+        )
+    near = difflib.get_close_matches(word, VOCABULARY, n=3)
+    hint = f"near it: {', '.join(near)}" if near else "see cadmus_gym.VOCABULARY for the 65 names"
+    return f"word {position}, {word!r}, is no token; {hint}"
+
+
+def decode(tokens: ArrayLike) -> str:
+    """Return the names of token ids, one word a token; `encode` is its inverse."""
+    return " ".join(VOCABULARY[token] for token in as_tokens(tokens))
+
+
+class _Notation:
+    """Where two numbers written as words stand for literals with a `,` between them.
+
+    In a body, only where the digits would run together; in the lists of a header, between any two numbers. Both text
+    directions ask this one object, so that each undoes the other.
+    """
+
+    def __init__(self) -> None:
+        self.in_header: bool | None = None
+        self.last = ""
+
+    def separates(self) -> bool:
+        """Whether a number written next stands for `,` and a literal."""
+        return bool(_NUMBER.fullmatch(self.last)) and (self.in_header is True or self.last[0] != "-")
+
+    def push(self, word: str) -> None:
+        if self.in_header is None and word != "<bos>":
+            self.in_header = word in ID and INSTRUCTIONS[ID[word]].group == "header"
+        if word == "do":
+            self.in_header = False
+        self.last = word
+
+
+def assemble(text: str) -> Tokens:
+    """Return the ids, (n,) uint8, of a program in the notation for people: a number is one word, ``-5`` is `5 neg`.
+
+    ``assemble("12 7 add 19 eq end")`` is ``encode("1 2 , 7 add 1 9 eq end")``. Raises ValueError for an unknown word.
+    """
+    notation = _Notation()
+    names: list[str] = []
+    for position, word in enumerate(text.split()):
+        if _NUMBER.fullmatch(word):
+            if notation.separates():
+                names.append(",")
+            names += word.lstrip("-")
+            if word[0] == "-":
+                names.append("neg")
+        elif word in ID:
+            names.append(word)
+        else:
+            raise ValueError(_unknown(word, position, "assemble"))
+        notation.push(word)
+    return np.array([ID[name] for name in names], dtype=np.uint8)
+
+
+def disassemble(tokens: ArrayLike) -> str:
+    """Return a program in the notation for people, one word a number; `assemble` is its inverse."""
+    names = [VOCABULARY[token] for token in as_tokens(tokens)]
+    notation = _Notation()
+    words: list[str] = []
+    position = 0
+    while position < len(names):
+        start = position
+        if names[start] == "," and notation.separates():
+            start += 1  # a `,` that assemble() writes by itself, if a literal follows
+        stop = start
+        while stop < len(names) and names[stop].isdecimal():
+            stop += 1
+        if stop == start:
+            word, stop = names[position], position + 1
+        else:
+            word = "".join(names[start:stop])
+            if names[stop : stop + 1] == ["neg"]:
+                # In a header a number behind -5 is given a `,`; where there is none, the sign stays a word.
+                behind = names[stop + 1 : stop + 2]
+                if not (notation.in_header and behind and behind[0].isdecimal()):
+                    word, stop = f"-{word}", stop + 1
+        notation.push(word)
+        words.append(word)
+        position = stop
+    return " ".join(words)
+
+
+def instruction_table() -> str:
+    """Return the table of instructions as Markdown, for the documentation."""
+    rows = ["| id | token | group | takes | leaves | meaning |", "| --- | --- | --- | --- | --- | --- |"]
+    rows += [f"| {x.id} | `{x.name}` | {x.group} | {x.pops} | {x.pushes} | {x.meaning} |" for x in INSTRUCTIONS]
+    return "\n".join(rows)
