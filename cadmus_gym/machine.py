@@ -19,9 +19,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import BOS, END, ID, INSTRUCTIONS, NINE, VOCABULARY, ZERO, as_tokens, check_ids
+from cadmus_gym.isa import (
+    BOS,
+    END,
+    ID,
+    INSTRUCTIONS,
+    NINE,
+    VOCABULARY,
+    ZERO,
+    Int,
+    Ints,
+    Tokens,
+    as_tokens,
+    check_ids,
+)
 
-Scratch: TypeAlias = tuple[NDArray[np.int64], ...]
+Scratch: TypeAlias = tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints]
 
 
 class Verdict(IntEnum):
@@ -74,13 +87,23 @@ BINARY = np.uint64(
 
 
 @kernel
-def bit(token):  # type: ignore[no-untyped-def]
+def bit(token: Int) -> np.uint64:
     """The bit that stands for a token of a body in a set of tokens: there are 55, so a set is one uint64."""
     return np.uint64(1) << np.uint64(token - BODY)
 
 
 @kernel
-def execute(program, start, prepared, jumps, stack, depth, registers, frames, limit):  # type: ignore[no-untyped-def]
+def execute(
+    program: Tokens,
+    start: Int,
+    prepared: bool,
+    jumps: Ints,
+    stack: Ints,
+    depth: Int,
+    registers: Ints,
+    frames: Ints,
+    limit: Int,
+) -> tuple[Int, Int, Int, Int, np.uint64]:
     """Run the body at ``start`` on a stack of ``depth`` values for at most ``limit`` tokens.
 
     Without ``prepared`` only a body without jumps can be run, and nothing behind the current token is known to be
@@ -326,12 +349,12 @@ def execute(program, start, prepared, jumps, stack, depth, registers, frames, li
 
 
 @kernel
-def read_integer(program, position):  # type: ignore[no-untyped-def]
+def read_integer(program: Tokens, position: Int) -> tuple[Int, Int]:
     """Return (position behind, value) of the INT at ``position``, or position -1 where none or too large a one stands."""
-    value = 0
+    value: Int = 0
     start = position
     while ZERO <= program[position] <= NINE:  # stops at the latest at `end`
-        value = min(10 * value + program[position] - ZERO, LARGEST + 1)
+        value = min(10 * value + np.int64(program[position]) - ZERO, np.int64(LARGEST + 1))
         position += 1
     if position == start or value > LARGEST:
         return -1, 0
@@ -341,7 +364,9 @@ def read_integer(program, position):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def read_header(program, position, directives, sizes, values):  # type: ignore[no-untyped-def]
+def read_header(
+    program: Tokens, position: Int, directives: Ints, sizes: Ints, values: Ints
+) -> tuple[Int, Int, Int]:
     """Read the header at ``position``; return (position of the body or -1, directives, cases).
 
     ``directives`` (8, 2) gets kind and operand, ``sizes`` (16, 2) the number of integers on each side of a case,
@@ -358,7 +383,7 @@ def read_header(program, position, directives, sizes, values):  # type: ignore[n
             if case > 0 or directive == MAX_DIRECTIVES:
                 return -1, 0, 0
             if kind == USE or kind == AVOID:
-                operand = np.int64(program[position])
+                operand: Int = np.int64(program[position])
                 if operand < BODY or operand == OPEN or operand == CLOSE:
                     return -1, 0, 0
                 position += 1
@@ -397,7 +422,7 @@ def read_header(program, position, directives, sizes, values):  # type: ignore[n
 
 
 @kernel
-def read_body(program, position, jumps, opened):  # type: ignore[no-untyped-def]
+def read_body(program: Tokens, position: Int, jumps: Ints, opened: Ints) -> tuple[Int, np.uint64]:
     """Check the body at ``position`` and note in ``jumps`` where each control token leads.
 
     Returns (length without `end` and thoughts, or -1 for a syntax error; the set of tokens in it).
@@ -482,7 +507,7 @@ def scratch(length: int) -> Scratch:
 
 
 @kernel
-def prepare(program, work):  # type: ignore[no-untyped-def]
+def prepare(program: Tokens, work: Scratch) -> tuple[Int, Int, Int, Int]:
     """Find all that can be told without a run: return (verdict or RAN, body, directives, cases), filling ``work``."""
     jumps, _, _, _, opened, directives, sizes, values = work
     stop = 0
@@ -513,7 +538,7 @@ def prepare(program, work):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def load_inputs(case, cases, work):  # type: ignore[no-untyped-def]
+def load_inputs(case: Int, cases: Int, work: Scratch) -> Int:
     """Put the inputs of a case on the stack; return the depth."""
     _, stack, _, _, _, _, sizes, values = work
     if cases == 0:
@@ -524,11 +549,11 @@ def load_inputs(case, cases, work):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def leaves_outputs(case, cases, depth, work):  # type: ignore[no-untyped-def]
+def leaves_outputs(case: Int, cases: Int, depth: Int, work: Scratch) -> bool:
     """Whether a run left what it should: the outputs of its case, or exactly 1."""
     _, stack, _, _, _, _, sizes, values = work
     if cases == 0:
-        return depth == 1 and stack[0] == 1
+        return bool(depth == 1 and stack[0] == 1)
     if depth != sizes[case, 1]:
         return False
     for k in range(depth):
@@ -538,11 +563,13 @@ def leaves_outputs(case, cases, depth, work):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def judge(program, work):  # type: ignore[no-untyped-def]
+def judge(program: Tokens, work: Scratch) -> tuple[Int, Int, Int, Int, Int]:
     """Judge a program; return (verdict, passed, cases, depth, steps). ``work[1][:depth]`` is what the last run left."""
     jumps, stack, registers, frames, _, directives, _, _ = work
     start = 1 if program.size > 0 and program[0] == BOS else 0
-    outcome, depth, _, steps, executed = execute(program, start, False, jumps, stack, 0, registers, frames, STEPS)
+    outcome, depth, _, steps, executed = execute(
+        program, start, False, jumps, stack, 0, registers, frames, STEPS
+    )
     if outcome == RAN:
         if depth == 1 and stack[0] == 1:
             return TRUE, 1, 1, depth, steps
@@ -580,7 +607,9 @@ def judge(program, work):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def judge_rows(programs, verdicts, passed, work):  # type: ignore[no-untyped-def]
+def judge_rows(
+    programs: Tokens, verdicts: NDArray[np.uint8], passed: NDArray[np.int32], work: Scratch
+) -> None:
     """Judge the rows of ``programs`` (N, L) into ``verdicts`` (N,) and ``passed`` (N,)."""
     for k in range(programs.shape[0]):
         verdict, count, _, _, _ = judge(programs[k], work)
@@ -633,9 +662,7 @@ def run(program: str | ArrayLike) -> Outcome:
     return Outcome(Verdict(verdict), verdict == TRUE, passed, cases, tuple(work[1][:depth].tolist()), steps)
 
 
-def run_batch(
-    programs: ArrayLike, threads: int | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def run_batch(programs: ArrayLike, threads: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Judge programs (N, L), rows padded with 0; return their verdicts (N,) uint8 and passed cases (N,) int32.
 
     ``threads`` is the largest number of threads to use, by default one for each processor; it never changes results.
@@ -644,7 +671,9 @@ def run_batch(
     rows = np.asarray(programs)
     if rows.ndim != 2:
         raise ValueError(f"programs are rows of token ids, shape (N, L); this has shape {rows.shape}")
-    tokens = rows if rows.dtype == np.uint8 and rows.flags.c_contiguous and within_ids(rows) else check_ids(rows)
+    tokens = (
+        rows if rows.dtype == np.uint8 and rows.flags.c_contiguous and within_ids(rows) else check_ids(rows)
+    )
     verdicts = np.empty(len(tokens), np.uint8)
     passed = np.empty(len(tokens), np.int32)
     spread(

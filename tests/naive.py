@@ -271,12 +271,13 @@ def with_turn(nodes: tuple[Node, ...], turn: int) -> list[Node]:
 
 @dataclass(frozen=True)
 class Step:
-    """The state behind one executed token."""
+    """One token the run came to, with the state behind it; at a fault, the state before it."""
 
     position: int
     token: str
     stack: tuple[int, ...]
     registers: tuple[int, int]
+    fault: str | None
 
 
 class Run:
@@ -295,19 +296,21 @@ class Run:
         self.story: list[Step] = []
 
     def go(self) -> Run:
-        try:
-            while self.left:
-                node = self.left.pop()
+        while self.left and self.fault is None:
+            node = self.left.pop()
+            before = list(self.stack)
+            try:
                 if self.steps == MOST_STEPS:
                     raise Fault("STEP_LIMIT")
                 self.steps += 1
                 self.used.add(node.name)
                 self.execute(node)
-                if self.watched:
-                    registers = (self.registers["a"], self.registers["b"])
-                    self.story.append(Step(node.position, node.name, tuple(self.stack), registers))
-        except Fault as fault:
-            self.fault = fault.verdict
+            except Fault as fault:
+                self.fault = fault.verdict
+                self.stack = before
+            if self.watched:
+                registers = (self.registers["a"], self.registers["b"])
+                self.story.append(Step(node.position, node.name, tuple(self.stack), registers, self.fault))
         return self
 
     def unfold(self, *nodes: Node) -> None:

@@ -1,0 +1,476 @@
+"""How fast the package is: the machine beside a C yardstick, first calls, streams, environments.
+
+    python benchmarks/speed.py                                    everything, about five minutes on two cores
+    python benchmarks/speed.py --sections machine --repeats 21
+
+Prints one Markdown table a section and writes the same rows, with the recipe, to benchmarks/results/speed.json.
+Things that are compared are measured alternately in one run, so that a busy machine slows them alike; a ratio is the
+median over the paired repeats, with the least and the greatest beside it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import gymnasium as gym
+import numba
+import numpy as np
+import tyro
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.utils import performance
+from numpy.typing import NDArray
+
+import cadmus_gym as cg
+
+HERE = Path(__file__).resolve().parent
+ID = {name: token for token, name in enumerate(cg.VOCABULARY)}
+
+Section: TypeAlias = Literal["machine", "first-call", "streams", "environments"]
+Programs: TypeAlias = NDArray[np.uint8]  # (N, L), padded with 0
+Integers: TypeAlias = NDArray[np.int64]
+Judge: TypeAlias = Callable[[Programs], tuple[NDArray[np.uint8], NDArray[np.int32]]]
+Row: TypeAlias = dict[str, Any]
+VectorEnv: TypeAlias = gym.vector.VectorEnv[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Args:
+    """How fast the package is, measured."""
+
+    sections: tuple[Section, ...] = ("machine", "first-call", "streams", "environments")
+    """Which sections to run."""
+    count: int = 1_000_000
+    """Programs judged or streamed in one repeat (a fourth of them with cases, a hundredth for loops)."""
+    repeats: int = 9
+    """Repeats of every measurement; tables show the median."""
+    steps: int = 400_000
+    """Steps of all sub-environments together in one repeat; sync vectorisation gets a twentieth."""
+    sizes: tuple[int, ...] = (1, 64, 1024, 4096)
+    """Numbers of sub-environments."""
+    seconds: int = 2
+    """Duration of each of Gymnasium's own measurements."""
+    ids: tuple[str, ...] = ()
+    """Which registered ids; all where none is named."""
+    seed: int = 0
+    """Seed of programs, streams and environments."""
+    output: Path = HERE / "results" / "speed.json"
+    """Where the rows and the recipe go."""
+
+
+# -------------------------------------------------------------------------------------------------- the machine
+
+
+class Pen:
+    """Writes many programs at once, one token or one literal a row at a time."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = np.zeros((count, 96), np.uint8)
+        self.lengths = np.zeros(count, np.int64)
+
+    def token(self, token: str | Integers, where: NDArray[np.bool_] | None = None) -> Pen:
+        """Append a token, the same one or one for each row, to all rows or to those where it is asked for."""
+        tokens = np.broadcast_to(ID[token] if isinstance(token, str) else token, self.lengths.shape)
+        here = np.arange(len(self.rows)) if where is None else np.flatnonzero(where)
+        self.rows[here, self.lengths[here]] = tokens[here]
+        self.lengths[here] += 1
+        return self
+
+    def words(self, text: str) -> Pen:
+        """Append the same tokens to all rows."""
+        for word in text.split():
+            self.token(word)
+        return self
+
+    def number(self, values: Integers) -> Pen:
+        """Append one literal a row, with its `neg` where it is below zero."""
+        magnitudes = np.abs(values)
+        for power in range(9, -1, -1):
+            self.token(ID["0"] + magnitudes // 10**power % 10, (magnitudes >= 10**power) | (power == 0))
+        return self.token("neg", values < 0)
+
+
+def short_arithmetic(count: int, random: np.random.Generator) -> list[Pen]:
+    """`1 2 , 7 add 1 9 eq end`: two operands of 0 to 99, one of three operators, half of the answers wrong."""
+    x, y = random.integers(0, 100, (2, count))
+    operator = random.integers(0, 3, count)
+    answer = np.choose(operator, [x + y, x - y, x * y]) + random.integers(0, 2, count)
+    pen = Pen(count).number(x).token(",").number(y).token(ID["add"] + operator)
+    return [pen.number(answer).words("eq end")]
+
+
+def with_cases(count: int, random: np.random.Generator) -> list[Pen]:
+    """`use mul within 9 case 3 to 1 1 (twice more) do 3 mul 2 add end`; in half of them one case fails."""
+    x = random.integers(0, 100, (3, count))
+    factor, term = random.integers(2, 10, count), random.integers(0, 100, count)
+    result = x * factor + term
+    result[1] += random.integers(0, 2, count)
+    pen = Pen(count).words("use mul within 9")
+    for given, wanted in zip(x, result, strict=True):
+        pen.token("case").number(given).token("to").number(wanted)
+    return [pen.token("do").number(factor).token("mul").number(term).words("add end")]
+
+
+def long_loops(count: int, random: np.random.Generator) -> list[Pen]:
+    """`times`, `begin` and `call` in turns whose number makes some end just under the 1024 steps and some not."""
+    third = max(1, count // 3)
+    turns = random.integers(330, 346, third)
+    summed = Pen(third).words("0 ,").number(turns).words("times i add next")
+    summed.number(turns * (turns - 1) // 2).words("eq end")
+    counted = Pen(third).number(random.integers(246, 262, third)).words("begin dec dup not until not end")
+    called = Pen(third).token("def").number(random.integers(2, 10, third)).token("mul")
+    called.number(random.integers(10, 100, third)).words("mod ret 1 ,").number(
+        random.integers(120, 132, third)
+    )
+    return [summed, counted, called.words("times call next drop 1 end")]
+
+
+def shuffled(pens: list[Pen], random: np.random.Generator) -> Programs:
+    """Return the programs of several pens in random order, in rows no wider than the longest."""
+    width = max(int(pen.lengths.max()) for pen in pens)
+    return random.permutation(np.concatenate([pen.rows[:, :width] for pen in pens]))
+
+
+def load_yardstick(folder: Path) -> Judge | None:
+    """Build `yardstick.c` (for any x86-64 or ARM processor: no -march) and return it, or None without a compiler."""
+    if shutil.which("cc") is None:
+        return None
+    library = folder / "yardstick.so"
+    command = ["cc", "-O3", "-shared", "-fPIC", "-o", str(library), str(HERE / "yardstick.c")]
+    subprocess.run(command, check=True)
+    judge_batch = ctypes.CDLL(str(library)).judge_batch
+    judge_batch.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
+
+    def judge(programs: Programs) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        verdicts, passed = np.empty(len(programs), np.uint8), np.empty(len(programs), np.int32)
+        failed = judge_batch(programs.ctypes.data, *programs.shape, verdicts.ctypes.data, passed.ctypes.data)
+        assert not failed, "the yardstick found no memory"
+        return verdicts, passed
+
+    return judge
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def alternately(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, NDArray[np.float64]]:
+    """Return the seconds of each call, (repeats,); every repeat makes all calls, every second one in reverse."""
+    seconds = {name: np.empty(repeats) for name in calls}
+    for repeat in range(repeats):
+        for name in list(calls)[:: 1 if repeat % 2 == 0 else -1]:
+            seconds[name][repeat] = seconds_of(calls[name])
+    return seconds
+
+
+def spread(ratios: NDArray[np.float64]) -> Row:
+    return {"median": float(np.median(ratios)), "min": float(ratios.min()), "max": float(ratios.max())}
+
+
+def measure_machine(args: Args) -> list[Row]:
+    """Programs judged a second through `run_batch`, and by the yardstick on one thread."""
+    rows: list[Row] = []
+    workloads = {
+        "short arithmetic": (short_arithmetic, args.count),
+        "with cases": (with_cases, args.count // 4),
+        "loops at the step limit": (long_loops, args.count // 100),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        yardstick = load_yardstick(Path(folder))
+        for name, (write, count) in workloads.items():
+            random = np.random.default_rng(args.seed)
+            programs = shuffled(write(max(1, count), random), random)
+            calls: dict[str, Callable[[], object]] = {
+                "one": lambda programs=programs: cg.run_batch(programs, threads=1),  # type: ignore[misc]
+                "all": lambda programs=programs: cg.run_batch(programs, threads=None),  # type: ignore[misc]
+            }
+            verdicts, passed = cg.run_batch(programs, threads=None)
+            alone = cg.run_batch(programs, threads=1)
+            assert np.array_equal(verdicts, alone[0]), "the number of threads changed a verdict"
+            assert np.array_equal(passed, alone[1]), "the number of threads changed a count of passed cases"
+            if yardstick is not None:
+                other_verdicts, other_passed = yardstick(programs)
+                assert np.array_equal(verdicts, other_verdicts), f"{name}: machine and yardstick disagree"
+                assert np.array_equal(passed, other_passed), f"{name}: machine and yardstick disagree"
+                calls["C"] = lambda programs=programs: yardstick(programs)  # type: ignore[misc]
+            seconds = alternately(calls, args.repeats)
+            rate = {call: len(programs) / float(np.median(taken)) for call, taken in seconds.items()}
+            rows.append(
+                {
+                    "programs": name,
+                    "count": len(programs),
+                    "tokens": float(np.count_nonzero(programs, axis=1).mean()),
+                    "true": float(np.mean(verdicts == cg.Verdict.TRUE)),
+                    "one thread / s": rate["one"],
+                    "all threads / s": rate["all"],
+                    "C, one thread / s": rate.get("C"),
+                    "one thread / C": spread(seconds["C"] / seconds["one"]) if "C" in seconds else None,
+                }
+            )
+    return rows
+
+
+# -------------------------------------------------------------------------------------------------- first calls
+
+FIRST_CALLS = """
+import json, time
+from time import perf_counter as now
+start = now()
+import cadmus_gym as cg
+imported = now()
+cg.run("1 2 , 7 add 1 9 eq end")
+run = now()
+cg.run_batch([cg.encode("1 2 , 7 add 1 9 eq end")])
+batch = now()
+for _ in range(1000):
+    cg.run("1 2 , 7 add 1 9 eq end")
+print(json.dumps([imported - start, run - imported, batch - run, (now() - batch) / 1000]))
+"""
+
+
+def measure_first_calls(args: Args) -> list[Row]:
+    """Seconds of the first calls in a fresh process, with an empty kernel cache and with a warm one."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for cache, repeats in (("empty", 1), ("warm", min(3, args.repeats))):
+            seconds = []
+            for _ in range(repeats):
+                answer = subprocess.run(
+                    [sys.executable, "-c", FIRST_CALLS],
+                    env={**os.environ, "CADMUS_GYM_CACHE": folder},
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                )
+                seconds.append(json.loads(answer.stdout))
+            names = ["import s", "first run s", "then first run_batch s", "later run s"]
+            rows.append({"kernel cache": cache, **dict(zip(names, np.median(seconds, axis=0), strict=True))})
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------------ streams
+
+
+def chosen_ids(args: Args) -> list[str]:
+    return list(args.ids or getattr(cg, "SPECS", ()))
+
+
+def measure_streams(args: Args, ids: list[str]) -> list[Row]:
+    """Programs a second that each id's training stream writes on one thread."""
+    rows: list[Row] = []
+    for id in ids:
+        stream = cg.Stream(id, split="train", seed=args.seed)
+        stream.batch(0, 1, threads=1)  # compiles, or loads, the kernels
+        taken = [
+            seconds_of(lambda r=repeat, s=stream: s.batch(r * args.count, args.count, threads=1))  # type: ignore[misc]
+            for repeat in range(args.repeats)
+        ]
+        rows.append({"id": id, "count": args.count, "programs / s": args.count / float(np.median(taken))})
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------- environments
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a sequence of actions came to: steps of running episodes, episodes that ended, share of reward 1."""
+
+    steps: int
+    episodes: int
+    true: float
+
+
+def completion(prompt: Programs, form: str) -> list[int]:
+    """Return the true completion of a prompt that asks for a value or a relation, [] where it asks for another."""
+    stack = cg.run(np.append(prompt, np.uint8(ID["end"]))).stack
+    if len(stack) != 1 or form not in ("value", "free", "relation"):
+        return []
+    if form == "relation":
+        return [ID["end"]] if stack[0] == 1 else [ID["not"], ID["end"]]
+    sign = "neg" if stack[0] < 0 else ""
+    return [int(token) for token in cg.encode(f"{' '.join(str(abs(stack[0])))} {sign} eq end")]
+
+
+def choose_actions(environment: VectorEnv, turns: int, form: str, seed: int) -> Integers:
+    """Play true completions (random legal tokens where none is known) and return the actions, (turns, n).
+
+    The seed and the actions give the same episodes again, so choosing costs nothing where steps are timed.
+    """
+    random = np.random.default_rng(seed)
+    n = environment.num_envs
+    actions = np.empty((turns, n), np.int64)
+    plans: list[list[int]] = [[] for _ in range(n)]
+    observations, infos = environment.reset(seed=seed)
+    fresh, done = np.ones(n, np.bool_), np.zeros(n, np.bool_)
+    for turn in range(turns):
+        for k in np.flatnonzero(fresh):
+            plans[k] = completion(observations[k][observations[k] != ID["<pad>"]], form)[::-1]
+        legal = (infos["action_mask"] * random.random((n, len(ID)))).argmax(1)
+        actions[turn] = [plan.pop() if plan else token for plan, token in zip(plans, legal, strict=True)]
+        observations, _, terminated, truncated, infos = environment.step(actions[turn])
+        fresh, done = done, terminated | truncated  # what was done before this step has a new prompt after it
+    return actions
+
+
+def play(environment: VectorEnv, actions: Integers, seed: int) -> Played:
+    """Play and count. The turn that only resets a finished episode is no step, as in Gymnasium's measurements."""
+    environment.reset(seed=seed)
+    done = np.zeros(environment.num_envs, np.bool_)
+    steps = episodes = rewarded = 0
+    for row in actions:
+        steps += int((~done).sum())
+        _, rewards, terminated, truncated, _ = environment.step(row)
+        done = terminated | truncated
+        episodes += int(done.sum())
+        rewarded += int((rewards[done] == 1).sum())
+    return Played(steps, episodes, rewarded / max(1, episodes))
+
+
+def replay_seconds(environment: VectorEnv, actions: Integers, seed: int) -> float:
+    environment.reset(seed=seed)
+    start = time.perf_counter()
+    for row in actions:
+        environment.step(row)
+    return time.perf_counter() - start
+
+
+def measure_vector(args: Args, id: str, n: int) -> Row:
+    """Steps a second of the native vector environment, of Gymnasium's sync one, and of CartPole, in turns."""
+    native = gym.make_vec(id, num_envs=n, vectorization_mode="vector_entry_point")
+    sync = gym.make_vec(id, num_envs=n, vectorization_mode="sync")
+    cartpole = CartPoleVectorEnv(n)
+    turns = max(20, args.steps // n)
+    actions = choose_actions(native, turns, cg.load_spec(id).form, args.seed)
+    few = actions[: max(10, turns // 20)]
+    pushes = np.random.default_rng(args.seed).integers(0, 2, (turns, n))
+    games = {"native": (native, actions), "sync": (sync, few), "CartPole": (cartpole, pushes)}
+    played = {name: play(environment, moves, args.seed) for name, (environment, moves) in games.items()}
+    assert played["sync"] == play(native, few, args.seed), "native and sync vectorisation played apart"
+    rates = {name: np.empty(args.repeats) for name in games}
+    for repeat in range(args.repeats):
+        for name, (environment, moves) in games.items():
+            rates[name][repeat] = played[name].steps / replay_seconds(environment, moves, args.seed)
+    for environment, _ in games.values():
+        environment.close()
+    return {
+        "id": id,
+        "sub-environments": n,
+        "episodes": played["native"].episodes,
+        "true": played["native"].true,
+        **{f"{name}, steps / s": float(np.median(rate)) for name, rate in rates.items()},
+        "native / sync": spread(rates["native"] / rates["sync"]),
+        "native / CartPole": spread(rates["native"] / rates["CartPole"]),
+    }
+
+
+def measure_scalar(args: Args, id: str) -> Row:
+    """Gymnasium's own measurements. It samples all 65 tokens, most are illegal, so its steps are mostly resets."""
+    row: Row = {"id": id}
+    with gym.make(id) as environment:
+        environment.action_space.seed(args.seed)
+        row["steps / s"] = performance.benchmark_step(environment, args.seconds, args.seed)
+    row["make and reset / s"] = performance.benchmark_init(lambda: gym.make(id), args.seconds, args.seed)
+    for mode in ("ansi", "rgb_array"):
+        with gym.make(id, render_mode=mode) as environment:
+            environment.reset(seed=args.seed)
+            row[f"{mode} / s"] = performance.benchmark_render(environment, args.seconds)
+    return row
+
+
+# ------------------------------------------------------------------------------------------------------- output
+
+
+def cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return f"{cell(value['median'])} ({cell(value['min'])} to {cell(value['max'])})"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def print_table(title: str, note: str, rows: list[Row]) -> None:
+    print(f"\n## {title}\n\n{note}\n")
+    print("| " + " | ".join(rows[0]) + " |")
+    print("| " + " | ".join("---" for _ in rows[0]) + " |")
+    for row in rows:
+        print("| " + " | ".join(cell(value) for value in row.values()) + " |", flush=True)
+
+
+def recipe(args: Args) -> Row:
+    """What it takes to measure again: the command, the arguments, the commit, the machine and the versions."""
+    git = shutil.which("git")
+    commit = ""
+    if git is not None:
+        answer = subprocess.run(
+            [git, "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+        )
+        commit = answer.stdout.strip()
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "arguments": {**asdict(args), "output": str(args.output)},
+        "commit": commit or "unknown",
+        "hardware": {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count()},
+        "python": platform.python_version(),
+        "versions": {module.__name__: module.__version__ for module in (gym, numba, np)},
+    }
+
+
+def main(args: Args) -> None:
+    results: dict[str, Any] = {"recipe": recipe(args)}
+    hardware = results["recipe"]["hardware"]
+    print(f"commit {results['recipe']['commit']}, {hardware['cpu']}, {hardware['cores']} cores")
+
+    def report(title: str, note: str, rows: list[Row]) -> None:
+        if rows:
+            results[title] = rows
+            print_table(title, note, rows)
+
+    if "machine" in args.sections:
+        note = "Programs judged a second; the C yardstick is `cc -O3`, without -march, measured in turns with it."
+        report("machine", note, measure_machine(args))
+    if "first-call" in args.sections:
+        report("first-call", "Seconds in a fresh process. Compiling is paid once.", measure_first_calls(args))
+    ids = chosen_ids(args)
+    if not ids and {"streams", "environments"} & set(args.sections):
+        print("\nstreams, environments: no id is registered, nothing to measure")
+    if "streams" in args.sections:
+        report("streams", "Programs written a second, one thread.", measure_streams(args, ids))
+    if "environments" in args.sections:
+        note = (
+            "Gymnasium's own measurements of the single environment. They sample all 65 tokens, of which most are "
+            "illegal and end the episode, so a step here is mostly a reset."
+        )
+        report("environments, single", note, [measure_scalar(args, id) for id in ids])
+        note = (
+            "Steps a second of running episodes, played with true completions that were chosen beforehand (for all "
+            "three alike), so choosing an action is in no figure. Sync: Gymnasium's vectorisation of the same id."
+        )
+        report("environments, vector", note, [measure_vector(args, id, n) for id in ids for n in args.sizes])
+
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\nwritten to {args.output}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

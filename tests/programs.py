@@ -1,0 +1,524 @@
+"""Programs for tests: seeded generators, the same generators as hypothesis strategies, and the limits by hand.
+
+A generator is a function of a `random.Random` that returns token names; `GENERATORS` lists them all. `sample` draws
+from all of them with a seed, `strategy` lends one to hypothesis. `LIMITS` holds programs at and just beyond every
+limit of the language, with the verdict a reader of the language expects.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import naive
+from hypothesis import strategies as st
+
+from cadmus_gym.isa import VOCABULARY
+
+Names = list[str]
+Generator = Callable[[random.Random], Names]
+
+HEADER_TOKENS = VOCABULARY[3:10]
+OPERATIONS = VOCABULARY[10:11] + VOCABULARY[13:]  # what `use` and `avoid` may name
+BINARY = ("add", "sub", "mul", "min", "max", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor")
+UNARY = ("neg", "abs", "inc", "dec", "not")
+EDGES = (0, 1, 2, 9, 10, 63, 64, 65, 46340, 46341, 65535, 65536, 2147483646, 2147483647)
+
+
+def literal(number: int) -> Names:
+    """Return the tokens of one integer, with `neg` behind a negative one."""
+    return [*str(abs(number)), "neg"] if number < 0 else [*str(number)]
+
+
+def integer_list(numbers: list[int]) -> Names:
+    """Return one side of a case."""
+    names: Names = []
+    for number in numbers:
+        names += [",", *literal(number)] if names else literal(number)
+    return names
+
+
+def join(*parts: Names) -> Names:
+    """Return the parts in a row, with `,` where two literals would run together."""
+    names: Names = []
+    for part in parts:
+        if names and part and names[-1].isdecimal() and part[0].isdecimal():
+            names.append(",")
+        names += part
+    return names
+
+
+# Well-formed bodies.
+
+
+class Writer:
+    """Writes a body that never takes a value that is not there: it knows the height of the stack at each token.
+
+    `floor` is the height below which the block being written must not reach.
+    """
+
+    def __init__(self, rng: random.Random, height: int = 0) -> None:
+        self.rng = rng
+        self.words: Names = []
+        self.height = height
+        self.floor = 0
+        self.loops = 0
+        self.function: tuple[int, int, bool] | None = None  # takes, leaves, recursive
+
+    def put(self, words: Names, change: int = 0) -> None:
+        self.words = join(self.words, words)
+        self.height += change
+
+    def number(self) -> int:
+        kind = self.rng.random()
+        if kind < 0.8:
+            return self.rng.randint(0, 12)
+        return self.rng.randint(0, 999) if kind < 0.95 else self.rng.choice(EDGES)
+
+    def push(self, number: int | None = None) -> None:
+        number = self.number() if number is None else number
+        self.put(literal(number), 1)
+
+    def ensure(self, count: int) -> None:
+        """Write literals until `count` values may be taken, and drop what would crowd the stack."""
+        while self.height - self.floor < count:
+            self.push()
+        while self.height > 24 and self.height - self.floor > count:
+            self.put(["drop"], -1)
+
+    def settle(self, height: int) -> None:
+        """Bring the stack to a height."""
+        while self.height > height:
+            self.put([self.rng.choice(("drop", "add", "max"))] if self.height - self.floor > 1 else ["drop"], -1)
+        while self.height < height:
+            self.push()
+
+    def stretch(self, count: int, depth: int) -> None:
+        for _ in range(count):
+            self.statement(depth)
+
+    def statement(self, depth: int) -> None:
+        rng = self.rng
+        kind = rng.random()
+        if kind < 0.22:
+            self.push()
+        elif kind < 0.42:
+            self.ensure(2)
+            self.put([rng.choice(BINARY)], -1)
+        elif kind < 0.52:
+            self.ensure(1)
+            self.put([rng.choice(UNARY)])
+        elif kind < 0.57:
+            self.ensure(1)
+            self.put(join(literal(rng.choice((1, 2, 3, 7, 10, -1, -2, -5))), [rng.choice(("div", "mod"))]))
+        elif kind < 0.67:
+            takes, change, name = rng.choice(
+                ((1, 1, "dup"), (1, -1, "drop"), (2, 0, "swap"), (2, 1, "over"), (3, 0, "rot"))
+            )
+            self.ensure(takes)
+            self.put([name], change)
+        elif kind < 0.70:
+            self.ensure(1)
+            self.put(join(literal(rng.randrange(self.height - self.floor)), ["pick"]), 1)
+        elif kind < 0.74:
+            self.ensure(1)
+            self.put([rng.choice(("a!", "b!"))], -1)
+        elif kind < 0.78:
+            self.put([rng.choice(("a@", "b@"))], 1)
+        elif kind < 0.80:
+            self.put([","])
+        elif kind < 0.84 and self.loops:
+            self.put(["i"], 1)
+        elif kind < 0.87 and self.function:
+            takes, leaves, recursive = self.function
+            self.ensure(takes)
+            self.put(join(["drop"], literal(rng.randint(0, 9)), ["call"]) if recursive else ["call"], leaves - takes)
+        elif depth > 0:
+            rng.choice((self.branch, self.turns, self.countdown, self.repeat))(depth - 1)
+
+    def branch(self, depth: int) -> None:
+        """`if A fi` or `if A else B fi`; both ways leave the same height."""
+        self.ensure(1)
+        self.put(["if"], -1)
+        before = self.height
+        with_else = self.rng.random() < 0.5
+        after = max(self.floor, before + self.rng.randint(-1, 2)) if with_else else before
+        self.stretch(self.rng.randint(0, 4), depth)
+        self.settle(after)
+        if with_else:
+            self.put(["else"])
+            self.height = before
+            self.stretch(self.rng.randint(0, 4), depth)
+            self.settle(after)
+        self.put(["fi"])
+
+    def turns(self, depth: int) -> None:
+        """`times A next` with few turns, at times none or fewer than none."""
+        self.put(literal(self.rng.choice((0, 1, 1, 2, 2, 3, 4, 5, -1))))
+        self.put(["times"])
+        before = self.height
+        self.loops += 1
+        self.stretch(self.rng.randint(0, 4), depth)
+        self.settle(before)
+        self.loops -= 1
+        self.put(["next"])
+
+    def countdown(self, depth: int) -> None:
+        """`begin A until` with a counter on the stack, which A does not reach."""
+        self.push(self.rng.randint(0, 4))
+        self.put(["begin"])
+        floor, self.floor = self.floor, self.height
+        self.stretch(self.rng.randint(0, 3), depth)
+        self.settle(self.floor)
+        self.floor = floor
+        self.put(["dec", "dup", "1", "lt", "until", "drop"], -1)
+
+    def repeat(self, depth: int) -> None:
+        """`begin A until` that stops by a register, or at once."""
+        by_register = self.rng.random() < 0.5
+        if by_register:
+            self.put([*literal(self.rng.randint(1, 4)), "a!"])
+        self.put(["begin"])
+        before = self.height
+        self.stretch(self.rng.randint(0, 3), depth)
+        self.settle(before)
+        self.put(["a@", "dec", "dup", "a!", "1", "lt"] if by_register else ["1"])
+        self.put(["until"])
+
+    def define(self, depth: int) -> None:
+        """`def A ret`, which either calls itself for a smaller number or takes and leaves a few values."""
+        height, self.height = self.height, 0
+        if self.rng.random() < 0.5:
+            self.put(["def", "dup", "0", "gt", "if", "dup", "dec", "call"])
+            self.put(self.rng.choice((["add"], ["mul"], ["max"], ["swap", "drop"], ["sub"])))
+            if self.rng.random() < 0.5:
+                self.put(["2", "times", "i", "add", "next"])
+            self.put(self.rng.choice((["fi"], ["else", "drop", "1", "fi"], ["else", "inc", "fi"])))
+            self.function = (1, 1, True)
+        else:
+            takes, leaves = self.rng.randint(0, 3), self.rng.randint(0, 3)
+            self.put(["def"])
+            self.height = takes
+            self.stretch(self.rng.randint(0, 5), depth)
+            self.settle(leaves)
+            self.function = (takes, leaves, False)
+        self.put(["ret"])
+        self.height = height
+
+    def body(self, statements: int, depth: int) -> Names:
+        """Write a whole body, with a function in some."""
+        if self.rng.random() < 0.35:
+            self.stretch(self.rng.randint(0, 2), 1)
+            self.define(depth)
+        self.stretch(statements, depth)
+        return self.words
+
+
+def working_body(rng: random.Random, height: int = 0) -> Names:
+    """A body that runs deep: blocks, loops that end, recursion, and every operand in place."""
+    return Writer(rng, height).body(rng.randint(1, 14), depth=rng.randint(0, 3))
+
+
+def finished(rng: random.Random, body: Names, inputs: list[int] | None = None) -> Names:
+    """Write behind a body what leaves a single 1, where the body ends without a fault."""
+    head = [] if inputs is None else ["case", *integer_list(inputs), "to", "do"]
+    left = naive.judge([*head, *body, "end"]).stack
+    if not left:
+        return join(body, ["1"])
+    return join(body, ["drop"] * (len(left) - 1), [], literal(left[0]), ["eq"])
+
+
+# Generators of programs, each a function of a random stream.
+
+
+def noise(rng: random.Random) -> Names:
+    """Any of the 65 tokens, most often with an `end` as the last."""
+    names = [rng.choice(VOCABULARY) for _ in range(rng.randint(0, 30))]
+    return names + ["end"] * (rng.random() < 0.7)
+
+
+def body_noise(rng: random.Random) -> Names:
+    """Tokens of a body without blocks or header, literals first so that some run for a while."""
+    start = [rng.choice(VOCABULARY[13:23]) for _ in range(rng.randint(0, 6))]
+    if len(start) > 2:
+        start[2] = ","
+    names = [rng.choice(VOCABULARY[10:11] + VOCABULARY[13:54]) for _ in range(rng.randint(0, 12))]
+    return [*start, *names, "end"]
+
+
+def block_noise(rng: random.Random) -> Names:
+    """Well-nested blocks around tokens without any discipline."""
+
+    def stretch(depth: int, loops: bool, function: bool) -> Names:
+        names: Names = []
+        for _ in range(rng.randint(0, 4)):
+            kind = rng.random()
+            if depth == 0 or kind < 0.6:
+                names.append(rng.choice((*VOCABULARY[13:54], ",", *"0123")))
+                if loops and rng.random() < 0.2:
+                    names.append("i")
+                if function and rng.random() < 0.1:
+                    names.append("call")
+            elif kind < 0.75:
+                names += ["if", *stretch(depth - 1, loops, function)]
+                names += ["else", *stretch(depth - 1, loops, function)] * (rng.random() < 0.5)
+                names.append("fi")
+            elif kind < 0.9:
+                names += ["times", *stretch(depth - 1, True, function), "next"]
+            else:
+                names += ["begin", *stretch(depth - 1, loops, function), rng.choice("01"), "until"]
+        return names
+
+    function = rng.random() < 0.4
+    names = stretch(1, False, False)
+    if function:
+        names += ["def", *stretch(3, False, True), "ret"]
+    return [*(rng.choice("123456789,") for _ in range(5)), *names, *stretch(4, False, function), "end"]
+
+
+def header_noise(rng: random.Random) -> Names:
+    """A header with one token in some wrong, missing, doubled or at a limit, before a small body."""
+    names: Names = []
+    for _ in range(rng.choice((0, 1, 2, 7, 8, 9))):
+        kind = rng.choice(("use", "avoid", "within", "exactly"))
+        names.append(kind)
+        if kind in ("use", "avoid"):
+            names.append(rng.choice(OPERATIONS if rng.random() < 0.95 else VOCABULARY))
+        else:
+            names += literal(rng.choice((*range(12), 2147483647)))
+    for _ in range(rng.choice((0, 1, 1, 2, 3, 15, 16, 17))):
+        sides = [[rng.choice((0, 1, 5, -1)) for _ in range(rng.choice((0, 1, 1, 2, 3)))] for _ in range(2)]
+        if rng.random() < 0.05:
+            sides[rng.randrange(2)] = [rng.randint(-9, 9) for _ in range(rng.choice((8, 9)))]
+        if rng.random() < 0.05:
+            sides[rng.randrange(2)] = [rng.choice((2147483647, 2147483648, -2147483648, 2**64 + 1))]
+        names += ["case", *integer_list(sides[0]), "to", *integer_list(sides[1])]
+    names += ["do", *rng.choice(([], ["1"], ["dup", "add"], ["drop", "1"])), "end"]
+    return mutated_once(rng, names) if rng.random() < 0.4 else names
+
+
+def working(rng: random.Random) -> Names:
+    """A working body as it is: most leave something else than 1."""
+    return ["<bos>"] * (rng.random() < 0.2) + [*working_body(rng), "end"]
+
+
+def true_plain(rng: random.Random) -> Names:
+    """A program without a header that is true, or whose body ends in a fault."""
+    return ["<bos>"] * (rng.random() < 0.2) + [*finished(rng, working_body(rng)), "end"]
+
+
+def with_header(rng: random.Random, near_miss: bool) -> Names:
+    height = rng.randint(0, 4)
+    body = working_body(rng, height)
+    text = naive.parse([*body, "end"]).text
+    cases: list[tuple[list[int], list[int]]] = []
+    for _ in range(rng.choice((0, 1, 2, 3, 5, 16))):
+        inputs = [rng.choice((rng.randint(-9, 9), rng.randint(-999, 999))) for _ in range(height)]
+        left = naive.judge(["case", *integer_list(inputs), "to", "do", *body, "end"])
+        cases.append((inputs, left.stack[: naive.MOST_INTEGERS]))
+        if left.steps > 500:
+            break  # a long body is run for few cases
+    if not cases:
+        body = finished(rng, working_body(rng))
+        text = naive.parse([*body, "end"]).text
+    directives: list[Names] = []
+    for _ in range(rng.choice((0, 0, 1, 2, 8))):
+        kind = rng.choice(("use", "avoid", "within", "exactly"))
+        if kind == "use":
+            directives.append([kind, rng.choice(text or [","])])
+        elif kind == "avoid":
+            absent = [name for name in OPERATIONS if name not in text]
+            directives.append([kind, rng.choice(absent)])
+        else:
+            more = rng.choice((0, 0, 1, 5)) if kind == "within" else 0
+            directives.append([kind, *literal(len(text) + more)])
+    if near_miss:
+        kind = rng.choice(("output", "output", "more", "fewer", "swap", "case", "within", "exactly", "use", "avoid"))
+        index = rng.randrange(len(cases)) if cases else 0
+        outputs = cases[index][1] if cases else []
+        if kind == "output" and outputs:
+            outputs[rng.randrange(len(outputs))] += rng.choice((1, -1))
+        elif kind == "more" and len(outputs) < naive.MOST_INTEGERS:
+            outputs.insert(rng.randint(0, len(outputs)), rng.randint(0, 9))
+        elif kind == "fewer" and outputs:
+            outputs.pop(rng.randrange(len(outputs)))
+        elif kind == "swap":
+            outputs.reverse()
+        elif kind == "case" and cases:
+            cases[index] = (cases[index][0][1:], outputs)
+        elif kind in ("within", "exactly"):
+            directives.append([kind, *literal(max(0, len(text) - 1))])
+        elif kind == "use":
+            directives.append([kind, rng.choice(OPERATIONS)])
+        else:
+            directives.append(["avoid", rng.choice(text or [","])])
+    names = ["<bos>"] * (rng.random() < 0.2)
+    for directive in directives[: naive.MOST_DIRECTIVES]:
+        names += directive
+    for inputs, outputs in cases:
+        names += ["case", *integer_list(inputs), "to", *integer_list(outputs)]
+    if not directives and not cases:
+        return [*names, *body, "end"]
+    return [*names, "do", *body, "end"]
+
+
+def true_header(rng: random.Random) -> Names:
+    """Directives and cases that hold, but for bodies that end in a fault or leave too much."""
+    return with_header(rng, near_miss=False)
+
+
+def near_miss(rng: random.Random) -> Names:
+    """Directives and cases of which one is a little wrong."""
+    return with_header(rng, near_miss=True)
+
+
+FAULTS = (
+    "0 div",
+    "0 mod",
+    "drop drop drop drop drop drop",
+    "2 1 4 7 4 8 3 6 4 8",
+    "4 6 3 4 1 dup mul",
+    "2 1 4 7 4 8 3 6 4 7 dup add",
+    "2 1 4 7 4 8 3 6 4 7 neg 2 and",
+    "6 4 times i next",
+    "6 6 times a@ next",
+    "begin 0 until",
+    "begin 9 until",
+    "2 0 0 0 times next",
+    "2 0 0 times 3 times i drop next next",
+    "begin dup dec dup not until",
+    "1 neg pick",
+    "6 4 pick",
+    "rot rot rot",
+)
+
+
+def faulty(rng: random.Random) -> Names:
+    """A working body with a fault planted somewhere, before one to three cases or none."""
+    left, right = working_body(rng), working_body(rng)
+    fault = rng.choice(FAULTS).split()
+    body = join(left, fault)
+    if "def" not in left:
+        body = join(body, right)
+    if rng.random() < 0.2 and "def" not in body:
+        body = join(["def", rng.choice((",", "1", "dup")), "call", "ret"], body, ["call"])
+    if rng.random() < 0.5:
+        return [*body, "end"]
+    cases: Names = []
+    for _ in range(rng.randint(1, 3)):
+        cases += ["case", *integer_list([rng.randint(-3, 9) for _ in range(rng.randint(0, 3))]), "to", "1"]
+    return [*cases, "do", *body, "end"]
+
+
+def deep(rng: random.Random) -> Names:
+    """Blocks nested 14 to 18 deep around little, in a function or not, with a matching number of conditions."""
+    depth = rng.choice((14, 15, 16, 17, 18))
+    opened: list[str] = []
+    names: Names = []
+    function = rng.random() < 0.3
+    if function:
+        names.append("def")
+        opened.append("ret")
+    while len(opened) < depth:
+        kind = rng.choice(("if", "else", "times", "begin"))
+        if kind == "if":
+            names += ["1", "if"]
+            opened.append("fi")
+        elif kind == "else":
+            names += ["0", "if", "else"]
+            opened.append("fi")
+        elif kind == "times":
+            names += ["1", "times"]
+            opened.append("next")
+        else:
+            names.append("begin")
+            opened.append("until")
+    names += ["i", "drop"] * ("next" in opened)
+    for closer in reversed(opened):
+        names += ["1", "until"] if closer == "until" else [closer]
+    return [*names, *["call"] * function, "1", "end"]
+
+
+def recursive(rng: random.Random) -> Names:
+    """A function that calls itself 28 to 34 or 61 to 66 times, with a loop around each call in some."""
+    looped = rng.random() < 0.5
+    count = rng.randint(28, 34) if looped else rng.randint(61, 66)
+    call = rng.choice((["1", "times", "call", "next"], ["2", "times", "i", "if", "call", "fi", "next"]))
+    inner = call if looped else ["call"]
+    last = rng.choice(([], ["else", "1", "times", "next"], ["else", "0", "times", "next"]))
+    names = ["def", "dup", "if", "dec", *inner, *last, "fi", "ret", *literal(count), "call", "not"]
+    return ["1", "times", *names[-len(literal(count)) - 2 :], "next", "end"] if False else [*names, "end"]
+
+
+def long(rng: random.Random) -> Names:
+    """A loop or a row of commas that ends within a few steps of the limit."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return [","] * rng.randint(1020, 1026) + ["1", "end"]
+    if kind == 1:  # 5 + 3 * 339 = 1022 steps so far
+        return [*"339", "times", ",", ",", "next", *[","] * rng.randint(0, 4), "1", "end"]
+    if kind == 2:
+        return [*"60", "begin", *"dec dup 0 eq".split(), *[","] * rng.randint(10, 14), "until", "drop", "1", "end"]
+    return ["def", *[","] * rng.randint(47, 50), "ret", *["call"] * rng.randint(19, 21), "1", "end"]
+
+
+def thoughtful(rng: random.Random) -> Names:
+    """Thoughts written anywhere into another program, whole, open, empty, nested or with what must not be in them."""
+    names = rng.choice((true_plain, near_miss, working, body_noise))(rng)
+    for _ in range(rng.randint(1, 3)):
+        inside = [rng.choice(VOCABULARY[10:11] + VOCABULARY[13:]) for _ in range(rng.randint(0, 4))]
+        slip = rng.random()
+        if slip < 0.04:
+            inside.append(rng.choice(VOCABULARY[:13]))
+        thought = ["(", *inside, ")"]
+        if slip > 0.96:
+            thought = thought[:-1] if slip > 0.98 else thought[1:]
+        start = names.index("do") + 1 if "do" in names and rng.random() < 0.9 else 0
+        at = rng.randint(start, len(names))
+        names = names[:at] + thought + names[at:]
+    return names
+
+
+def tailed(rng: random.Random) -> Names:
+    """Another program with noise or pads behind its `end`, a pad or `<bos>` before it, or without an `end`."""
+    names = rng.choice((true_plain, true_header, near_miss, noise))(rng)
+    kind = rng.randrange(5)
+    if kind == 0:
+        return [*names, *noise(rng)]
+    if kind == 1:
+        return names + ["<pad>"] * rng.randint(1, 4)
+    if kind == 2:
+        return [rng.choice(("<bos>", "<pad>")), *names]
+    if kind == 3:
+        return names[:-1] + ["<pad>"] * rng.randint(0, 4)
+    at = rng.randint(0, len(names))
+    return [*names[:at], rng.choice(("<bos>", "<pad>")), *names[at:]]
+
+
+def mutated_once(rng: random.Random, names: Names) -> Names:
+    kind = rng.randrange(4)
+    at = rng.randrange(len(names)) if names else 0
+    if kind == 0 or not names:
+        return [*names[:at], rng.choice(VOCABULARY), *names[at:]]
+    if kind == 1:
+        return [*names[:at], *names[at + 1 :]]
+    if kind == 2:
+        return [*names[:at], rng.choice(VOCABULARY), *names[at + 1 :]]
+    other = rng.randrange(len(names))
+    names = list(names)
+    names[at], names[other] = names[other], names[at]
+    return names
+
+
+def mutated(rng: random.Random) -> Names:
+    """Another program with one or two tokens inserted, deleted, replaced or exchanged."""
+    names = rng.choice((true_plain, true_header, working, block_noise, deep, recursive, faulty))(rng)
+    for _ in range(rng.randint(1, 2)):
+        names = mutated_once(rng, names)
+    return names
+
+
+def limit(rng: random.Random) -> Names:
+    """One of the programs at a limit, as it is or with one token changed."""
+    names = rng.choice(list(LIMITS.values()))[0].split()
+    return names if rng.random() < 0.3 else mutated_once(rng, names)
