@@ -3,9 +3,9 @@
     python benchmarks/speed.py                                    everything, about five minutes on two cores
     python benchmarks/speed.py --sections machine --repeats 21
 
-Prints one Markdown table a section and writes the same rows, with the recipe, to benchmarks/results/speed.json.
-Things that are compared are measured alternately in one run, so that a busy machine slows them alike; a ratio is the
-median over the paired repeats, with the least and the greatest beside it.
+Prints Markdown tables and writes the same rows, with the recipe, to benchmarks/results/speed.json. What is compared
+is measured in turns in one run, so that a busy machine slows all alike; a ratio is the median over the paired
+repeats, with the least and the greatest beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -34,6 +35,7 @@ from gymnasium.utils import performance
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
+from cadmus_gym.spec import SPECS
 
 HERE = Path(__file__).resolve().parent
 ID = {name: token for token, name in enumerate(cg.VOCABULARY)}
@@ -41,7 +43,7 @@ ID = {name: token for token, name in enumerate(cg.VOCABULARY)}
 Section: TypeAlias = Literal["machine", "first-call", "streams", "environments"]
 Programs: TypeAlias = NDArray[np.uint8]  # (N, L), padded with 0
 Integers: TypeAlias = NDArray[np.int64]
-Judge: TypeAlias = Callable[[Programs], tuple[NDArray[np.uint8], NDArray[np.int32]]]
+Judged: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int32]]  # verdicts (N,), passed (N,)
 Row: TypeAlias = dict[str, Any]
 VectorEnv: TypeAlias = gym.vector.VectorEnv[Any, Any, Any]
 
@@ -51,26 +53,17 @@ class Args:
     """How fast the package is, measured."""
 
     sections: tuple[Section, ...] = ("machine", "first-call", "streams", "environments")
-    """Which sections to run."""
-    count: int = 1_000_000
-    """Programs judged or streamed in one repeat (a fourth of them with cases, a hundredth for loops)."""
-    repeats: int = 9
-    """Repeats of every measurement; tables show the median."""
-    steps: int = 400_000
-    """Steps of all sub-environments together in one repeat; sync vectorisation gets a twentieth."""
-    sizes: tuple[int, ...] = (1, 64, 1024, 4096)
-    """Numbers of sub-environments."""
-    seconds: int = 2
-    """Duration of each of Gymnasium's own measurements."""
-    ids: tuple[str, ...] = ()
-    """Which registered ids; all where none is named."""
-    seed: int = 0
-    """Seed of programs, streams and environments."""
+    count: int = 1_000_000  # programs judged or streamed in a repeat; a fourth with cases, a hundredth with loops
+    repeats: int = 9  # of every measurement; tables show the median
+    steps: int = 400_000  # of all sub-environments together in a repeat; Gymnasium's sync ones do a twentieth
+    sizes: tuple[int, ...] = (1, 64, 1024, 4096)  # numbers of sub-environments
+    seconds: int = 2  # that each of Gymnasium's own measurements takes
+    ids: tuple[str, ...] = ()  # which environments; all registered ones where none is named
+    seed: int = 0  # of programs, streams and environments
     output: Path = HERE / "results" / "speed.json"
-    """Where the rows and the recipe go."""
 
 
-# -------------------------------------------------------------------------------------------------- the machine
+# ---------------------------------------------------------------------------------------------- the machine
 
 
 class Pen:
@@ -102,38 +95,47 @@ class Pen:
         return self.token("neg", values < 0)
 
 
+def combined(operator: Integers, x: Integers, y: Integers) -> Integers:
+    """Return x + y, x - y or x * y: operators 0, 1, 2, in the order of the tokens from `add` on."""
+    return np.where(operator == 0, x + y, np.where(operator == 1, x - y, x * y))
+
+
 def short_arithmetic(count: int, random: np.random.Generator) -> list[Pen]:
-    """`1 2 , 7 add 1 9 eq end`: two operands of 0 to 99, one of three operators, half of the answers wrong."""
+    """`1 2 , 7 add 1 9 eq end`: operands of 0 to 99, one of three operators; half of the answers are wrong."""
     x, y = random.integers(0, 100, (2, count))
     operator = random.integers(0, 3, count)
-    answer = np.choose(operator, [x + y, x - y, x * y]) + random.integers(0, 2, count)
+    answer = combined(operator, x, y) + random.integers(0, 2, count)
     pen = Pen(count).number(x).token(",").number(y).token(ID["add"] + operator)
     return [pen.number(answer).words("eq end")]
 
 
 def with_cases(count: int, random: np.random.Generator) -> list[Pen]:
-    """`use mul within 9 case 3 to 1 1 (twice more) do 3 mul 2 add end`; in half of them one case fails."""
-    x = random.integers(0, 100, (3, count))
-    factor, term = random.integers(2, 10, count), random.integers(0, 100, count)
-    result = x * factor + term
-    result[1] += random.integers(0, 2, count)
-    pen = Pen(count).words("use mul within 9")
-    for given, wanted in zip(x, result, strict=True):
-        pen.token("case").number(given).token("to").number(wanted)
-    return [pen.token("do").number(factor).token("mul").number(term).words("add end")]
+    """`within 9 case 3 to 1 1 do 3 mul 2 add end`: one to four cases; in half of the programs the first fails."""
+    fourth = max(1, count // 4)
+    pens = []
+    for cases in range(1, 5):
+        x = random.integers(0, 100, (cases, fourth))
+        first, second = random.integers(0, 3, (2, fourth))
+        factor, term = random.integers(2, 20, fourth), random.integers(0, 100, fourth)
+        results = combined(second, combined(first, x, factor), term)
+        results[0] += random.integers(0, 2, fourth)
+        pen = Pen(fourth).words("within 9")
+        for case in range(cases):
+            pen.token("case").number(x[case]).token("to").number(results[case])
+        pen.token("do").number(factor).token(ID["add"] + first).number(term).token(ID["add"] + second)
+        pens.append(pen.token("end"))
+    return pens
 
 
 def long_loops(count: int, random: np.random.Generator) -> list[Pen]:
-    """`times`, `begin` and `call` in turns whose number makes some end just under the 1024 steps and some not."""
+    """`times`, `begin` and `call`, with so many turns that some end just under the 1024 steps and some do not."""
     third = max(1, count // 3)
     turns = random.integers(330, 346, third)
     summed = Pen(third).words("0 ,").number(turns).words("times i add next")
     summed.number(turns * (turns - 1) // 2).words("eq end")
     counted = Pen(third).number(random.integers(246, 262, third)).words("begin dec dup not until not end")
     called = Pen(third).token("def").number(random.integers(2, 10, third)).token("mul")
-    called.number(random.integers(10, 100, third)).words("mod ret 1 ,").number(
-        random.integers(120, 132, third)
-    )
+    called.number(random.integers(10, 100, third)).words("mod ret 1 ,").number(random.integers(120, 132, third))
     return [summed, counted, called.words("times call next drop 1 end")]
 
 
@@ -143,8 +145,8 @@ def shuffled(pens: list[Pen], random: np.random.Generator) -> Programs:
     return random.permutation(np.concatenate([pen.rows[:, :width] for pen in pens]))
 
 
-def load_yardstick(folder: Path) -> Judge | None:
-    """Build `yardstick.c` (for any x86-64 or ARM processor: no -march) and return it, or None without a compiler."""
+def load_yardstick(folder: Path) -> Callable[[Programs], Judged] | None:
+    """Build `yardstick.c`, for any processor of its kind (no -march), and return it; None without a compiler."""
     if shutil.which("cc") is None:
         return None
     library = folder / "yardstick.so"
@@ -153,7 +155,7 @@ def load_yardstick(folder: Path) -> Judge | None:
     judge_batch = ctypes.CDLL(str(library)).judge_batch
     judge_batch.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
 
-    def judge(programs: Programs) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    def judge(programs: Programs) -> Judged:
         verdicts, passed = np.empty(len(programs), np.uint8), np.empty(len(programs), np.int32)
         failed = judge_batch(programs.ctypes.data, *programs.shape, verdicts.ctypes.data, passed.ctypes.data)
         assert not failed, "the yardstick found no memory"
@@ -162,19 +164,19 @@ def load_yardstick(folder: Path) -> Judge | None:
     return judge
 
 
-def seconds_of(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def alternately(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, NDArray[np.float64]]:
-    """Return the seconds of each call, (repeats,); every repeat makes all calls, every second one in reverse."""
-    seconds = {name: np.empty(repeats) for name in calls}
+def in_turns(calls: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, NDArray[np.float64]]:
+    """Return what each call gives, (repeats,). A repeat makes all calls, every second one in reverse."""
+    given = {name: np.empty(repeats) for name in calls}
     for repeat in range(repeats):
         for name in list(calls)[:: 1 if repeat % 2 == 0 else -1]:
-            seconds[name][repeat] = seconds_of(calls[name])
-    return seconds
+            given[name][repeat] = calls[name]()
+    return given
+
+
+def seconds_of(call: Callable[..., object], *arguments: object) -> float:
+    start = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - start
 
 
 def spread(ratios: NDArray[np.float64]) -> Row:
@@ -194,20 +196,19 @@ def measure_machine(args: Args) -> list[Row]:
         for name, (write, count) in workloads.items():
             random = np.random.default_rng(args.seed)
             programs = shuffled(write(max(1, count), random), random)
-            calls: dict[str, Callable[[], object]] = {
-                "one": lambda programs=programs: cg.run_batch(programs, threads=1),  # type: ignore[misc]
-                "all": lambda programs=programs: cg.run_batch(programs, threads=None),  # type: ignore[misc]
+            judges: dict[str, Callable[[Programs], Judged]] = {
+                "one": partial(cg.run_batch, threads=1),
+                "all": partial(cg.run_batch, threads=None),
             }
-            verdicts, passed = cg.run_batch(programs, threads=None)
-            alone = cg.run_batch(programs, threads=1)
-            assert np.array_equal(verdicts, alone[0]), "the number of threads changed a verdict"
-            assert np.array_equal(passed, alone[1]), "the number of threads changed a count of passed cases"
             if yardstick is not None:
-                other_verdicts, other_passed = yardstick(programs)
-                assert np.array_equal(verdicts, other_verdicts), f"{name}: machine and yardstick disagree"
-                assert np.array_equal(passed, other_passed), f"{name}: machine and yardstick disagree"
-                calls["C"] = lambda programs=programs: yardstick(programs)  # type: ignore[misc]
-            seconds = alternately(calls, args.repeats)
+                judges["C"] = yardstick
+            verdicts, passed = cg.run_batch(programs)
+            for judge in judges.values():
+                again = judge(programs)
+                assert np.array_equal(verdicts, again[0]), f"{name}: verdicts differ"
+                assert np.array_equal(passed, again[1]), f"{name}: numbers of passed cases differ"
+            calls = {judged: partial(seconds_of, judge, programs) for judged, judge in judges.items()}
+            seconds = in_turns(calls, args.repeats)
             rate = {call: len(programs) / float(np.median(taken)) for call, taken in seconds.items()}
             rows.append(
                 {
@@ -224,7 +225,7 @@ def measure_machine(args: Args) -> list[Row]:
     return rows
 
 
-# -------------------------------------------------------------------------------------------------- first calls
+# ---------------------------------------------------------------------------------------------- first calls
 
 FIRST_CALLS = """
 import json, time
@@ -249,24 +250,16 @@ def measure_first_calls(args: Args) -> list[Row]:
         for cache, repeats in (("empty", 1), ("warm", min(3, args.repeats))):
             seconds = []
             for _ in range(repeats):
-                answer = subprocess.run(
-                    [sys.executable, "-c", FIRST_CALLS],
-                    env={**os.environ, "CADMUS_GYM_CACHE": folder},
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                )
+                command = [sys.executable, "-c", FIRST_CALLS]
+                environment = {**os.environ, "CADMUS_GYM_CACHE": folder}
+                answer = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
                 seconds.append(json.loads(answer.stdout))
             names = ["import s", "first run s", "then first run_batch s", "later run s"]
             rows.append({"kernel cache": cache, **dict(zip(names, np.median(seconds, axis=0), strict=True))})
     return rows
 
 
-# ------------------------------------------------------------------------------------------------------ streams
-
-
-def chosen_ids(args: Args) -> list[str]:
-    return list(args.ids or getattr(cg, "SPECS", ()))
+# -------------------------------------------------------------------------------------------------- streams
 
 
 def measure_streams(args: Args, ids: list[str]) -> list[Row]:
@@ -275,28 +268,17 @@ def measure_streams(args: Args, ids: list[str]) -> list[Row]:
     for id in ids:
         stream = cg.Stream(id, split="train", seed=args.seed)
         stream.batch(0, 1, threads=1)  # compiles, or loads, the kernels
-        taken = [
-            seconds_of(lambda r=repeat, s=stream: s.batch(r * args.count, args.count, threads=1))  # type: ignore[misc]
-            for repeat in range(args.repeats)
-        ]
+        batch = partial(stream.batch, threads=1)
+        taken = [seconds_of(batch, repeat * args.count, args.count) for repeat in range(args.repeats)]
         rows.append({"id": id, "count": args.count, "programs / s": args.count / float(np.median(taken))})
     return rows
 
 
-# ------------------------------------------------------------------------------------------------- environments
-
-
-@dataclass(frozen=True)
-class Played:
-    """What a sequence of actions came to: steps of running episodes, episodes that ended, share of reward 1."""
-
-    steps: int
-    episodes: int
-    true: float
+# --------------------------------------------------------------------------------------------- environments
 
 
 def completion(prompt: Programs, form: str) -> list[int]:
-    """Return the true completion of a prompt that asks for a value or a relation, [] where it asks for another."""
+    """Return the true completion of a prompt that asks for a value or a relation; [] for any other prompt."""
     stack = cg.run(np.append(prompt, np.uint8(ID["end"]))).stack
     if len(stack) != 1 or form not in ("value", "free", "relation"):
         return []
@@ -327,8 +309,11 @@ def choose_actions(environment: VectorEnv, turns: int, form: str, seed: int) -> 
     return actions
 
 
-def play(environment: VectorEnv, actions: Integers, seed: int) -> Played:
-    """Play and count. The turn that only resets a finished episode is no step, as in Gymnasium's measurements."""
+def play(environment: VectorEnv, actions: Integers, seed: int) -> tuple[int, int, float]:
+    """Return the number of steps, of episodes that ended, and the share of those with reward 1.
+
+    The turn in which a finished episode is reset is no step, as in Gymnasium's own measurements.
+    """
     environment.reset(seed=seed)
     done = np.zeros(environment.num_envs, np.bool_)
     steps = episodes = rewarded = 0
@@ -338,15 +323,15 @@ def play(environment: VectorEnv, actions: Integers, seed: int) -> Played:
         done = terminated | truncated
         episodes += int(done.sum())
         rewarded += int((rewards[done] == 1).sum())
-    return Played(steps, episodes, rewarded / max(1, episodes))
+    return steps, episodes, rewarded / max(1, episodes)
 
 
-def replay_seconds(environment: VectorEnv, actions: Integers, seed: int) -> float:
+def steps_a_second(environment: VectorEnv, actions: Integers, seed: int, steps: int) -> float:
     environment.reset(seed=seed)
     start = time.perf_counter()
     for row in actions:
         environment.step(row)
-    return time.perf_counter() - start
+    return steps / (time.perf_counter() - start)
 
 
 def measure_vector(args: Args, id: str, n: int) -> Row:
@@ -354,24 +339,22 @@ def measure_vector(args: Args, id: str, n: int) -> Row:
     native = gym.make_vec(id, num_envs=n, vectorization_mode="vector_entry_point")
     sync = gym.make_vec(id, num_envs=n, vectorization_mode="sync")
     cartpole = CartPoleVectorEnv(n)
-    turns = max(20, args.steps // n)
+    turns = min(max(20, args.steps // n), 5000)
     actions = choose_actions(native, turns, cg.load_spec(id).form, args.seed)
-    few = actions[: max(10, turns // 20)]
+    few = actions[: max(10, args.steps // (20 * n))]
     pushes = np.random.default_rng(args.seed).integers(0, 2, (turns, n))
     games = {"native": (native, actions), "sync": (sync, few), "CartPole": (cartpole, pushes)}
     played = {name: play(environment, moves, args.seed) for name, (environment, moves) in games.items()}
     assert played["sync"] == play(native, few, args.seed), "native and sync vectorisation played apart"
-    rates = {name: np.empty(args.repeats) for name in games}
-    for repeat in range(args.repeats):
-        for name, (environment, moves) in games.items():
-            rates[name][repeat] = played[name].steps / replay_seconds(environment, moves, args.seed)
+    calls = {name: partial(steps_a_second, *games[name], args.seed, played[name][0]) for name in games}
+    rates = in_turns(calls, args.repeats)
     for environment, _ in games.values():
         environment.close()
     return {
         "id": id,
         "sub-environments": n,
-        "episodes": played["native"].episodes,
-        "true": played["native"].true,
+        "episodes": played["native"][1],
+        "true": played["native"][2],
         **{f"{name}, steps / s": float(np.median(rate)) for name, rate in rates.items()},
         "native / sync": spread(rates["native"] / rates["sync"]),
         "native / CartPole": spread(rates["native"] / rates["CartPole"]),
@@ -379,7 +362,7 @@ def measure_vector(args: Args, id: str, n: int) -> Row:
 
 
 def measure_scalar(args: Args, id: str) -> Row:
-    """Gymnasium's own measurements. It samples all 65 tokens, most are illegal, so its steps are mostly resets."""
+    """Gymnasium's own measurements of a single environment, each on its own, in events a second."""
     row: Row = {"id": id}
     with gym.make(id) as environment:
         environment.action_space.seed(args.seed)
@@ -392,7 +375,7 @@ def measure_scalar(args: Args, id: str) -> Row:
     return row
 
 
-# ------------------------------------------------------------------------------------------------------- output
+# --------------------------------------------------------------------------------------------------- output
 
 
 def cell(value: object) -> str:
@@ -414,14 +397,11 @@ def print_table(title: str, note: str, rows: list[Row]) -> None:
 
 
 def recipe(args: Args) -> Row:
-    """What it takes to measure again: the command, the arguments, the commit, the machine and the versions."""
-    git = shutil.which("git")
+    """What it takes to measure again: command, arguments, commit, hardware and versions."""
     commit = ""
-    if git is not None:
-        answer = subprocess.run(
-            [git, "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
-        )
-        commit = answer.stdout.strip()
+    if shutil.which("git") is not None:
+        command = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -446,24 +426,24 @@ def main(args: Args) -> None:
             print_table(title, note, rows)
 
     if "machine" in args.sections:
-        note = "Programs judged a second; the C yardstick is `cc -O3`, without -march, measured in turns with it."
+        note = "Programs judged a second. The C yardstick is built with `cc -O3`, without -march."
         report("machine", note, measure_machine(args))
     if "first-call" in args.sections:
         report("first-call", "Seconds in a fresh process. Compiling is paid once.", measure_first_calls(args))
-    ids = chosen_ids(args)
+    ids = list(args.ids or SPECS)
     if not ids and {"streams", "environments"} & set(args.sections):
         print("\nstreams, environments: no id is registered, nothing to measure")
     if "streams" in args.sections:
         report("streams", "Programs written a second, one thread.", measure_streams(args, ids))
     if "environments" in args.sections:
         note = (
-            "Gymnasium's own measurements of the single environment. They sample all 65 tokens, of which most are "
+            "Gymnasium's own measurements of the single environment. They sample all 65 tokens, most of which are\n"
             "illegal and end the episode, so a step here is mostly a reset."
         )
         report("environments, single", note, [measure_scalar(args, id) for id in ids])
         note = (
-            "Steps a second of running episodes, played with true completions that were chosen beforehand (for all "
-            "three alike), so choosing an action is in no figure. Sync: Gymnasium's vectorisation of the same id."
+            "Steps a second of running episodes. The actions, true completions, were chosen beforehand, for all three\n"
+            "alike, so choosing is in no figure. Sync: Gymnasium's own vectorisation of the same id."
         )
         report("environments, vector", note, [measure_vector(args, id, n) for id in ids for n in args.sizes])
 

@@ -7,10 +7,11 @@ kernel sources, the Numba version and the flags: whatever changes, a new folder 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -27,7 +28,7 @@ def cache_folder() -> Path:
     digest = hashlib.sha256(f"{numba.__version__} boundscheck={numba.config.BOUNDSCHECK}".encode())
     for path in sorted(PACKAGE.rglob("*.py")):
         source = path.read_bytes()
-        if b"@kernel" in source or path.name == "isa.py":
+        if b"import kernel" in source or b"kernel\n" in source or path.name == "isa.py":
             digest.update(source)
     name = f"kernels-{digest.hexdigest()[:16]}"
     if "CADMUS_GYM_CACHE" in os.environ:
@@ -37,14 +38,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cadmus_gym" / name
 
 
-def kernel(function: Function) -> Function:
-    """Compile a function with Numba: cached, without the GIL, without allocation, division without exceptions."""
+@contextlib.contextmanager
+def caching() -> Iterator[None]:
+    """Let what Numba is given to compile in here be cached in `cache_folder`, and nothing of anybody else's."""
     folder = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_folder())  # read while decorating, so nobody else's kernels are moved
+    numba.config.CACHE_DIR = str(cache_folder())
     try:
-        # Without Numba's runtime a kernel cannot allocate, and counts no references: five times as fast on short
-        # programs, where each view of a row was counted up and down atomically.
-        compiled = numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function)
+        yield
     finally:
         numba.config.CACHE_DIR = folder
-    return cast(Function, compiled)
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function with Numba: cached, without the GIL, without allocation, division without exceptions."""
+    # Without Numba's runtime a kernel cannot allocate, and counts no references: five times as fast on short programs,
+    # where each view of a row was counted up and down atomically.
+    with caching():
+        return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function))

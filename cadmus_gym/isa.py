@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Tokens: TypeAlias = NDArray[np.uint8]
 Ints: TypeAlias = NDArray[np.int64]
-Int: TypeAlias = int | np.int64  # a scalar of a kernel
+Int: TypeAlias = Any  # a scalar of a kernel: int64 where it is compiled, int for who calls it from Python
 
 
 @dataclass(frozen=True)

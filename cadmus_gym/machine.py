@@ -732,3 +732,20 @@ def trace(program: str | ArrayLike) -> Iterator[Step]:
             values, state = tuple(stack[:depth].tolist()), (int(registers[0]), int(registers[1]))
             yield Step(case, position, int(tokens[position]), values, state)
             position = behind
+
+
+def standing(program: Tokens) -> tuple[int, ...]:
+    """Return the stack as it stands behind a program that may still be in the making: of its first case, up to the first
+    fault or the first block, whose end is not known yet."""
+    work = scratch(program.size + 1)
+    jumps, stack, registers, frames, _, directives, sizes, values = work
+    body = 1 if program.size and program[0] == BOS else 0
+    depth = 0
+    if program.size > body and CASE <= program[body] <= EXACTLY:
+        closed = np.append(program, np.uint8(END))  # the header is read up to `end` at the latest
+        body, _, cases = read_header(closed, body, directives, sizes, values)
+        if body < 0:
+            return ()
+        depth = load_inputs(0, cases, work)
+    _, depth, *_ = execute(program, body, False, jumps, stack, depth, registers, frames, STEPS)
+    return tuple(stack[:depth].tolist())

@@ -1,0 +1,301 @@
+"""Episodes side by side: the one mechanism behind the single and the vector environment.
+
+An episode is a row of arrays: its tokens as the agent sees them, the automaton of its form, how it ended. A step is one
+kernel call for all rows; it knows no task family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cadmus_gym import forms
+from cadmus_gym.compiling import kernel
+from cadmus_gym.forms import CELLS, SPENT, advance, check_prompt, mask_row, reverse_digits, reverse_rows
+from cadmus_gym.isa import END, VOCABULARY, Int, Ints, Tokens, as_tokens
+from cadmus_gym.machine import TRUE, UNTERMINATED, Scratch, judge, scratch
+from cadmus_gym.spec import Spec
+from cadmus_gym.stream import Stream, check_seed
+
+QUEUE = 32  # prompts drawn ahead for each row
+
+# What is known of an episode when it has ended, int64 columns.
+VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, OUTCOME = range(6)
+END_INFO: dict[str, type] = {"verdict": int, "passed": int, "cases": int, "is_success": bool, "illegal": bool}
+
+Rules: TypeAlias = tuple[NDArray[np.int16], Ints, NDArray[np.int8], bool, bool]  # lead, finish, masks, thinks, nests
+Limits: TypeAlias = tuple[int, int, bool, bool, bool]  # max_tokens, thought_tokens, may run out, little, share of cases
+
+
+@kernel
+def put_mask(masks: NDArray[np.int8], row: Int, cells: Ints, rules: Rules, limits: Limits) -> None:
+    _, finish, table, _, _ = rules
+    allowed = mask_row(cells, finish, limits[0], limits[1])
+    for token in range(table.shape[1]):
+        masks[row, token] = table[allowed, token]
+
+
+@kernel
+def begin(
+    rows: Ints,
+    prompts: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    tokens: Tokens,
+    lengths: NDArray[np.int32],
+    cells: Ints,
+    masks: NDArray[np.int8],
+    rules: Rules,
+    limits: Limits,
+) -> None:
+    """Begin an episode in each of ``rows`` (n,) from ``prompts`` (n, P)."""
+    lead, _, _, thinks, nests = rules
+    for k in range(rows.size):
+        row = rows[k]
+        length = prompt_lengths[k]
+        for position in range(tokens.shape[1]):
+            tokens[row, position] = prompts[k, position] if position < length else 0
+        if limits[3]:
+            reverse_rows(tokens[row : row + 1, :length])
+        lengths[row] = length
+        forms.start(tokens[row, :length], cells[row], lead, thinks, nests)
+        put_mask(masks, row, cells[row], rules, limits)
+
+
+@kernel
+def step(
+    actions: Ints,
+    idle: NDArray[np.bool_],
+    tokens: Tokens,
+    lengths: NDArray[np.int32],
+    cells: Ints,
+    masks: NDArray[np.int8],
+    rewards: NDArray[np.float64],
+    terminated: NDArray[np.bool_],
+    truncated: NDArray[np.bool_],
+    ends: Ints,
+    rules: Rules,
+    limits: Limits,
+    mirror: Tokens,
+    work: Scratch,
+) -> Int:
+    """Take one token in every row that is not idle; return the number of episodes that ended."""
+    lead, finish, table, thinks, nests = rules
+    max_tokens, thought_tokens, may_run_out, little, by_cases = limits
+    count = 0
+    for row in range(actions.size):
+        rewards[row] = 0.0
+        terminated[row] = False
+        truncated[row] = False
+        masks[row] = 0
+        if idle[row]:
+            continue
+        token = actions[row]
+        if table[mask_row(cells[row], finish, max_tokens, thought_tokens), token] == 0:
+            terminated[row] = True
+            ends[row] = 0
+            ends[row, VERDICT] = UNTERMINATED
+            ends[row, ILLEGAL] = 1
+            count += 1
+            continue
+        length = lengths[row]
+        tokens[row, length] = token
+        length += 1
+        lengths[row] = length
+        cells[row, SPENT] += 1
+        advance(cells[row], token, lead, thinks, nests)
+        if token == END:
+            if little:
+                for position in range(length):
+                    mirror[0, position] = tokens[row, position]
+                reverse_rows(mirror[:, :length])
+                verdict, passed, cases, _, _ = judge(mirror[0, :length], work)
+            else:
+                verdict, passed, cases, _, _ = judge(tokens[row, :length], work)
+            terminated[row] = True
+            success = np.int64(verdict == TRUE)
+            ends[row, VERDICT] = verdict
+            ends[row, PASSED] = passed
+            ends[row, CASES] = cases
+            ends[row, SUCCESS] = success
+            ends[row, ILLEGAL] = 0
+            rewards[row] = passed / max(cases, 1) if by_cases else success
+            count += 1
+        elif may_run_out and cells[row, SPENT] >= max_tokens:
+            truncated[row] = True
+            ends[row] = 0
+            ends[row, VERDICT] = UNTERMINATED
+            count += 1
+        else:
+            put_mask(masks, row, cells[row], rules, limits)
+    return count
+
+
+@dataclass(frozen=True)
+class State:
+    """Some episodes as they stand, to be restored any number of times; a copy that nothing else writes to."""
+
+    tokens: Tokens
+    lengths: NDArray[np.int32]
+    cells: Ints
+    masks: NDArray[np.int8]
+    over: NDArray[np.bool_]
+    seeds: Ints
+    indices: Ints
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+class Episodes:
+    """``count`` episodes of a spec's split, played side by side.
+
+    ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``masks`` (N, 65) int8; ``rewards`` (N,)
+    float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (N, 6) int64, valid where an episode is over.
+    """
+
+    def __init__(self, spec: Spec, split: str, count: int, endian: str) -> None:
+        self.spec, self.endian = spec, endian
+        self.stream = Stream(spec, split)
+        table = forms.table(spec.form, spec.words, endian)
+        budget = spec.episode
+        self.rules = (table.lead, table.finish, table.masks, table.thinks, table.nests)
+        free = spec.form == "free"
+        self.limits = (budget.max_tokens, budget.thought_tokens, free, endian == "little", spec.reward == "cases")
+        self.prompt_room = self.stream.prompt_room
+        self.room = self.prompt_room + budget.max_tokens
+        self.tokens = np.zeros((count, self.room), np.uint8)
+        self.lengths = np.zeros(count, np.int32)
+        self.cells = np.zeros((count, CELLS), np.int64)
+        self.masks = np.zeros((count, len(VOCABULARY)), np.int8)
+        self.rewards = np.zeros(count)
+        self.terminated, self.truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        self.over = np.ones(count, np.bool_)
+        self.ends = np.zeros((count, OUTCOME), np.int64)
+        self.seeds = np.full(count, -1, np.int64)  # -1: not seeded yet
+        self.indices = np.zeros(count, np.int64)  # the next program of the stream of that seed
+        self._queue = np.zeros((count, QUEUE, self.prompt_room), np.uint8)
+        self._queued = np.zeros((count, QUEUE), np.int32)
+        self._drawn = np.zeros(count, np.int64)  # prompts up to this index are in the queue
+        self._work = scratch(self.room)
+        self._mirror = np.zeros((1, self.room), np.uint8)
+
+    def seed(self, rows: Ints, seeds: ArrayLike) -> None:
+        """Let rows (n,) take their prompts from the streams of these seeds, (n,), from the start."""
+        self.seeds[rows] = [check_seed(seed) for seed in np.asarray(seeds).tolist()]
+        self.indices[rows] = 0
+        self._drawn[rows] = 0
+
+    def begin(self, rows: Ints, prompts: Sequence[Tokens] | None = None) -> None:
+        """Begin episodes in rows (n,): from the next prompts of their streams, or from given ones, one for each row.
+
+        Raises ValueError where no completion of the form makes a well-formed program of a prompt, or it is too long.
+        """
+        if prompts is not None:
+            batch, lengths = self._given(prompts)
+        else:
+            if (self._drawn[rows] <= self.indices[rows]).any():
+                self._refill()
+            slots = self.indices[rows] % QUEUE
+            batch, lengths = self._queue[rows, slots], self._queued[rows, slots]
+            self.indices[rows] += 1
+        begin(rows, batch, lengths, self.tokens, self.lengths, self.cells, self.masks, self.rules, self.limits)
+        self.over[rows] = False
+
+    def _refill(self) -> None:
+        """Draw prompts ahead for every row whose queue is half empty; it is a ring, so what is there stays."""
+        missing = np.where(self.seeds >= 0, self.indices + QUEUE - self._drawn, 0)
+        missing[missing < QUEUE // 2] = 0
+        rows = np.repeat(np.arange(missing.size), missing)
+        steps = np.arange(rows.size) - np.repeat(np.cumsum(missing) - missing, missing)
+        indices = self._drawn[rows] + steps
+        programs, lengths = self.stream.gather(self.seeds[rows], indices)
+        self._queue[rows, indices % QUEUE] = programs[:, : self.prompt_room]
+        self._queued[rows, indices % QUEUE] = lengths
+        self._drawn += missing
+
+    def _given(self, prompts: Sequence[Tokens]) -> tuple[Tokens, NDArray[np.int32]]:
+        batch = np.zeros((len(prompts), self.prompt_room), np.uint8)
+        for row, prompt in zip(batch, prompts, strict=True):
+            if prompt.size > self.prompt_room:
+                raise ValueError(
+                    f"a prompt of {prompt.size} tokens: {self.spec.id} has room for at most {self.prompt_room}"
+                )
+            spec = self.spec
+            check_prompt(
+                prompt, spec.form, max_tokens=spec.episode.max_tokens, words=spec.words, endian=self.endian
+            )
+            row[: prompt.size] = prompt
+        return batch, np.array([prompt.size for prompt in prompts], np.int32)
+
+    def step(self, actions: Ints, idle: NDArray[np.bool_]) -> int:
+        """Take one token (N,) int64 in every row that is not idle; return how many episodes ended.
+
+        The arrays it leaves its results in (masks, rewards, terminated, truncated) are new at each call.
+        """
+        count = len(self.lengths)
+        self.masks = np.empty((count, len(VOCABULARY)), np.int8)
+        self.rewards = np.empty(count)
+        self.terminated, self.truncated = np.empty(count, np.bool_), np.empty(count, np.bool_)
+        ended = step(
+            actions,
+            idle,
+            self.tokens,
+            self.lengths,
+            self.cells,
+            self.masks,
+            self.rewards,
+            self.terminated,
+            self.truncated,
+            self.ends,
+            self.rules,
+            self.limits,
+            self._mirror,
+            self._work,
+        )
+        self.over = self.terminated | self.truncated | (self.over & idle)
+        return int(ended)
+
+    def end_info(self, row: int) -> dict[str, Any]:
+        """What an episode's last step tells besides the mask."""
+        return {key: kind(self.ends[row, k]) for k, (key, kind) in enumerate(END_INFO.items())}
+
+    def program(self, row: int) -> Tokens:
+        """The tokens of an episode so far, (n,) uint8, in the language's own order of digits."""
+        tokens = self.tokens[row, : self.lengths[row]]
+        return reverse_digits(tokens) if self.endian == "little" else tokens.copy()
+
+    def state(self, rows: Ints) -> State:
+        """Copy the episodes in rows (n,)."""
+        parts = (self.tokens, self.lengths, self.cells, self.masks, self.over, self.seeds, self.indices)
+        return State(*(part[rows].copy() for part in parts))  # type: ignore[arg-type]
+
+    def restore(self, state: State, rows: Ints) -> None:
+        """Go on in rows (n,) from episodes as they stood. Raises ValueError for a state of another spec or size."""
+        if len(state) != len(rows) or state.tokens.shape[1] != self.room:
+            raise ValueError(
+                f"a state of {len(state)} episodes of {state.tokens.shape[1]} tokens cannot be restored to {len(rows)} "
+                f"of {self.room}"
+            )
+        self.masks = self.masks.copy()  # the last step's arrays are the caller's
+        self.over = self.over.copy()
+        self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
+        self.masks[rows], self.over[rows] = state.masks, state.over
+        self.seeds[rows], self.indices[rows] = state.seeds, state.indices
+        self._drawn[rows] = state.indices
+
+
+def as_prompts(prompt: Any, count: int) -> list[Tokens]:
+    """Return ``options["prompt"]`` as one prompt for each of ``count`` episodes: one text or (n,) row for all, or a list
+    of them, one for each. Raises ValueError for anything else."""
+    single = isinstance(prompt, str) or (np.ndim(prompt) == 1 and not isinstance(prompt[0], (str, np.ndarray, list)))
+    if single:
+        return [as_tokens(prompt)] * count
+    prompts = [as_tokens(one) for one in prompt]
+    if len(prompts) != count:
+        raise ValueError(f"{len(prompts)} prompts for {count} episodes: give one for all, or one for each")
+    return prompts
+

@@ -1,0 +1,224 @@
+"""Completions from a model: batched, under a form, with the log-probabilities of what was drawn.
+
+Prompts of unequal length share a batch and a cache that is allocated once; rows that have ended are dropped from it.
+The computation is `Transformer.hidden`, the one that training runs, so a completion's log-probabilities are those
+that a full forward pass over the finished program gives, to float tolerance, whatever else was in the batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cadmus_gym.compiling import kernel
+from cadmus_gym.forms import Automata, reverse_digits
+from cadmus_gym.isa import BOS, PAD, Int, Ints, Tokens, as_tokens, check_ids
+from cadmus_gym.model import Cache, Transformer, with_bos
+from cadmus_gym.sampling import join
+
+# Dropping the rows that have ended copies the cache of the others; it pays once this share of a batch has ended.
+DROP_FROM = 0.125
+
+
+@dataclass(frozen=True)
+class Completions:
+    """N completions of at most M tokens, in the order of their prompts. Rows are padded with 0.
+
+    Tokens are in the language's own order of digits. Where the model writes the other one (``endian="little"``),
+    log-probabilities stay in the order in which it wrote: ``log_probs[n, m]`` is that of
+    ``cadmus_gym.forms.reverse_digits(tokens)[n, m]``.
+    """
+
+    tokens: Tokens  # (N, M) uint8, `end` included
+    lengths: NDArray[np.int32]  # (N,)
+    log_probs: NDArray[np.float32]  # (N, M), of the distribution drawn from: under the mask, at the temperature
+    raw_log_probs: NDArray[np.float32] | None  # (N, M), of the model itself: no mask, temperature 1; on request
+    programs: Tokens  # (N, L) uint8, prompt and completion
+    prompt_lengths: NDArray[np.int32]  # (N,)
+
+
+def complete(
+    model: Transformer,
+    prompts: ArrayLike | Sequence[str | ArrayLike],
+    *,
+    prompt_lengths: ArrayLike | None = None,
+    form: str = "value",
+    words: tuple[str, ...] = (),
+    max_tokens: int = 64,
+    thought_tokens: int | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 256,
+    endian: str | None = None,
+    raw: bool = False,
+) -> Completions:
+    """Let a model complete prompts.
+
+    prompts: (N, L) uint8 padded with 0, or a sequence of N texts or token arrays, in the language's own order of
+        digits and without `<bos>`.
+    prompt_lengths: (N,), for prompts given as one array; by default a prompt ends at its last token that is not 0.
+    form, words: what a completion may look like; see `cadmus_gym.forms`.
+    max_tokens: of a completion, thoughts and `end` included. Every form but "free" keeps enough of it to finish.
+    thought_tokens: at most that many of them in thoughts, parentheses included. None: all that can be spared.
+    temperature: 0 takes the likeliest allowed token, and reports log-probabilities at temperature 1.
+    seed: with the same seed a row draws the same random numbers whatever the batch; row and step are hashed with it.
+    batch_size: how many rows are computed at once; changes results by rounding only.
+    endian: the order of digits the model reads and writes; by default its own, ``model.endian``.
+    raw: return ``raw_log_probs`` too.
+
+    Raises ValueError for prompts that are none or that the form cannot finish, for what does not fit the model's
+    context, and for any other argument out of range.
+    """
+    rows, lengths = _rows(prompts, prompt_lengths)
+    endian = model.endian if endian is None else endian
+    needed, context = int(lengths.max(initial=0)) + max_tokens, model.config.context
+    if max_tokens < 1 or needed > context:
+        spare = context - needed + max_tokens
+        raise ValueError(
+            f"max_tokens = {max_tokens}; allowed: 1 to {spare}, what the longest prompt leaves of the context"
+        )
+    if not 0.0 <= temperature < math.inf:
+        raise ValueError(f"temperature = {temperature}; allowed: 0 (greedy) or a finite number above")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed = {seed}; allowed: 0 to 2**63 - 1")
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}; allowed: 1 or more")
+    thoughts = max_tokens if thought_tokens is None else thought_tokens
+    automata = Automata(form, rows, lengths, max_tokens=max_tokens, thought_tokens=thoughts, words=words, endian=endian)
+    shown = reverse_digits(rows) if endian == "little" else rows
+    tokens = np.zeros((len(rows), max_tokens), np.uint8)
+    log_probs, raw_log_probs = np.zeros((2, *tokens.shape), np.float32)
+    spent = np.zeros(len(rows), np.int32)
+    order = np.argsort(lengths, kind="stable")  # rows of a length go together, to waste little on padding
+    for start in range(0, len(rows), batch_size):
+        batch = order[start : start + batch_size]
+        some = copy.copy(automata)
+        some.select(batch)
+        uniforms = np.zeros((batch.size, max_tokens))
+        if temperature > 0:
+            fill_uniforms(seed, batch, uniforms)
+        tokens[batch], log_probs[batch], raw_log_probs[batch], spent[batch] = _complete_batch(
+            model, shown[batch], lengths[batch], some, temperature, uniforms
+        )
+    written = np.arange(spent.max(initial=0)) < spent[:, None]  # (N, M), M of the longest
+    longest = written.shape[1]
+    tokens, log_probs, raw_log_probs = tokens[:, :longest], log_probs[:, :longest], raw_log_probs[:, :longest]
+    raw_log_probs[~written] = 0
+    if endian == "little":
+        tokens = reverse_digits(tokens)
+    programs = np.zeros((len(rows), int((lengths + spent).max(initial=0))), np.uint8)
+    programs[:, : rows.shape[1]] = rows[:, : programs.shape[1]]
+    row, column = np.nonzero(written)
+    programs[row, lengths[row] + column] = tokens[row, column]
+    return Completions(tokens, spent, log_probs, raw_log_probs if raw else None, programs, lengths)
+
+
+@torch.inference_mode()
+def _complete_batch(
+    model: Transformer,
+    shown: Tokens,
+    lengths: NDArray[np.int32],
+    automata: Automata,
+    temperature: float,
+    uniforms: NDArray[np.float64],
+) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """Complete prompts (B, L) as the model sees them: tokens, log-probabilities, raw ones (B, M), lengths (B,)."""
+    rows, max_tokens = uniforms.shape
+    tokens = np.zeros(uniforms.shape, np.uint8)
+    log_probs, raw_log_probs = np.zeros((2, *uniforms.shape), np.float32)
+    spent = np.zeros(rows, np.int32)
+    device, longest = model.embed_tokens.weight.device, int(lengths.max())
+    cache = Cache(model, rows, 1 + longest + max_tokens)
+    last = torch.from_numpy(lengths.astype(np.int64)).to(device)  # position of the last token; that of `<bos>` is 0
+    positions = torch.arange(1 + longest, device=device)
+    positions = torch.where(positions <= last[:, None], positions, -1)
+    hidden = model.hidden(with_bos(torch.from_numpy(shown[:, :longest]).to(device)), positions, cache)
+    hidden = hidden[torch.arange(rows, device=device), last]  # (B, width)
+
+    held = running = np.arange(rows)  # the rows in the cache; which of those have not ended
+    for step in range(max_tokens):
+        allowed = automata.mask()
+        allowed[automata.done, PAD] = True  # a row that has ended draws `<pad>`, with certainty, until it is dropped
+        drawn = _draw(model.logits(hidden).float(), allowed, temperature, uniforms[held, step])
+        tokens[held, step], log_probs[held, step], raw_log_probs[held, step] = (x.cpu().numpy() for x in drawn)
+        spent[held[running]] = step + 1
+        automata.push(tokens[held, step])
+        running = np.flatnonzero(~automata.done)
+        if running.size == 0:
+            break
+        chosen = drawn[0]
+        if running.size <= (1 - DROP_FROM) * held.size:
+            keep = torch.from_numpy(running).to(device)
+            held, chosen, last = held[running], chosen[keep], last[keep]
+            automata.select(running)
+            cache.select(keep)
+            running = np.arange(held.size)
+        last = last + 1
+        hidden = model.hidden(chosen[:, None], last[:, None], cache)[:, 0]
+    return tokens, log_probs, raw_log_probs, spent
+
+
+def _draw(
+    logits: Tensor, allowed: NDArray[np.bool_], temperature: float, uniforms: NDArray[np.float64]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a token for each row of logits (B, 65): return it, its log-probability and its raw one, (B,) each."""
+    masked = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -math.inf)
+    if temperature > 0:
+        # The largest is moved to 0 first, so that no temperature is too small.
+        log_probs = ((masked - masked.amax(1, keepdim=True)) / temperature).log_softmax(1)
+        # Inverse of the cumulative distribution, in float64, where 32 random bits cannot round up to the total: the
+        # first token at which it exceeds the draw has a probability above 0.
+        cumulative = log_probs.double().exp().cumsum(1)
+        draws = torch.from_numpy(uniforms).to(logits.device)[:, None] * cumulative[:, -1:]
+        tokens = (cumulative <= draws).sum(1)
+    else:
+        log_probs = masked.log_softmax(1)
+        tokens = masked.argmax(1)
+    at = tokens[:, None]
+    return tokens, log_probs.gather(1, at)[:, 0], logits.log_softmax(1).gather(1, at)[:, 0]
+
+
+@kernel
+def fill_uniforms(seed: Int, rows: Ints, uniforms: NDArray[np.float64]) -> None:
+    """Fill (B, M) with numbers from 0 up to 1, each a function of (seed, row, step) alone."""
+    for k in range(rows.size):
+        word = join(np.uint64(seed), np.uint64(rows[k]))
+        for step in range(uniforms.shape[1]):
+            uniforms[k, step] = (join(word, np.uint64(step)) >> np.uint64(32)) * 2.0**-32
+
+
+def _rows(
+    prompts: ArrayLike | Sequence[str | ArrayLike], lengths: ArrayLike | None
+) -> tuple[Tokens, NDArray[np.int32]]:
+    """Return prompts as rows (N, L) uint8 padded with 0, and their lengths (N,)."""
+    if isinstance(prompts, str):
+        raise ValueError("prompts is one text; allowed: a sequence of them")
+    if isinstance(prompts, np.ndarray):
+        rows = check_ids(prompts)
+        if rows.ndim != 2:
+            raise ValueError(f"prompts have shape {rows.shape}; allowed: (N, L), or a sequence of texts or arrays")
+        used = np.where(rows != PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
+        ends = np.asarray(used if lengths is None else lengths)
+        if ends.shape != used.shape or not np.issubdtype(ends.dtype, np.integer):
+            raise ValueError(f"prompt_lengths: {ends.dtype} of shape {ends.shape}; allowed: integers, {used.shape}")
+        if ((ends < 0) | (ends > rows.shape[1])).any():
+            raise ValueError(f"prompt_lengths run from {ends.min()} to {ends.max()}; allowed: 0 to {rows.shape[1]}")
+        rows[np.arange(rows.shape[1]) >= ends[:, None]] = PAD
+    else:
+        if lengths is not None:
+            raise ValueError("prompt_lengths go with prompts in one array; those of a sequence have their own")
+        programs = [as_tokens(prompt) for prompt in prompts]  # type: ignore[union-attr]
+        ends = np.array([program.size for program in programs], np.int32)
+        rows = np.zeros((len(programs), ends.max(initial=0)), np.uint8)
+        for row, program in zip(rows, programs, strict=True):
+            row[: program.size] = program
+    if rows.size and (starts := rows[:, 0] == BOS).any():
+        raise ValueError(f"prompt {starts.argmax()} starts with <bos>; prompts start at their first real token")
+    return rows, ends.astype(np.int32)

@@ -1,0 +1,315 @@
+"""Environment specs: what is asked, as frozen values read from TOML.
+
+Every key of a file is a field of a dataclass here or of the task's parameters. Anything else (an unknown key, another
+type, an impossible range) is a ValueError that names file, key and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from cadmus_gym import forms
+from cadmus_gym.isa import Ints
+from cadmus_gym.tasks import TASKS, Family
+
+REWARDS = ("truth", "cases", "hidden")
+_HERE = Path(__file__).parent
+FOLDER = next((path for path in (_HERE / "_envs", _HERE.parent / "envs") if path.is_dir()), _HERE / "_envs")
+SPECS: dict[str, Path] = {}  # id -> file, filled by `cadmus_gym.register`
+
+
+@dataclass(frozen=True)
+class Thoughts:
+    """Worked steps in the programs of a stream: the share that has them, their style, and the most tokens they take."""
+
+    share: float = 0.0
+    style: str = "none"
+    limit: int = 48
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share = {self.share}: give a share of the programs from 0 to 1")
+        if not 0 <= self.limit <= 4096:
+            raise ValueError(f"limit = {self.limit}: give a number of tokens from 0 to 4096")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What an agent may spend: tokens in all, and tokens of thought among them, both parentheses included."""
+
+    max_tokens: int = 64
+    thought_tokens: int = 48
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_tokens <= 4096:
+            raise ValueError(f"max_tokens = {self.max_tokens}: give a number from 1 to 4096")
+        if not 0 <= self.thought_tokens <= self.max_tokens:
+            raise ValueError(f"thought_tokens = {self.thought_tokens}: give a number from 0 to max_tokens")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the problems: an interval of the hashes of their keys, and parameters that differ from the spec's."""
+
+    share: tuple[float, float] = (0.0, 1.0)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share[0] < self.share[1] <= 1:
+            raise ValueError(f"share = {list(self.share)}: give an interval [from, to] within 0 to 1")
+
+    @property
+    def interval(self) -> tuple[int, int]:
+        """The first and the last hash, of 64 bits, that belong to the split."""
+        low, high = (int(Fraction(str(bound)) * 2**64) for bound in self.share)
+        return low, high - 1
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One environment: a task and its parameters, the form of a completion, budgets, reward, worked steps and splits.
+
+    ``parameters`` holds what differs from the defaults of the task's own dataclass.
+    """
+
+    id: str
+    task: str
+    splits: dict[str, Split]
+    description: str = ""
+    form: str = ""
+    words: tuple[str, ...] = ()
+    reward: str = "truth"
+    parameters: dict[str, Any] = field(default_factory=dict)
+    thoughts: Thoughts = Thoughts()
+    episode: Episode = Episode()
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task = {self.task!r}: known are {', '.join(TASKS)}")
+        if not self.form:
+            object.__setattr__(self, "form", self.family.form)
+        table = forms.table(self.form, self.words)
+        if self.reward not in REWARDS:
+            raise ValueError(f"reward = {self.reward!r}: known are {', '.join(REWARDS)}")
+        if self.thoughts.style not in self.family.styles:
+            raise ValueError(
+                f"[thoughts]: style = {self.thoughts.style!r}: task {self.task!r} knows {', '.join(self.family.styles)}"
+            )
+        if not self.splits:
+            raise ValueError("no [splits.NAME]: give at least one, such as [splits.train]")
+        for name in self.splits:
+            self.split_parameters(name)
+        _check_apart(self)
+        answer = max(self.family.rooms(self.split_parameters(name))[1] for name in self.splits)
+        needed = answer + self.thoughts.limit if self.thoughts.share else answer
+        if self.form != "free" and self.episode.max_tokens < needed:
+            raise ValueError(
+                f"[episode]: max_tokens = {self.episode.max_tokens}: the task's own completions take up to {needed}"
+            )
+        if self.episode.max_tokens < int(table.finish[forms.START]):
+            raise ValueError(f"[episode]: max_tokens = {self.episode.max_tokens}: too few for form {self.form!r}")
+
+    @property
+    def family(self) -> Family:
+        return TASKS[self.task]
+
+    def split(self, name: str) -> Split:
+        """Return a split, or raise ValueError with the names there are."""
+        if name not in self.splits:
+            raise ValueError(f"{self.id}: no split {name!r}; it has {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def split_parameters(self, name: str) -> Any:
+        """Return the task's parameters in a split: the defaults, the spec's, the split's own, in this order."""
+        base = _build(self.family.parameters, self.parameters, "[parameters]")
+        values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} | self.split(name).parameters
+        return _build(self.family.parameters, values, f"[splits.{name}] parameters")
+
+    def packed(self, name: str) -> Ints:
+        """Return what the family's writer reads for a split, (n,) int64."""
+        thoughts = self.thoughts
+        return self.family.pack(self.split_parameters(name), thoughts.share, thoughts.style, thoughts.limit)
+
+    @property
+    def rooms(self) -> tuple[int, int]:
+        """The longest prompt and the longest program of any split, in tokens."""
+        rooms = [self.family.rooms(self.split_parameters(name)) for name in self.splits]
+        prompt = max(room[0] for room in rooms)
+        thought = self.thoughts.limit if self.thoughts.share else 0
+        return prompt, max(sum(room) for room in rooms) + thought
+
+    def digests(self) -> dict[str, str]:
+        """Return for each split 64 hexadecimal digits over all that shapes its programs, and nothing else."""
+        return {name: self._digest(name) for name in self.splits}
+
+    def _digest(self, name: str) -> str:
+        split = self.split(name)
+        shape = {
+            "task": self.task,
+            "version": self.family.version,
+            "parameters": dataclasses.asdict(self.split_parameters(name)),
+            "thoughts": dataclasses.asdict(self.thoughts),
+            "interval": split.interval,
+        }
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits over the whole spec."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def override(self, **overrides: Any) -> Spec:
+        """Return the spec with other values: of its own fields, or of the task's parameters by their name.
+
+        A table such as ``thoughts={"share": 0.0}`` changes only the keys it has.
+        """
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values = {
+            key: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for key, value in fields.items()
+        }
+        values["splits"] = {name: dataclasses.asdict(split) for name, split in self.splits.items()}
+        parameters = {f.name for f in dataclasses.fields(self.family.parameters)}
+        for key, value in overrides.items():
+            if key in parameters:
+                values["parameters"] = values["parameters"] | {key: value}
+            elif key not in values or key in ("id", "task"):
+                known = sorted((values.keys() | parameters) - {"id", "task"})
+                raise ValueError(f"{self.id}: {_unknown(key, known)}")
+            elif isinstance(values[key], dict) and isinstance(value, Mapping):
+                values[key] = values[key] | dict(value)
+            else:
+                values[key] = value
+        if "form" in overrides and overrides["form"] != "words" and "words" not in overrides:
+            values["words"] = ()
+        return _located(self.id, values)
+
+
+def load_spec(name_or_path: str | Path | Spec, **overrides: Any) -> Spec:
+    """Return the spec of a registered id or of a TOML file, with values overridden as `Spec.override` does.
+
+    Raises ValueError for an unknown id or a mistake in the file, FileNotFoundError where no such file is.
+    """
+    if isinstance(name_or_path, Spec):
+        spec = name_or_path
+    elif str(name_or_path).endswith(".toml"):
+        spec = read_spec(Path(name_or_path))
+    elif str(name_or_path) in SPECS:
+        spec = read_spec(SPECS[str(name_or_path)])
+    else:
+        near = difflib.get_close_matches(str(name_or_path), SPECS, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"registered are {', '.join(SPECS)}"
+        raise ValueError(f"{str(name_or_path)!r} is neither a registered id nor the path of a .toml file; {hint}")
+    return spec.override(**overrides) if overrides else spec
+
+
+def read_spec(path: Path) -> Spec:
+    """Return the spec in a TOML file. With ``base = "other.toml"`` it starts from that file, beside it or registered."""
+    return _located(path.name, _read_values(path))
+
+
+def _read_values(path: Path, depth: int = 0) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        try:
+            values = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path.name}: not TOML: {error}") from None
+    if "base" not in values:
+        return values
+    name = values.pop("base")
+    base = SPECS.get(name, path.parent / str(name))
+    if not base.is_file() or depth == 8:
+        raise ValueError(f"{path.name} base = {name!r}: give a registered id or a file beside this one")
+    inherited = _read_values(base, depth + 1)
+    inherited.pop("id", None)
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
+        inherited[key] = inherited[key] | value if both else value
+    return inherited
+
+
+def _located(name: str, values: dict[str, Any]) -> Spec:
+    try:
+        return typing.cast(Spec, _build(Spec, values, ""))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
+def _unknown(key: str, known: typing.Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"unknown key {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    """Make a dataclass of a table, checking keys and types; ``where`` says which table."""
+    place = f"{where}: " if where else ""
+    if dataclasses.is_dataclass(values) and isinstance(values, kind):
+        return values
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{place}expected a table, not {values!r}")
+    types_of = typing.get_type_hints(kind)
+    for key in values:
+        if key not in types_of:
+            raise ValueError(f"{place}{_unknown(key, types_of)}")
+    for entry in dataclasses.fields(kind):
+        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        if required and entry.name not in values:
+            raise ValueError(f"{place}key {entry.name!r} is missing")
+    arguments = {key: _convert(types_of[key], value, key, where) for key, value in values.items()}
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{place}{error}") from None
+
+
+def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
+    """Return a value as its field's type, or raise ValueError."""
+    place = f"{where}: " if where else ""
+    inner = f"{where[:-1]}.{key}]" if where.endswith("]") else f"[{key}]"
+    if dataclasses.is_dataclass(kind):
+        return _build(typing.cast(type, kind), value, inner)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict and isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: _convert(arguments[1], entry, name, inner) for name, entry in value.items()}
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
+        if len(kinds) == len(value):
+            return tuple(_convert(part, entry, key, where) for part, entry in zip(kinds, value, strict=True))
+    if kind is Any or (kind is float and type(value) is int):
+        return value if kind is Any else float(value)
+    if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(value) is kind:
+        return value
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    expected = names.get(kind, "a table") if origin is not tuple else "a list " + ", ".join(
+        names.get(part, "...") for part in arguments
+    )
+    raise ValueError(f"{place}{key} = {value!r}: expected {expected}")
+
+
+def _check_apart(spec: Spec) -> None:
+    """Raise ValueError where two splits with the same parameters share problems."""
+    names = list(spec.splits)
+    for k, one in enumerate(names):
+        for other in names[:k]:
+            if spec.split_parameters(one) != spec.split_parameters(other):
+                continue
+            (low, high), (first, last) = spec.splits[one].interval, spec.splits[other].interval
+            if low <= last and first <= high:
+                raise ValueError(
+                    f"[splits.{one}]: shares problems with [splits.{other}]: both have the same parameters, so give "
+                    f"them intervals that do not meet; they have {list(spec.splits[one].share)} and "
+                    f"{list(spec.splits[other].share)}"
+                )
+

@@ -1,0 +1,166 @@
+"""Streams of true programs: program i is a pure function of (digest of the split, seed, i)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cadmus_gym.compiling import kernel
+from cadmus_gym.isa import Int, Ints, Tokens
+from cadmus_gym.machine import spread
+from cadmus_gym.sampling import Words64, below, join, mix
+from cadmus_gym.spec import Spec, load_spec
+from cadmus_gym.tasks.family import CHOICE, LENGTH, OPERAND, PROMPT, WORK
+
+Source: TypeAlias = str | Path | Spec | Mapping[str, int]
+ATTEMPTS = 100_000  # a split's share of 1e-3 misses all of them less than once in 1e43 programs
+
+
+@kernel
+def fill(
+    write: Callable[..., Any],
+    parameters: Ints,
+    base: np.uint64,
+    first: np.uint64,
+    last: np.uint64,
+    seeds: Ints,
+    indices: Ints,
+    programs: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    marks: Ints,
+    dice: Words64,
+    work: Ints,
+) -> Int:
+    """Write the programs of pairs (seed, index) whose key lies in [first, last]; return -1, or the row that has none."""
+    for k in range(seeds.size):
+        origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
+        dice[OPERAND] = mix(origin)
+        attempt = 0
+        while True:
+            dice[CHOICE] = origin
+            key = write(parameters, dice, programs[k], marks, work)
+            if first <= key <= last:
+                break
+            attempt += 1
+            if attempt == ATTEMPTS:
+                return k
+        programs[k, marks[LENGTH] :] = 0
+        prompt_lengths[k] = marks[PROMPT]
+    return -1
+
+
+@kernel
+def pick_parts(base: np.uint64, weights: Ints, seeds: Ints, indices: Ints, dice: Words64, parts: Ints) -> None:
+    """Draw for each pair (seed, index) one part of a mixture."""
+    total = weights.sum()
+    for k in range(seeds.size):
+        dice[CHOICE] = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
+        drawn = below(dice, CHOICE, total)
+        part = -1
+        while drawn >= 0:
+            part += 1
+            drawn -= weights[part]
+        parts[k] = part
+
+
+class Stream:
+    """The true programs of a spec's split, or of a mixture.
+
+    ``spec`` is a registered id, the path of a TOML file, a `Spec`, or ``{id or path: weight}`` with whole weights for a
+    mixture; ``seed`` is a whole number from 0. The same (digest, seed, index) gives the same program on every machine,
+    whatever the range asked for and the number of threads. Raises ValueError for an unknown spec, split or weight.
+    """
+
+    def __init__(self, spec: Source, split: str = "train", seed: int = 0) -> None:
+        self.split, self.seed = split, check_seed(seed)
+        parts = list(spec.items()) if isinstance(spec, Mapping) else [(spec, 1)]
+        if not parts or any(type(weight) is not int or not 1 <= weight <= 1_000_000 for _, weight in parts):
+            raise ValueError(f"mixture {spec}: give at least one spec, each with a whole weight from 1 to 1000000")
+        self.specs = tuple(load_spec(part) for part, _ in parts)
+        self.weights = np.array([weight for _, weight in parts], np.int64)
+        digests = [part.digests()[part.split(split) and split] for part in self.specs]
+        self.digest = digests[0]
+        if len(digests) > 1:
+            mixture = json.dumps([digests, self.weights.tolist()])
+            self.digest = hashlib.sha256(mixture.encode()).hexdigest()
+        self._bases = [np.uint64(int(digest[:16], 16)) for digest in digests]
+        self._packed = [part.packed(split) for part in self.specs]
+        self.prompt_room = max(part.rooms[0] for part in self.specs)
+        self.length = max(part.rooms[1] for part in self.specs)
+
+    def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
+        """Return programs start..start+count: programs (count, L) uint8, padded with 0, and prompt_lengths (count,) int32."""
+        if start < 0 or count < 0:
+            raise ValueError(f"start = {start}, count = {count}: programs are numbered from 0")
+        indices = np.arange(start, start + count, dtype=np.int64)
+        return self.gather(np.full(count, self.seed, np.int64), indices, threads)
+
+    def gather(
+        self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
+    ) -> tuple[Tokens, NDArray[np.int32]]:
+        """Return the programs of pairs (seed, index), both (N,): programs (N, L) uint8 and prompt_lengths (N,) int32."""
+        seeds, indices = np.ascontiguousarray(seeds, np.int64), np.ascontiguousarray(indices, np.int64)
+        if seeds.ndim != 1 or seeds.shape != indices.shape or (seeds < 0).any() or (indices < 0).any():
+            raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
+        programs = np.zeros((seeds.size, self.length), np.uint8)
+        prompt_lengths = np.zeros(seeds.size, np.int32)
+        if len(self.specs) == 1:
+            self._fill(0, seeds, indices, programs, prompt_lengths, threads)
+            return programs, prompt_lengths
+        parts = np.zeros(seeds.size, np.int64)
+        base = np.uint64(int(self.digest[:16], 16))
+        pick_parts(base, self.weights, seeds, indices, np.zeros(2, np.uint64), parts)
+        for part in range(len(self.specs)):
+            rows = np.flatnonzero(parts == part)
+            some, lengths = np.zeros((rows.size, self.length), np.uint8), np.zeros(rows.size, np.int32)
+            self._fill(part, seeds[rows], indices[rows], some, lengths, threads)
+            programs[rows], prompt_lengths[rows] = some, lengths
+        return programs, prompt_lengths
+
+    def _fill(
+        self,
+        part: int,
+        seeds: Ints,
+        indices: Ints,
+        programs: Tokens,
+        prompt_lengths: NDArray[np.int32],
+        threads: int | None,
+    ) -> None:
+        spec = self.specs[part]
+        first, last = (np.uint64(bound) for bound in spec.split(self.split).interval)
+
+        def work(rows: slice) -> None:
+            missing = fill(
+                spec.family.write,
+                self._packed[part],
+                self._bases[part],
+                first,
+                last,
+                seeds[rows],
+                indices[rows],
+                programs[rows],
+                prompt_lengths[rows],
+                np.zeros(2, np.int64),
+                np.zeros(2, np.uint64),
+                np.zeros(WORK, np.int64),
+            )
+            if missing >= 0:
+                raise ValueError(
+                    f"{spec.id} [splits.{self.split}]: no problem found in {ATTEMPTS} attempts at one kind of program; "
+                    "its parameters allow too few problems for its share"
+                )
+
+        spread(work, seeds.size, threads, least=1024)
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed as int, or raise ValueError unless it is a whole number from 0 to 2**63 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed = {seed!r}: give a whole number from 0 to {2**63 - 1}")
+    return int(seed)
