@@ -17,7 +17,7 @@ from cadmus_gym import forms
 from cadmus_gym.compiling import kernel
 from cadmus_gym.forms import CELLS, SPENT, advance, check_prompt, mask_row, reverse_digits, reverse_rows
 from cadmus_gym.isa import END, VOCABULARY, Int, Ints, Tokens, as_tokens
-from cadmus_gym.machine import TRUE, UNTERMINATED, Scratch, judge, scratch
+from cadmus_gym.machine import TRUE, UNTERMINATED, judge, scratch
 from cadmus_gym.spec import Spec
 from cadmus_gym.stream import Stream, check_seed
 
@@ -80,7 +80,7 @@ def step(
     rules: Rules,
     limits: Limits,
     mirror: Tokens,
-    work: Scratch,
+    work: Ints,
 ) -> Int:
     """Take one token in every row that is not idle; return the number of episodes that ended."""
     lead, finish, table, thinks, nests = rules

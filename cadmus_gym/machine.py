@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,8 +33,6 @@ from cadmus_gym.isa import (
     as_tokens,
     check_ids,
 )
-
-Scratch: TypeAlias = tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints]
 
 
 class Verdict(IntEnum):
@@ -81,9 +79,24 @@ SET_A, GET_A, SET_B, GET_B = range(ID["a!"], ID["b@"] + 1)
 IF, ELSE, FI, TIMES, NEXT, INDEX, BEGIN, UNTIL = range(ID["if"], ID["until"] + 1)
 DEF, RET, CALL = range(ID["def"], ID["call"] + 1)
 BODY = COMMA  # ids from here on may stand in a body
-BINARY = np.uint64(
-    sum(1 << (x.id - BODY) for x in INSTRUCTIONS if (x.pops, x.pushes) == (2, 1))
-)  # a bit for each token (x y -- z)
+POPS = np.array([instruction.pops for instruction in INSTRUCTIONS])
+PUSHES = np.array([instruction.pushes for instruction in INSTRUCTIONS])
+
+# Layout of a kernel's working room. One array instead of one for each purpose: arguments are passed and kept five to seven
+# words an array, which for a program of ten tokens was a third of the time.
+STACK = 2  # before it two cells that a binary operation on too few values may read
+REGISTERS = STACK + STACK_ROOM
+FRAMES = REGISTERS + 2  # of two cells: turns done and turns in all, or where to return to
+OPENED = FRAMES + 2 * FRAME_ROOM  # where the blocks around a place begin
+DIRECTIVES = OPENED + BLOCK_DEPTH  # of two cells: kind and operand
+SIZES = DIRECTIVES + 2 * MAX_DIRECTIVES  # of two cells: integers on each side of a case
+VALUES = SIZES + 2 * MAX_CASES  # for each case and side
+JUMPS = VALUES + 2 * MAX_SIDE * MAX_CASES  # for each position, where its control token leads
+
+
+def scratch(length: int) -> Ints:
+    """Return the working room of a kernel for programs of at most ``length`` tokens."""
+    return np.zeros(JUMPS + max(length, 1), np.int64)
 
 
 @kernel
@@ -93,297 +106,266 @@ def bit(token: Int) -> np.uint64:
 
 
 @kernel
+def at(program: Tokens, position: Int) -> Int:
+    """The token at a position, unsigned for the index: Numba would look whether a signed one counts from the end."""
+    return np.int64(program[np.uint64(position)])
+
+
+@kernel
+def load(work: Ints, cell: Int) -> Int:
+    return work[np.uint64(cell)]
+
+
+@kernel
+def store(work: Ints, cell: Int, value: Int) -> None:
+    work[np.uint64(cell)] = value
+
+
+@kernel
 def execute(
-    program: Tokens,
-    start: Int,
-    prepared: bool,
-    jumps: Ints,
-    stack: Ints,
-    depth: Int,
-    registers: Ints,
-    frames: Ints,
-    limit: Int,
+    program: Tokens, start: Int, prepared: bool, depth: Int, limit: Int, work: Ints
 ) -> tuple[Int, Int, Int, Int, np.uint64]:
     """Run the body at ``start`` on a stack of ``depth`` values for at most ``limit`` tokens.
 
-    Without ``prepared`` only a body without jumps can be run, and nothing behind the current token is known to be
-    well-formed. Returns (outcome, depth, position, steps, executed): a fault's verdict, RAN or UNPREPARED; the depth
-    of the stack; the position it stopped at; the number of tokens executed; the set of tokens executed (see `bit`).
+    Without ``prepared`` only a body without blocks can be run, and nothing behind the current token is known to be
+    well-formed. Returns (outcome, depth, position, steps, executed): a fault's verdict, RAN or UNPREPARED; the depth of
+    the stack; the position it stopped at; the number of tokens executed; the set of them (see `bit`).
+
+    What an instruction takes and leaves is checked for all alike, from the table. Its arm then makes of x and y, the top,
+    the one ``value`` that changes the top of the stack. The arms are one flat chain of equalities, which LLVM turns into
+    a jump table.
     """
-    registers[0] = 0
-    registers[1] = 0
+    a, b = np.int64(0), np.int64(0)
     executed = np.uint64(0)
-    outcome = UNPREPARED
+    outcome = RAN
     steps = 0
-    frame = 0
+    frame = FRAMES  # behind the last frame in use
     position = start
-    while position < program.size:
-        token = np.int64(program[position])
+    size = program.size
+    while True:
+        if not prepared and position == size:
+            outcome = UNPREPARED
+            break
+        token = at(program, position)
         if token == END:
-            outcome = RAN
             break
         if steps >= limit:
             outcome = STEP_LIMIT
             break
-        if token < BODY:
+        if not prepared and (token < BODY or token >= IF):
             outcome = UNPREPARED
             break
         steps += 1
         executed |= bit(token)
 
-        if ZERO <= token <= NINE:
-            digit = token - ZERO
-            if position > start and ZERO <= program[position - 1] <= NINE:
-                value = 10 * stack[depth - 1] + digit
+        if ZERO <= token <= NINE:  # and what is behind it, to the literal's end
+            if depth == STACK_ROOM:
+                outcome = STACK_OVERFLOW
+                break
+            value = token - ZERO
+            depth += 1
+            while True:
+                store(work, STACK + depth - 1, value)
+                position += 1
+                if not prepared and position == size:
+                    break
+                token = at(program, position)
+                if not ZERO <= token <= NINE:
+                    break
+                if steps >= limit:
+                    outcome = STEP_LIMIT
+                    break
+                steps += 1
+                executed |= bit(token)
+                value = 10 * value + token - ZERO
                 if value > LARGEST:
                     outcome = VALUE_OVERFLOW
                     break
-                stack[depth - 1] = value
-            else:
-                if depth == STACK_ROOM:
-                    outcome = STACK_OVERFLOW
-                    break
-                stack[depth] = digit
-                depth += 1
-            position += 1
-
-        elif BINARY & bit(token):
-            if depth < 2:
-                outcome = STACK_UNDERFLOW
+            if outcome != RAN:
                 break
-            x = stack[depth - 2]
-            y = stack[depth - 1]
-            if token == ADD:
-                value = x + y
-            elif token == SUB:
-                value = x - y
-            elif token == MUL:
-                value = x * y
-            elif token == EQ:
-                value = np.int64(x == y)
-            elif token == NE:
-                value = np.int64(x != y)
-            elif token == LT:
-                value = np.int64(x < y)
-            elif token == LE:
-                value = np.int64(x <= y)
-            elif token == GT:
-                value = np.int64(x > y)
-            elif token == GE:
-                value = np.int64(x >= y)
-            elif token == MIN:
-                value = min(x, y)
-            elif token == MAX:
-                value = max(x, y)
-            elif token == AND:
-                value = x & y
-            elif token == OR:
-                value = x | y
-            elif token == XOR:
-                value = x ^ y
-            else:
-                if y == 0:
-                    outcome = DIVISION_BY_ZERO
-                    break
-                value = x // y if token == DIV else x % y
-            if value > LARGEST or value < -LARGEST:
-                outcome = VALUE_OVERFLOW
-                break
-            depth -= 1
-            stack[depth - 1] = value
-            position += 1
+            continue
 
-        elif token == COMMA or token == FI or token == BEGIN:
-            position += 1
-
-        elif token == OPEN:
-            position += 1
-            while position < program.size and program[position] >= BODY and program[position] != OPEN:
-                if program[position] == CLOSE:
+        if token == OPEN:
+            behind = position + 1
+            while (prepared or behind < size) and at(program, behind) >= BODY and at(program, behind) != OPEN:
+                if at(program, behind) == CLOSE:
                     break
-                position += 1
-            if position == program.size or program[position] != CLOSE:
+                behind += 1
+            if not prepared and (behind == size or at(program, behind) != CLOSE):
                 outcome = UNPREPARED
                 break
-            position += 1
+            position = behind + 1
+            continue
 
-        elif NEG <= token <= DEC or token == NOT:
-            if depth < 1:
-                outcome = STACK_UNDERFLOW
-                break
-            value = stack[depth - 1]
-            if token == NEG:
-                value = -value
-            elif token == ABS:
-                value = abs(value)
-            elif token == INC:
-                value += 1
-            elif token == DEC:
-                value -= 1
-            else:
-                value = np.int64(value == 0)
-            if value > LARGEST or value < -LARGEST:
-                outcome = VALUE_OVERFLOW
-                break
-            stack[depth - 1] = value
-            position += 1
+        pops = POPS[np.uint64(token)]
+        pushes = PUSHES[np.uint64(token)]
+        if depth < pops:
+            outcome = STACK_UNDERFLOW
+            break
+        if depth - pops + pushes > STACK_ROOM:
+            outcome = STACK_OVERFLOW
+            break
+        x = load(work, STACK + depth - 2)
+        y = load(work, STACK + depth - 1)
+        value = np.int64(0)
+        behind = position + 1
 
-        elif token == DROP or token == SET_A or token == SET_B:
-            if depth < 1:
-                outcome = STACK_UNDERFLOW
+        if token == ADD:
+            value = x + y
+        elif token == SUB:
+            value = x - y
+        elif token == MUL:
+            value = x * y
+        elif token == DIV:
+            if y == 0:
+                outcome = DIVISION_BY_ZERO
                 break
-            depth -= 1
-            if token == SET_A:
-                registers[0] = stack[depth]
-            elif token == SET_B:
-                registers[1] = stack[depth]
-            position += 1
-
+            value = x // y
+        elif token == MOD:
+            if y == 0:
+                outcome = DIVISION_BY_ZERO
+                break
+            value = x % y
+        elif token == NEG:
+            value = -y
+        elif token == ABS:
+            value = abs(y)
+        elif token == MIN:
+            value = min(x, y)
+        elif token == MAX:
+            value = max(x, y)
+        elif token == INC:
+            value = y + 1
+        elif token == DEC:
+            value = y - 1
+        elif token == EQ:
+            value = np.int64(x == y)
+        elif token == NE:
+            value = np.int64(x != y)
+        elif token == LT:
+            value = np.int64(x < y)
+        elif token == LE:
+            value = np.int64(x <= y)
+        elif token == GT:
+            value = np.int64(x > y)
+        elif token == GE:
+            value = np.int64(x >= y)
+        elif token == AND:
+            value = x & y
+        elif token == OR:
+            value = x | y
+        elif token == NOT:
+            value = np.int64(y == 0)
+        elif token == XOR:
+            value = x ^ y
+        elif token == DUP:
+            value = y
         elif token == SWAP:
-            if depth < 2:
-                outcome = STACK_UNDERFLOW
-                break
-            value = stack[depth - 1]
-            stack[depth - 1] = stack[depth - 2]
-            stack[depth - 2] = value
-            position += 1
-
+            store(work, STACK + depth - 2, y)
+            value = x
+        elif token == OVER:
+            value = x
         elif token == ROT:
-            if depth < 3:
-                outcome = STACK_UNDERFLOW
-                break
-            value = stack[depth - 3]
-            stack[depth - 3] = stack[depth - 2]
-            stack[depth - 2] = stack[depth - 1]
-            stack[depth - 1] = value
-            position += 1
-
+            value = load(work, STACK + depth - 3)
+            store(work, STACK + depth - 3, x)
+            store(work, STACK + depth - 2, y)
         elif token == PICK:
-            if depth < 1:
+            if y < 0 or y >= depth - 1:
                 outcome = STACK_UNDERFLOW
                 break
-            below = stack[depth - 1]
-            if below < 0 or below >= depth - 1:
-                outcome = STACK_UNDERFLOW
+            value = load(work, STACK + depth - 2 - y)
+        elif token == SET_A:
+            a = y
+        elif token == GET_A:
+            value = a
+        elif token == SET_B:
+            b = y
+        elif token == GET_B:
+            value = b
+        elif token == IF or token == UNTIL:
+            if y == 0:
+                behind = load(work, JUMPS + position)
+        elif token == ELSE or token == DEF:
+            behind = load(work, JUMPS + position)
+        elif token == TIMES:
+            if y <= 0:
+                behind = load(work, JUMPS + position)
+            elif frame == FRAMES + 2 * FRAME_ROOM:
+                outcome = CONTROL_OVERFLOW
                 break
-            stack[depth - 1] = stack[depth - 2 - below]
-            position += 1
-
-        elif token == DUP or token == OVER or token == GET_A or token == GET_B:
-            needs = 1 if token == DUP else 2 if token == OVER else 0
-            if depth < needs:
-                outcome = STACK_UNDERFLOW
-                break
-            if depth == STACK_ROOM:
-                outcome = STACK_OVERFLOW
-                break
-            if token == GET_A:
-                value = registers[0]
-            elif token == GET_B:
-                value = registers[1]
             else:
-                value = stack[depth - needs]
-            stack[depth] = value
-            depth += 1
-            position += 1
-
-        elif not prepared:
+                store(work, frame, 0)
+                store(work, frame + 1, y)
+                frame += 2
+        elif token == NEXT:
+            turns = load(work, frame - 2) + 1
+            if turns < load(work, frame - 1):
+                store(work, frame - 2, turns)
+                behind = load(work, JUMPS + position)
+            else:
+                frame -= 2
+        elif token == INDEX:
+            value = load(work, frame - 2)
+        elif token == CALL:
+            if frame == FRAMES + 2 * FRAME_ROOM:
+                outcome = CONTROL_OVERFLOW
+                break
+            store(work, frame, behind)
+            frame += 2
+            behind = load(work, JUMPS + position)
+        elif token == RET:  # the body of a function is entered by `call` alone, so its frame is there
+            frame -= 2
+            behind = load(work, frame)
+        elif token == CLOSE:  # a lone one; a thought was passed over
             outcome = UNPREPARED
             break
+        # What is left does nothing more: `,` `drop` `fi` `begin`.
 
-        elif token == IF or token == UNTIL:
-            if depth < 1:
-                outcome = STACK_UNDERFLOW
-                break
-            depth -= 1
-            position = jumps[position] if stack[depth] == 0 else position + 1
-
-        elif token == ELSE or token == DEF:
-            position = jumps[position]
-
-        elif token == TIMES:
-            if depth < 1:
-                outcome = STACK_UNDERFLOW
-                break
-            turns = stack[depth - 1]
-            if turns > 0 and frame == FRAME_ROOM:
-                outcome = CONTROL_OVERFLOW
-                break
-            depth -= 1
-            if turns > 0:
-                frames[frame, 0] = 0
-                frames[frame, 1] = turns
-                frame += 1
-                position += 1
-            else:
-                position = jumps[position]
-
-        elif token == NEXT:
-            frames[frame - 1, 0] += 1
-            if frames[frame - 1, 0] < frames[frame - 1, 1]:
-                position = jumps[position]
-            else:
-                frame -= 1
-                position += 1
-
-        elif token == INDEX:
-            if depth == STACK_ROOM:
-                outcome = STACK_OVERFLOW
-                break
-            stack[depth] = frames[frame - 1, 0]
-            depth += 1
-            position += 1
-
-        elif token == CALL:
-            if frame == FRAME_ROOM:
-                outcome = CONTROL_OVERFLOW
-                break
-            frames[frame, 0] = position + 1
-            frame += 1
-            position = jumps[position]
-
-        else:  # RET: a body of a function is entered by `call` alone, so its frame is there
-            frame -= 1
-            position = frames[frame, 0]
+        if value > LARGEST or value < -LARGEST:
+            outcome = VALUE_OVERFLOW
+            break
+        depth += pushes - pops
+        if pushes > 0:
+            store(work, STACK + depth - 1, value)
+        position = behind
+    store(work, REGISTERS, a)
+    store(work, REGISTERS + 1, b)
     return outcome, depth, position, steps, executed
 
 
 @kernel
 def read_integer(program: Tokens, position: Int) -> tuple[Int, Int]:
     """Return (position behind, value) of the INT at ``position``, or position -1 where none or too large a one stands."""
-    value: Int = 0
-    start = position
-    while ZERO <= program[position] <= NINE:  # stops at the latest at `end`
-        value = min(10 * value + np.int64(program[position]) - ZERO, np.int64(LARGEST + 1))
-        position += 1
-    if position == start or value > LARGEST:
+    token = at(program, position)
+    if not ZERO <= token <= NINE:
         return -1, 0
-    if program[position] == NEG:
+    value = np.int64(0)
+    while ZERO <= token <= NINE:
+        value = 10 * value + token - ZERO
+        if value > LARGEST:
+            return -1, 0
+        position += 1
+        token = at(program, position)
+    if token == NEG:
         return position + 1, -value
     return position, value
 
 
 @kernel
-def read_header(
-    program: Tokens, position: Int, directives: Ints, sizes: Ints, values: Ints
-) -> tuple[Int, Int, Int]:
-    """Read the header at ``position``; return (position of the body or -1, directives, cases).
-
-    ``directives`` (8, 2) gets kind and operand, ``sizes`` (16, 2) the number of integers on each side of a case,
-    ``values`` (16, 2, 8) those integers.
-    """
-    directive = 0
-    case = 0
+def read_header(program: Tokens, position: Int, work: Ints) -> tuple[Int, Int, Int]:
+    """Read the header at ``position`` into ``work``; return (position of the body or -1, directives, cases)."""
+    directives = 0
+    cases = 0
     while True:
-        kind = program[position]
+        kind = at(program, position)
         position += 1
         if kind == DO:
-            return position, directive, case
+            return position, directives, cases
         if USE <= kind <= EXACTLY:
-            if case > 0 or directive == MAX_DIRECTIVES:
+            if cases > 0 or directives == MAX_DIRECTIVES:
                 return -1, 0, 0
+            operand = at(program, position)
             if kind == USE or kind == AVOID:
-                operand: Int = np.int64(program[position])
                 if operand < BODY or operand == OPEN or operand == CLOSE:
                     return -1, 0, 0
                 position += 1
@@ -391,57 +373,58 @@ def read_header(
                 position, operand = read_integer(program, position)
                 if position < 0 or operand < 0:
                     return -1, 0, 0
-            directives[directive, 0] = kind
-            directives[directive, 1] = operand
-            directive += 1
+            store(work, DIRECTIVES + 2 * directives, kind)
+            store(work, DIRECTIVES + 2 * directives + 1, operand)
+            directives += 1
         elif kind == CASE:
-            if case == MAX_CASES:
+            if cases == MAX_CASES:
                 return -1, 0, 0
             for side in range(2):
+                first = VALUES + MAX_SIDE * (2 * cases + side)
                 size = 0
-                if ZERO <= program[position] <= NINE:
+                if ZERO <= at(program, position) <= NINE:
                     while True:
                         if size == MAX_SIDE:
                             return -1, 0, 0
                         position, value = read_integer(program, position)
                         if position < 0:
                             return -1, 0, 0
-                        values[case, side, size] = value
+                        store(work, first + size, value)
                         size += 1
-                        if program[position] != COMMA:
+                        if at(program, position) != COMMA:
                             break
                         position += 1
-                sizes[case, side] = size
+                store(work, SIZES + 2 * cases + side, size)
                 if side == 0:
-                    if program[position] != TO:
+                    if at(program, position) != TO:
                         return -1, 0, 0
                     position += 1
-            case += 1
+            cases += 1
         else:
             return -1, 0, 0
 
 
 @kernel
-def read_body(program: Tokens, position: Int, jumps: Ints, opened: Ints) -> tuple[Int, np.uint64]:
-    """Check the body at ``position`` and note in ``jumps`` where each control token leads.
+def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint64]:
+    """Check the body at ``position`` and note in ``work`` where each control token leads.
 
     Returns (length without `end` and thoughts, or -1 for a syntax error; the set of tokens in it).
     """
     depth = 0
-    loops = 0  # `times` among them
+    loops = 0  # `times` among the blocks open
     function = -1
     length = 0
     present = np.uint64(0)
     while True:
-        token = np.int64(program[position])
+        token = at(program, position)
         if token == END:
             return (length if depth == 0 else -1), present
         if token < BODY or token == CLOSE:
             return -1, present
         if token == OPEN:
             position += 1
-            while program[position] != CLOSE:
-                if program[position] < BODY or program[position] == OPEN:
+            while at(program, position) != CLOSE:
+                if at(program, position) < BODY or at(program, position) == OPEN:
                     return -1, present
                 position += 1
             position += 1
@@ -453,141 +436,126 @@ def read_body(program: Tokens, position: Int, jumps: Ints, opened: Ints) -> tupl
                 return -1, present
             if token == DEF:
                 function = position
-            if token == TIMES:
+            elif token == TIMES:
                 loops += 1
-            opened[depth] = position
+            store(work, OPENED + depth, position)
             depth += 1
         elif token == ELSE or token == FI or token == NEXT or token == UNTIL or token == RET:
             if depth == 0:
                 return -1, present
-            opening = opened[depth - 1]
-            opener = program[opening]
+            opening = load(work, OPENED + depth - 1)
+            opener = at(program, opening)
             if token == ELSE:
-                if opener != IF:
-                    return -1, present
-                jumps[opening] = position + 1
-                opened[depth - 1] = position
+                matches = opener == IF
+            elif token == FI:
+                matches = opener == IF or opener == ELSE
+            elif token == NEXT:
+                matches = opener == TIMES
+            elif token == UNTIL:
+                matches = opener == BEGIN
             else:
-                if token == FI:
-                    matches = opener == IF or opener == ELSE
-                elif token == NEXT:
-                    matches = opener == TIMES
-                    loops -= 1
-                elif token == UNTIL:
-                    matches = opener == BEGIN
-                else:
-                    matches = opener == DEF
-                if not matches:
-                    return -1, present
-                if token == UNTIL or token == NEXT:
-                    jumps[position] = opening + 1
-                jumps[opening] = position + 1
+                matches = opener == DEF
+            if not matches:
+                return -1, present
+            store(work, JUMPS + opening, position + 1)
+            store(work, JUMPS + position, opening + 1)
+            if token == ELSE:
+                store(work, OPENED + depth - 1, position)
+            else:
                 depth -= 1
+            if token == NEXT:
+                loops -= 1
         elif token == CALL:
             if function < 0:
                 return -1, present
-            jumps[position] = function + 1
+            store(work, JUMPS + position, function + 1)
         elif token == INDEX and loops == 0:
             return -1, present
         position += 1
 
 
-def scratch(length: int) -> Scratch:
-    """Return the arrays a kernel works in, for programs of at most ``length`` tokens."""
-    return (
-        np.zeros(max(length, 1), np.int64),  # jumps
-        np.zeros(STACK_ROOM, np.int64),  # stack
-        np.zeros(2, np.int64),  # registers
-        np.zeros((FRAME_ROOM, 2), np.int64),  # frames: turns done and turns in all, or where to return to
-        np.zeros(BLOCK_DEPTH, np.int64),  # opened: where the blocks around a place begin
-        np.zeros((MAX_DIRECTIVES, 2), np.int64),  # directives
-        np.zeros((MAX_CASES, 2), np.int64),  # sizes
-        np.zeros((MAX_CASES, 2, MAX_SIDE), np.int64),  # values
-    )
+@kernel
+def has_end(program: Tokens) -> bool:
+    for position in range(program.size):  # noqa: SIM110 (a kernel has no generators)
+        if at(program, position) == END:
+            return True
+    return False
 
 
 @kernel
-def prepare(program: Tokens, work: Scratch) -> tuple[Int, Int, Int, Int]:
+def prepare(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int]:
     """Find all that can be told without a run: return (verdict or RAN, body, directives, cases), filling ``work``."""
-    jumps, _, _, _, opened, directives, sizes, values = work
-    stop = 0
-    while stop < program.size and program[stop] != END:
-        stop += 1
-    if stop == program.size:
+    # Reading stops at the first `end` or `<pad>`. Where neither closes the row, there must be an `end` within.
+    if program.size == 0 or (at(program, program.size - 1) > END and not has_end(program)):
         return UNTERMINATED, 0, 0, 0
-    body = 1 if program[0] == BOS else 0
-    directive = 0
-    cases = 0
-    if CASE <= program[body] <= EXACTLY:
-        body, directive, cases = read_header(program, body, directives, sizes, values)
-        if body < 0:
-            return SYNTAX, 0, 0, 0
-    length, present = read_body(program, body, jumps, opened)
+    body = 1 if at(program, 0) == BOS and program.size > 1 else 0
+    directives, cases = 0, 0
+    if CASE <= at(program, body) <= EXACTLY:
+        body, directives, cases = read_header(program, body, work)
+    length, present = np.int64(-1), np.uint64(0)
+    if body >= 0:
+        length, present = read_body(program, body, work)
     if length < 0:
-        return SYNTAX, 0, 0, 0
-    for k in range(directive):
-        kind = directives[k, 0]
-        operand = directives[k, 1]
+        return (SYNTAX if has_end(program) else UNTERMINATED), 0, 0, 0
+    for k in range(directives):
+        kind = load(work, DIRECTIVES + 2 * k)
+        operand = load(work, DIRECTIVES + 2 * k + 1)
         if (
             (kind == AVOID and present & bit(operand))
             or (kind == WITHIN and length > operand)
             or (kind == EXACTLY and length != operand)
         ):
-            return DIRECTIVE, body, directive, cases
-    return RAN, body, directive, cases
+            return DIRECTIVE, body, directives, cases
+    return RAN, body, directives, cases
 
 
 @kernel
-def load_inputs(case: Int, cases: Int, work: Scratch) -> Int:
+def load_inputs(case: Int, cases: Int, work: Ints) -> Int:
     """Put the inputs of a case on the stack; return the depth."""
-    _, stack, _, _, _, _, sizes, values = work
     if cases == 0:
         return 0
-    for k in range(sizes[case, 0]):
-        stack[k] = values[case, 0, k]
-    return sizes[case, 0]
+    size = load(work, SIZES + 2 * case)
+    for k in range(size):
+        store(work, STACK + k, load(work, VALUES + 2 * MAX_SIDE * case + k))
+    return size
 
 
 @kernel
-def leaves_outputs(case: Int, cases: Int, depth: Int, work: Scratch) -> bool:
+def leaves_outputs(case: Int, cases: Int, depth: Int, work: Ints) -> bool:
     """Whether a run left what it should: the outputs of its case, or exactly 1."""
-    _, stack, _, _, _, _, sizes, values = work
     if cases == 0:
-        return bool(depth == 1 and stack[0] == 1)
-    if depth != sizes[case, 1]:
+        return bool(depth == 1 and load(work, STACK) == 1)
+    if depth != load(work, SIZES + 2 * case + 1):
         return False
-    for k in range(depth):
-        if stack[k] != values[case, 1, k]:
+    for k in range(depth):  # noqa: SIM110 (a kernel has no generators)
+        if load(work, STACK + k) != load(work, VALUES + MAX_SIDE * (2 * case + 1) + k):
             return False
     return True
 
 
 @kernel
-def judge(program: Tokens, work: Scratch) -> tuple[Int, Int, Int, Int, Int]:
-    """Judge a program; return (verdict, passed, cases, depth, steps). ``work[1][:depth]`` is what the last run left."""
-    jumps, stack, registers, frames, _, directives, _, _ = work
-    start = 1 if program.size > 0 and program[0] == BOS else 0
-    outcome, depth, _, steps, executed = execute(
-        program, start, False, jumps, stack, 0, registers, frames, STEPS
-    )
-    if outcome == RAN:
-        if depth == 1 and stack[0] == 1:
-            return TRUE, 1, 1, depth, steps
-        return FALSE, 0, 1, depth, steps
+def judge(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int, Int]:
+    """Judge a program; return (verdict, passed, cases, depth, steps). ``depth`` values of STACK are what the last run left."""
+    start = 1 if program.size > 0 and at(program, 0) == BOS else 0
+    if program.size > start and not CASE <= at(program, start) <= EXACTLY:
+        outcome, depth, _, steps, executed = execute(program, start, False, 0, STEPS, work)
+        if outcome == RAN:
+            if leaves_outputs(0, 0, depth, work):
+                return TRUE, 1, 1, depth, steps
+            return FALSE, 0, 1, depth, steps
 
-    verdict, body, directive, cases = prepare(program, work)
+    verdict, body, directives, cases = prepare(program, work)
     runs = 0 if verdict == UNTERMINATED or verdict == SYNTAX else max(cases, 1)
     if verdict != RAN:
         return verdict, 0, runs, 0, 0
     verdict = TRUE
     passed = 0
     total = 0
+    depth = 0
     used = ~np.uint64(0)
     for case in range(runs):
         depth = load_inputs(case, cases, work)
-        outcome, depth, _, steps, executed = execute(
-            program, body, True, jumps, stack, depth, registers, frames, STEPS
-        )
+        outcome, depth, _, steps, executed = execute(program, body, True, depth, STEPS, work)
         total += steps
         used &= executed
         if outcome != RAN:
@@ -600,16 +568,14 @@ def judge(program: Tokens, work: Scratch) -> tuple[Int, Int, Int, Int, Int]:
         if verdict == TRUE:
             verdict = outcome
     if verdict == TRUE:
-        for k in range(directive):
-            if directives[k, 0] == USE and not used & bit(directives[k, 1]):
+        for k in range(directives):
+            if load(work, DIRECTIVES + 2 * k) == USE and not used & bit(load(work, DIRECTIVES + 2 * k + 1)):
                 verdict = DIRECTIVE
     return verdict, passed, runs, depth, total
 
 
 @kernel
-def judge_rows(
-    programs: Tokens, verdicts: NDArray[np.uint8], passed: NDArray[np.int32], work: Scratch
-) -> None:
+def judge_rows(programs: Tokens, verdicts: NDArray[np.uint8], passed: NDArray[np.int32], work: Ints) -> None:
     """Judge the rows of ``programs`` (N, L) into ``verdicts`` (N,) and ``passed`` (N,)."""
     for k in range(programs.shape[0]):
         verdict, count, _, _, _ = judge(programs[k], work)
@@ -659,7 +625,7 @@ def run(program: str | ArrayLike) -> Outcome:
     tokens = as_tokens(program)
     work = scratch(tokens.size)
     verdict, passed, cases, depth, steps = judge(tokens, work)
-    return Outcome(Verdict(verdict), verdict == TRUE, passed, cases, tuple(work[1][:depth].tolist()), steps)
+    return Outcome(Verdict(verdict), verdict == TRUE, passed, cases, values(work, depth), steps)
 
 
 def run_batch(programs: ArrayLike, threads: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -671,9 +637,7 @@ def run_batch(programs: ArrayLike, threads: int | None = None) -> tuple[NDArray[
     rows = np.asarray(programs)
     if rows.ndim != 2:
         raise ValueError(f"programs are rows of token ids, shape (N, L); this has shape {rows.shape}")
-    tokens = (
-        rows if rows.dtype == np.uint8 and rows.flags.c_contiguous and within_ids(rows) else check_ids(rows)
-    )
+    tokens = rows if rows.dtype == np.uint8 and rows.flags.c_contiguous and within_ids(rows) else check_ids(rows)
     verdicts = np.empty(len(tokens), np.uint8)
     passed = np.empty(len(tokens), np.int32)
     spread(
@@ -705,6 +669,10 @@ def spread(work: Any, count: int, threads: int | None, least: int = 4096) -> Non
         list(pool.map(lambda k: work(slice(bounds[k], bounds[k + 1])), range(threads)))
 
 
+def values(work: Ints, depth: int) -> tuple[int, ...]:
+    return tuple(work[STACK : STACK + depth].tolist())
+
+
 def trace(program: str | ArrayLike) -> Iterator[Step]:
     """Yield one `Step` for each token executed, case by case; nothing for a program that is not run.
 
@@ -712,25 +680,22 @@ def trace(program: str | ArrayLike) -> Iterator[Step]:
     """
     tokens = as_tokens(program)
     work = scratch(tokens.size)
-    jumps, stack, registers, frames, *_ = work
     verdict, body, _, cases = prepare(tokens, work)
     if verdict != RAN:
         return
     for case in range(max(cases, 1)):
-        position, state = body, (0, 0)
-        values: tuple[int, ...] = tuple(stack[: load_inputs(case, cases, work)].tolist())
-        for limit in range(1, STEPS + 2):  # runs again up to each step: a body has at most 1024
+        position, registers = body, (0, 0)
+        stack = values(work, load_inputs(case, cases, work))
+        for limit in range(1, STEPS + 2):  # runs again up to each step: there are at most 1024
             depth = load_inputs(case, cases, work)
-            outcome, depth, behind, steps, _ = execute(
-                tokens, body, True, jumps, stack, depth, registers, frames, min(limit, STEPS)
-            )
+            outcome, depth, behind, steps, _ = execute(tokens, body, True, depth, min(limit, STEPS), work)
             if outcome == RAN and steps < limit:
                 break
             if outcome not in (RAN, STEP_LIMIT) or limit > STEPS:
-                yield Step(case, position, int(tokens[position]), values, state, Verdict(outcome))
+                yield Step(case, position, int(tokens[position]), stack, registers, Verdict(outcome))
                 break
-            values, state = tuple(stack[:depth].tolist()), (int(registers[0]), int(registers[1]))
-            yield Step(case, position, int(tokens[position]), values, state)
+            stack, registers = values(work, depth), (int(work[REGISTERS]), int(work[REGISTERS + 1]))
+            yield Step(case, position, int(tokens[position]), stack, registers)
             position = behind
 
 
@@ -738,14 +703,13 @@ def standing(program: Tokens) -> tuple[int, ...]:
     """Return the stack as it stands behind a program that may still be in the making: of its first case, up to the first
     fault or the first block, whose end is not known yet."""
     work = scratch(program.size + 1)
-    jumps, stack, registers, frames, _, directives, sizes, values = work
     body = 1 if program.size and program[0] == BOS else 0
     depth = 0
     if program.size > body and CASE <= program[body] <= EXACTLY:
         closed = np.append(program, np.uint8(END))  # the header is read up to `end` at the latest
-        body, _, cases = read_header(closed, body, directives, sizes, values)
+        body, _, cases = read_header(closed, body, work)
         if body < 0:
             return ()
         depth = load_inputs(0, cases, work)
-    _, depth, *_ = execute(program, body, False, jumps, stack, depth, registers, frames, STEPS)
-    return tuple(stack[:depth].tolist())
+    _, depth, *_ = execute(program, body, False, depth, STEPS, work)
+    return values(work, depth)

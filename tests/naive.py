@@ -1,9 +1,9 @@
 """A second interpreter of the language, slow and plain, to hold the machine against.
 
-It is written from the description of the language alone and shares nothing with the machine. It knows no jumps, no
-table of targets and no position counter: a body is parsed into a tree, and to run it is to rewrite a list of what is
-left to do. A block is replaced by what it unfolds to, a call by the body of the function, `i` by the number it
-stands for. Integers are Python's own.
+It is written from the description of the language alone and shares nothing with the machine. It knows no
+jumps, no table of targets and no position counter: a body is parsed into a tree, and to run it is to rewrite
+a list of what is left to do. A block is replaced by what it unfolds to, a call by the body of the function,
+`i` by the number it stands for. Integers are Python's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FRAME_TOKENS = ("<pad>", "<bos>", "end")
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a program: `cases` counts the runs it asks for, `stack` is what the last of them left."""
+    """What became of a program; `cases` counts the runs it asks for, `stack` is what the last one left."""
 
     verdict: str
     passed: int
@@ -82,7 +82,7 @@ class Program:
 
 
 class Reader:
-    """Takes the tokens before `end` one after the other, and raises Fault("SYNTAX") where they make no program."""
+    """Takes the tokens before `end` one by one, and raises Fault("SYNTAX") where they make no program."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
@@ -400,7 +400,7 @@ def parse(names: list[str]) -> Program:
 
 
 def judge(names: list[str], stories: list[list[Step]] | None = None) -> Result:
-    """Return the outcome of a program given by its token names; `stories` collects each run's executed tokens."""
+    """Return the outcome of a program given by its token names; `stories` collects each run's steps."""
     try:
         program = parse(names)
     except Fault as fault:

@@ -1,8 +1,8 @@
-"""Programs for tests: seeded generators, the same generators as hypothesis strategies, and the limits by hand.
+"""Programs for tests: seeded generators, the same as hypothesis strategies, and the limits by hand.
 
-A generator is a function of a `random.Random` that returns token names; `GENERATORS` lists them all. `sample` draws
-from all of them with a seed, `strategy` lends one to hypothesis. `LIMITS` holds programs at and just beyond every
-limit of the language, with the verdict a reader of the language expects.
+A generator is a function of a `random.Random` that returns token names; `GENERATORS` lists them all. `sample`
+draws from all of them with a seed, `strategy` lends one to hypothesis. `LIMITS` holds programs at and just
+beyond every limit of the language, with the verdict that a reader of its description expects.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ HEADER_TOKENS = VOCABULARY[3:10]
 OPERATIONS = VOCABULARY[10:11] + VOCABULARY[13:]  # what `use` and `avoid` may name
 BINARY = ("add", "sub", "mul", "min", "max", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor")
 UNARY = ("neg", "abs", "inc", "dec", "not")
+ENDS = (2147483646, -2147483646, 2147483647, -2147483647)
 EDGES = (0, 1, 2, 9, 10, 63, 64, 65, 46340, 46341, 65535, 65536, 2147483646, 2147483647)
 
 
@@ -52,7 +53,7 @@ def join(*parts: Names) -> Names:
 
 
 class Writer:
-    """Writes a body that never takes a value that is not there: it knows the height of the stack at each token.
+    """Writes a body that takes no value that is not there: it knows how high the stack is at each token.
 
     `floor` is the height below which the block being written must not reach.
     """
@@ -132,7 +133,10 @@ class Writer:
         elif kind < 0.87 and self.function:
             takes, leaves, recursive = self.function
             self.ensure(takes)
-            self.put(join(["drop"], literal(rng.randint(0, 9)), ["call"]) if recursive else ["call"], leaves - takes)
+            self.put(
+                join(["drop"], literal(rng.randint(0, 9)), ["call"]) if recursive else ["call"],
+                leaves - takes,
+            )
         elif depth > 0:
             rng.choice((self.branch, self.turns, self.countdown, self.repeat))(depth - 1)
 
@@ -411,7 +415,7 @@ def faulty(rng: random.Random) -> Names:
 
 
 def deep(rng: random.Random) -> Names:
-    """Blocks nested 14 to 18 deep around little, in a function or not, with a matching number of conditions."""
+    """Blocks nested 14 to 18 deep around little, in a function or not."""
     depth = rng.choice((14, 15, 16, 17, 18))
     opened: list[str] = []
     names: Names = []
@@ -458,12 +462,24 @@ def long(rng: random.Random) -> Names:
     if kind == 1:  # 5 + 3 * 339 = 1022 steps so far
         return [*"339", "times", ",", ",", "next", *[","] * rng.randint(0, 4), "1", "end"]
     if kind == 2:
-        return [*"60", "begin", *"dec dup 0 eq".split(), *[","] * rng.randint(10, 14), "until", "drop", "1", "end"]
+        return [
+            *"60",
+            "begin",
+            "dec",
+            "dup",
+            "0",
+            "eq",
+            *[","] * rng.randint(10, 14),
+            "until",
+            "drop",
+            "1",
+            "end",
+        ]
     return ["def", *[","] * rng.randint(47, 50), "ret", *["call"] * rng.randint(19, 21), "1", "end"]
 
 
 def thoughtful(rng: random.Random) -> Names:
-    """Thoughts written anywhere into another program, whole, open, empty, nested or with what must not be in them."""
+    """Thoughts anywhere in another program: whole, open, empty, nested, or with what must not be inside."""
     names = rng.choice((true_plain, near_miss, working, body_noise))(rng)
     for _ in range(rng.randint(1, 3)):
         inside = [rng.choice(VOCABULARY[10:11] + VOCABULARY[13:]) for _ in range(rng.randint(0, 4))]
@@ -480,7 +496,7 @@ def thoughtful(rng: random.Random) -> Names:
 
 
 def tailed(rng: random.Random) -> Names:
-    """Another program with noise or pads behind its `end`, a pad or `<bos>` before it, or without an `end`."""
+    """Another program with noise or pads behind its `end`, a pad or `<bos>` before it, or no `end`."""
     names = rng.choice((true_plain, true_header, near_miss, noise))(rng)
     kind = rng.randrange(5)
     if kind == 0:
@@ -568,7 +584,10 @@ def value_limits() -> dict[str, tuple[str, str]]:
         "push by value 64 from a": ("5 a! " + fill.format("6 3") + " a@ end", "FALSE"),
         "push by value 64 from b": ("5 b! " + fill.format("6 3") + " b@ end", "FALSE"),
         "pick at 64 values": (fill.format("6 3") + " 6 2 pick end", "FALSE"),
-        "pick the bottom of 63": (fill.format("6 3") + " 6 2 pick " + row(63, "swap drop") + " 0 eq end", "TRUE"),
+        "pick the bottom of 63": (
+            fill.format("6 3") + " 6 2 pick " + row(63, "swap drop") + " 0 eq end",
+            "TRUE",
+        ),
         "pick below the bottom": (fill.format("6 3") + " 6 3 pick end", "STACK_UNDERFLOW"),
         "pick far below": (f"1 , {MOST} pick end", "STACK_UNDERFLOW"),
         "pick above the top": ("1 , 1 neg pick end", "STACK_UNDERFLOW"),
@@ -664,7 +683,10 @@ def control_limits() -> dict[str, tuple[str, str]]:
         "endless recursion": ("def call ret call 1 end", "CONTROL_OVERFLOW"),
         "loops give their frame back": (row(100, "2 times next") + " 1 end", "TRUE"),
         "calls give their frame back": ("def ret " + row(100, "call") + " 1 end", "TRUE"),
-        "a loop gives its frame back in a call": ("def 2 times next ret " + row(99, "call") + " 1 end", "TRUE"),
+        "a loop gives its frame back in a call": (
+            "def 2 times next ret " + row(99, "call") + " 1 end",
+            "TRUE",
+        ),
         "frames are of one run": (
             "case 6 3 to 0 case 6 4 to 0 case 6 3 to 0 do def dup if dec call fi ret call end",
             "CONTROL_OVERFLOW",
@@ -702,7 +724,10 @@ def step_limits() -> dict[str, tuple[str, str]]:
         "a long loop not run": ("0 times " + row(3000, ",") + " next 1 end", "TRUE"),
         "1024 in each of two runs": ("case to 1 case to 1 do " + row(1023, ",") + " 1 end", "TRUE"),
         "1024 in the second run": ("case 0 to 1 case 1 to 1 do if , fi " + row(1020, ",") + " 1 end", "TRUE"),
-        "1025 in the second run": ("case 0 to 1 case 1 to 1 do if , fi " + row(1021, ",") + " 1 end", "STEP_LIMIT"),
+        "1025 in the second run": (
+            "case 0 to 1 case 1 to 1 do if , fi " + row(1021, ",") + " 1 end",
+            "STEP_LIMIT",
+        ),
         "most turns": (f"{MOST} times next 1 end", "STEP_LIMIT"),
         "endless": (f"{NEVER} end", "STEP_LIMIT"),
     }
@@ -725,9 +750,15 @@ def step_limits() -> dict[str, tuple[str, str]]:
         limits[f"1024 by {name}"] = (f"{body} 1 end", "TRUE")
         limits[f"1025 by {name}"] = (f"{body} , 1 end", "STEP_LIMIT")
     for extra, verdict in ((0, "TRUE"), (1, "STEP_LIMIT")):
-        limits[f"{1024 + extra} by call"] = ("def ret " + row(511, "call") + row(extra, " ,") + " 1 end", verdict)
+        limits[f"{1024 + extra} by call"] = (
+            "def ret " + row(511, "call") + row(extra, " ,") + " 1 end",
+            verdict,
+        )
         # 4 tokens, 339 turns of 3, and 3 behind them
-        limits[f"{1024 + extra} by turns"] = ("3 3 9 times , , next , , " + row(extra, ",") + " 1 end", verdict)
+        limits[f"{1024 + extra} by turns"] = (
+            "3 3 9 times , , next , , " + row(extra, ",") + " 1 end",
+            verdict,
+        )
     return limits
 
 
@@ -737,8 +768,14 @@ def header_limits() -> dict[str, tuple[str, str]]:
     for count, verdict in ((7, "TRUE"), (8, "TRUE"), (9, "SYNTAX")):
         for directive in ("use 1", "avoid 2", "within 1", "exactly 1"):
             limits[f"{count} {directive}"] = (f"{row(count, directive)} do 1 end", verdict)
-        limits[f"{count} inputs"] = (f"case {row(count - 1, '5 ,')} 5 to 5 do {row(count - 1, 'drop')} end", verdict)
-        limits[f"{count} outputs"] = (f"case 5 to {row(count - 1, '5 ,')} 5 do {row(count - 1, 'dup')} end", verdict)
+        limits[f"{count} inputs"] = (
+            f"case {row(count - 1, '5 ,')} 5 to 5 do {row(count - 1, 'drop')} end",
+            verdict,
+        )
+        limits[f"{count} outputs"] = (
+            f"case 5 to {row(count - 1, '5 ,')} 5 do {row(count - 1, 'dup')} end",
+            verdict,
+        )
     for count, verdict in ((15, "TRUE"), (16, "TRUE"), (17, "SYNTAX")):
         limits[f"{count} cases"] = (f"{row(count, 'case 5 to 6')} do inc end", verdict)
         limits[f"{count} cases and 8 directives"] = (
@@ -779,7 +816,10 @@ def header_limits() -> dict[str, tuple[str, str]]:
         "the last of 8 directives: exactly": (f"{seven} exactly 2 do 1 end", "DIRECTIVE"),
         "the first of 8 directives": (f"avoid 1 {seven} do 1 end", "DIRECTIVE"),
         "the last of 8 outputs": ("case to 1 , 2 , 3 , 4 , 5 , 6 , 7 , 9 do 8 times i inc next end", "FALSE"),
-        "the first of 8 outputs": ("case to 2 , 2 , 3 , 4 , 5 , 6 , 7 , 8 do 8 times i inc next end", "FALSE"),
+        "the first of 8 outputs": (
+            "case to 2 , 2 , 3 , 4 , 5 , 6 , 7 , 8 do 8 times i inc next end",
+            "FALSE",
+        ),
         "8 outputs": ("case to 1 , 2 , 3 , 4 , 5 , 6 , 7 , 8 do 8 times i inc next end", "TRUE"),
         "one output too few": ("case 5 , 6 to 5 do end", "FALSE"),
         "one output too few on top": ("case 5 , 6 to 6 do end", "FALSE"),
@@ -916,11 +956,20 @@ def syntax_rules() -> dict[str, tuple[str, str]]:
         "pad first": ("<pad> 1 end", "SYNTAX"),
         "pad last": ("1 <pad> end", "SYNTAX"),
         "pads behind the end": ("1 end <pad> <pad>", "TRUE"),
+        "a digit behind the end is not before the first": ("1 end 9", "TRUE"),
+        "a digit behind the end is not before bos": ("<bos> 1 end 9", "TRUE"),
         "anything behind the end": ("1 end ) case <bos> if end", "TRUE"),
         "thought": ("( 1 if ) ) 1 end", "SYNTAX"),
         "an empty thought": ("( ) 1 end", "TRUE"),
         "blocks in a thought": ("( def ret if next ) 1 end", "TRUE"),
         "open thought": ("1 ( 2 end", "SYNTAX"),
+        "open thought before the end": ("1 ( end", "SYNTAX"),
+        "open thought and a second end": ("( end 1 end", "SYNTAX"),
+        "open thought and a pad": ("( <pad> 1 end", "SYNTAX"),
+        "open thought and a header token": ("( case 1 end", "SYNTAX"),
+        "two open thoughts": ("( ( 1 end", "SYNTAX"),
+        "open thought without an end": ("1 ( 2", "UNTERMINATED"),
+        "open thought as the last token": ("1 (", "UNTERMINATED"),
         "open thought closed behind the end": ("1 ( 2 end )", "SYNTAX"),
         "nested thought": ("( ( ) 1 end", "SYNTAX"),
         "nested thought, closed twice": ("( ( ) ) 1 end", "SYNTAX"),
@@ -990,7 +1039,10 @@ def syntax_rules() -> dict[str, tuple[str, str]]:
             "def dup if dec 2 times i b! call next fi ret 2 call not b@ 1 eq and end",
             "TRUE",
         ),
-        "i behind a recursion": ("def dup if dec 1 times call 5 times next i b! next fi ret 3 call b@ eq end", "TRUE"),
+        "i behind a recursion": (
+            "def dup if dec 1 times call 5 times next i b! next fi ret 3 call b@ eq end",
+            "TRUE",
+        ),
         "a loop's n is taken": ("7 , 2 times next 7 eq end", "TRUE"),
         "any number but 0 is true": ("5 neg if 1 else 0 fi end", "TRUE"),
         "until any number but 0": ("begin 5 neg until 1 end", "TRUE"),
@@ -1051,7 +1103,7 @@ def strategy(name: str) -> st.SearchStrategy[Names]:
 
 
 def nested_blocks() -> st.SearchStrategy[Names]:
-    """Return a strategy of bodies with well-nested blocks, some in a function, which shrink to small blocks."""
+    """Return a strategy of bodies of well-nested blocks, some in a function, that shrink to small ones."""
     flat = st.lists(st.sampled_from((*VOCABULARY[13:54], ",", *"0123")), max_size=4)
 
     def around(inner: st.SearchStrategy[Names]) -> st.SearchStrategy[Names]:

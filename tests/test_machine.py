@@ -1,4 +1,4 @@
-"""The machine against the language: worked cases, programs traced by hand, limits, and a second interpreter."""
+"""The machine against the language: worked cases, traces by hand, limits, and a second interpreter."""
 
 from __future__ import annotations
 
@@ -75,13 +75,17 @@ def test_language_cases_as_a_batch() -> None:
 def test_the_naive_interpreter_agrees_with_the_language_cases() -> None:
     for case in CASES:
         result = naive.judge(case["program"].split())
-        assert (result.verdict, result.passed, result.stack) == (case["verdict"], case["passed"], case["stack"]), case
+        assert (result.verdict, result.passed, result.stack) == (
+            case["verdict"],
+            case["passed"],
+            case["stack"],
+        ), case
 
 
 def test_verdicts_have_their_ids() -> None:
     names = (
-        "TRUE FALSE SYNTAX UNTERMINATED DIRECTIVE STACK_UNDERFLOW STACK_OVERFLOW VALUE_OVERFLOW DIVISION_BY_ZERO "
-        "CONTROL_OVERFLOW STEP_LIMIT"
+        "TRUE FALSE SYNTAX UNTERMINATED DIRECTIVE STACK_UNDERFLOW STACK_OVERFLOW VALUE_OVERFLOW "
+        "DIVISION_BY_ZERO CONTROL_OVERFLOW STEP_LIMIT"
     )
     assert [(verdict.name, int(verdict)) for verdict in cg.Verdict] == [(n, k) for k, n in enumerate(names.split())]
 
@@ -133,7 +137,8 @@ BY_HAND = {
     "recursion": (
         "def dup 1 gt if dup dec call mul fi ret 2 call end",
         "def [] | 2 [2] | call [2] | dup [2 2] | 1 [2 2 1] | gt [2 1] | if [2] | dup [2 2] | dec [2 1] | "
-        "call [2 1] | dup [2 1 1] | 1 [2 1 1 1] | gt [2 1 0] | if [2 1] | ret [2 1] | mul [2] | fi [2] | ret [2]",
+        "call [2 1] | dup [2 1 1] | 1 [2 1 1 1] | gt [2 1 0] | if [2 1] | "
+        "ret [2 1] | mul [2] | fi [2] | ret [2]",
     ),
     "registers and pick": (
         "4 a! 7 a@ 1 pick sub b! b@ end",
@@ -149,7 +154,8 @@ BY_HAND = {
     ),
     "logic": (
         "6 , 3 and 5 neg 3 xor 4 not end",
-        "6 [6] | , [6] | 3 [6 3] | and [2] | 5 [2 5] | neg [2 -5] | 3 [2 -5 3] | xor [2 -8] | 4 [2 -8 4] | not [2 -8 0]",
+        "6 [6] | , [6] | 3 [6 3] | and [2] | 5 [2 5] | neg [2 -5] | 3 [2 -5 3] | xor [2 -8] | 4 [2 -8 4] | "
+        "not [2 -8 0]",
     ),
     "two cases": (
         "case 3 to 9 case 5 , 1 to 1 5 do 3 mul end",
@@ -213,7 +219,7 @@ def test_outcomes_by_hand(program: str, verdict: str, passed: int, cases: int, s
 
 @pytest.fixture(scope="module")
 def mass() -> tuple[list[list[str]], list[Seen]]:
-    """Generated programs, shortest first so that batches of them are narrow and wide, with what is expected."""
+    """Generated programs, shortest first so that batches are narrow and wide, with what is expected."""
     rows = sorted(programs.sample(MASS, seed=2024), key=len)
     return rows, [expected(names) for names in rows]
 
@@ -234,7 +240,7 @@ def test_many_programs_show_every_verdict(mass: tuple[list[list[str]], list[Seen
 
 
 def test_many_programs_execute_every_token(mass: tuple[list[list[str]], list[Seen]]) -> None:
-    """Every token of a body is come to in programs that end well, so no branch is compared on faults alone."""
+    """Every token is come to in programs that end well, so no branch is compared on faults alone."""
     executed: Counter[str] = Counter()
     for names, result in list(zip(*mass, strict=True))[::4]:
         if result[0] in ("TRUE", "FALSE"):
@@ -256,10 +262,12 @@ def test_many_programs_in_batches(mass: tuple[list[list[str]], list[Seen]]) -> N
 
 
 def test_threads_and_padding_change_nothing(mass: tuple[list[list[str]], list[Seen]]) -> None:
-    chosen = random.Random(1).sample([names for names in mass[0] if len(names) <= 200], 3000)
+    chosen = [names for names in mass[0] if len(names) <= 100]
+    random.Random(1).shuffle(chosen)
+    assert len(chosen) > 20_000  # a small batch is left to one thread
     width = max(map(len, chosen))
-    verdicts, passed = cg.run_batch(padded(chosen))
-    for threads, wider in product((1, 2, 3, 7, 64), (0, 1, 63)):
+    verdicts, passed = cg.run_batch(padded(chosen), threads=1)
+    for threads, wider in ((2, 0), (3, 1), (4, 0), (64, 0), (None, 63)):
         again = cg.run_batch(padded(chosen, width + wider), threads=threads)
         assert np.array_equal(again[0], verdicts)
         assert np.array_equal(again[1], passed)
@@ -312,7 +320,7 @@ def test_nested_blocks(names: list[str]) -> None:
 
 @pytest.mark.parametrize("name", programs.GENERATORS)
 def test_generated_programs(name: str) -> None:
-    @settings(property_test, max_examples=40)
+    @settings(property_test, max_examples=60)
     @given(programs.strategy(name))
     def compare(names: list[str]) -> None:
         assert seen(names) == expected(names)
@@ -328,9 +336,7 @@ def test_batches_of_any_tokens(rows: list[list[str]], threads: int) -> None:
     assert passed.tolist() == [expected(names)[1] for names in rows]
 
 
-OPERANDS = (
-    0, 1, -1, 2, -2, 3, -3, 7, -10, 46340, -46341, 65536, -32768, 2**30, 2**31 - 2, -(2**31) + 2, 2**31 - 1, -(2**31) + 1
-)  # fmt: skip
+OPERANDS = (0, 1, -1, 2, -2, 3, -3, 7, -10, 46340, -46341, 65536, -32768, 2**30, *programs.ENDS)
 
 
 @pytest.mark.parametrize("name", [x.name for x in INSTRUCTIONS if x.group in ("arithmetic", "comparison", "logic")])
@@ -427,7 +433,13 @@ def test_run_takes_text_and_tokens() -> None:
     assert outcome == cg.Outcome(cg.Verdict.TRUE, True, 1, 1, (1,), 8)
     assert isinstance(outcome.verdict, cg.Verdict)
     assert isinstance(outcome.true, bool)
-    for given_as in (tokens, tokens.tolist(), tuple(tokens.tolist()), tokens.astype(np.int64), tokens.astype(np.int8)):
+    for given_as in (
+        tokens,
+        tokens.tolist(),
+        tuple(tokens.tolist()),
+        tokens.astype(np.int64),
+        tokens.astype(np.int8),
+    ):
         assert cg.run(given_as) == outcome
         assert list(cg.trace(given_as)) == list(cg.trace(text))
     wide = np.repeat(tokens, 2)[::2]
@@ -474,9 +486,27 @@ def test_batch_shapes_and_dtypes() -> None:
 
 def test_a_row_ends_where_it_ends() -> None:
     """A row without `end`, or with something open at its end, does not go on in the row below."""
-    rows = ["1 1 1 1", "end 1 1 1", "1 ( 1 1", ") 1 end 1", "1 if 1 1", "fi 1 end 1", "case 1 to 1", "do 1 end 1"]
+    rows = [
+        "1 1 1 1",
+        "end 1 1 1",
+        "1 ( 1 1",
+        ") 1 end 1",
+        "1 if 1 1",
+        "fi 1 end 1",
+        "case 1 to 1",
+        "do 1 end 1",
+    ]
     verdicts, _ = cg.run_batch(padded([row.split() for row in rows]))
-    wanted = ["UNTERMINATED", "FALSE", "UNTERMINATED", "SYNTAX", "UNTERMINATED", "SYNTAX", "UNTERMINATED", "TRUE"]
+    wanted = [
+        "UNTERMINATED",
+        "FALSE",
+        "UNTERMINATED",
+        "SYNTAX",
+        "UNTERMINATED",
+        "SYNTAX",
+        "UNTERMINATED",
+        "TRUE",
+    ]
     assert [cg.Verdict(int(verdict)).name for verdict in verdicts] == wanted
 
 
