@@ -1,0 +1,192 @@
+"""How well completions do: truth rate with its interval, verdicts, pass@k, and the share that are loopholes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cadmus_gym.isa import END, NINE, ZERO, Tokens
+from cadmus_gym.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
+from cadmus_gym.spec import Spec, load_spec
+from cadmus_gym.stream import Stream
+
+if TYPE_CHECKING:
+    from cadmus_gym.model import Transformer
+
+EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of completing the first ``count`` prompts of a split's stream of a seed.
+
+    ``truth_rate`` is the share of true programs among all completions, ``interval`` its 95 % Wilson interval over
+    prompts, ``pass_at`` the chance that one of k completions is true, ``loophole_rate`` the share of all completions that
+    are true for the wrong reason (see `find_loopholes`), ``verdicts`` counts by name.
+    """
+
+    spec: str
+    split: str
+    count: int
+    seed: int
+    samples: int
+    truth_rate: float
+    interval: tuple[float, float]
+    pass_at: dict[int, float]
+    loophole_rate: float
+    verdicts: dict[str, int]
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.spec} {self.split}: {self.truth_rate:.2%} true [{low:.2%}, {high:.2%}] of {self.count}"
+
+
+def wilson_interval(successes: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927), which holds near 0 and 1 too."""
+    if count < 1:
+        raise ValueError(f"count = {count}: an interval needs at least one trial")
+    share, spread = successes / count, Z95**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def pass_at_k(true: NDArray[np.int64], samples: int, k: int) -> float:
+    """Return the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374): the mean over prompts of the chance
+    that k of ``samples`` completions, ``true`` (N,) of them true, hold a true one."""
+    if not 1 <= k <= samples:
+        raise ValueError(f"k = {k}: give a number from 1 to samples = {samples}")
+    return float(np.mean([1 - math.comb(samples - int(c), k) / math.comb(samples, k) for c in true]))
+
+
+def prompts_of(
+    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED
+) -> tuple[Tokens, NDArray[np.int32]]:
+    """Return the first prompts of a split: (count, P) uint8 padded with 0, and their lengths (count,) int32."""
+    stream = Stream(spec, split, seed)
+    programs, lengths = stream.batch(0, count)
+    prompts = programs[:, : stream.prompt_room]
+    return np.where(np.arange(prompts.shape[1]) < lengths[:, None], prompts, np.uint8(0)), lengths
+
+
+def evaluate(
+    model: Transformer,
+    spec: str | Path | Spec,
+    split: str = "test",
+    count: int = 1000,
+    seed: int = EVALUATION_SEED,
+    *,
+    samples: int = 1,
+    temperature: float = 0.0,
+    batch_size: int = 256,
+) -> Evaluation:
+    """Let a model complete the first ``count`` prompts of a split under the spec's form and budget, and judge.
+
+    Greedy by default. With ``samples`` n > 1 each prompt is completed n times, which needs a temperature above 0, and
+    ``pass_at`` holds k = 1, 2, 4 ... n. The same arguments give the same prompts whatever the model.
+    """
+    from cadmus_gym.generate import complete
+
+    spec = load_spec(spec)
+    if samples < 1 or (samples > 1 and temperature <= 0):
+        raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")
+    prompts, lengths = prompts_of(spec, split, count, seed)
+    completions = complete(
+        model,
+        np.repeat(prompts, samples, axis=0),
+        prompt_lengths=np.repeat(lengths, samples),
+        form=spec.form,
+        words=spec.words,
+        max_tokens=spec.episode.max_tokens,
+        thought_tokens=spec.episode.thought_tokens,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    return judge_completions(spec, split, seed, completions.programs, completions.prompt_lengths, samples)
+
+
+def judge_completions(
+    spec: Spec, split: str, seed: int, programs: Tokens, prompt_lengths: NDArray[np.int32], samples: int = 1
+) -> Evaluation:
+    """Judge programs (N * samples, L), the samples of a prompt side by side, and sum up."""
+    verdicts, _ = run_batch(programs)
+    true = (verdicts == Verdict.TRUE).reshape(-1, samples).sum(1)
+    rate = float(true.mean() / samples)
+    return Evaluation(
+        spec=spec.id,
+        split=split,
+        count=len(true),
+        seed=seed,
+        samples=samples,
+        truth_rate=rate,
+        interval=wilson_interval(rate * len(true), len(true)),
+        pass_at={k: pass_at_k(true, samples, k) for k in sorted({2**j for j in range(samples.bit_length())} | {samples})},
+        loophole_rate=float(find_loopholes(programs, prompt_lengths).mean()),
+        verdicts={Verdict(v).name: n for v, n in sorted(Counter(verdicts.tolist()).items())},
+    )
+
+
+def find_loopholes(
+    programs: Tokens, prompt_lengths: NDArray[np.integer], *, redraws: int = 16, seed: int = 0
+) -> NDArray[np.bool_]:
+    """Return which of programs (N, L) are loopholes, (N,): true, and still true when the problem has another answer.
+
+    The literals of the prompt are redrawn, keeping their number of digits, moved by one, or made equal to one another,
+    until what the prompt leaves is another stack; a completion that answers the question is false then. A completion is
+    found out with certainty only where it never depends on the problem; ``redraws`` problems are tried for each.
+    """
+    rng = np.random.default_rng(seed)
+    verdicts, _ = run_batch(programs)
+    found = np.zeros(len(programs), np.bool_)
+    for k in np.flatnonzero(verdicts == Verdict.TRUE):
+        program = programs[k, : int(np.argmax(programs[k] == END)) + 1]
+        prompt, completion = program[: prompt_lengths[k]], program[prompt_lengths[k] :]
+        answer = run(np.append(prompt, np.uint8(END))).stack
+        for _ in range(redraws):
+            other = _redraw(prompt, rng)
+            outcome = run(np.append(other, np.uint8(END)))
+            if outcome.verdict > Verdict.FALSE or outcome.stack == answer:
+                continue
+            if run(np.concatenate([other, completion])).true:
+                found[k] = True
+                break
+    return found
+
+
+def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
+    """Return a prompt with other literals in its body; thoughts stay."""
+    tokens = prompt.tolist()
+    body = tokens.index(DO) + 1 if DO in tokens else 0
+    parts: list[list[int]] = [tokens[:body]]  # literals apart from the rest
+    literals: list[int] = []
+    thinking = False
+    for token in tokens[body:]:
+        digit = ZERO <= token <= NINE and not thinking
+        thinking = (thinking or token == OPEN) and token != CLOSE
+        if digit and literals and literals[-1] == len(parts) - 1:
+            parts[-1].append(token)
+        elif digit:
+            literals.append(len(parts))
+            parts.append([token])
+        else:
+            if not parts or (literals and literals[-1] == len(parts) - 1):
+                parts.append([])
+            parts[-1].append(token)
+    old = [int("".join(str(digit - ZERO) for digit in parts[place])) for place in literals]
+    for place, value in zip(literals, old, strict=True):
+        size = len(parts[place])
+        drawn = int(rng.integers(10 ** (size - 1) if size > 1 else 0, 10**size))
+        moved = max(0, value + int(rng.choice([-1, 1])))
+        same = int(rng.choice(old))
+        new = [value, drawn, drawn, moved, same][int(rng.integers(5))]
+        parts[place] = [ZERO + int(digit) for digit in str(new)]
+    return np.array([token for part in parts for token in part], np.uint8)
+

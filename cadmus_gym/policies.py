@@ -1,0 +1,159 @@
+"""Policies that know nothing, cheats, and search: what a score must be read against.
+
+None of them learns. The fixed ones show what can be had without solving the problem; search shows what can be had by
+trying, which a policy in an environment may not do: it asks the machine before it answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cadmus_gym import forms
+from cadmus_gym.episodes import Episodes
+from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
+from cadmus_gym.isa import END, ID, NINE, PAD, ZERO, Tokens, assemble, decode
+from cadmus_gym.machine import CLOSE, OPEN, Verdict, run_batch
+from cadmus_gym.spec import Spec, load_spec
+from cadmus_gym.stream import Stream
+
+FIT_SEED = EVALUATION_SEED + 1  # of the programs from which the best constant is taken
+
+# Shortcuts seen in the wild. Under a form that is a list of tokens instead of an automaton the last works with digits,
+# `eq` and `end` alone.
+CHEATS = {"drop 1 end": "drop 1 end", "dup eq end": "dup eq end", "wrong eq 0 eq end": "31337 eq 0 eq end"}
+
+
+def play(spec: str | Path | Spec, split: str, completions: list[Tokens], seed: int = EVALUATION_SEED) -> NDArray[np.bool_]:
+    """Write given completions behind the first prompts of a split, token by token in the environment; return which
+    episodes were a success, (N,) bool. A token the form does not allow ends its episode."""
+    count = len(completions)
+    episodes = Episodes(load_spec(spec), split, 1 if count == 0 else count, "big")
+    rows = np.arange(count)
+    prompts, lengths = prompts_of(spec, split, count, seed)
+    episodes.begin(rows, [prompt[:length] for prompt, length in zip(prompts, lengths, strict=True)])
+    success = np.zeros(count, np.bool_)
+    for position in range(max((completion.size for completion in completions), default=0)):
+        idle = episodes.over.copy()
+        actions = [int(c[position]) if position < c.size else PAD for c in completions]
+        episodes.step(np.array(actions, np.int64), idle)
+        now = episodes.over & ~idle
+        success[now] = episodes.ends[now, 3] == 1
+    return success
+
+
+def random_legal(spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED) -> tuple[Tokens, NDArray[np.int32]]:
+    """Complete the first prompts of a split with tokens drawn uniformly from those allowed: programs and prompt lengths."""
+    spec = load_spec(spec)
+    prompts, lengths = prompts_of(spec, split, count, seed)
+    automata = forms.Automata(
+        spec.form,
+        prompts,
+        lengths,
+        max_tokens=spec.episode.max_tokens,
+        thought_tokens=spec.episode.thought_tokens,
+        words=spec.words,
+    )
+    programs = np.concatenate([prompts, np.zeros((count, spec.episode.max_tokens), np.uint8)], axis=1)
+    rng = np.random.default_rng(seed)
+    position = lengths.astype(np.int64)
+    while not automata.done.all():
+        going = np.flatnonzero(~automata.done)
+        mask = automata.mask()[going]
+        tokens = np.zeros(count, np.int64)
+        tokens[going] = (rng.random(mask.shape) * mask).argmax(1)
+        programs[going, position[going]] = tokens[going]
+        position[going] += 1
+        automata.push(tokens)
+    return programs, lengths
+
+
+def without_thoughts(tokens: Tokens) -> Tokens:
+    """Return tokens (n,) without `( ... )`."""
+    inside = np.cumsum(tokens == OPEN) > np.cumsum(tokens == CLOSE)
+    return tokens[~inside & (tokens != CLOSE)]
+
+
+def best_constant(spec: str | Path | Spec, split: str, count: int = 20_000, seed: int = FIT_SEED) -> Tokens:
+    """Return the completion that is most often the stream's own, thoughts left out."""
+    programs, lengths = Stream(spec, split, seed).batch(0, count)
+    seen: Counter[bytes] = Counter()
+    for program, length in zip(programs, lengths, strict=True):
+        completion = program[length : int(np.argmax(program == END)) + 1]
+        seen[without_thoughts(completion).tobytes()] += 1
+    return np.frombuffer(seen.most_common(1)[0][0], np.uint8)
+
+
+def literals(prompt: Tokens) -> list[Tokens]:
+    """Return the literals of a prompt, each a row of digits."""
+    digit = (prompt >= ZERO) & (prompt <= NINE)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], digit, [False]])))
+    return [prompt[begin:stop] for begin, stop in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def fixed_policies(
+    spec: str | Path | Spec, split: str, most_literals: int = 4
+) -> dict[str, Callable[[Tokens], Tokens]]:
+    """Return policies by name, each a function from a prompt (n,) to a completion (m,)."""
+    constant = best_constant(spec, split)
+    answer = np.array([ID["eq"], END], np.uint8)
+
+    def copies(k: int) -> Callable[[Tokens], Tokens]:
+        def policy(prompt: Tokens) -> Tokens:
+            found = literals(prompt)
+            return np.concatenate([found[k] if k < len(found) else found[-1], answer])
+
+        return policy
+
+    def always(completion: Tokens) -> Callable[[Tokens], Tokens]:
+        return lambda prompt: completion
+
+    policies: dict[str, Callable[[Tokens], Tokens]] = {f"constant `{decode(constant)}`": always(constant)}
+    policies |= {f"copy literal {k + 1}": copies(k) for k in range(most_literals)}
+    policies |= {f"cheat `{name}`": always(assemble(text)) for name, text in CHEATS.items()}
+    return policies
+
+
+def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
+    """Return the first ``budget`` completions a form allows without thoughts, shortest first: (budget, M) uint8."""
+    spec = load_spec(spec)
+    nothing, none = np.zeros((1, 0), np.uint8), np.zeros(1, np.int64)
+    words = spec.words
+    root = forms.Automata(spec.form, nothing, none, max_tokens=spec.episode.max_tokens, thought_tokens=0, words=words)
+    complete: list[list[int]] = []
+    open_ends: deque[tuple[list[int], NDArray[np.int64]]] = deque([([], root.cells)])
+    while open_ends and len(complete) < budget:
+        tokens, cells = open_ends.popleft()
+        root.cells = cells.copy()
+        for token in np.flatnonzero(root.mask()[0]):
+            root.cells = cells.copy()
+            root.push(np.array([token]))
+            if token == END:
+                complete.append([*tokens, int(token)])
+            elif len(open_ends) < budget:
+                open_ends.append(([*tokens, int(token)], root.cells))
+    complete = sorted(complete, key=len)[:budget]
+    rows = np.zeros((len(complete), max(map(len, complete))), np.uint8)
+    for row, completion in zip(rows, complete, strict=True):
+        row[: len(completion)] = completion
+    return rows
+
+
+def search(
+    spec: str | Path | Spec, split: str, count: int, budget: int, seed: int = EVALUATION_SEED
+) -> tuple[Tokens, NDArray[np.int32]]:
+    """Complete prompts with the first of ``budget`` completions, shortest first, that the machine finds true; where none
+    is, with the last. Programs (count, L) and prompt lengths. It consults the machine, as no policy may."""
+    candidates = enumerate_completions(spec, budget)
+    prompts, lengths = prompts_of(spec, split, count, seed)
+    programs = np.zeros((count, prompts.shape[1] + candidates.shape[1]), np.uint8)
+    for row, prompt, length in zip(programs, prompts, lengths, strict=True):
+        tries = np.zeros((len(candidates), length + candidates.shape[1]), np.uint8)
+        tries[:, :length], tries[:, length:] = prompt[:length], candidates
+        true = run_batch(tries)[0] == Verdict.TRUE
+        row[: tries.shape[1]] = tries[int(true.argmax()) if true.any() else -1]
+    return programs, lengths
