@@ -13,15 +13,13 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import platform
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -35,6 +33,7 @@ from gymnasium.utils import performance
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
+from cadmus_gym.recipe import recipe
 from cadmus_gym.spec import SPECS
 
 HERE = Path(__file__).resolve().parent
@@ -394,25 +393,6 @@ def print_table(title: str, note: str, rows: list[Row]) -> None:
     print("| " + " | ".join("---" for _ in rows[0]) + " |")
     for row in rows:
         print("| " + " | ".join(cell(value) for value in row.values()) + " |", flush=True)
-
-
-def recipe(args: Args) -> Row:
-    """What it takes to measure again: command, arguments, commit, hardware and versions."""
-    commit = ""
-    if shutil.which("git") is not None:
-        command = ["git", "rev-parse", "HEAD"]
-        commit = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "arguments": {**asdict(args), "output": str(args.output)},
-        "commit": commit or "unknown",
-        "hardware": {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count()},
-        "python": platform.python_version(),
-        "versions": {module.__name__: module.__version__ for module in (gym, numba, np)},
-    }
 
 
 def main(args: Args) -> None:

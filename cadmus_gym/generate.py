@@ -23,8 +23,9 @@ from cadmus_gym.isa import BOS, PAD, Int, Ints, Tokens, as_tokens, check_ids
 from cadmus_gym.model import Cache, Transformer, with_bos
 from cadmus_gym.sampling import join
 
-# Dropping the rows that have ended copies the cache of the others; it pays once this share of a batch has ended.
-DROP_FROM = 0.125
+# Ended rows are dropped when that many fewer would do: products of few different sizes are met, for each of which
+# oneDNN compiles a kernel.
+ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,10 @@ def _complete_batch(
     device, longest = model.embed_tokens.weight.device, int(lengths.max())
     cache = Cache(model, rows, 1 + longest + max_tokens)
     last = torch.from_numpy(lengths.astype(np.int64)).to(device)  # position of the last token; that of `<bos>` is 0
-    positions = torch.arange(1 + longest, device=device)
-    positions = torch.where(positions <= last[:, None], positions, -1)
-    hidden = model.hidden(with_bos(torch.from_numpy(shown[:, :longest]).to(device)), positions, cache)
+    hidden = model.hidden(with_bos(torch.from_numpy(shown[:, :longest]).to(device)), cache=cache)
     hidden = hidden[torch.arange(rows, device=device), last]  # (B, width)
+    # What stands behind a prompt was read by no token of it, and from here on by none at all.
+    cache.positions.masked_fill_(cache.positions > last[:, None], -1)
 
     held = running = np.arange(rows)  # the rows in the cache; which of those have not ended
     for step in range(max_tokens):
@@ -153,13 +154,17 @@ def _complete_batch(
         running = np.flatnonzero(~automata.done)
         if running.size == 0:
             break
-        chosen = drawn[0]
-        if running.size <= (1 - DROP_FROM) * held.size:
-            keep = torch.from_numpy(running).to(device)
-            held, chosen, last = held[running], chosen[keep], last[keep]
-            automata.select(running)
-            cache.select(keep)
-            running = np.arange(held.size)
+        chosen, room = drawn[0], -(-running.size // ROWS) * ROWS
+        if room < held.size:
+            # What runs behind the room moves into the places of what has ended before it; the others stay.
+            kept = np.arange(room)
+            late = running[running >= room]
+            kept[np.setdiff1d(kept, running)[: late.size]] = late
+            automata.select(kept)
+            held, running = held[kept], np.flatnonzero(~automata.done)
+            places = torch.from_numpy(kept).to(device)
+            chosen, last = chosen[places], last[places]
+            cache.select(places)
         last = last + 1
         hidden = model.hidden(chosen[:, None], last[:, None], cache)[:, 0]
     return tokens, log_probs, raw_log_probs, spent

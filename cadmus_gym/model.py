@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ class Product(torch.autograd.Function):
     """
 
     LEAST_ROWS = 32
-    AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    AVAILABLE = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
     @staticmethod
     def multiply(x: Tensor, weight: Tensor) -> Tensor:
@@ -156,8 +157,7 @@ class Cache:
     def __init__(self, model: Transformer, rows: int, slots: int) -> None:
         config, like = model.config, model.embed_tokens.weight
         shape = (config.layers, rows, config.groups, slots, config.head_width)
-        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
-        self.values = torch.empty_like(self.keys)
+        self.keys, self.values = _allocate(shape, like), _allocate(shape, like)
         self.positions = torch.full((rows, slots), -1, device=like.device)  # int64
         self.length = 0  # slots in use
 
@@ -166,21 +166,39 @@ class Cache:
         stop = self.length + keys.shape[2]
         self.keys[layer, :, :, self.length : stop] = keys
         self.values[layer, :, :, self.length : stop] = values
+        if self.length == 0:
+            return keys, values
         return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
 
     def select(self, rows: Tensor) -> None:
-        """Keep these rows, (K,) int64 ascending, in the memory that is there; forget the others."""
-        kept, used = len(rows), self.length
+        """Keep these rows, (K,) int64, in this order and in the memory that is there; forget the others.
+
+        Only a row that changes its place is copied.
+        """
+        kept = len(rows)
+        moved = (rows != torch.arange(kept, device=rows.device)).nonzero()[:, 0]
         for store in (self.keys, self.values):
-            store[:, :kept, :, :used] = store[:, :, :, :used].index_select(1, rows)
+            used = store[:, :, :, : self.length]
+            used.index_copy_(1, moved, used.index_select(1, rows[moved]))
         self.keys, self.values = self.keys[:, :kept], self.values[:, :kept]
         self.positions = self.positions.index_select(0, rows)
+
+
+def _allocate(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return an empty tensor, on Linux in pages of 2 MB: NumPy asks for them, PyTorch does not.
+
+    A cache is touched all over in its first use, and touching 4 kB at a time took a third of a short completion.
+    """
+    if like.device.type != "cpu":
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+    size = math.prod(shape) * like.element_size()
+    return torch.from_numpy(np.empty(size, np.uint8)).view(like.dtype).view(shape)
 
 
 class View(NamedTuple):
     """What all layers share in one forward pass."""
 
-    cos: Tensor  # (T, d/2) or (B, 1, T, d/2), of the tokens' positions
+    cos: Tensor  # (T, 1, d) or (B, T, 1, d), of the tokens' positions
     sin: Tensor
     mask: Tensor | None  # (B, 1, T, S), added to the scores; None: causal over the T tokens themselves
     plain: bool  # attention as matrix products, or the fused kernel
@@ -188,10 +206,9 @@ class View(NamedTuple):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[k], x[k + d/2]) of x (B, H, T, d) by its token's angles."""
+    """Turn each pair (x[k], x[k + d/2]) of x (B, T, H, d) by its token's angles; ``sin`` has the signs in it."""
     first, second = x.chunk(2, dim=-1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.addcmul(x * cos.to(x.dtype), torch.cat((second, first), dim=-1), sin.to(x.dtype))
 
 
 class Attention(nn.Module):
@@ -207,10 +224,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         rows, length, _ = x.shape
-        queries = self.q_proj(x).view(rows, length, -1, self.head_width).transpose(1, 2)  # (B, H, T, d)
-        keys = self.k_proj(x).view(rows, length, -1, self.head_width).transpose(1, 2)  # (B, G, T, d)
-        values = self.v_proj(x).view(rows, length, -1, self.head_width).transpose(1, 2)
-        queries, keys = rotate(queries, view.cos, view.sin), rotate(keys, view.cos, view.sin)
+        queries = self.q_proj(x).view(rows, length, -1, self.head_width)
+        keys = self.k_proj(x).view(rows, length, -1, self.head_width)
+        values = self.v_proj(x).view(rows, length, -1, self.head_width).transpose(1, 2)  # (B, G, T, d)
+        queries = rotate(queries, view.cos, view.sin).transpose(1, 2)  # (B, H, T, d)
+        keys = rotate(keys, view.cos, view.sin).transpose(1, 2)  # (B, G, T, d)
         if view.cache is not None:
             keys, values = view.cache.extend(self.layer, keys, values)  # (B, G, S, d)
         if view.plain or self.pattern._forward_hooks:  # the fused kernel has no pattern to show
@@ -289,8 +307,8 @@ class Transformer(nn.Module):
         self.lm_head = None if config.tied else Linear(config.width, len(VOCABULARY))
         frequencies = 1.0 / config.rope_theta ** (torch.arange(0, config.head_width, 2) / config.head_width)
         angles = torch.outer(torch.arange(config.context).float(), frequencies)  # (context, d/2)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.register_buffer("cos", torch.cat((angles.cos(), angles.cos()), dim=1), persistent=False)
+        self.register_buffer("sin", torch.cat((-angles.sin(), angles.sin()), dim=1), persistent=False)
         self.initialize(seed)
 
     @torch.no_grad()
@@ -353,11 +371,13 @@ class Transformer(nn.Module):
         if self.attention not in ("auto", "plain", "fused"):
             raise ValueError(f"model.attention = {self.attention!r}; allowed: auto, plain, fused")
         short = self.cos.device.type == "cpu" and start + length <= PLAIN_UP_TO
-        plain = self.attention == "plain" or (self.attention == "auto" and short)
+        plain = self.attention == "plain" or (
+            self.attention == "auto" and short and (torch.is_grad_enabled() or length == 1)
+        )
         if positions is None and start == 0:
             if cache is not None:
                 cache.positions[:, :length] = torch.arange(length, device=self.cos.device)
-            return View(self.cos[:length], self.sin[:length], None, plain, cache)
+            return View(self.cos[:length, None], self.sin[:length, None], None, plain, cache)
         if positions is None:
             positions = torch.arange(start, start + length, device=self.cos.device)[None]
         seen = positions
@@ -367,7 +387,7 @@ class Transformer(nn.Module):
         masked = (seen < 0)[:, None, :] | (seen[:, None, :] > positions[:, :, None])  # (B, T, S)
         mask = (masked.to(self.cos.dtype) * HIDDEN)[:, None]
         at = positions.clamp(min=0)
-        return View(self.cos[at][:, None], self.sin[at][:, None], mask, plain, cache)
+        return View(self.cos[at][:, :, None], self.sin[at][:, :, None], mask, plain, cache)
 
     def hook_points(self) -> list[str]:
         """Return the names of all hook points, such as "layers.0.residual_between", layer by layer.

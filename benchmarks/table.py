@@ -1,0 +1,86 @@
+"""How well each policy completes programs: one row a policy, one column a split.
+
+    python benchmarks/table.py --env Cadmus-Arith-v0 --pretrained runs/nano/model --ppo runs/ppo/model
+
+Truth rate with its 95 % Wilson interval over the first prompts of a seed that no training uses, and beside it the share
+of completions that are loopholes. `random` draws uniformly among the tokens the form allows. `search` tries completions,
+shortest first, and asks the machine which is true: no policy in an environment may do that, it shows what trying alone
+buys. Models are greedy. Prints Markdown, and writes the rows with the recipe as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from cadmus_gym import Evaluation, evaluate, load_model, load_spec
+from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions
+from cadmus_gym.policies import random_legal, search
+from cadmus_gym.recipe import markdown, recipe
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- table -->", "<!-- /table -->"
+
+
+@dataclass(frozen=True)
+class Args:
+    """How well each policy completes programs."""
+
+    env: str = "Cadmus-Arith-v0"  # a registered id or the path of a .toml file
+    pretrained: Path | None = None  # folder of a model
+    ppo: Path | None = None  # folder of a model fine-tuned by agents/ppo.py
+    count: int = 1000  # prompts for each split
+    seed: int = EVALUATION_SEED  # of the prompts
+    budget: int = 1000  # completions that search may try
+    threads: int = 2
+    output: Path = HERE / "results" / "table.json"
+    readme: bool = False  # write the table into README.md as well
+
+
+def cell(result: Evaluation) -> str:
+    low, high = result.interval
+    loopholes = "" if result.loophole_rate == 0 else f", loopholes {result.loophole_rate:.1%}"
+    return f"{result.truth_rate:.1%} [{low:.1%}, {high:.1%}]{loopholes}"
+
+
+def main(args: Args) -> None:
+    torch.set_num_threads(args.threads)
+    spec = load_spec(args.env)
+    models = {"pretrained": args.pretrained, "PPO": args.ppo}
+    results: dict[str, list[Evaluation]] = {"random": [], f"search, {args.budget} tries": []}
+    for split in spec.splits:
+        tries = random_legal(spec, split, args.count, args.seed), search(spec, split, args.count, args.budget, args.seed)
+        for row, (programs, lengths) in zip(results.values(), tries, strict=True):
+            row.append(judge_completions(spec, split, args.seed, programs, lengths))
+    for name, folder in models.items():
+        if folder is not None:
+            model = load_model(folder)
+            label = f"{name}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f}M"
+            results[label] = [evaluate(model, spec, split, args.count, args.seed) for split in spec.splits]
+
+    made = recipe(args)
+    made["digests"] = spec.digests()
+    rows = [[name, *(cell(result) for result in row)] for name, row in results.items()]
+    table = markdown([spec.id, *spec.splits], rows)
+    note = (
+        f"Truth rate, 95 % interval, {args.count} prompts a split, seed {args.seed}; commit {made['commit']}, "
+        f"{made['hardware']['cpu']}, {made['hardware']['cores']} cores. No loopholes where none are named."
+    )
+    print(f"\n{table}\n\n{note}")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    rows_json = {name: [asdict(result) for result in row] for name, row in results.items()}
+    args.output.write_text(json.dumps({"recipe": made, "rows": rows_json}, indent=1) + "\n")
+    print(f"written to {args.output}")
+    if args.readme:
+        before, rest = README.read_text().split(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{table}\n\n{note}\n{END}{rest.split(END)[1]}")
+        print(f"written to {README}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

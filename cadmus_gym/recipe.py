@@ -1,0 +1,72 @@
+"""What it takes to get a result again: command, settings, commit, hardware, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("cadmus-gym", "numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-contrib")
+
+
+def recipe(settings: Any) -> dict[str, Any]:
+    """Return the recipe of a run of the script at hand, ready for JSON. ``settings`` is a dataclass or a dict."""
+    values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings)
+    return {
+        "command": shlex.join(["python", Path(sys.argv[0]).as_posix(), *sys.argv[1:]]),
+        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in values.items()},
+        "commit": commit(),
+        "hardware": hardware(),
+        "python": platform.python_version(),
+        "versions": versions(),
+    }
+
+
+def commit() -> str:
+    """Return the commit of the checkout the package lies in, with "+" where files differ from it, or "unknown"."""
+    here = Path(__file__).resolve().parent
+    if shutil.which("git") is None:
+        return "unknown"
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    if not (here.parent / "pyproject.toml").is_file():  # an installed package; the folder's git is somebody else's
+        return "unknown"
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
+
+
+def hardware() -> dict[str, Any]:
+    """Return the processor's name, the number of processors the process may use, and the GPU where torch has one."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    found: dict[str, Any] = {"cpu": names[0] if names else platform.machine(), "cores": os.cpu_count()}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

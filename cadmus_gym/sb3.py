@@ -1,0 +1,391 @@
+"""Stable-Baselines3 and sb3-contrib: our vector environment as their VecEnv, the transformer as their policy.
+
+    env = CadmusVecEnv(CadmusVectorEnv(64, "Cadmus-Arith-v0", endian="little", autoreset_mode="SameStep"))
+    agent = MaskablePPO(
+        TransformerPolicy, env, policy_kwargs={"model": "runs/nano"}, rollout_buffer_class=SequenceRolloutBuffer
+    )
+
+The policy's action distribution is the softmax of the transformer's own next-token logits under the mask, so an agent
+starts exactly where pretraining ended. Nothing is computed twice that need not be: in a rollout a row that is the last
+step's row plus one token costs one token (a cache of keys and values), in training rows that begin another row of the
+minibatch are read off from that one's pass. Both give what a pass over each row alone gives, to float tolerance.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import time
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, Wrapper, spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer, MaskableRolloutBufferSamples
+from sb3_contrib.common.maskable.distributions import MaskableDistribution
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+from torch import Tensor, nn
+
+from cadmus_gym.checkpoint import load_model
+from cadmus_gym.env import check_options
+from cadmus_gym.episodes import END_INFO
+from cadmus_gym.isa import PAD, Ints, Tokens
+from cadmus_gym.model import Cache, ModelConfig, Transformer, with_bos
+from cadmus_gym.vector_env import CadmusVectorEnv
+
+SPARE = 32  # steps of a rollout between two moves of the cache; a move copies what a step of attention reads
+VALUE_GAIN = 10.0  # the value head shares a learning rate with a transformer that wants a small one
+
+
+class CadmusVecEnv(VecEnv):
+    """A `CadmusVectorEnv` as Stable-Baselines3 wants it: what DummyVecEnv over single environments with Monitor gives,
+    in one kernel call a step.
+
+    Infos are empty but for episodes that ended; masks come from ``env_method("action_masks")``. Sub-environments are
+    rows of arrays and no objects, so attributes are set for all of them at once, and ``env_method`` knows the methods of
+    one row: ``action_masks``, ``render``, ``state``.
+    """
+
+    def __init__(self, env: CadmusVectorEnv) -> None:
+        if env.autoreset_mode != AutoresetMode.SAME_STEP or not env.copy:
+            raise ValueError(
+                f"CadmusVecEnv: autoreset_mode = {env.autoreset_mode.value!r}, copy = {env.copy}: make the environment "
+                f"with autoreset_mode={AutoresetMode.SAME_STEP.value!r} and copy=True, on which SB3 builds"
+            )
+        self.env = env
+        self._started = time.time()
+        self._returns, self._lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> Tokens:
+        for options in self._options:
+            check_options(options)
+        prompted = np.array(["prompt" in options for options in self._options])
+        prompts = [options["prompt"] for options in self._options if "prompt" in options]
+        for rows, options in ((~prompted, {}), (prompted, {"prompt": prompts})):
+            if rows.any():
+                observations, _ = self.env.reset(seed=self._seeds, options={**options, "reset_mask": rows})
+        masks = self.env.episodes.masks
+        self.reset_infos = [{"action_mask": mask.copy()} for mask in masks]
+        self._reset_seeds()
+        self._reset_options()
+        self._returns[:], self._lengths[:] = 0, 0
+        return observations
+
+    def step_async(self, actions: NDArray[np.integer]) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, terminated, truncated, info = self.env.step(self._actions)
+        ended = terminated | truncated
+        self._returns += rewards
+        self._lengths += 1
+        # A dict of its own for each, since wrappers may write into it; an empty one costs 20 ns.
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for row in np.flatnonzero(ended):
+            last = info["final_info"]
+            infos[row] = {
+                "action_mask": last["action_mask"][row],
+                **{key: kind(last[key][row]) for key, kind in END_INFO.items()},
+                "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
+                "terminal_observation": info["final_obs"][row],
+                "episode": {
+                    "r": round(float(self._returns[row]), 6),
+                    "l": int(self._lengths[row]),
+                    "t": round(time.time() - self._started, 6),
+                },
+            }
+            self.reset_infos[row] = {"action_mask": info["action_mask"][row]}
+        self._returns[ended], self._lengths[ended] = 0, 0
+        return observations, rewards.astype(np.float32), ended, infos
+
+    def close(self) -> None:
+        self.env.close()
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        return self.env.render() or [None] * self.num_envs
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        rows = self._get_indices(indices)
+        if attr_name in ("action_masks", "render", "state"):
+            return [functools.partial(self._of_row, attr_name, row) for row in rows]
+        single = {"observation_space": self.observation_space, "action_space": self.action_space}
+        value = single[attr_name] if attr_name in single else getattr(self.env, attr_name)
+        return [value for _ in rows]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        if len(set(self._get_indices(indices))) != self.num_envs:
+            raise ValueError(f"set_attr {attr_name!r}: sub-environments share their attributes; set it for all")
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        if method_name == "action_masks":
+            masks = self.env.action_masks()
+            return list(masks if indices is None else masks[list(self._get_indices(indices))])
+        methods = self.get_attr(method_name, indices)
+        if method_name not in ("render", "state"):
+            raise AttributeError(f"no method {method_name!r} of one sub-environment; known: action_masks, render, state")
+        return [method(*method_args, **method_kwargs) for method in methods]
+
+    def env_is_wrapped(self, wrapper_class: type[Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None) -> list[bool]:
+        """Monitor is what we stand in for: infos tell return and length of an episode as it would."""
+        return [wrapper_class is Monitor for _ in self._get_indices(indices)]
+
+    def _of_row(self, method: str, row: int) -> Any:
+        if method == "state":
+            return self.env.state([row])
+        values = self.env.action_masks() if method == "action_masks" else self.env.render()
+        return None if values is None else values[row]
+
+
+class SequenceRolloutBuffer(MaskableRolloutBuffer):
+    """Minibatches of whole stretches: all steps of some sub-environments, drawn anew each epoch, and not of single steps.
+
+    A stretch holds few episodes, and all steps of an episode are read in one pass of the transformer; a minibatch of
+    single steps would need a pass for nearly each. ``batch_size`` counts steps still; a multiple of ``n_steps`` cuts no
+    stretch.
+    """
+
+    def get(  # type: ignore[override]  # as its parent does
+        self, batch_size: int | None = None
+    ) -> Generator[MaskableRolloutBufferSamples, None, None]:
+        assert self.full
+        if not self.generator_ready:
+            for name in ("observations", "actions", "values", "log_probs", "advantages", "returns", "action_masks"):
+                setattr(self, name, self.swap_and_flatten(getattr(self, name)))  # a sub-environment's steps adjoin
+            self.generator_ready = True
+        starts = np.random.permutation(self.n_envs)[:, None] * self.buffer_size
+        indices = (starts + np.arange(self.buffer_size)).ravel()
+        size = indices.size if batch_size is None else batch_size
+        for start in range(0, indices.size, size):
+            yield self._get_samples(indices[start : start + size])
+
+
+class PrefixReader(BaseFeaturesExtractor):
+    """What the transformer's output layer reads at the last token of each observation: (B, L) -> (B, width).
+
+    An observation ends at its last token that is not 0. No form but ``free`` ever allows token 0, so that is its true
+    end; under ``free`` an agent that writes `<pad>` is shown the program without its trailing ones.
+    """
+
+    def __init__(self, observation_space: Space[Any], model: Transformer) -> None:
+        super().__init__(observation_space, model.config.width)
+        self.transformer = model
+        self._trail: Trail | None = None
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Read observations (B, L) of any dtype, the ones that begin others in one pass with them."""
+        rows = as_rows(observations)
+        lengths = lengths_of(rows)
+        chosen, where = shared_prefixes(rows, lengths)
+        tokens = torch.from_numpy(rows[chosen, : lengths[chosen].max(initial=0)]).to(observations.device)
+        hidden = self.transformer.hidden(with_bos(tokens))  # (C, T + 1, width)
+        # `<bos>` stands at 0, so the last token of a row of length n stands at n.
+        return hidden[torch.from_numpy(where), torch.from_numpy(lengths)]
+
+    @torch.no_grad()
+    def follow(self, observations: Tensor) -> Tensor:
+        """As `forward`, without gradients, for calls that follow each other as the steps of a rollout do."""
+        rows = as_rows(observations)
+        weights = [(weight.data_ptr(), weight._version) for weight in self.transformer.parameters()]
+        if self._trail is None or self._trail.rows.shape != rows.shape or self._trail.weights != weights:
+            self._trail = Trail(self.transformer, rows.shape, weights)
+        return self._trail.read(rows)
+
+    def train(self, mode: bool = True) -> PrefixReader:
+        if mode:
+            self._trail = None  # its memory is needed elsewhere, and the weights are about to change
+        return super().train(mode)
+
+
+class Trail:
+    """Keys and values of the rows (N, L) read last.
+
+    In the cache all rows end at the same slot, whatever their length; a new row is written into the slots before it.
+    """
+
+    def __init__(self, transformer: Transformer, shape: tuple[int, ...], weights: list[tuple[int, int]]) -> None:
+        self.transformer, self.weights = transformer, weights
+        self.rows = np.zeros(shape, np.uint8)
+        self.lengths = np.full(shape[0], -2)  # no row is one longer than that
+        self.room = shape[1] + 1  # slots for the longest row there may be
+        self.cache = Cache(transformer, shape[0], self.room + SPARE)
+        self.cache.length = self.room
+
+    def read(self, rows: Tokens) -> Tensor:
+        """Return what the output layer reads at the last token of each row, (N, width)."""
+        device = self.cache.keys.device
+        lengths = lengths_of(rows)
+        begun = np.arange(rows.shape[1]) < self.lengths[:, None]
+        going = (lengths == self.lengths + 1) & ((rows == self.rows) | ~begun).all(1)
+        hidden = torch.empty((len(rows), self.transformer.config.width), dtype=self.cache.keys.dtype, device=device)
+        if going.any():
+            if self.cache.length == self.cache.positions.shape[1]:
+                self._move_back()
+            positions = torch.from_numpy(np.where(going, lengths, -1)).to(device)
+            tokens = torch.from_numpy(rows[np.arange(len(rows)), lengths - 1]).to(device)
+            window = self._window(1 + int(lengths[going].max()))
+            hidden = self.transformer.hidden(tokens[:, None], positions[:, None], window)[:, 0]
+            self.cache.length += 1
+        if (new := np.flatnonzero(~going)).size:
+            hidden[new] = self._begin(rows[new], lengths[new], torch.from_numpy(new).to(device))
+        self.rows, self.lengths = rows, lengths
+        return hidden
+
+    def _window(self, length: int) -> Cache:
+        """Return the part of the cache in which the last tokens of rows of that length lie, the next slot included."""
+        first = self.cache.length + 1 - length
+        window = copy.copy(self.cache)
+        window.keys, window.values = self.cache.keys[:, :, :, first:], self.cache.values[:, :, :, first:]
+        window.positions, window.length = self.cache.positions[:, first:], length - 1
+        return window
+
+    def _begin(self, rows: Tokens, lengths: Ints, at: Tensor) -> Tensor:
+        """Read rows (K, L) whole, into the places ``at`` (K,)."""
+        device, longest = at.device, int(lengths.max()) + 1
+        places = np.arange(longest) - (longest - 1 - lengths[:, None])  # (K, T), negative before `<bos>`
+        tokens = with_bos(torch.from_numpy(rows)).gather(1, torch.from_numpy(places.clip(min=0))).to(device)
+        positions = torch.from_numpy(places.clip(min=-1)).to(device)
+        part = Cache(self.transformer, len(rows), longest)
+        hidden = self.transformer.hidden(tokens, positions, part)[:, -1]
+        stop = self.cache.length
+        self.cache.keys[:, at, :, stop - longest : stop] = part.keys
+        self.cache.values[:, at, :, stop - longest : stop] = part.values
+        self.cache.positions[at] = -1
+        self.cache.positions[at, stop - longest : stop] = positions
+        return hidden
+
+    def _move_back(self) -> None:
+        cache, width = self.cache, int(self.lengths.max()) + 1
+        old, new = slice(cache.length - width, cache.length), slice(self.room - width, self.room)
+        for store in (cache.keys, cache.values):
+            store[:, :, :, new] = store[:, :, :, old].clone()
+        cache.positions[:, new] = cache.positions[:, old].clone()
+        cache.length = self.room
+
+
+class ValueHead(nn.Linear):
+    """The value of a prefix, linear in what the output layer reads at its end; 0 at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 1)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return VALUE_GAIN * super().forward(hidden)
+
+
+class TransformerPolicy(MaskableActorCriticPolicy):
+    """The transformer as actor, a linear value head on it as critic.
+
+    ``model``: the folder of a checkpoint or the name of a packaged model, or a `ModelConfig` for fresh weights drawn
+    from ``init_seed``. Observations must come in the model's order of digits (``policy.transformer.endian``): give the
+    environment that ``endian``. Raises ValueError where observations do not fit the model's context.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        model: str | os.PathLike[str] | ModelConfig | None = None,
+        endian: str = "big",
+        init_seed: int = 0,
+        **keywords: Any,
+    ) -> None:
+        if model is None or isinstance(model, ModelConfig):
+            transformer = Transformer(model or ModelConfig(), init_seed)
+            transformer.endian = endian
+        else:
+            transformer = load_model(model)
+        needed = observation_space.shape[0] + 1
+        if needed > transformer.config.context:
+            raise ValueError(
+                f"observations and `<bos>` take {needed} positions, the model has {transformer.config.context}; "
+                "give the environment a smaller max_tokens or train a model with a larger context"
+            )
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[],
+            ortho_init=False,
+            features_extractor_class=PrefixReader,
+            features_extractor_kwargs={"model": transformer},
+            **keywords,
+        )
+
+    @property
+    def transformer(self) -> Transformer:
+        return self.reader.transformer
+
+    @property
+    def reader(self) -> PrefixReader:
+        assert isinstance(self.features_extractor, PrefixReader)
+        return self.features_extractor
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self._build_mlp_extractor()  # empty, by net_arch=[]
+        self.action_net = nn.Identity()
+        self.value_net = ValueHead(self.features_dim)
+        self.optimizer = self.optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> MaskableDistribution:
+        return self.action_dist.proba_distribution(action_logits=self.transformer.logits(latent_pi))
+
+    def extract_features(
+        self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> Tensor:
+        assert isinstance(obs, Tensor)
+        return self.reader(obs) if torch.is_grad_enabled() else self.reader.follow(obs)
+
+    def get_distribution(
+        self, obs: PyTorchObs, action_masks: NDArray[np.bool_] | None = None
+    ) -> MaskableDistribution:
+        distribution = self._get_action_dist_from_latent(self.extract_features(obs))
+        if action_masks is not None:
+            distribution.apply_masking(action_masks)
+        return distribution
+
+
+def as_rows(observations: Tensor) -> Tokens:
+    """Return observations (B, L) of any dtype as uint8; SB3 hands some over as float32."""
+    rows: Tokens = observations.to(torch.uint8).cpu().numpy()
+    return rows
+
+
+def lengths_of(rows: Tokens) -> Ints:
+    """Return the number of tokens (B,) int64 up to the last that is not 0."""
+    lengths: Ints = np.where(rows != PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
+    return lengths
+
+
+def shared_prefixes(rows: Tokens, lengths: Ints) -> tuple[Ints, Ints]:
+    """Choose rows (B, L) that begin no other, and say for each row which of the chosen begins with it.
+
+    Returns the indices of the chosen, (C,), and for each row a place in them, (B,).
+    """
+    # In lexical order whatever begins with a row follows it at once.
+    order = np.lexsort(rows.T[::-1])
+    first, second = rows[order[:-1]], rows[order[1:]]
+    begun = np.arange(rows.shape[1]) < lengths[order[:-1], None]
+    chosen = np.append(((first != second) & begun).any(1), True)
+    where = np.empty(len(rows), np.int64)
+    where[order] = np.cumsum(chosen) - chosen
+    return order[chosen], where

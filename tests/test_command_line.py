@@ -1,0 +1,48 @@
+"""`python -m cadmus_gym` as a newcomer meets it."""
+
+import pytest
+
+import cadmus_gym as cg
+from cadmus_gym.__main__ import main
+
+
+def test_run_says_what_came_of_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "12 7 add 19 eq end"]) == 0
+    assert capsys.readouterr().out.split() == ["TRUE", "stack", "1", "steps", "8"]
+    assert main(["run", "12 7 add 18 eq end"]) == 1
+    assert capsys.readouterr().out.startswith("FALSE")
+
+
+def test_trace_shows_each_step_of_each_case(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "case 3 to 9 case 5 to 15 do 3 mul end"]) == 0
+    out = capsys.readouterr().out
+    assert "case 1" in out
+    assert "case 2" in out
+    assert [line.split()[1:] for line in out.splitlines() if line.endswith(("3 3", "  9", "5 3", " 15"))][:4] == [
+        ["3", "3", "3"],
+        ["mul", "9"],
+        ["3", "5", "3"],
+        ["mul", "15"],
+    ]
+    assert "2 of 2 cases" in out
+
+
+def test_sample_prints_true_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "Cadmus-Arith-v0", "--split", "wide", "--count", "5", "--seed", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    for line in lines:
+        assert cg.run(cg.assemble(line.replace("|", ""))).true
+
+
+def test_envs_lists_every_environment_and_split(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs"]) == 0
+    words = capsys.readouterr().out.split()
+    assert set(cg.SPECS) <= set(words)
+    assert {split for id in cg.SPECS for split in cg.load_spec(id).splits} <= set(words)
+
+
+@pytest.mark.parametrize("arguments", [["run", "12 ad"], ["sample", "Cadmus-Arit-v0"], ["sample", "missing.toml"]])
+def test_mistakes_are_told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")

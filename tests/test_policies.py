@@ -1,0 +1,64 @@
+"""What can be had without solving a problem, for every environment and split: the declared ceilings hold."""
+
+import numpy as np
+import pytest
+
+import cadmus_gym as cg
+from cadmus_gym import policies
+from cadmus_gym.evaluate import judge_completions, prompts_of
+
+COUNT = 1500
+CEILINGS = {"value": 0.05, "relation": 0.55, "free": 1.0}  # by form: an answer is a number, a truth value, anything
+SPLITS = [(id, split) for id in cg.SPECS for split in cg.load_spec(id).splits]
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_policies_that_know_nothing_stay_below_the_ceiling(id: str, split: str) -> None:
+    spec = cg.load_spec(id)
+    prompts, lengths = prompts_of(spec, split, COUNT)
+    for name, policy in policies.fixed_policies(spec, split).items():
+        completions = [policy(prompt[:length]) for prompt, length in zip(prompts, lengths, strict=True)]
+        rate = policies.play(spec, split, completions).mean()
+        assert rate <= CEILINGS[spec.form], name
+        if name.startswith("cheat"):
+            assert rate == (1.0 if spec.form == "free" else 0.0), name
+    programs, lengths = policies.random_legal(spec, split, COUNT)
+    assert judge_completions(spec, split, 0, programs, lengths).truth_rate <= CEILINGS[spec.form]
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_only_a_free_form_has_loopholes(id: str, split: str) -> None:
+    spec = cg.load_spec(id)
+    rates = []
+    for programs, lengths in (
+        policies.search(spec, split, 150, 600),
+        policies.random_legal(spec, split, 4000),
+        cg.Stream(spec, split, 9).batch(0, 300),
+    ):
+        rates.append(judge_completions(spec, split, 0, programs, lengths).loophole_rate)
+    if spec.form == "free":
+        assert rates[0] > 0.5
+    else:
+        assert rates == [0.0, 0.0, 0.0]
+
+
+def test_search_goes_from_short_to_long_and_finds_what_is_in_its_budget() -> None:
+    candidates = policies.enumerate_completions("Cadmus-Arith-v0", 200)
+    sizes = (candidates > 0).sum(1)
+    assert (np.diff(sizes) >= 0).all()
+    texts = [cg.disassemble(row[row > 0]) for row in candidates]
+    assert len(set(texts)) == 200
+    assert texts[:10] == [f"{digit} eq end" for digit in range(10)]
+    assert {f"{number} eq end" for number in range(100)} | {f"{-number} eq end" for number in range(1, 10)} <= set(texts)
+    programs, lengths = policies.search("Cadmus-Arith-v0", "test", 300, 200)
+    verdicts, _ = cg.run_batch(programs)
+    prompts, _ = prompts_of("Cadmus-Arith-v0", "test", 300)
+    answers = [cg.run(np.append(p[:n], np.uint8(2))).stack[0] for p, n in zip(prompts, lengths, strict=True)]
+    assert (verdicts == 0).tolist() == [-9 <= a <= 99 for a in answers]
+
+
+def test_the_best_constant_is_the_most_frequent_answer() -> None:
+    programs, lengths = cg.Stream("Cadmus-Compare-v0", "test", 4).batch(0, 2000)
+    constant = policies.best_constant("Cadmus-Compare-v0", "test", 2000, seed=4)
+    same = [np.array_equal(p[n:][p[n:] > 0], constant) for p, n in zip(programs, lengths, strict=True)]
+    assert np.mean(same) >= 0.5
