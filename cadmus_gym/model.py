@@ -178,8 +178,7 @@ class Cache:
         kept = len(rows)
         moved = (rows != torch.arange(kept, device=rows.device)).nonzero()[:, 0]
         for store in (self.keys, self.values):
-            used = store[:, :, :, : self.length]
-            used.index_copy_(1, moved, used.index_select(1, rows[moved]))
+            store[:, moved, :, : self.length] = store[:, rows[moved], :, : self.length]
         self.keys, self.values = self.keys[:, :kept], self.values[:, :kept]
         self.positions = self.positions.index_select(0, rows)
 

@@ -78,7 +78,7 @@ def without_thoughts(tokens: Tokens) -> Tokens:
     return tokens[~inside & (tokens != CLOSE)]
 
 
-def best_constant(spec: str | Path | Spec, split: str, count: int = 20_000, seed: int = FIT_SEED) -> Tokens:
+def best_constant(spec: str | Path | Spec, split: str, count: int = 5000, seed: int = FIT_SEED) -> Tokens:
     """Return the completion that is most often the stream's own, thoughts left out."""
     programs, lengths = Stream(spec, split, seed).batch(0, count)
     seen: Counter[bytes] = Counter()
@@ -134,9 +134,9 @@ def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
             root.push(np.array([token]))
             if token == END:
                 complete.append([*tokens, int(token)])
-            elif len(open_ends) < budget:
+            else:
                 open_ends.append(([*tokens, int(token)], root.cells))
-    complete = sorted(complete, key=len)[:budget]
+    complete = complete[:budget]
     rows = np.zeros((len(complete), max(map(len, complete))), np.uint8)
     for row, completion in zip(rows, complete, strict=True):
         row[: len(completion)] = completion

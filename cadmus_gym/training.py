@@ -1,22 +1,22 @@
 """What every script that trains a transformer needs: batches without padding waste, the loss, the optimizers and
-their rates, states on the disk that survive whatever happens, progress, and a record of where a figure was made."""
+their rates, states on the disk that survive whatever happens, progress, a clean stop."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import hashlib
 import io
+import json
 import os
-import platform
-import shlex
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -68,7 +68,7 @@ def plan_chunks(lengths: ArrayLike, batch: int, device: str = "cpu") -> list[int
 def chunks(
     programs: Tokens, prompt_lengths: NDArray[np.integer], cuts: list[int], device: str | torch.device = "cpu"
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a batch (N, L) sorted by length and cut: tokens (B, T) uint8, as wide as the longest, prompt_lengths (B,)."""
+    """Yield a batch (N, L), sorted by length and cut: tokens (B, T) uint8, T of the longest, prompt_lengths (B,)."""
     lengths = program_lengths(programs)
     order = np.argsort(lengths, kind="stable")
     for rows in np.split(order, cuts[1:-1]):
@@ -76,17 +76,16 @@ def chunks(
         yield tokens.to(device), torch.from_numpy(prompt_lengths[rows]).to(device)
 
 
-def token_losses(model: Transformer, tokens: Tensor) -> Tensor:
-    """Return -log p of every token (B, T) given those before it, float32; it means nothing where a token is padding."""
+def loss_sums(model: Transformer, tokens: Tensor, prompt_lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -log p of each token of programs (B, T) given those before it, summed over prompts and over completions.
+
+    Rows are padded with 0, which counts nowhere.
+    """
     logits = model(with_bos(tokens)[:, :-1]).float()  # (B, T, 65)
-    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten().long(), reduction="none").view(tokens.shape)
-
-
-def token_weights(tokens: Tensor, prompt_lengths: Tensor, prompt_weight: float) -> Tensor:
-    """Return what each token (B, T) counts, float32: of a completion 1, of a prompt ``prompt_weight``, padding nothing."""
+    losses = F.cross_entropy(logits.flatten(0, 1), tokens.flatten().long(), ignore_index=PAD, reduction="none")
     in_prompt = torch.arange(tokens.shape[1], device=tokens.device) < prompt_lengths[:, None]
-    weights = torch.where(in_prompt, prompt_weight, 1.0)
-    return weights.masked_fill(tokens == PAD, 0.0)
+    in_prompts = (losses * in_prompt.flatten()).sum()
+    return in_prompts, losses.sum() - in_prompts
 
 
 # ---------------------------------------------------------------------------------------------- optimizers
@@ -123,6 +122,41 @@ def make_optimizers(
 def rate_at(step: int, steps: int, warmup: float, decay: float) -> float:
     """Return the share of the peak rate at a step: up over the first share of the steps, down to 0 over the last."""
     return min(1.0, (step + 1) / max(1.0, warmup * steps), (steps - step) / max(1.0, decay * steps))
+
+
+# ---------------------------------------------------------------------------------------------- recipes and results
+
+
+def read_values(path: Path, kind: type, where: str, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the values a TOML file gives for the fields of a dataclass, but for those in ``without``.
+
+    Raises ValueError, beginning with ``where``, for a file that is none, an unknown key or a missing one; the values
+    are the dataclass's to check.
+    """
+    with open(path, "rb") as file:
+        try:
+            values = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{where}: {path} is not TOML: {error}") from None
+    kinds, entries = get_type_hints(kind), [entry for entry in dataclasses.fields(kind) if entry.name not in without]
+    known = [entry.name for entry in entries]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"{where}: unknown key {key!r}; {hint}known: {', '.join(known)}")
+    required = [entry.name for entry in entries if entry.default is entry.default_factory is dataclasses.MISSING]
+    for key in required:
+        if key not in values:
+            raise ValueError(f"{where}: key {key!r} is missing; required: {', '.join(required)}")
+    return {key: float(value) if kinds[key] is float and type(value) is int else value for key, value in values.items()}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file that is there whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 # ---------------------------------------------------------------------------------------------- states on the disk
@@ -237,24 +271,3 @@ class Progress:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-
-
-def provenance() -> dict[str, Any]:
-    """Return what it takes to judge and repeat a measurement: command, commit, hardware and versions."""
-    root = Path(__file__).resolve().parents[1]
-    commit = ""
-    if (root / "pyproject.toml").is_file() and shutil.which("git") is not None:  # an installed package has no commit
-        command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        commit = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    hardware = {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count()}
-    if torch.cuda.is_available():
-        hardware["gpu"] = torch.cuda.get_device_name()
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "commit": commit or "unknown",
-        "hardware": hardware,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-    }

@@ -7,7 +7,7 @@ import cadmus_gym as cg
 from cadmus_gym import policies
 from cadmus_gym.evaluate import judge_completions, prompts_of
 
-COUNT = 1500
+COUNT = 1000
 CEILINGS = {"value": 0.05, "relation": 0.55, "free": 1.0}  # by form: an answer is a number, a truth value, anything
 SPLITS = [(id, split) for id in cg.SPECS for split in cg.load_spec(id).splits]
 
@@ -31,8 +31,8 @@ def test_only_a_free_form_has_loopholes(id: str, split: str) -> None:
     spec = cg.load_spec(id)
     rates = []
     for programs, lengths in (
-        policies.search(spec, split, 150, 600),
-        policies.random_legal(spec, split, 4000),
+        policies.search(spec, split, 100, 1000),
+        policies.random_legal(spec, split, 1000),
         cg.Stream(spec, split, 9).batch(0, 300),
     ):
         rates.append(judge_completions(spec, split, 0, programs, lengths).loophole_rate)
@@ -43,14 +43,15 @@ def test_only_a_free_form_has_loopholes(id: str, split: str) -> None:
 
 
 def test_search_goes_from_short_to_long_and_finds_what_is_in_its_budget() -> None:
-    candidates = policies.enumerate_completions("Cadmus-Arith-v0", 200)
+    candidates = policies.enumerate_completions("Cadmus-Arith-v0", 110)
     sizes = (candidates > 0).sum(1)
     assert (np.diff(sizes) >= 0).all()
     texts = [cg.disassemble(row[row > 0]) for row in candidates]
-    assert len(set(texts)) == 200
+    assert len(set(texts)) == 110
     assert texts[:10] == [f"{digit} eq end" for digit in range(10)]
-    assert {f"{number} eq end" for number in range(100)} | {f"{-number} eq end" for number in range(1, 10)} <= set(texts)
-    programs, lengths = policies.search("Cadmus-Arith-v0", "test", 300, 200)
+    numbers = [*map(str, range(100)), *(f"-{digit}" for digit in range(10))]
+    assert set(texts) == {f"{number} eq end" for number in numbers}
+    programs, lengths = policies.search("Cadmus-Arith-v0", "test", 300, 110)
     verdicts, _ = cg.run_batch(programs)
     prompts, _ = prompts_of("Cadmus-Arith-v0", "test", 300)
     answers = [cg.run(np.append(p[:n], np.uint8(2))).stack[0] for p, n in zip(prompts, lengths, strict=True)]

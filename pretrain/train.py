@@ -1,0 +1,398 @@
+"""Pretrain a transformer on true programs: next-token loss, Muon and AdamW, evaluation on every split meanwhile.
+
+    python pretrain/train.py                                            the recipe nano, to runs/nano
+    python pretrain/train.py --tokens 1_000_000 --folder runs/try       the same for a minute on two cores
+    python pretrain/train.py --resume                                   goes on, or starts where there is nothing
+    python pretrain/train.py --stop-at-truth 0.55 --folder runs/half    stops at 55 % truth on test: a start for RL
+
+A recipe is a file of recipes/; it gives every value, and flags go before it. A run's folder holds `run.json` (what was
+asked for), `model/` (weights and card as of the last evaluation, for `cadmus_gym.load_model`), `states/` (the last two
+training states), TensorBoard's curves, and `result.json` as soon as it is finished.
+
+A run can be stopped at any moment. Ctrl-C finishes the step, saves, says how to resume and exits with 130; the second
+one exits at once. On a CPU with as many threads, a resumed run ends with the same weights to the bit as one that never
+stopped: program number step * batch + row belongs to a step wherever the process began.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from torch.utils.tensorboard import SummaryWriter
+
+import cadmus_gym as cg
+from cadmus_gym import training
+from cadmus_gym.checkpoint import save_model
+from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from cadmus_gym.forms import reverse_digits
+from cadmus_gym.isa import PAD
+from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.recipe import recipe
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+# What a resumed run may have otherwise than before: it changes no weights.
+FREE = {"folder", "resume", "overwrite", "device", "threads"}
+FREE |= {"evaluate_every", "evaluate_count", "final_count", "save_every", "log_every"}
+_json = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="TEXT|JSON",
+    instance_from_str=lambda given: json.loads(given[0]) if given[0].lstrip().startswith("{") else given[0],
+    is_instance=lambda value: isinstance(value, (str, dict)),
+    str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Pretrain a transformer on true programs. Where no default is given here, it is the recipe's."""
+
+    env: Annotated[
+        str | dict[str, int], _json
+    ]  # an id or a .toml; or several by whole weight: '{"a.toml": 2, "b.toml": 1}'
+    endian: Literal["big", "little"]  # order of the digits the model reads and writes
+    width: int  # of the model, as are the next six; see cadmus_gym.model.ModelConfig
+    layers: int
+    heads: int
+    context: int
+    tied: bool
+    tokens: int  # to be trained on, about: a whole number of steps
+    batch: int  # programs in a step
+    optimizer: Literal["muon", "adamw"]  # of the layers' matrices; all else is AdamW's
+    muon_rate: float  # peak
+    adamw_rate: float  # peak
+    weight_decay: float  # of the layers' matrices
+    warmup: float  # share of the steps in which the rates go up
+    decay: float  # share of the steps in which they go down to 0, in a line
+    prompt_weight: float  # of a prompt's token in the loss, where a completion's has 1
+    clip: float  # largest norm of the gradient
+    dtype: Literal["float32", "bfloat16"]  # in which products are computed; weights are float32 in any case
+    evaluate_every: int  # steps
+    evaluate_count: int  # prompts of every split
+    final_count: int  # prompts of every split at the end
+    save_every: int  # steps
+    key_value_heads: int | None = None  # None: as many as heads
+    hidden: int | None = None  # None: 8/3 of the width, in whole eights
+    steps: int | None = None  # in place of tokens
+    stop_at_truth: float | None = None  # finish when the evaluation on the test split first reaches this share
+    overrides: Annotated[dict[str, Any], _json] = field(
+        default_factory=dict
+    )  # of the spec: '{"thoughts": {"style": "none"}}'
+    recipe: str = "nano"  # a name in pretrain/recipes or the path of a .toml
+    folder: Path = Path("runs/nano")
+    seed: int = 0  # of the weights and of the stream
+    resume: bool = False  # go on with the run in the folder; flags need not be repeated
+    overwrite: bool = False  # delete the run in the folder
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None  # None: PyTorch's choice, one a core
+    log_every: int = 10  # steps, to TensorBoard
+
+    def __post_init__(self) -> None:
+        whole = ["tokens", "batch", "evaluate_every", "evaluate_count", "final_count", "save_every", "log_every"]
+        whole += [name for name in ("steps", "threads", "hidden") if getattr(self, name) is not None]
+        for name in whole:
+            self._require(name, type(getattr(self, name)) is int and getattr(self, name) >= 1, "a whole number from 1")
+        for name in ("muon_rate", "adamw_rate", "weight_decay", "warmup", "decay", "prompt_weight", "stop_at_truth"):
+            value, least = getattr(self, name), "a number above 0, at most" if "rate" in name else "a number from 0 to"
+            share = type(value) in (int, float) and 0 <= value <= 1 and (value > 0 or "rate" not in name)
+            self._require(name, share or (name == "stop_at_truth" and value is None), f"{least} 1")
+        self._require("clip", type(self.clip) in (int, float) and self.clip > 0, "a number above 0")
+        self._require("seed", type(self.seed) is int and 0 <= self.seed < 2**32, "a whole number from 0 to 2**32 - 1")
+        self._require("overrides", isinstance(self.overrides, dict), "a table of keys of the spec")
+        self._require("env", isinstance(self.env, (str, dict)), "a text, or a table of whole weights")
+        for name, known in (
+            ("endian", ("big", "little")),
+            ("optimizer", ("muon", "adamw")),
+            ("dtype", ("float32", "bfloat16")),
+        ):
+            self._require(name, getattr(self, name) in known, ", ".join(known))
+        try:
+            self.sizes  # noqa: B018
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"recipe {self.recipe}: {error}") from None
+
+    def _require(self, name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise ValueError(f"recipe {self.recipe}: {name} = {getattr(self, name)!r}; allowed: {allowed}")
+
+    @property
+    def sizes(self) -> ModelConfig:
+        return ModelConfig(
+            width=self.width,
+            layers=self.layers,
+            heads=self.heads,
+            key_value_heads=self.key_value_heads,
+            hidden=self.hidden or -(-self.width // 3) * 8,
+            context=self.context,
+            tied=self.tied,
+        )
+
+
+def configure(arguments: list[str]) -> Config:
+    """Return what is asked for: by flags, else by the run to be resumed, else by the recipe.
+
+    Raises ValueError for a mistake in a recipe, a value without sense, or a flag at odds with a run to be resumed.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe", default="nano")
+    first.add_argument("--folder", type=Path)
+    first.add_argument("--resume", action=argparse.BooleanOptionalAction, default=False)
+    known, _ = first.parse_known_args(arguments)
+    folder = known.folder or Path("runs") / Path(known.recipe).stem
+    if not known.resume or not (folder / "run.json").is_file():
+        return tyro.cli(Config, args=arguments, default=read_recipe(known.recipe, folder))
+    before = Config(**json.loads((folder / "run.json").read_text())["config"], folder=folder)
+    config = tyro.cli(Config, args=arguments, default=before)
+    for name in (f.name for f in dataclasses.fields(Config) if f.name not in FREE):
+        if getattr(config, name) != getattr(before, name):
+            raise ValueError(
+                f"--resume: {name} = {getattr(config, name)!r}, but {folder} was started with "
+                f"{getattr(before, name)!r}; leave the flag out, or start a run in another folder"
+            )
+    return config
+
+
+def read_recipe(name: str, folder: Path) -> Config:
+    """Return the values of a recipe, a name or a path."""
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise ValueError(f"recipe {name!r}: no file {path}; known: {names}, or give the path of a .toml")
+    values = training.read_values(path, Config, f"recipe {name}", without=("recipe", "folder", "resume", "overwrite"))
+    return Config(**values, recipe=name, folder=folder)
+
+
+def prepare(config: Config) -> tuple[cg.Stream, dict[str, Any], dict[str, Any] | None]:
+    """Return the stream, what run.json holds, and the state to go on from, with the folder ready to be written to."""
+    if isinstance(config.env, Mapping) and config.overrides:
+        raise ValueError('overrides go with one env; give a mixture .toml files of your own, each with `base = "ID"`')
+    env = cg.load_spec(config.env, **config.overrides) if isinstance(config.env, str) else config.env
+    stream = cg.Stream(env, split="train", seed=config.seed)
+    for spec in stream.specs:
+        needed = 1 + max(stream.length, spec.rooms[0] + spec.episode.max_tokens)
+        if config.context < needed:
+            raise ValueError(
+                f"recipe {config.recipe}: context = {config.context}; allowed: from {needed}, for {spec.id}"
+            )
+        if config.stop_at_truth is not None and "test" not in spec.splits:
+            raise ValueError(f"stop_at_truth = {config.stop_at_truth}: {spec.id} has no split named test")
+    values = dataclasses.asdict(config)
+    about = {
+        "config": {key: values[key] for key in values if key not in ("folder", "resume", "overwrite")},
+        "digest": stream.digest,
+        "digests": {spec.id: spec.digests() for spec in stream.specs},
+    }
+    folder = config.folder
+    if config.resume and config.overwrite:
+        raise ValueError("--resume and --overwrite: give one of them")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file")
+    if config.resume and (folder / "run.json").is_file():
+        if json.loads((folder / "run.json").read_text())["digest"] != stream.digest:
+            raise ValueError(f"--resume: {config.env} gives other programs than when {folder} was started")
+        state = training.load_state(folder / "states", report=lambda line: print(line, file=sys.stderr))
+        return stream, about, state
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / "run.json").is_file():
+            raise ValueError(f"{folder} holds something else than a run; name another folder")
+        if not config.overwrite:
+            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite deletes it")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    training.write_json(folder / "run.json", about)
+    return stream, about, None
+
+
+def judge(model: Transformer, stream: cg.Stream, count: int) -> dict[str, Evaluation]:
+    """Evaluate on all splits; prompts come from a seed that no training stream has."""
+    found = {}
+    for spec in stream.specs:
+        for split in spec.splits:
+            name = split if len(stream.specs) == 1 else f"{spec.id} {split}"
+            found[name] = evaluate(model, spec, split, count, EVALUATION_SEED)
+    return found
+
+
+def truth_on_test(found: Mapping[str, Evaluation]) -> float:
+    """The mean over environments; of the train split where there is no split named test."""
+    rates = [one.truth_rate for one in found.values() if one.split == "test"]
+    rates = rates or [one.truth_rate for one in found.values() if one.split == "train"]
+    return sum(rates) / len(rates)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        config = configure(arguments)
+        folder, states = config.folder, config.folder / "states"
+        again = f"python {sys.argv[0]} --folder {folder} --resume"
+        if config.resume and (folder / "result.json").is_file():
+            print(f"{folder} is finished, nothing to do")
+            print(json.loads((folder / "result.json").read_text())["line"])
+            return 0
+        stream, about, state = prepare(config)
+    except ValueError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+
+    # Device and threads. Nothing is random but the weights and the stream, and both have the seed.
+    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+
+    # Stream: a sample of it says how long a step is, and where to cut it.
+    lengths = training.program_lengths(stream.batch(0, 1 << 14)[0])
+    steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
+    cuts = training.plan_chunks(lengths, config.batch, device)
+
+    # Model
+    model = Transformer(config.sizes, config.seed).to(device)
+    model.endian = config.endian
+    parameters = sum(weight.numel() for weight in model.parameters())
+
+    # Optimizers
+    muon_rate = config.muon_rate if config.optimizer == "muon" else None
+    optimizers = training.make_optimizers(model, muon_rate, config.adamw_rate, config.weight_decay)
+
+    # Where an interrupted run goes on
+    counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": []}
+    counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
+    if state is not None:
+        model.load_state_dict(state["model"])
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        counts = state["counts"]
+    began, cpu_began = time.monotonic() - counts["seconds"], time.process_time() - counts["cpu_seconds"]
+    writer = SummaryWriter(folder, purge_step=counts["step"] + 1)
+    progress = training.Progress(counts["step"], steps)
+    progress.write(
+        f"{folder}: {parameters:,} parameters, steps {counts['step']} to {steps} of {config.batch} programs in "
+        f"{len(cuts) - 1} chunks, {device}, {torch.get_num_threads()} threads"
+    )
+
+    def save() -> None:
+        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+            raise FloatingPointError("a weight is not finite")
+        counts.update(seconds=time.monotonic() - began, cpu_seconds=time.process_time() - cpu_began)
+        of_optimizers = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+        now = {"model": model.state_dict(), "optimizers": of_optimizers, "counts": counts}
+        training.save_state(states, counts["step"], now)
+
+    def evaluate_all(count: int) -> dict[str, Evaluation]:
+        """Evaluate on every split, show it, and write the model with a card that says so."""
+        cpu = time.process_time()
+        found = judge(model, stream, count)
+        counts["evaluation_cpu_seconds"] += time.process_time() - cpu
+        counts.update(seconds=time.monotonic() - began, cpu_seconds=time.process_time() - cpu_began)
+        now = {key: value for key, value in counts.items() if key not in ("history", "stopped")}
+        truths = {name: round(one.truth_rate, 6) for name, one in found.items()}
+        counts["history"].append({**now, "truth": truths})
+        for name, truth in truths.items():
+            writer.add_scalar(f"truth/{name}", truth, counts["step"])
+        shown = ", ".join(f"{name} {truth:.1%}" for name, truth in truths.items())
+        progress.write(f"step {counts['step']}: true {shown}")
+        card = {**recipe(about["config"]), **about, **now, "steps": steps, "programs": counts["step"] * config.batch}
+        card |= {"parameters": parameters, "endian": config.endian, "history": counts["history"]}
+        card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
+        save_model(model, folder / "model", card)
+        return found
+
+    # The loop
+    truth, logged, logged_tokens = "-", time.monotonic(), counts["tokens"]
+    try:
+        with training.Stop() as stop:
+            while counts["step"] < steps and not counts["stopped"]:
+                share = training.rate_at(counts["step"], steps, config.warmup, config.decay)
+                for optimizer in optimizers.values():
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["peak"] * share
+
+                programs, prompt_lengths = stream.batch(counts["step"] * config.batch, config.batch, threads=1)
+                if config.endian == "little":
+                    programs = reverse_digits(programs)
+                in_prompts = int(prompt_lengths.sum())
+                in_completions = int((programs != PAD).sum()) - in_prompts
+                weight = config.prompt_weight * in_prompts + in_completions
+                loss = completion_loss = torch.zeros((), device=device)
+                for tokens, ends in training.chunks(programs, prompt_lengths, cuts, device):
+                    with torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+                        of_prompts, of_completions = training.loss_sums(model, tokens, ends)
+                    part = (config.prompt_weight * of_prompts + of_completions) / weight
+                    part.backward()  # type: ignore[no-untyped-call]
+                    loss = loss + part.detach()
+                    completion_loss = completion_loss + of_completions.detach() / in_completions
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+                if not math.isfinite(loss + norm):
+                    raise FloatingPointError(f"the loss is {loss:g}, the norm of its gradient {norm:g}")
+                for optimizer in optimizers.values():
+                    optimizer.step()
+                    optimizer.zero_grad()
+                counts["step"] += 1
+                counts["tokens"] += in_prompts + in_completions
+                step = counts["step"]
+
+                if step % config.log_every == 0 or step == steps:
+                    speed = (counts["tokens"] - logged_tokens) / (time.monotonic() - logged)
+                    logged, logged_tokens = time.monotonic(), counts["tokens"]
+                    scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
+                    scalars |= {"tokens/second": speed, "tokens/total": counts["tokens"]}
+                    scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in optimizers.items()}
+                    for name, value in scalars.items():
+                        writer.add_scalar(name, value, step)
+                    progress.update(step, f"loss {completion_loss:.3f}, true {truth}, {speed:,.0f} tokens/s")
+                if step % config.evaluate_every == 0 and step < steps:
+                    paused = time.monotonic()
+                    reached = truth_on_test(evaluate_all(config.evaluate_count))
+                    truth = f"{reached:.1%}"
+                    counts["stopped"] = config.stop_at_truth is not None and reached >= config.stop_at_truth
+                    logged += time.monotonic() - paused
+                if step % config.save_every == 0 or step == steps or counts["stopped"] or stop.signal:
+                    save()
+                if stop.signal and step < steps:
+                    progress.write(f"stopped at step {step} of {steps}, and saved; go on with: {again}")
+                    return 128 + stop.signal
+        found = evaluate_all(config.final_count)
+    except FloatingPointError as error:
+        progress.write(
+            f"train.py: stopped in step {counts['step'] + 1}: {error}. The last good state is in {states}; "
+            "begin anew with lower muon_rate, adamw_rate or clip"
+        )
+        return 1
+    except OSError as error:
+        progress.write(
+            f"train.py: stopped at step {counts['step']}: {error}. What was saved before is whole; go on with: {again}"
+        )
+        return 1
+    finally:
+        progress.close()
+        writer.close()
+
+    # The result
+    metrics = [dataclasses.asdict(one) for one in found.values()]
+    rates = [f"{k} {one.truth_rate:.2%} [{one.interval[0]:.2%}, {one.interval[1]:.2%}]" for k, one in found.items()]
+    speed = counts["tokens"] / (counts["cpu_seconds"] - counts["evaluation_cpu_seconds"])
+    line = (
+        f"{folder / 'model'}: true of {config.final_count} prompts: {', '.join(rates)}; {counts['step']} steps, "
+        f"{counts['tokens']} tokens, {counts['cpu_seconds']:.0f} s of CPU time, {speed:.0f} tokens a CPU second"
+    )
+    training.write_json(folder / "result.json", {"line": line, **counts, "metrics": metrics})
+    print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("stopped at once; --resume goes on from the last state saved", file=sys.stderr)
+        sys.exit(130)

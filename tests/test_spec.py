@@ -1,0 +1,743 @@
+"""Specs: what a file may say, what is said about its mistakes, and what a digest covers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+import cadmus_gym as cg
+from cadmus_gym.spec import FOLDER
+
+ROOT = Path(cg.__file__).parents[1]
+IDS = list(cg.SPECS)
+SPLITS = [(id, split) for id in IDS for split in cg.load_spec(id).splits]
+
+# Ids are promises: whoever changes one of these gives the environment a new version instead.
+GOLDEN: dict[str, dict[str, tuple[str, ...]]] = {
+    "Cadmus-Arith-v0": {
+        "train": (
+            "0e693c3192552f186be8ba51f4f97091eecb517e22b4d77eb18b14501da36536",
+            "28 49 sub -21 eq end",
+            "88 41 mul ( 88 3520 ) 3608 eq end",
+            "79 80 add 159 eq end",
+        ),
+        "test": (
+            "7a3ffc77850f3db5bfd57ede74d69b1949b9adc8b07280a4cbe3fa41e8bfb343",
+            "44 25 11 mul add ( 25 250 275 ) 319 eq end",
+            "52 18 sub 34 eq end",
+            "5 3 mul 9 mul ( 15 ) 135 eq end",
+        ),
+        "wide": (
+            "8c5edfa0b2b652db8763c42c3720be6cd3f46fec274241bf053c04b59f9c7a97",
+            "544 431 sub 113 eq end",
+            "436 414 sub 22 eq end",
+            "234 194 sub 812 add ( 40 ) 852 eq end",
+        ),
+        "long": (
+            "17df7d13f2c72bc59744708d1fde29cc3ea719d1e2bb42f91dc7ade80c8b13fc",
+            "87 78 82 mul 61 add sub ( 156 6240 6396 6457 ) -6370 eq end",
+            "91 95 46 sub 74 sub sub ( 49 -25 ) 116 eq end",
+            "90 68 11 88 mul add sub ( 88 880 968 1036 ) -946 eq end",
+        ),
+        "large": (
+            "475d0c2f6fd99b697cb092af5c66704d1f8c7231c83496e3539784cce50c0ead",
+            "93 31 40 mul mul ( 0 1240 1240 3720 111600 ) 115320 eq end",
+            "22 39 90 mul mul ( 0 3510 3510 7020 70200 ) 77220 eq end",
+            "93 28 mul 89 mul ( 744 1860 2604 23436 208320 ) 231756 eq end",
+        ),
+    },
+    "Cadmus-Compare-v0": {
+        "train": (
+            "c04ea8fb2667c43ea60d1d65cc9288faa5c5a3ad1ba3d57e6b61d81939ab20a0",
+            "6109 5671 ge end",
+            "1589 6449 ge not end",
+            "893 890 gt end",
+        ),
+        "test": (
+            "81f218db4f73cd7c528791e5129f55c9afe9e8570a52d32b6ebeda4b1f479a0a",
+            "6268 6269 ne end",
+            "308 54 gt end",
+            "163 863 le end",
+        ),
+        "wide": (
+            "8bf82748b14839954432aa585fee4ff9623e56e1fe30501472c9baddd87efee0",
+            "3279566 3279566 ge end",
+            "6159378 6159378 ne not end",
+            "1183706 1183706 eq end",
+        ),
+        "reserved": (
+            "8068e533ced36b5988c2dffa5cbf7596763e7813e0c198c325716c896ba0a076",
+            "23390 23390 eq end",
+            "70241 70435 ne end",
+            "60153 60153 eq end",
+        ),
+    },
+    "Cadmus-Open-v0": {
+        "train": (
+            "0e693c3192552f186be8ba51f4f97091eecb517e22b4d77eb18b14501da36536",
+            "28 49 sub -21 eq end",
+            "88 41 mul ( 88 3520 ) 3608 eq end",
+            "79 80 add 159 eq end",
+        ),
+        "test": (
+            "7a3ffc77850f3db5bfd57ede74d69b1949b9adc8b07280a4cbe3fa41e8bfb343",
+            "44 25 11 mul add ( 25 250 275 ) 319 eq end",
+            "52 18 sub 34 eq end",
+            "5 3 mul 9 mul ( 15 ) 135 eq end",
+        ),
+        "wide": (
+            "8c5edfa0b2b652db8763c42c3720be6cd3f46fec274241bf053c04b59f9c7a97",
+            "544 431 sub 113 eq end",
+            "436 414 sub 22 eq end",
+            "234 194 sub 812 add ( 40 ) 852 eq end",
+        ),
+        "long": (
+            "17df7d13f2c72bc59744708d1fde29cc3ea719d1e2bb42f91dc7ade80c8b13fc",
+            "87 78 82 mul 61 add sub ( 156 6240 6396 6457 ) -6370 eq end",
+            "91 95 46 sub 74 sub sub ( 49 -25 ) 116 eq end",
+            "90 68 11 88 mul add sub ( 88 880 968 1036 ) -946 eq end",
+        ),
+        "large": (
+            "475d0c2f6fd99b697cb092af5c66704d1f8c7231c83496e3539784cce50c0ead",
+            "93 31 40 mul mul ( 0 1240 1240 3720 111600 ) 115320 eq end",
+            "22 39 90 mul mul ( 0 3510 3510 7020 70200 ) 77220 eq end",
+            "93 28 mul 89 mul ( 744 1860 2604 23436 208320 ) 231756 eq end",
+        ),
+    },
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    """Write a TOML file and return its path."""
+
+    def put(text: str | bytes, name: str = "my.toml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return put
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """Forget afterwards what a test registers."""
+    specs, known = dict(cg.SPECS), dict(gymnasium.registry)
+    yield
+    cg.SPECS.clear()
+    cg.SPECS.update(specs)
+    gymnasium.registry.clear()
+    gymnasium.registry.update(known)
+
+
+# Mistakes. Each is a file, and what the message must say besides the file's name.
+
+ARITH = 'id = "My-Arith-v0"\ntask = "arith"\n'
+COMPARE = 'id = "My-Compare-v0"\ntask = "compare"\n'
+TRAIN = "\n[splits.train]\n"
+
+
+def arith(parameters: str) -> str:
+    return f"{ARITH}[parameters]\n{parameters}{TRAIN}"
+
+
+def compare(parameters: str) -> str:
+    return f"{COMPARE}[parameters]\n{parameters}{TRAIN}"
+
+
+UNKNOWN_KEYS = {
+    "top": (f"colour = 1\n{ARITH}{TRAIN}", ["'colour'", "known:", "task", "splits"]),
+    "top, near": (f'rewards = "truth"\n{ARITH}{TRAIN}', ["'rewards'", "did you mean 'reward'", "known:"]),
+    "parameters": (arith("operandz = [0, 9]"), ["[parameters]", "'operandz'", "did you mean 'operands'", "limit"]),
+    "parameters of another task": (arith("values = [0, 9]"), ["[parameters]", "'values'", "operands"]),
+    "operators": (arith("operators = { div = 1 }"), ["[parameters]", "operators", "'div'", "add, sub, mul"]),
+    "operations": (arith("operations = { 8 = 1 }"), ["[parameters]", "operations", "'8'", "7"]),
+    "relations": (compare("relations = { add = 1 }"), ["[parameters]", "relations", "'add'", "eq, ne, lt, le, gt, ge"]),
+    "thoughts": (f"{ARITH}[thoughts]\nstiles = 1{TRAIN}", ["[thoughts]", "'stiles'", "style"]),
+    "episode": (f"{ARITH}[episode]\ntokens = 1{TRAIN}", ["[episode]", "'tokens'", "max_tokens"]),
+    "split": (f"{ARITH}{TRAIN}shares = [0, 1]", ["[splits.train]", "'shares'", "share", "parameters"]),
+    "split's parameters": (
+        f"{ARITH}{TRAIN}parameters = {{ operandz = [0, 9] }}",
+        ["[splits.train", "'operandz'", "operands"],
+    ),
+    "split's operators": (
+        f"{ARITH}{TRAIN}parameters = {{ operators = {{ div = 1 }} }}",
+        ["[splits.train", "operators", "'div'", "add, sub, mul"],
+    ),
+}
+
+WRONG_TYPES = {
+    "id": (f'id = 5\ntask = "arith"\n{TRAIN}', ["id", "5", "a text"]),
+    "task": (f'id = "My-v0"\ntask = ["arith"]\n{TRAIN}', ["task", "arith", "a text"]),
+    "description": (f"description = 5\n{ARITH}{TRAIN}", ["description", "5", "a text"]),
+    "form": (f"form = 5\n{ARITH}{TRAIN}", ["form", "5", "a text"]),
+    "words": (f'form = "words"\nwords = "dup"\n{ARITH}{TRAIN}', ["words", "'dup'", "a list"]),
+    "one of words": (f'form = "words"\nwords = ["dup", 5]\n{ARITH}{TRAIN}', ["words", "5", "a text"]),
+    "reward": (f"reward = true\n{ARITH}{TRAIN}", ["reward", "True", "a text"]),
+    "parameters": (f"parameters = 5\n{ARITH}{TRAIN}", ["parameters", "5", "a table"]),
+    "thoughts": (f'thoughts = "none"\n{ARITH}{TRAIN}', ["[thoughts]", "'none'", "a table"]),
+    "thoughts.share": (f'{ARITH}[thoughts]\nshare = "all"{TRAIN}', ["[thoughts]", "share", "'all'", "a number"]),
+    "thoughts.style": (f"{ARITH}[thoughts]\nstyle = 1{TRAIN}", ["[thoughts]", "style", "1", "a text"]),
+    "thoughts.limit": (f"{ARITH}[thoughts]\nlimit = 1.5{TRAIN}", ["[thoughts]", "limit", "1.5", "a whole number"]),
+    "a truth value for a number": (
+        f"{ARITH}[thoughts]\nlimit = true{TRAIN}",
+        ["[thoughts]", "limit", "True", "a whole number"],
+    ),
+    "episode": (f"episode = 64\n{ARITH}{TRAIN}", ["[episode]", "64", "a table"]),
+    "max_tokens": (
+        f'{ARITH}[episode]\nmax_tokens = "64"{TRAIN}',
+        ["[episode]", "max_tokens", "'64'", "a whole number"],
+    ),
+    "thought_tokens": (
+        f"{ARITH}[episode]\nthought_tokens = 4.0{TRAIN}",
+        ["[episode]", "thought_tokens", "4.0", "a whole number"],
+    ),
+    "splits": (f"splits = 5\n{ARITH}", ["splits", "5", "a table"]),
+    "split": (f"{ARITH}[splits]\ntrain = 5", ["[splits.train]", "5", "a table"]),
+    "share": (f"{ARITH}{TRAIN}share = 0.5", ["[splits.train]", "share", "0.5", "a list"]),
+    "share of one": (f"{ARITH}{TRAIN}share = [0.5]", ["[splits.train]", "share", "[0.5]", "a number, a number"]),
+    "share of three": (f"{ARITH}{TRAIN}share = [0, 0.5, 1]", ["[splits.train]", "share", "a number, a number"]),
+    "share of texts": (f'{ARITH}{TRAIN}share = ["0", "1"]', ["[splits.train]", "share", "'0'", "a number"]),
+    "split's description": (f"{ARITH}{TRAIN}description = 5", ["[splits.train]", "description", "5", "a text"]),
+    "split's parameters": (f"{ARITH}{TRAIN}parameters = 5", ["[splits.train]", "parameters", "5", "a table"]),
+    "split's operands": (
+        f"{ARITH}{TRAIN}parameters = {{ operands = 5 }}",
+        ["[splits.train", "operands", "5", "a list"],
+    ),
+    "split's weight": (
+        f'{ARITH}{TRAIN}parameters = {{ operators = {{ add = "x" }} }}',
+        ["[splits.train", "operators", "add", "'x'", "a whole number"],
+    ),
+    "operands": (arith("operands = 5"), ["[parameters]", "operands", "5", "a list"]),
+    "operands of one": (arith("operands = [5]"), ["[parameters]", "operands", "[5]", "a whole number, a whole number"]),
+    "operands of floats": (arith("operands = [0.0, 9.0]"), ["[parameters]", "operands", "0.0", "a whole number"]),
+    "operators": (arith('operators = ["add"]'), ["[parameters]", "operators", "['add']", "a table"]),
+    "a weight": (arith("operators = { add = 1.5 }"), ["[parameters.operators]", "add", "1.5", "a whole number"]),
+    "operations": (arith("operations = 2"), ["[parameters]", "operations", "2", "a table"]),
+    "limit": (arith("limit = 9999.0"), ["[parameters]", "limit", "9999.0", "a whole number"]),
+    "values": (compare("values = 9"), ["[parameters]", "values", "9", "a list"]),
+    "relations": (compare('relations = "eq"'), ["[parameters]", "relations", "'eq'", "a table"]),
+    "ties": (compare('ties = "few"'), ["[parameters]", "ties", "'few'", "a number"]),
+    "near": (compare("near = true"), ["[parameters]", "near", "True", "a number"]),
+    "distance": (compare("distance = 1.5"), ["[parameters]", "distance", "1.5", "a whole number"]),
+    "unequal": (compare("unequal = [0]"), ["[parameters]", "unequal", "[0]", "a number"]),
+    "reserved": (compare("reserved = 97"), ["[parameters]", "reserved", "97", "a list"]),
+    "reserved_from": (
+        compare('reserved_from = "10000"'),
+        ["[parameters]", "reserved_from", "'10000'", "a whole number"],
+    ),
+    "pool": (compare("pool = 1"), ["[parameters]", "pool", "1", "a text"]),
+}
+
+MISSING = {
+    "all": ("", ["'id'", "missing"]),
+    "id": ('task = "arith"' + TRAIN, ["'id'", "missing"]),
+    "task": ('id = "My-v0"' + TRAIN, ["'task'", "missing"]),
+    "splits": (ARITH, ["'splits'", "missing"]),
+    "a split": (ARITH + "[splits]", ["splits", "at least one"]),
+}
+
+UNKNOWN_NAMES = {
+    "task": (f'id = "My-v0"\ntask = "maths"\n{TRAIN}', ["task", "'maths'", "arith, compare"]),
+    "form": (f'form = "any"\n{ARITH}{TRAIN}', ["form", "'any'", "value, relation, words, free"]),
+    "reward": (f'reward = "money"\n{ARITH}{TRAIN}', ["reward", "'money'", "truth, cases, hidden"]),
+    "style": (f'{ARITH}[thoughts]\nstyle = "loud"{TRAIN}', ["[thoughts]", "style", "'loud'", "none, values, products"]),
+    "style of another task": (
+        f'{COMPARE}[thoughts]\nstyle = "values"{TRAIN}',
+        ["[thoughts]", "style", "'values'", "none"],
+    ),
+    "pool": (compare('pool = "all"'), ["[parameters]", "pool", "'all'", "open, reserved"]),
+}
+
+RANGES = {
+    "operands reversed": (arith("operands = [9, 0]"), ["[parameters]", "operands", "[9, 0]", "[lowest, highest]"]),
+    "operands too low": (arith("operands = [-2147483648, 0]"), ["[parameters]", "operands", "-2147483647"]),
+    "operands too high": (arith("operands = [0, 2147483648]"), ["[parameters]", "operands", "2147483647"]),
+    "no operators": (arith("operators = {}"), ["[parameters]", "operators", "at least one of", "add"]),
+    "operator weight 0": (arith("operators = { add = 0 }"), ["[parameters]", "operators", "add = 0", "1 to 1000000"]),
+    "operator weight high": (arith("operators = { add = 1000001 }"), ["[parameters]", "operators", "1 to 1000000"]),
+    "operator weight huge": (arith(f"operators = {{ add = {10**30} }}"), ["[parameters]", "operators", "1000000"]),
+    "no operations": (arith("operations = {}"), ["[parameters]", "operations", "at least one of"]),
+    "operations 0": (arith("operations = { 0 = 1 }"), ["[parameters]", "operations", "'0'", "1, 2"]),
+    "operations weight": (arith("operations = { 1 = -1 }"), ["[parameters]", "operations", "1 = -1", "1 to 1000000"]),
+    "limit below the operands": (arith("limit = 98"), ["[parameters]", "limit", "98", "99"]),
+    "limit too high": (arith("limit = 2147483648"), ["[parameters]", "limit", "2147483647"]),
+    "limit huge": (arith(f"limit = {10**30}"), ["[parameters]", "limit", "2147483647"]),
+    "limit of products": (
+        arith("operators = { mul = 1 }\nlimit = 9801"),
+        ["[parameters]", "limit", "9801", "970299", "add and sub"],
+    ),
+    "limit of sums": (arith("operators = { add = 1 }\nlimit = 296"), ["[parameters]", "limit", "296", "297"]),
+    "values below 0": (compare("values = [-1, 9]"), ["[parameters]", "values", "0 to 2147483647"]),
+    "values reversed": (compare("values = [9, 0]"), ["[parameters]", "values", "[lowest, highest]"]),
+    "values too high": (compare("values = [0, 2147483648]"), ["[parameters]", "values", "2147483647"]),
+    "no relations": (compare("relations = {}"), ["[parameters]", "relations", "at least one of", "eq"]),
+    "relation weight": (compare("relations = { eq = 0 }"), ["[parameters]", "relations", "eq = 0", "1000000"]),
+    "ties below 0": (compare("ties = -0.1"), ["[parameters]", "ties", "-0.1", "0 to 1"]),
+    "ties above 1": (compare("ties = 1.1"), ["[parameters]", "ties", "1.1", "0 to 1"]),
+    "ties no number": (compare("ties = nan"), ["[parameters]", "ties", "nan", "0 to 1"]),
+    "near above 1": (compare("near = inf"), ["[parameters]", "near", "inf", "0 to 1"]),
+    "unequal below 0": (compare("unequal = -1"), ["[parameters]", "unequal", "-1", "0 to 1"]),
+    "near and unequal": (compare("near = 0.6\nunequal = 0.5"), ["[parameters]", "near", "unequal", "at most 1"]),
+    "unequal in one length": (compare("values = [10, 99]"), ["[parameters]", "unequal", "[10, 99]", "give 0"]),
+    "one value": (compare("values = [5, 5]\nunequal = 0"), ["[parameters]", "values", "[5, 5]", "no two values"]),
+    "one of each length": (compare("values = [9, 10]\ndistance = 1"), ["[parameters]", "values", "no two values"]),
+    "distance 0": (compare("distance = 0"), ["[parameters]", "distance", "at least 1"]),
+    "distance too far": (compare("values = [0, 9]\nunequal = 0\ndistance = 10"), ["[parameters]", "distance", "10"]),
+    "reserved modulus 1": (compare("reserved = [1, 0]"), ["[parameters]", "reserved", "[1, 0]", "modulus"]),
+    "reserved rest": (compare("reserved = [97, 97]"), ["[parameters]", "reserved", "[97, 97]", "rest < modulus"]),
+    "reserved rest below 0": (compare("reserved = [97, -1]"), ["[parameters]", "reserved", "[97, -1]"]),
+    "reserved modulus too high": (compare("reserved = [1000001, 0]"), ["[parameters]", "reserved", "1000000"]),
+    "reserved_from huge": (compare(f"reserved_from = {10**30}"), ["[parameters]", "reserved_from"]),
+    "nothing reserved": (compare('values = [0, 999]\npool = "reserved"\nunequal = 0'), ["[parameters]", "'reserved'"]),
+    "thoughts.share": (f"{ARITH}[thoughts]\nshare = 1.5{TRAIN}", ["[thoughts]", "share", "1.5", "0 to 1"]),
+    "thoughts.share no number": (f"{ARITH}[thoughts]\nshare = nan{TRAIN}", ["[thoughts]", "share", "nan", "0 to 1"]),
+    "thoughts.limit": (f"{ARITH}[thoughts]\nlimit = -1{TRAIN}", ["[thoughts]", "limit", "-1", "0 to 4096"]),
+    "max_tokens 0": (f"{ARITH}[episode]\nmax_tokens = 0{TRAIN}", ["[episode]", "max_tokens", "1 to 4096"]),
+    "max_tokens too high": (f"{ARITH}[episode]\nmax_tokens = 5000{TRAIN}", ["[episode]", "max_tokens", "1 to 4096"]),
+    "thought_tokens": (
+        f"{ARITH}[episode]\nmax_tokens = 20\nthought_tokens = 21{TRAIN}",
+        ["[episode]", "thought_tokens", "21", "max_tokens"],
+    ),
+    "max_tokens for the answer": (
+        f"{ARITH}[episode]\nmax_tokens = 7\nthought_tokens = 0{TRAIN}",
+        ["[episode]", "max_tokens", "7", "8"],
+    ),
+    "max_tokens for thoughts": (
+        f'{ARITH}[episode]\nmax_tokens = 37\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nlimit = 30{TRAIN}',
+        ["[episode]", "max_tokens", "37", "38"],
+    ),
+    "max_tokens for the form": (
+        f'form = "value"\n{COMPARE}[episode]\nmax_tokens = 2\nthought_tokens = 0{TRAIN}',
+        ["[episode]", "max_tokens", "2", "'value'"],
+    ),
+    "split's limit": (f"{ARITH}{TRAIN}parameters = {{ limit = 5 }}", ["[splits.train", "limit", "5", "99"]),
+    "split's values": (f"{COMPARE}{TRAIN}parameters = {{ values = [9, 0] }}", ["[splits.train", "values", "[9, 0]"]),
+}
+
+SHARES = {
+    name: (f"{ARITH}{TRAIN}share = {share}", ["[splits.train]", "share", "[from, to] within 0 to 1"])
+    for name, share in {
+        "empty": "[0.5, 0.5]",
+        "reversed": "[0.6, 0.4]",
+        "below 0": "[-0.1, 0.5]",
+        "above 1": "[0.5, 1.1]",
+        "no number": "[nan, 1.0]",
+        "to no number": "[0.0, nan]",
+        "without end": "[0.0, inf]",
+        "holds no hash": "[0.0, 1e-20]",
+    }.items()
+}
+
+OVERLAPS = {
+    name: (f"{ARITH}[splits.one]\n{one}\n[splits.two]\n{two}", ["[splits.two]", "[splits.one]", "share"])
+    for name, one, two in [
+        ("same", "", ""),
+        ("inside", "share = [0.0, 1.0]", "share = [0.4, 0.5]"),
+        ("partly", "share = [0.0, 0.5]", "share = [0.4999, 1.0]"),
+        ("the same in other words", "share = [0.0, 0.5]", "share = [0.3, 1]\nparameters = { operands = [0, 99] }"),
+    ]
+}
+
+WORDS = {
+    name: (f'form = "words"\nwords = {json.dumps(words)}\n{ARITH}{TRAIN}', ["words", *parts])
+    for name, words, parts in [
+        ("if alone", ["1", "if"], ["`if`", "`fi`"]),
+        ("fi alone", ["1", "fi"], ["`if`", "`fi`"]),
+        ("times alone", ["times"], ["`times`", "`next`"]),
+        ("until alone", ["until"], ["`begin`", "`until`"]),
+        ("ret alone", ["ret"], ["`def`", "`ret`"]),
+        ("else without if", ["else"], ["`else`", "`if`"]),
+        ("call without def", ["call"], ["`call`", "`def`"]),
+        ("i without times", ["i"], ["`i`", "`times`"]),
+        ("a parenthesis", ["("], ["'('", "cannot stand"]),
+        ("end", ["end"], ["'end'", "cannot stand"]),
+        ("a header token", ["case"], ["'case'", "cannot stand"]),
+        ("no token", ["twelve"], ["'twelve'", "cannot stand"]),
+        ("none", [], ["needs a list"]),
+    ]
+} | {"for another form": (f'words = ["dup"]\n{ARITH}{TRAIN}', ["words", "'value'"])}
+
+NOT_TOML = {
+    "broken": ("id = \n", ["not TOML", "line 1"]),
+    "a key twice": (f"{ARITH}{ARITH}", ["not TOML"]),
+    "no text": (b"\xff\xfe\x00", ["not TOML"]),
+}
+
+BASES = {
+    "no such file": ('base = "nowhere.toml"\nid = "My-v0"', ["base", "'nowhere.toml'", "registered id", "file"]),
+    "itself": ('base = "my.toml"\nid = "My-v0"', ["base", "'my.toml'"]),
+    "a number": ('base = 5\nid = "My-v0"', ["base", "5"]),
+    "a list": ('base = ["arith.toml"]\nid = "My-v0"', ["base", "arith.toml"]),
+    "a table": ('id = "My-v0"\n[base]\nfile = "arith.toml"', ["base", "arith.toml"]),
+    "without an id of its own": ('base = "Cadmus-Arith-v0"', ["'id'", "missing"]),
+    "a mistake behind it": ('base = "Cadmus-Arith-v0"\nid = "My-v0"\n[episode]\ntokens = 1', ["[episode]", "'tokens'"]),
+}
+
+GROUPS = {
+    "unknown key": UNKNOWN_KEYS,
+    "wrong type": WRONG_TYPES,
+    "missing": MISSING,
+    "unknown name": UNKNOWN_NAMES,
+    "range": RANGES,
+    "share": SHARES,
+    "overlap": OVERLAPS,
+    "words": WORDS,
+    "not TOML": NOT_TOML,
+    "base": BASES,
+}
+MISTAKES = [
+    pytest.param(*case, id=f"{group}: {name}") for group, cases in GROUPS.items() for name, case in cases.items()
+]
+
+
+@pytest.mark.parametrize(("text", "parts"), MISTAKES)
+def test_a_mistake_is_a_value_error_that_says_where_and_what_is_allowed(
+    write: Any, text: str, parts: list[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"^my\.toml") as raised:
+        cg.load_spec(write(text))
+    message = str(raised.value)
+    assert [part for part in parts if part not in message] == [], message
+
+
+@pytest.mark.parametrize("id", ["", "no version!", "My Arith-v0", "/My-Arith-v0"])
+def test_an_id_that_cannot_be_registered_is_a_value_error(write: Any, registry: None, id: str) -> None:
+    with pytest.raises(ValueError, match=r"^my\.toml.*id"):
+        cg.register(write(f'id = "{id}"\ntask = "arith"\n{TRAIN}'))
+    assert id not in cg.SPECS
+
+
+def test_every_valid_boundary_is_accepted(write: Any) -> None:
+    texts = [
+        arith("operands = [-2147483647, 2147483647]\nlimit = 2147483647"),
+        arith("operators = { mul = 1 }\nlimit = 970299"),
+        arith("operators = { add = 1 }\nlimit = 297"),
+        arith("operations = { 7 = 1000000 }"),
+        compare("values = [0, 2147483647]"),
+        compare("values = [0, 9]\nunequal = 0\ndistance = 9"),
+        compare("near = 0.5\nunequal = 0.5"),
+        f"{ARITH}[episode]\nmax_tokens = 8\nthought_tokens = 8{TRAIN}",
+        f"{ARITH}[splits.one]\nshare = [0.0, 0.5]\n[splits.two]\nshare = [0.5, 1.0]",
+    ]
+    for text in texts:
+        spec = cg.load_spec(write(text))
+        for split in spec.splits:
+            programs, _ = cg.Stream(spec, split).batch(0, 50)
+            assert not cg.run_batch(programs)[0].any(), text
+
+
+def test_a_file_that_is_not_there_is_a_file_not_found_error(tmp_path: Path) -> None:
+    for ask in (cg.load_spec, cg.register):
+        with pytest.raises(FileNotFoundError):
+            ask(tmp_path / "nowhere.toml")
+
+
+# Names and overrides.
+
+
+def test_an_unknown_id_comes_with_a_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"'Cadmus-Arit-v0'.*did you mean Cadmus-Arith-v0"):
+        cg.load_spec("Cadmus-Arit-v0")
+    with pytest.raises(ValueError, match=r"registered are .*Cadmus-Arith-v0"):
+        cg.load_spec("zzz")
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_an_unknown_split_or_keyword_is_named(id: str) -> None:
+    splits = ", ".join(cg.load_spec(id).splits)
+    for make in (gymnasium.make, gymnasium.make_vec):
+        with pytest.raises(ValueError, match=rf"{id}: no split 'nowhere'; it has {splits}"):
+            make(id, split="nowhere")
+        with pytest.raises(ValueError, match=rf"{id}: unknown key 'rewards'; did you mean 'reward'\? known: .*episode"):
+            make(id, rewards="truth")
+        with pytest.raises(ValueError, match=r"endian = 'middle': known are big, little"):
+            make(id, endian="middle")
+    with pytest.raises(ValueError, match=rf"{id}: no split 'nowhere'; it has {splits}"):
+        cg.Stream(id, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        ({"id": "Other-v0"}, ["'id'", "known"]),
+        ({"task": "compare"}, ["'task'", "known"]),
+        ({"operandz": [0, 9]}, ["'operandz'", "did you mean 'operands'"]),
+        ({"operands": [9, 0]}, ["[parameters]", "operands", "[9, 0]"]),
+        ({"operands": "few"}, ["[parameters]", "operands", "'few'", "a list"]),
+        ({"thoughts": None}, ["[thoughts]", "None", "a table"]),
+        ({"thoughts": {"stiles": "none"}}, ["[thoughts]", "'stiles'", "style"]),
+        ({"episode": {"max_tokens": 1}}, ["max_tokens", "thought_tokens"]),
+        ({"words": ["dup"]}, ["words", "'value'"]),
+        ({"form": "words"}, ["words", "needs a list"]),
+        ({"splits": {"train": 5}}, ["[splits.train]", "5", "a table"]),
+        ({"reward": None}, ["reward", "None", "a text"]),
+    ],
+)
+def test_a_mistake_in_an_override_names_id_and_key(overrides: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^Cadmus-Arith-v0") as raised:
+        cg.load_spec("Cadmus-Arith-v0", **overrides)
+    assert [part for part in parts if part not in str(raised.value)] == [], str(raised.value)
+
+
+def test_overrides_change_what_they_name_and_nothing_else() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0")
+    before = dataclasses.asdict(spec)
+    after = dataclasses.asdict(
+        spec.override(limit=500, thoughts={"share": 0.5}, reward="cases", episode={"max_tokens": 90}, description="x")
+    )
+    expected = json.loads(json.dumps(before))
+    expected["parameters"]["limit"] = 500
+    expected["thoughts"]["share"] = 0.5
+    expected["reward"] = "cases"
+    expected["episode"]["max_tokens"] = 90
+    expected["description"] = "x"
+    assert json.loads(json.dumps(after)) == expected
+    assert dataclasses.asdict(spec) == before
+
+
+def test_an_override_of_parameters_merges_by_key_and_splits_keep_their_own() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0", parameters={"operands": [0, 9]})
+    assert spec.split_parameters("train").operands == (0, 9)
+    assert spec.split_parameters("train").limit == 9999
+    assert spec.split_parameters("wide").operands == (100, 999)
+    assert spec == cg.load_spec("Cadmus-Arith-v0", operands=[0, 9])
+
+
+def test_an_override_can_add_a_split() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0", splits={"small": {"parameters": {"operands": [0, 5], "limit": 5}}})
+    assert list(spec.splits) == [*cg.load_spec("Cadmus-Arith-v0").splits, "small"]
+    assert cg.Stream(spec, "small").batch(0, 5)[0].shape[0] == 5
+
+
+def test_an_override_of_the_form_drops_words_that_it_cannot_have() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0", form="words", words=["dup", "eq"])
+    assert spec.words == ("dup", "eq")
+    assert spec.override(form="value").words == ()
+    assert spec.override(reward="cases").words == ("dup", "eq")
+
+
+def test_an_override_can_be_undone() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0")
+    assert spec.override(limit=500).override(limit=9999) == spec
+    assert spec.override(limit=500).override(limit=9999).digests() == spec.digests()
+
+
+# Digests.
+
+
+def three(id: str, split: str) -> tuple[str, ...]:
+    programs, _ = cg.Stream(id, split, seed=0).batch(0, 3)
+    return tuple(cg.disassemble(program[program > 0]) for program in programs)
+
+
+@pytest.mark.parametrize(("id", "split"), [(id, split) for id in GOLDEN for split in GOLDEN[id]])
+def test_what_an_id_gives_has_not_changed(id: str, split: str) -> None:
+    assert (cg.load_spec(id).digests()[split], *three(id, split)) == GOLDEN[id][split]
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_digests_tell_all_splits_apart(id: str) -> None:
+    digests = cg.load_spec(id).digests()
+    assert len(set(digests.values())) == len(digests)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests.values())
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"splits": {"more": {"parameters": {"limit": 98765}}}},
+        {"description": "other"},
+        {"reward": "cases"},
+        {"episode": {"max_tokens": 1000, "thought_tokens": 10}},
+        {"form": "free", "words": []},
+        {"form": "words", "words": ["dup", "eq"]},
+    ],
+    ids=["split", "description", "reward", "episode", "form", "words"],
+)
+def test_what_does_not_shape_a_program_does_not_shift_a_digest(overrides: dict[str, Any]) -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0")
+    other = spec.override(**overrides)
+    assert {name: other.digests()[name] for name in spec.splits} == spec.digests()
+    assert other.digest != spec.digest
+
+
+def test_a_split_may_be_described_anew() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0")
+    splits = {name: dataclasses.replace(split, description="other") for name, split in spec.splits.items()}
+    assert dataclasses.replace(spec, splits=splits).digests() == spec.digests()
+
+
+@pytest.mark.parametrize(
+    ("id", "overrides"),
+    [
+        *(
+            ("Cadmus-Arith-v0", change)
+            for change in [
+                {"operands": [0, 98]},
+                {"operators": {"add": 2, "sub": 1, "mul": 1}},
+                {"operators": {"add": 1, "sub": 1}},
+                {"operations": {"1": 1, "2": 2}},
+                {"limit": 9998},
+                {"thoughts": {"share": 0.999}},
+                {"thoughts": {"style": "values"}},
+                {"thoughts": {"limit": 47}},
+            ]
+        ),
+        *(
+            ("Cadmus-Compare-v0", change)
+            for change in [
+                {"values": [0, 99998]},
+                {"relations": {"eq": 1}},
+                {"ties": 0.2501},
+                {"near": 0.3},
+                {"distance": 2},
+                {"unequal": 0.3},
+                {"reserved": [97, 14]},
+                {"reserved_from": 10001},
+            ]
+        ),
+    ],
+    ids=str,
+)
+def test_what_shapes_a_program_changes_its_digest(id: str, overrides: dict[str, Any]) -> None:
+    assert cg.load_spec(id, **overrides).digests()["train"] != cg.load_spec(id).digests()["train"]
+
+
+def test_every_parameter_is_in_the_digest() -> None:
+    """Whatever a family is given that differs, the digest differs too."""
+    for id in IDS:
+        spec = cg.load_spec(id)
+        packed = {split: spec.packed(split).tobytes() for split in spec.splits}
+        for one in spec.splits:
+            for other in spec.splits:
+                if packed[one] != packed[other]:
+                    assert spec.digests()[one] != spec.digests()[other]
+
+
+def test_a_share_is_in_the_digest() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0")
+    shares = [[0.1, 1.0], [0.1, 0.9], [0.1, 0.90000001], [0.2, 1.0]]
+    digests = {spec.override(splits={"train": {"share": share}}).digests()["train"] for share in shares}
+    assert len(digests) == len(shares)
+
+
+def test_a_default_that_is_written_out_is_the_same_spec(write: Any) -> None:
+    short = cg.load_spec(write(f"{ARITH}{TRAIN}"))
+    long = cg.load_spec(
+        write(arith("operands = [0, 99]\noperators = { mul = 1, add = 1, sub = 1 }\nlimit = 9999") + "share = [0, 1]")
+    )
+    assert long.digests() == short.digests()
+
+
+def test_the_id_is_in_no_digest_of_a_split() -> None:
+    assert cg.load_spec("Cadmus-Open-v0").digests() == cg.load_spec("Cadmus-Arith-v0").digests()
+
+
+# A user's own environment.
+
+MINE = """
+id = "Mine-v3"
+task = "arith"
+[parameters]
+operands = [0, 9]
+[episode]
+max_tokens = 12
+thought_tokens = 4
+[splits.train]
+share = [0.2, 1.0]
+[splits.test]
+share = [0.0, 0.2]
+"""
+
+
+def test_a_registered_file_is_known_everywhere(write: Any, registry: None) -> None:
+    spec = cg.register(write(MINE))
+    assert spec == cg.load_spec("Mine-v3")
+    expected, lengths = cg.Stream("Mine-v3", "test", seed=7).batch(0, 1)
+    prompt = expected[0, : lengths[0]]
+    observation, _ = gymnasium.make("Mine-v3", split="test").reset(seed=7)
+    np.testing.assert_array_equal(observation[: prompt.size], prompt)
+    observations, _ = gymnasium.make_vec("Mine-v3", num_envs=2, split="test").reset(seed=7)
+    np.testing.assert_array_equal(observations[0], observation)
+
+
+def test_registering_again_replaces(write: Any, registry: None) -> None:
+    cg.register(write(MINE))
+    cg.register(write(MINE.replace("[0, 9]", "[90, 99]"), "other.toml"))
+    assert cg.load_spec("Mine-v3").split_parameters("train").operands == (90, 99)
+    observation, _ = gymnasium.make("Mine-v3").reset(seed=1)
+    assert cg.decode(observation[:1]) == "9"
+
+
+def test_another_process_finds_a_registered_file(write: Any, registry: None) -> None:
+    cg.register(write(MINE))
+    environment = gymnasium.make("Mine-v3", limit=50)
+    observation, _ = environment.reset(seed=3)
+    assert environment.spec is not None
+    code = (
+        "import sys, gymnasium\n"
+        "from gymnasium.envs.registration import EnvSpec\n"
+        "environment = gymnasium.make(EnvSpec.from_json(sys.stdin.read()))\n"
+        "print(environment.reset(seed=3)[0].tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        input=environment.spec.to_json(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == observation.tolist()
+
+
+def test_spawned_workers_find_a_registered_file(write: Any, registry: None) -> None:
+    cg.register(write(MINE))
+    options = {"num_envs": 1, "vectorization_mode": "async", "vector_kwargs": {"context": "spawn"}}
+    workers = gymnasium.make_vec("Mine-v3", **options)
+    try:
+        observations, _ = workers.reset(seed=5)
+        np.testing.assert_array_equal(observations[0], gymnasium.make("Mine-v3").reset(seed=5)[0])
+    finally:
+        workers.close()
+
+
+@pytest.mark.parametrize("base", ["Cadmus-Arith-v0", "other.toml"])
+def test_a_file_starts_from_its_base(write: Any, base: str) -> None:
+    write((FOLDER / "arith.toml").read_bytes(), "other.toml")
+    mine = 'id = "Mine-v0"\n[thoughts]\nshare = 0.0\n[splits.more]\nparameters = { limit = 500 }'
+    spec = cg.load_spec(write(f'base = "{base}"\n{mine}'))
+    parent = cg.load_spec("Cadmus-Arith-v0")
+    assert spec.id == "Mine-v0"
+    assert spec.thoughts == dataclasses.replace(parent.thoughts, share=0.0)
+    assert list(spec.splits) == [*parent.splits, "more"]
+    assert (spec.parameters, spec.episode, spec.form) == (parent.parameters, parent.episode, parent.form)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_shipped_spec_explains_itself(id: str) -> None:
+    spec = cg.load_spec(id)
+    assert spec.id == id
+    assert spec.description
+    assert all(split.description for split in spec.splits.values())
+    assert {"train", "test"} <= spec.splits.keys()
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_spec_cannot_be_changed_in_place(id: str) -> None:
+    spec = cg.load_spec(id)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.reward = "cases"  # type: ignore[misc]
+    assert cg.load_spec(id) == spec
+    assert cg.load_spec(id).digest == spec.digest

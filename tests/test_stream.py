@@ -1,0 +1,844 @@
+"""Streams: true programs, splits apart, distributions as the specs say, the same programs however asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import naive
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cadmus_gym as cg
+from cadmus_gym import forms, sampling
+from cadmus_gym.forms import Automata, reverse_digits
+from cadmus_gym.isa import END, ID, NINE, VOCABULARY, ZERO
+from cadmus_gym.spec import Spec, Split
+from cadmus_gym.stream import fill
+from cadmus_gym.tasks.family import WORK
+
+ROOT = Path(cg.__file__).parents[1]
+IDS = list(cg.SPECS)
+SPLITS = [(id, split) for id in IDS for split in cg.load_spec(id).splits]
+COUNT = 20_000
+SIGMAS = 5.0
+
+Rows = NDArray[np.uint8]
+Lengths = NDArray[np.int32]
+
+# Reading programs, by the test's own means.
+
+_LETTERS = bytes(
+    ord({",": ",", "neg": "n", "add": "+", "sub": "-", "mul": "*", "(": "(", ")": ")", "end": "."}.get(name, name[0]))
+    for name in VOCABULARY
+)
+
+
+def spelled(rows: Rows, lengths: Lengths) -> list[str]:
+    """The first tokens of each row with one letter a token: digits, `,` n + - * ( ) and `.` for `end`."""
+    letters = np.frombuffer(_LETTERS, np.uint8)[rows]
+    return [row[:length].tobytes().decode() for row, length in zip(letters, lengths.tolist(), strict=True)]
+
+
+def distinct_prompts(rows: Rows, lengths: Lengths) -> list[str]:
+    kept = rows[:, : int(lengths.max())] * (np.arange(int(lengths.max())) < lengths[:, None])
+    kept = np.unique(kept, axis=0)
+    return spelled(kept, (kept != 0).sum(axis=1).astype(np.int32))
+
+
+def evaluate(prompt: str) -> tuple[Any, int, list[tuple[str, int, int, int]], list[int], str]:
+    """Return the problem's key, the value, the operations (operator, x, y, result), the operands, the shape."""
+    stack: list[tuple[Any, int]] = []
+    operations, operands, shape = [], [], ""
+    for digits, sign, operator in re.findall(r"([0-9]+)(n?)|([-+*])", prompt):
+        if digits:
+            value = -int(digits) if sign else int(digits)
+            stack.append((value, value))
+            operands.append(value)
+            shape += "x"
+            continue
+        (right, y), (left, x) = stack.pop(), stack.pop()
+        result = x + y if operator == "+" else x - y if operator == "-" else x * y
+        if operator != "-":
+            left, right = sorted((left, right), key=repr)
+        stack.append(((operator, left, right), result))
+        operations.append((operator, x, y, result))
+        shape += "o"
+    ((key, value),) = stack
+    return key, value, operations, operands, shape
+
+
+def pair(prompt: str) -> tuple[int, int]:
+    """The problem of two numbers to be compared: which they are, in any order."""
+    one, other = re.findall(r"[0-9]+", prompt)
+    return min(int(one), int(other)), max(int(one), int(other))
+
+
+def problem(task: str, prompt: str) -> Any:
+    return evaluate(prompt)[0] if task == "arith" else pair(prompt)
+
+
+def literals(rows: Rows) -> NDArray[np.int64]:
+    """The magnitudes of all literals anywhere in these programs."""
+    found, value = [], np.full(len(rows), -1, np.int64)
+    for column in [*rows.T, np.zeros(len(rows), np.uint8)]:
+        digit = (column >= ZERO) & (column <= NINE)
+        found.append(value[~digit & (value >= 0)])
+        value = np.where(digit, np.maximum(value, 0) * 10 + column - ZERO, -1)
+    return np.concatenate(found)
+
+
+def everywhere(spec: Spec, **parameters: Any) -> Spec:
+    """The spec with one split, "all", that holds every problem."""
+    return dataclasses.replace(spec, splits={"all": Split()}, parameters=spec.parameters | parameters)
+
+
+def close_to(seen: float, count: float, chance: float) -> bool:
+    """Whether ``seen`` of ``count`` is what a chance gives, within some standard deviations."""
+    return abs(seen - count * chance) <= SIGMAS * math.sqrt(count * chance * (1 - chance)) + 1
+
+
+def evenly(counts: NDArray[np.int64] | list[int]) -> bool:
+    """Whether counts are those of a uniform distribution, by their chi-square."""
+    seen = np.asarray(counts, float)
+    expected = seen.sum() / seen.size
+    return float(((seen - expected) ** 2 / expected).sum()) <= seen.size + SIGMAS * math.sqrt(2 * seen.size)
+
+
+# Truth and shape.
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_every_program_is_true(id: str, split: str) -> None:
+    programs, _ = cg.Stream(id, split, seed=1).batch(0, COUNT)
+    verdicts, passed = cg.run_batch(programs)
+    assert Counter(verdicts.tolist()) == {cg.Verdict.TRUE: COUNT}
+    assert (passed >= 1).all()
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_the_naive_interpreter_finds_them_true_too(id: str, split: str) -> None:
+    programs, _ = cg.Stream(id, split, seed=2).batch(0, 300)
+    verdicts = [naive.judge([VOCABULARY[token] for token in program if token]).verdict for program in programs]
+    assert Counter(verdicts) == {"TRUE": 300}
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_a_program_is_a_prompt_a_completion_one_end_and_padding(id: str, split: str) -> None:
+    stream = cg.Stream(id, split, seed=3)
+    programs, lengths = stream.batch(0, COUNT)
+    assert (programs.dtype, lengths.dtype) == (np.uint8, np.int32)
+    assert programs.shape == (COUNT, stream.length)
+    ends = programs == END
+    assert (ends.sum(axis=1) == 1).all()
+    stop = ends.argmax(axis=1)
+    behind = np.arange(stream.length) > stop[:, None]
+    assert ((programs == 0) == behind).all()
+    assert ((lengths > 0) & (lengths <= stop)).all()
+    assert lengths.max() <= stream.prompt_room
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_a_prompt_never_ends_inside_a_literal(id: str, split: str) -> None:
+    programs, lengths = cg.Stream(id, split, seed=4).batch(0, COUNT)
+    rows = np.arange(COUNT)
+    last, first = programs[rows, lengths - 1], programs[rows, lengths]
+    inside = (last >= ZERO) & (last <= NINE)
+    goes_on = ((first >= ZERO) & (first <= NINE)) | (first == ID["neg"])
+    assert not (inside & goes_on).any()
+
+
+@pytest.mark.parametrize("endian", forms.ENDIANS)
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_every_completion_is_of_the_form_and_within_the_budget(id: str, split: str, endian: str) -> None:
+    spec = cg.load_spec(id)
+    programs, lengths = cg.Stream(id, split, seed=5).batch(0, 4000)
+    budget = {"max_tokens": spec.episode.max_tokens, "thought_tokens": spec.episode.thought_tokens}
+    automata = Automata(spec.form, programs, lengths, words=spec.words, endian=endian, **budget)
+    shown = reverse_digits(programs) if endian == "little" else programs
+    rows = np.arange(len(programs))
+    position = lengths.astype(np.int64)
+    while not automata.done.all():
+        tokens = shown[rows, position]
+        assert automata.mask()[rows, tokens][~automata.done].all()
+        automata.push(tokens)
+        position = np.where(automata.done, position, position + 1)
+    assert (shown[rows, position] == END).all()
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_changed_answer_is_false(id: str) -> None:
+    """The test of truth can fail: another digit in an answer, or `not` put in or taken out, makes a program false."""
+    programs, lengths = cg.Stream(id, "train", seed=6).batch(0, 500)
+    for program, length in zip(programs, lengths.tolist(), strict=True):
+        names = [VOCABULARY[token] for token in program if token]
+        if "eq" in names[length:]:
+            digit = len(names) - 3 - (names[-3] == "neg")
+            names[digit] = str((int(names[digit]) + 1) % 10)
+        else:
+            names[length:] = ["end"] if "not" in names[length:] else ["not", "end"]
+        assert cg.run(" ".join(names)).verdict == cg.Verdict.FALSE, names
+
+
+# A pure function of (digest, split, seed, index).
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_ranges_chunks_gathers_and_threads_give_the_same(id: str, split: str) -> None:
+    stream = cg.Stream(id, split, seed=11)
+    programs, lengths = stream.batch(100, 5000)
+    for threads in (1, 2, 3, 7):
+        for again in (stream.batch(100, 5000, threads), stream.gather([11] * 5000, range(100, 5100), threads)):
+            np.testing.assert_array_equal(again[0], programs)
+            np.testing.assert_array_equal(again[1], lengths)
+    bounds = [0, 1, 2, 50, 1024, 1025, 5000]
+    for start, stop in pairwise(bounds):
+        part, of_part = stream.batch(100 + start, stop - start)
+        np.testing.assert_array_equal(part, programs[start:stop])
+        np.testing.assert_array_equal(of_part, lengths[start:stop])
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_gather_takes_any_seeds_in_any_order(id: str) -> None:
+    chooser = np.random.default_rng(0)
+    seeds, indices = chooser.integers(0, 2**63 - 1, 60), chooser.integers(0, 2**63 - 1, 60)
+    programs, lengths = cg.Stream(id, "test").gather(seeds, indices)
+    order = chooser.permutation(60)
+    again, of_again = cg.Stream(id, "test", seed=5).gather(seeds[order], indices[order])
+    np.testing.assert_array_equal(again, programs[order])
+    np.testing.assert_array_equal(of_again, lengths[order])
+    for k in range(0, 60, 7):
+        alone, _ = cg.Stream(id, "test", seed=int(seeds[k])).batch(int(indices[k]), 1)
+        np.testing.assert_array_equal(alone[0], programs[k])
+
+
+def fingerprints() -> dict[str, str]:
+    prints = {}
+    for id, split in SPLITS:
+        programs, lengths = cg.Stream(id, split, seed=2**40).batch(2**33, 500)
+        prints[f"{id} {split}"] = hashlib.sha256(programs.tobytes() + lengths.tobytes()).hexdigest()
+    return prints
+
+
+def test_another_process_gives_the_same() -> None:
+    code = "import json, test_stream; print(json.dumps(test_stream.fingerprints()))"
+    path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]; "
+    done = subprocess.run([sys.executable, "-c", path + code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == fingerprints()
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_neighbouring_seeds_and_indices_share_nothing_beyond_chance(id: str, split: str) -> None:
+    count = 4000
+    stream = cg.Stream(id, split)
+    found = {seed: stream.gather([seed] * (count + 8), range(count + 8))[0] for seed in (0, 1, 2, 1000)}
+    _, times = np.unique(np.concatenate(list(found.values())), axis=0, return_counts=True)
+    total = int(times.sum())
+    chance = float((times * (times - 1)).sum()) / (total * (total - 1))
+    room = count * chance + SIGMAS * math.sqrt(count * chance) + SIGMAS
+    lengths = {seed: (rows != 0).sum(axis=1) for seed, rows in found.items()}
+    for one in found:
+        for other in found:
+            for apart in range(-4, 5):
+                if (one, apart) == (other, 0):
+                    continue
+                here, there = slice(4, 4 + count), slice(4 + apart, 4 + apart + count)
+                same = int((found[one][here] == found[other][there]).all(axis=1).sum())
+                assert same <= room, (one, other, apart)
+                if one != other or apart:
+                    correlation = np.corrcoef(lengths[one][here], lengths[other][there])[0, 1]
+                    assert abs(correlation) < SIGMAS / math.sqrt(count), (one, other, apart)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, 1.0, "1", None, True, [1]])
+def test_a_bad_seed_is_a_value_error(seed: Any) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        cg.Stream("Cadmus-Arith-v0", seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "indices"),
+    [
+        ([-1], [0]),
+        ([0], [-1]),
+        ([0, 1], [0]),
+        ([[0]], [[0]]),
+        ([0.5], [0]),
+        ([0], [1.7]),
+        ([float("nan")], [0]),
+        ([2**63], [0]),
+        ([0], [2**63]),
+        (["a"], [0]),
+        ([None], [0]),
+    ],
+    ids=str,
+)
+def test_a_bad_seed_or_index_to_gather_is_a_value_error(seeds: Any, indices: Any) -> None:
+    with pytest.raises(ValueError, match="whole numbers from 0"):
+        cg.Stream("Cadmus-Arith-v0").gather(seeds, indices)
+
+
+@pytest.mark.parametrize(("start", "count"), [(-1, 1), (0, -1), (0.5, 2), (0, 2.5), (2**63, 1), ("0", 1)], ids=str)
+def test_a_bad_range_is_a_value_error(start: Any, count: Any) -> None:
+    with pytest.raises(ValueError, match="start"):
+        cg.Stream("Cadmus-Arith-v0").batch(start, count)
+
+
+def test_no_threads_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match="threads"):
+        cg.Stream("Cadmus-Arith-v0").batch(0, 1, threads=0)
+
+
+def test_nothing_asked_for_is_nothing_given() -> None:
+    stream = cg.Stream("Cadmus-Arith-v0")
+    for programs, lengths in (stream.batch(0, 0), stream.gather([], [])):
+        assert (programs.shape, lengths.shape) == ((0, stream.length), (0,))
+
+
+# Splits are apart.
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, list[str]]:
+    """Distinct training prompts of a task from several seeds, the shipped ids of the task taken together."""
+    found: dict[str, list[str]] = {}
+    for id in IDS:
+        spec = cg.load_spec(id)
+        stream = cg.Stream(spec, "train")
+        programs, lengths = stream.gather(np.repeat([0, 1, 99], 70_000), np.tile(np.arange(70_000), 3))
+        found.setdefault(spec.task, []).extend(distinct_prompts(programs, lengths))
+    return found
+
+
+@pytest.fixture(scope="module")
+def training_problems(trained: dict[str, list[str]]) -> dict[str, set[Any]]:
+    return {task: {problem(task, prompt) for prompt in prompts} for task, prompts in trained.items()}
+
+
+def test_the_key_of_the_test_sees_twins() -> None:
+    def key(text: str) -> Any:
+        row = cg.assemble(text)
+        return evaluate(spelled(row[None], np.array([row.size], np.int32))[0])[0]
+
+    assert key("12 7 add") == key("7 12 add") != key("12 7 mul")
+    assert key("12 7 sub") != key("7 12 sub")
+    assert key("1 2 mul 3 add") == key("3 2 1 mul add") != key("1 2 add 3 mul")
+    assert key("1 2 sub 3 add") == key("3 1 2 sub add") != key("3 2 1 sub add")
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**62])
+@pytest.mark.parametrize("id", IDS)
+def test_no_problem_is_in_train_and_in_test(id: str, seed: int, training_problems: dict[str, set[Any]]) -> None:
+    spec = cg.load_spec(id)
+    prompts = distinct_prompts(*cg.Stream(spec, "test", seed=seed).batch(0, 30_000))
+    held_out = {problem(spec.task, prompt) for prompt in prompts}
+    assert held_out
+    assert held_out & training_problems[spec.task] == set()
+
+
+def test_what_is_test_stays_test_whatever_else_changes(training_problems: dict[str, set[Any]]) -> None:
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("Cadmus-Arith-v0", {"thoughts": {"share": 0.0}}),
+        ("Cadmus-Arith-v0", {"operators": {"add": 5, "mul": 1, "sub": 2}, "operations": {"1": 1}}),
+        ("Cadmus-Compare-v0", {"ties": 0.5, "near": 0.1, "relations": {"lt": 1}}),
+    ]
+    for id, change in changes:
+        spec = cg.load_spec(id, **change)
+        prompts = distinct_prompts(*cg.Stream(spec, "test", seed=1).batch(0, 20_000))
+        assert {problem(spec.task, prompt) for prompt in prompts} & training_problems[spec.task] == set()
+
+
+def test_a_tenth_of_the_problems_is_test() -> None:
+    """Of the 5050 sums and 10000 differences of two numbers below 100, all found, as many as the share says."""
+    for operator, problems in (("add", 5050), ("sub", 10_000)):
+        spec = cg.load_spec("Cadmus-Arith-v0", operators={operator: 1}, operations={"1": 1})
+        kept = {
+            split: {evaluate(prompt)[0] for prompt in distinct_prompts(*cg.Stream(spec, split).batch(0, count))}
+            for split, count in (("train", 200_000), ("test", 40_000))
+        }
+        assert kept["train"] & kept["test"] == set()
+        assert len(kept["train"]) + len(kept["test"]) == problems
+        assert close_to(len(kept["test"]), problems, 0.1)
+
+
+def in_support(task: str, train: Any, prompt: str) -> bool:
+    """Whether the parameters of training allow a problem, its hash aside."""
+    if task == "compare":
+        low, high = train.values
+        modulus, rest = train.reserved
+        return all(
+            low <= value <= high and not (value >= train.reserved_from and value % modulus == rest)
+            for value in pair(prompt)
+        )
+    _, _, operations, operands, _ = evaluate(prompt)
+    names = {"+": "add", "-": "sub", "*": "mul"}
+    return (
+        str(len(operations)) in train.operations
+        and all(names[operator] in train.operators for operator, *_ in operations)
+        and all(train.operands[0] <= operand <= train.operands[1] for operand in operands)
+        and all(abs(result) <= train.limit for *_, result in operations)
+    )
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_a_split_with_other_parameters_shows_what_training_cannot(id: str, split: str) -> None:
+    spec = cg.load_spec(id)
+    prompts = distinct_prompts(*cg.Stream(spec, split, seed=8).batch(0, 5000))
+    train = spec.split_parameters("train")
+    alike = spec.split_parameters(split) == train
+    assert {in_support(spec.task, train, prompt) for prompt in prompts} == {alike}
+
+
+def is_reserved(values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    parameters = cg.load_spec("Cadmus-Compare-v0").split_parameters("reserved")
+    return (values >= parameters.reserved_from) & (values % parameters.reserved[0] == parameters.reserved[1])
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_no_training_stream_shows_a_reserved_value(id: str) -> None:
+    for seed in (0, 3):
+        programs, _ = cg.Stream(id, "train", seed=seed).batch(0, 120_000)
+        assert not is_reserved(literals(programs)).any()
+
+
+def test_training_shows_the_neighbours_of_reserved_values() -> None:
+    values = literals(cg.Stream("Cadmus-Compare-v0", "train").batch(0, 120_000)[0])
+    assert is_reserved(values + 1).sum() > 300
+    assert is_reserved(values - 1).sum() > 300
+    assert (values % 97 == 13).sum() > 300  # below those that are reserved
+
+
+def test_the_reserved_split_shows_reserved_values_only() -> None:
+    programs, _ = cg.Stream("Cadmus-Compare-v0", "reserved").batch(0, COUNT)
+    values = literals(programs)
+    assert is_reserved(values).all()
+    assert len(np.unique(values)) == is_reserved(np.arange(100_000)).sum()
+
+
+# compare
+
+
+@pytest.mark.parametrize("split", cg.load_spec("Cadmus-Compare-v0").splits)
+def test_truth_is_a_fair_coin_for_each_relation(split: str) -> None:
+    programs, lengths = cg.Stream("Cadmus-Compare-v0", split, seed=21).batch(0, 60_000)
+    rows = np.arange(len(programs))
+    relations, holds = programs[rows, lengths - 1], programs[rows, lengths] == END
+    weights = cg.load_spec("Cadmus-Compare-v0").split_parameters(split).relations
+    assert {VOCABULARY[relation] for relation in np.unique(relations)} == set(weights)
+    for name, weight in weights.items():
+        chosen = relations == ID[name]
+        assert close_to(chosen.sum(), len(programs), weight / sum(weights.values())), name
+        assert close_to(holds[chosen].sum(), chosen.sum(), 0.5), name
+
+
+@pytest.mark.parametrize("split", cg.load_spec("Cadmus-Compare-v0").splits)
+def test_the_larger_number_stands_on_either_side(split: str) -> None:
+    """For eq and ne order tells nothing; for the others it follows from the truth."""
+    programs, lengths = cg.Stream("Cadmus-Compare-v0", split, seed=22).batch(0, 20_000)
+    ascending = Counter()
+    for prompt, relation in zip(spelled(programs, lengths), programs[np.arange(20_000), lengths - 1], strict=True):
+        left, right = map(int, re.findall(r"[0-9]+", prompt))
+        if left != right and VOCABULARY[relation] in ("eq", "ne"):
+            ascending[left < right] += 1
+    assert close_to(ascending[True], ascending.total(), 0.5)
+
+
+def expected_shares(pool: NDArray[np.int64], near: float, unequal: float, distance: int) -> dict[str, float]:
+    """Of pairs that are no ties: how many differ in length, and how many are so many ranks apart."""
+    digits = np.array([len(str(value)) for value in pool])
+    lengths = np.unique(digits)
+    shares = dict.fromkeys(("unequal", *range(1, distance + 1)), 0.0)
+    for apart in range(1, distance + 1):  # near: a length is drawn, then the lower number
+        lower = [np.flatnonzero(digits[: pool.size - apart] == length) for length in lengths]
+        lower = [ranks for ranks in lower if ranks.size]
+        shares[apart] += near / distance
+        for ranks in lower:
+            other_length = (digits[ranks] != digits[ranks + apart]).mean()
+            shares["unequal"] += near / distance * float(other_length) / len(lower)
+    shares["unequal"] += unequal
+    starts = [np.flatnonzero(digits == length)[[0, -1]] for length in lengths]
+    for one, (first, last) in enumerate(starts):
+        size = last - first + 1
+        for apart in range(1, distance + 1):
+            equal = 2 * max(size - apart, 0) / (size * (size - 1)) if size > 1 else 0.0
+            shares[apart] += (1 - near - unequal) * equal / sum(stop > start for start, stop in starts)
+            for begin, end in starts[one + 1 : one + 2]:
+                across = sum(last - k >= first and last - k + apart <= end for k in range(apart)) if begin else 0
+                pairs = len(lengths) * (len(lengths) - 1) / 2
+                shares[apart] += unequal * across / (size * (end - begin + 1)) / pairs
+    return shares
+
+
+@pytest.mark.parametrize("change", [{}, {"near": 0.0, "unequal": 0.5}, {"near": 0.7, "unequal": 0.3, "distance": 1}])
+def test_ties_near_ties_and_unequal_lengths_have_their_shares(change: dict[str, Any]) -> None:
+    spec = everywhere(cg.load_spec("Cadmus-Compare-v0"), **change)
+    parameters = spec.split_parameters("all")
+    pool = np.arange(parameters.values[0], parameters.values[1] + 1)
+    pool = pool[(pool < parameters.reserved_from) | (pool % parameters.reserved[0] != parameters.reserved[1])]
+    count = 100_000
+    programs, lengths = cg.Stream(spec, "all").batch(0, count)
+    numbers = np.array([re.findall(r"[0-9]+", prompt) for prompt in spelled(programs, lengths)])
+    values = numbers.astype(np.int64)
+    relations = programs[np.arange(count), lengths - 1]
+    ties = values[:, 0] == values[:, 1]
+    for name in cg.load_spec("Cadmus-Compare-v0").split_parameters("train").relations:
+        chance = 0.5 if name in ("eq", "ne") else parameters.ties / 2
+        assert close_to(ties[relations == ID[name]].sum(), (relations == ID[name]).sum(), chance), name
+    shares = expected_shares(pool, parameters.near, parameters.unequal, parameters.distance)
+    apart = np.abs(np.diff(np.searchsorted(pool, values), axis=1)[:, 0])[~ties]
+    of_length = np.char.str_len(numbers)[~ties]
+    assert close_to((of_length[:, 0] != of_length[:, 1]).sum(), apart.size, shares.pop("unequal"))
+    for distance, share in shares.items():
+        assert close_to((apart == distance).sum(), apart.size, share), distance
+
+
+def test_ties_are_of_all_lengths_alike() -> None:
+    programs, lengths = cg.Stream(everywhere(cg.load_spec("Cadmus-Compare-v0")), "all").batch(0, COUNT)
+    drawn = [pair(prompt) for prompt in spelled(programs, lengths)]
+    assert evenly(list(Counter(len(str(low)) for low, high in drawn if low == high).values()))
+
+
+# arith
+
+
+@pytest.fixture(scope="module")
+def expressions() -> list[tuple[Any, int, list[tuple[str, int, int, int]], list[int], str]]:
+    """Expressions of one to three operations with uneven weights, all problems."""
+    spec = everywhere(cg.load_spec("Cadmus-Arith-v0"), **UNEVEN)
+    programs, lengths = cg.Stream(spec, "all").batch(0, 50_000)
+    return [evaluate(prompt) for prompt in spelled(programs, lengths)]
+
+
+UNEVEN: dict[str, Any] = {"operators": {"add": 3, "sub": 1, "mul": 4}, "operations": {"1": 2, "2": 1, "3": 3}}
+
+
+def test_operands_are_uniform_at_every_place(expressions: Any) -> None:
+    for size in (1, 2, 3):
+        operands = np.array([found[3] for found in expressions if len(found[2]) == size])
+        for column in operands.T:
+            assert evenly(np.bincount(column, minlength=100))
+            assert column.min() >= 0
+            assert column.max() <= 99
+
+
+def test_negative_operands_are_uniform() -> None:
+    spec = everywhere(cg.load_spec("Cadmus-Arith-v0"), operands=[-7, 3], operations={"1": 1})
+    programs, lengths = cg.Stream(spec, "all").batch(0, COUNT)
+    operands = np.array([evaluate(prompt)[3] for prompt in spelled(programs, lengths)])
+    for column in operands.T:
+        assert evenly(np.bincount(column + 7, minlength=11))
+
+
+def test_the_number_of_operations_goes_by_weight(expressions: Any) -> None:
+    sizes = Counter(len(found[2]) for found in expressions)
+    for size, weight in UNEVEN["operations"].items():
+        assert close_to(sizes[int(size)], len(expressions), weight / 6)
+
+
+def test_every_shape_of_a_size_is_as_likely(expressions: Any) -> None:
+    shapes = Counter(found[4] for found in expressions)
+    for size, ways in ((1, 1), (2, 2), (3, 5)):
+        counts = [count for shape, count in shapes.items() if shape.count("o") == size]
+        assert len(counts) == ways
+        assert evenly(counts)
+
+
+def test_each_operator_is_drawn_by_weight_among_those_within_the_limit(expressions: Any) -> None:
+    weights = {"+": 3, "-": 1, "*": 4}
+    for few in (False, True):
+        seen, expected, variance = Counter(), Counter(), Counter()
+        for _, _, operations, _, _ in expressions:
+            for operator, x, y, _ in operations:
+                results = {"+": x + y, "-": x - y, "*": x * y}
+                valid = {name: weight for name, weight in weights.items() if abs(results[name]) <= 9999}
+                if (len(valid) < 3) != few:
+                    continue
+                seen[operator] += 1
+                for name, weight in valid.items():
+                    chance = weight / sum(valid.values())
+                    expected[name] += chance
+                    variance[name] += chance * (1 - chance)
+        assert sum(seen.values()) > 1000
+        for name in weights:
+            assert abs(seen[name] - expected[name]) <= SIGMAS * math.sqrt(variance[name]) + 1e-6, (few, name)
+
+
+@pytest.mark.parametrize(("id", "split"), [case for case in SPLITS if cg.load_spec(case[0]).task == "arith"])
+def test_every_value_on_the_way_is_within_the_limit(id: str, split: str) -> None:
+    parameters = cg.load_spec(id).split_parameters(split)
+    programs, lengths = cg.Stream(id, split, seed=31).batch(0, 10_000)
+    for prompt in spelled(programs, lengths):
+        _, _, operations, operands, _ = evaluate(prompt)
+        assert all(abs(result) <= parameters.limit for *_, result in operations)
+        assert all(parameters.operands[0] <= operand <= parameters.operands[1] for operand in operands)
+        assert str(len(operations)) in parameters.operations
+
+
+def steps(operations: list[tuple[str, int, int, int]], style: str) -> list[int]:
+    """What a worked solution writes down."""
+    written = []
+    for number, (operator, x, y, result) in enumerate(operations):
+        if style == "products" and operator == "*" and min(abs(x), abs(y)) >= 10:
+            long, short = (x, y) if len(str(abs(y))) <= len(str(abs(x))) else (y, x)
+            sign = -1 if short < 0 else 1
+            written += [sign * int(d) * 10**place * long for place, d in enumerate(reversed(str(abs(short))))]
+        if number < len(operations) - 1:
+            written.append(result)
+    return written
+
+
+def in_thought(values: list[int]) -> str:
+    """Literals in a thought, with `,` where digits would run together."""
+    texts = [f"{-value}n" if value < 0 else str(value) for value in values]
+    text = "".join(text if k == 0 or texts[k - 1].endswith("n") else f",{text}" for k, text in enumerate(texts))
+    return f"({text})" if values else ""
+
+
+WORKED = {
+    "as shipped": ("train", {}),
+    "wide": ("wide", {}),
+    "long": ("long", {}),
+    "large": ("large", {}),
+    "values": ("long", {"thoughts": {"style": "values"}}),
+    "none": ("train", {"thoughts": {"style": "none"}}),
+    "half": ("train", {"thoughts": {"share": 0.5}}),
+    "never": ("train", {"thoughts": {"share": 0.0}}),
+    "short": ("train", {"thoughts": {"limit": 10}}),
+    "negative": ("train", {"operands": [-99, 99], "operations": {"2": 1}}),
+}
+
+
+@pytest.mark.parametrize("case", WORKED)
+def test_worked_steps_are_right_and_as_many_as_asked_for(case: str) -> None:
+    split, overrides = WORKED[case]
+    spec = cg.load_spec("Cadmus-Arith-v0", **overrides)
+    programs, lengths = cg.Stream(spec, split, seed=41).batch(0, 6000)
+    written = possible = 0
+    whole = (programs != 0).sum(axis=1).astype(np.int32)
+    for text, prompt in zip(spelled(programs, whole), spelled(programs, lengths), strict=True):
+        _, value, operations, _, _ = evaluate(prompt)
+        thought = in_thought(steps(operations, spec.thoughts.style)) if spec.thoughts.style != "none" else ""
+        if len(thought) > spec.thoughts.limit:
+            thought = ""
+        plain = f"{prompt}{-value}ne." if value < 0 else f"{prompt}{value}e."
+        possible += thought != ""
+        if text != plain:
+            written += 1
+            assert text == prompt + thought + plain[len(prompt) :]
+    assert (possible > 1000) == (case != "none")
+    if spec.thoughts.share in (0.0, 1.0):
+        assert written == possible * spec.thoughts.share
+    else:
+        assert close_to(written, possible, spec.thoughts.share)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4, 16])
+@pytest.mark.parametrize("split", ["train", "wide", "long", "large"])
+def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: int) -> None:
+    """Behind a row stands another, or memory that is not the stream's."""
+    spec = cg.load_spec("Cadmus-Arith-v0", thoughts={"limit": limit})
+    stream = cg.Stream(spec, split)
+    first, last = (np.uint64(bound) for bound in spec.split(split).interval)
+    base = np.uint64(int(stream.digest[:16], 16))
+    guarded = np.full(stream.length + 1000, 255, np.uint8)
+    for index in range(1500):
+        missing = fill(
+            spec.family.write,
+            spec.packed(split),
+            base,
+            first,
+            last,
+            np.zeros(1, np.int64),
+            np.array([index], np.int64),
+            guarded[None, : stream.length],
+            np.zeros(1, np.int32),
+            np.zeros(2, np.int64),
+            np.zeros(2, np.uint64),
+            np.zeros(WORK, np.int64),
+        )
+        assert missing == -1
+        assert (guarded[stream.length :] == 255).all(), index
+
+
+# Mixtures
+
+
+def test_a_mixture_takes_its_parts_by_weight_each_as_it_would_be_alone() -> None:
+    weights = {"Cadmus-Arith-v0": 3, "Cadmus-Compare-v0": 1}
+    mixture = cg.Stream(weights, "test", seed=9)
+    programs, lengths = mixture.batch(50, COUNT)
+    drawn = np.full(COUNT, -1)
+    for part, id in enumerate(weights):
+        alone, of_alone = cg.Stream(id, "test", seed=9).batch(50, COUNT)
+        padded = np.zeros_like(programs)
+        padded[:, : alone.shape[1]] = alone
+        same = (programs == padded).all(axis=1) & (lengths == of_alone)
+        assert (drawn[same] == -1).all()
+        drawn[same] = part
+    assert (drawn >= 0).all()
+    assert close_to((drawn == 0).sum(), COUNT, 0.75)
+    assert abs(np.corrcoef(drawn[1:], drawn[:-1])[0, 1]) < SIGMAS / math.sqrt(COUNT)
+
+
+def test_a_mixture_is_pure_too() -> None:
+    mixture = cg.Stream({id: 1 + k for k, id in enumerate(IDS)}, "train", seed=4)
+    programs, lengths = mixture.batch(0, 5000, threads=1)
+    for start, stop in ((0, 1), (1, 700), (700, 5000)):
+        part, of_part = mixture.batch(start, stop - start, threads=3)
+        np.testing.assert_array_equal(part, programs[start:stop])
+        np.testing.assert_array_equal(of_part, lengths[start:stop])
+    again, _ = mixture.gather([4] * 5000, np.arange(5000)[::-1])
+    np.testing.assert_array_equal(again[::-1], programs)
+
+
+def test_a_mixture_of_one_is_that_one() -> None:
+    alone, mixed = cg.Stream("Cadmus-Arith-v0", "test"), cg.Stream({"Cadmus-Arith-v0": 5}, "test")
+    np.testing.assert_array_equal(alone.batch(0, 100)[0], mixed.batch(0, 100)[0])
+
+
+def test_weights_are_in_the_digest_of_a_mixture() -> None:
+    weights = [(1, 1), (1, 2), (2, 1)]
+    digests = {cg.Stream({IDS[0]: one, IDS[1]: other}).digest for one, other in weights}
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("mixture", [{}, {IDS[0]: 0}, {IDS[0]: -1}, {IDS[0]: 0.5}, {IDS[0]: True}, {IDS[0]: 10**9}])
+def test_a_bad_weight_is_a_value_error(mixture: Any) -> None:
+    with pytest.raises(ValueError, match="whole weight from 1"):
+        cg.Stream(mixture)
+
+
+def test_a_mixture_needs_the_split_in_every_part() -> None:
+    with pytest.raises(ValueError, match=r"Cadmus-Compare-v0: no split 'long'"):
+        cg.Stream({"Cadmus-Arith-v0": 1, "Cadmus-Compare-v0": 1}, "long")
+
+
+# Random numbers
+
+
+def draws(bound: int, count: int, seed: int = 0) -> NDArray[np.int64]:
+    dice = np.array([seed, 12345], np.uint64)
+    return np.array([sampling.below(dice, 0, bound) for _ in range(count)])
+
+
+@pytest.mark.parametrize("bound", [1, 2, 3, 5, 6, 7, 10, 97, 100])
+def test_numbers_below_a_bound_are_uniform(bound: int) -> None:
+    values = draws(bound, 30_000, seed=bound)
+    assert values.min() >= 0
+    assert values.max() < bound
+    assert evenly(np.bincount(values, minlength=bound))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_numbers_below_a_large_bound_have_no_bias(parts: int) -> None:
+    """Without rejection a bound of three quarters of the range would give every third number twice as often."""
+    values = draws(3 * 2**30, 30_000, seed=parts)
+    assert values.max() < 3 * 2**30
+    assert evenly(np.bincount(values % parts, minlength=parts))
+    assert evenly(np.bincount(values * parts // (3 * 2**30), minlength=parts))
+
+
+def test_the_largest_bound_is_the_whole_range() -> None:
+    values = draws(2**32, 5000)
+    assert evenly(np.bincount(values >> 28, minlength=16))
+    assert values.max() >= 2**32 - 2**24
+
+
+def test_mixing_loses_nothing() -> None:
+    mixed = [int(sampling.mix(np.uint64(word))) for word in range(1, 20_001)]
+    assert len(set(mixed)) == 20_000
+    for place in range(64):
+        assert close_to(sum(word >> place & 1 for word in mixed), 20_000, 0.5), place
+
+
+def test_the_order_of_what_is_joined_matters() -> None:
+    one, two = np.uint64(1), np.uint64(2)
+    assert sampling.join(one, two) != sampling.join(two, one)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_happens_that_often(share: float) -> None:
+    dice = np.zeros(2, np.uint64)
+    happened = sum(bool(sampling.happens(dice, 1, sampling.threshold(share))) for _ in range(20_000))
+    assert close_to(happened, 20_000, share)
+    assert share not in (0.0, 1.0) or happened == 20_000 * share
+
+
+# Too few problems
+
+
+@pytest.mark.parametrize("count", [1, 5000])
+def test_a_share_without_a_problem_is_a_clear_error(count: int) -> None:
+    spec = Spec(
+        "None-v0",
+        "arith",
+        {"train": Split((0.0, 1e-9))},
+        parameters={"operands": [0, 1], "operations": {"1": 1}},
+    )
+    with pytest.raises(ValueError, match=r"None-v0 \[splits\.train\]: no problem found .* too few problems"):
+        cg.Stream(spec).batch(0, count)
+
+
+def test_one_problem_is_enough() -> None:
+    spec = Spec(
+        "One-v0",
+        "arith",
+        {"all": Split()},
+        parameters={"operands": [3, 3], "operators": {"sub": 1}, "operations": {"1": 1}},
+    )
+    programs, _ = cg.Stream(spec, "all").batch(0, 10)
+    assert {cg.disassemble(program[program > 0]) for program in programs} == {"3 3 sub 0 eq end"}
+
+
+EXTREMES: list[dict[str, Any]] = [
+    {"operands": [-5, 0], "operators": {"mul": 1}, "operations": {"7": 1}, "limit": 390625},
+    {"operands": [0, 0], "operators": {"mul": 1}, "limit": 0},
+    {"operands": [-2147483647, 2147483647], "limit": 2147483647, "operations": {"7": 1}},
+    {"operands": [2147483647, 2147483647], "limit": 2147483647, "operations": {"7": 1}},
+    {"operands": [-2147483647, -2147483647], "limit": 2147483647, "operations": {"3": 1}},
+    {"operands": [7, 7], "limit": 7, "operations": {"5": 1}},
+]
+
+
+@pytest.mark.parametrize("parameters", EXTREMES, ids=str)
+def test_extreme_parameters_still_give_true_programs_within_the_limit(parameters: dict[str, Any]) -> None:
+    spec = Spec("Extreme-v0", "arith", {"all": Split()}, parameters=parameters)
+    programs, lengths = cg.Stream(spec, "all").batch(0, 2000)
+    assert not cg.run_batch(programs)[0].any()
+    for prompt in spelled(programs, lengths):
+        assert all(abs(result) <= parameters["limit"] for *_, result in evaluate(prompt)[2])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"values": [0, 2147483647]},
+        {"values": [2147483000, 2147483647], "unequal": 0.0, "pool": "reserved"},
+        {"values": [8, 12], "distance": 4, "near": 1.0, "unequal": 0.0},
+        {"values": [0, 99], "reserved": [2, 1], "reserved_from": 0},
+        {"values": [0, 99], "reserved": [2, 1], "reserved_from": 0, "pool": "reserved"},
+        {"values": [0, 1000], "reserved_from": 5000},
+    ],
+    ids=str,
+)
+def test_extreme_values_still_give_true_programs_of_their_pool(parameters: dict[str, Any]) -> None:
+    spec = Spec("Extreme-v0", "compare", {"all": Split()}, parameters=parameters)
+    all_parameters = spec.split_parameters("all")
+    programs, _ = cg.Stream(spec, "all").batch(0, 5000)
+    assert not cg.run_batch(programs)[0].any()
+    values = literals(programs)
+    assert all_parameters.values[0] <= values.min()
+    assert values.max() <= all_parameters.values[1]
+    modulus, rest = all_parameters.reserved
+    reserved = (values >= all_parameters.reserved_from) & (values % modulus == rest)
+    assert np.unique(reserved).tolist() == [all_parameters.pool == "reserved"]
