@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import gymnasium as gym
-import numba
 import numpy as np
 import tyro
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv

@@ -3,9 +3,9 @@
     python benchmarks/table.py --env Cadmus-Arith-v0 --pretrained runs/nano/model --ppo runs/ppo/model
 
 Truth rate with its 95 % Wilson interval over the first prompts of a seed that no training uses, and beside it the share
-of completions that are loopholes. `random` draws uniformly among the tokens the form allows. `search` tries completions,
-shortest first, and asks the machine which is true: no policy in an environment may do that, it shows what trying alone
-buys. Models are greedy. Prints Markdown, and writes the rows with the recipe as JSON.
+of completions that are loopholes. `random` draws uniformly among the tokens the form allows. `search` tries
+completions, shortest first, and asks the machine which is true: no policy in an environment may do that, it shows what
+trying alone buys. Models are greedy. Prints Markdown, and writes the rows with the recipe as JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cadmus_gym.recipe import markdown, recipe
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- table -->", "<!-- /table -->"
+MARKER = "<!-- table -->"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Args:
 
     env: str = "Cadmus-Arith-v0"  # a registered id or the path of a .toml file
     pretrained: Path | None = None  # folder of a model
+    half: Path | None = None  # folder of a model whose pretraining was stopped halfway: where PPO starts
     ppo: Path | None = None  # folder of a model fine-tuned by agents/ppo.py
     count: int = 1000  # prompts for each split
     seed: int = EVALUATION_SEED  # of the prompts
@@ -51,10 +52,13 @@ def cell(result: Evaluation) -> str:
 def main(args: Args) -> None:
     torch.set_num_threads(args.threads)
     spec = load_spec(args.env)
-    models = {"pretrained": args.pretrained, "PPO": args.ppo}
+    models = {"pretrained": args.pretrained, "stopped halfway": args.half, "PPO from there": args.ppo}
     results: dict[str, list[Evaluation]] = {"random": [], f"search, {args.budget} tries": []}
     for split in spec.splits:
-        tries = random_legal(spec, split, args.count, args.seed), search(spec, split, args.count, args.budget, args.seed)
+        tries = (
+            random_legal(spec, split, args.count, args.seed),
+            search(spec, split, args.count, args.budget, args.seed),
+        )
         for row, (programs, lengths) in zip(results.values(), tries, strict=True):
             row.append(judge_completions(spec, split, args.seed, programs, lengths))
     for name, folder in models.items():
@@ -77,8 +81,8 @@ def main(args: Args) -> None:
     args.output.write_text(json.dumps({"recipe": made, "rows": rows_json}, indent=1) + "\n")
     print(f"written to {args.output}")
     if args.readme:
-        before, rest = README.read_text().split(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n{table}\n\n{note}\n{END}{rest.split(END)[1]}")
+        before, _, behind = README.read_text().split(MARKER)
+        README.write_text(f"{before}{MARKER}\n\n{table}\n\n{note}\n\n{MARKER}{behind}")
         print(f"written to {README}")
 
 

@@ -1,13 +1,15 @@
-"""A first look at programs: ``python -m cadmus_gym run|trace|sample|envs``, in the notation for people."""
+"""A first look at programs, in the notation for people: ``python -m cadmus_gym run|trace|sample|envs|instructions``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, assemble, disassemble, load_spec, run, trace
-from cadmus_gym.isa import VOCABULARY
+from cadmus_gym.isa import VOCABULARY, instruction_table
 
+MARKER = "<!-- instructions -->"
 _RUN_EXAMPLE = 'a program in the notation for people, such as "12 7 add 19 eq end"'
 
 
@@ -28,7 +30,9 @@ def show_trace(program: str) -> int:
     for step in trace(tokens):
         if step.case != case:
             case = step.case
-            print(f"{'' if case == 0 else chr(10)}case {case + 1}: position  token   stack (top at the right), registers")
+            print(
+                f"{'' if case == 0 else chr(10)}case {case + 1}: position  token   stack (top at the right), registers"
+            )
         name = VOCABULARY[step.token]
         if step.fault is not None:
             print(f"{step.position:16d}  {name:6s}  {step.fault.name}")
@@ -59,6 +63,16 @@ def show_envs() -> int:
     return 0
 
 
+def show_instructions(path: Path | None) -> int:
+    """Print the table of instructions, or write it between the markers of a Markdown file."""
+    if path is None:
+        print(instruction_table())
+        return 0
+    before, _, behind = path.read_text().split(MARKER)
+    path.write_text(f"{before}{MARKER}\n\n{instruction_table()}\n\n{MARKER}{behind}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m cadmus_gym", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -71,6 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--count", type=int, default=10)
     command.add_argument("--seed", type=int, default=0)
     commands.add_parser("envs", help="list the environments")
+    command = commands.add_parser("instructions", help="print the table of the 65 tokens")
+    command.add_argument("--write", type=Path, help="a Markdown file to write it into, between its markers")
     given = parser.parse_args(arguments)
     try:
         if given.command == "run":
@@ -79,6 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
             return show_trace(given.program)
         if given.command == "sample":
             return show_sample(given.spec, given.split, given.count, given.seed)
+        if given.command == "instructions":
+            return show_instructions(given.write)
         return show_envs()
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -31,8 +31,8 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
     """Write a true program, token by token.
 
     ## Description
-    An episode begins with a prompt, the beginning of a true program drawn from a split of the spec. The agent writes the
-    rest. At `end` the program is executed, and the reward says whether it is true.
+    An episode begins with a prompt, the beginning of a true program drawn from a split of the spec. The agent writes
+    the rest. At `end` the program is executed, and the reward says whether it is true.
 
     ## Action Space
     ``Discrete(65)``: the token to write. A token outside the form of a completion ends the episode with reward 0 and
@@ -54,15 +54,19 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
     forms mask what could not be finished within the budget.
 
     ## Information
-    ``action_mask`` (65,) int8, 1 = allowed, all 0 when the episode is over; at the end also ``verdict`` (see `Verdict`),
-    ``passed``, ``cases``, ``is_success`` and ``illegal``.
+    ``action_mask`` (65,) int8, 1 = allowed, all 0 when the episode is over; at the end also ``verdict`` (see
+    `Verdict`), ``passed``, ``cases``, ``is_success`` and ``illegal``.
 
     ## Arguments
-    ``spec``: a registered id, the path of a TOML file or a `Spec`; ``split``; ``endian``: "big", or "little" to show and
-    take every run of digits reversed; ``render_mode``; and any value of the spec, or parameter of its task, by name.
+    ``spec``: a registered id, the path of a TOML file or a `Spec`; ``split``; ``endian``: "big", or "little" to show
+    and take every run of digits reversed; ``render_mode``; and any value of the spec, or parameter of its task, by
+    name.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}
+    metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's)
+        "render_modes": ["ansi", "human", "rgb_array"],
+        "render_fps": 4,
+    }
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
     ) -> None:
         check_render_mode(render_mode)
         self.episodes = Episodes(load_spec(spec, **overrides), split, 1, endian)
-        self.action_space = gymnasium.spaces.Discrete(len(VOCABULARY))
+        self.action_space = gymnasium.spaces.Discrete(len(VOCABULARY))  # type: ignore[assignment]
         self.observation_space = gymnasium.spaces.Box(PAD, len(VOCABULARY) - 1, (self.episodes.room,), np.uint8)
         self.render_mode = render_mode
 
@@ -103,7 +107,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which tokens may come next, (65,) bool: what sb3-contrib's maskable algorithms ask for."""
-        return self.episodes.masks[0].astype(np.bool_)
+        return np.asarray(self.episodes.masks[0], np.bool_)
 
     def state(self) -> State:
         """The episode as it stands."""
@@ -126,7 +130,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
             print(text(self.episodes, 0), flush=True)
 
     def _observation(self) -> Tokens:
-        return self.episodes.tokens[0].copy()
+        return np.array(self.episodes.tokens[0])
 
     def _info(self) -> Info:
         return {"action_mask": self.episodes.masks[0].copy()}

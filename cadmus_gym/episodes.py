@@ -154,7 +154,8 @@ class Episodes:
     """``count`` episodes of a spec's split, played side by side.
 
     ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``masks`` (N, 65) int8; ``rewards`` (N,)
-    float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (N, 6) int64, valid where an episode is over.
+    float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (N, 6) int64, valid where an episode is
+    over.
     """
 
     def __init__(self, spec: Spec, split: str, count: int, endian: str) -> None:
@@ -225,9 +226,7 @@ class Episodes:
                     f"a prompt of {prompt.size} tokens: {self.spec.id} has room for at most {self.prompt_room}"
                 )
             spec = self.spec
-            check_prompt(
-                prompt, spec.form, max_tokens=spec.episode.max_tokens, words=spec.words, endian=self.endian
-            )
+            check_prompt(prompt, spec.form, max_tokens=spec.episode.max_tokens, words=spec.words, endian=self.endian)
             row[: prompt.size] = prompt
         return batch, np.array([prompt.size for prompt in prompts], np.int32)
 
@@ -289,8 +288,9 @@ class Episodes:
 
 
 def as_prompts(prompt: Any, count: int) -> list[Tokens]:
-    """Return ``options["prompt"]`` as one prompt for each of ``count`` episodes: one text or (n,) row for all, or a list
-    of them, one for each. Raises ValueError for anything else."""
+    """Return ``options["prompt"]`` as one prompt for each of ``count`` episodes.
+
+    Given is one text or (n,) row for all, or a list of them, one for each. Raises ValueError for anything else."""
     single = isinstance(prompt, str) or (np.ndim(prompt) == 1 and not isinstance(prompt[0], (str, np.ndarray, list)))
     if single:
         return [as_tokens(prompt)] * count
@@ -298,4 +298,3 @@ def as_prompts(prompt: Any, count: int) -> list[Tokens]:
     if len(prompts) != count:
         raise ValueError(f"{len(prompts)} prompts for {count} episodes: give one for all, or one for each")
     return prompts
-

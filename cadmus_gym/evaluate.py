@@ -28,8 +28,8 @@ class Evaluation:
     """What came of completing the first ``count`` prompts of a split's stream of a seed.
 
     ``truth_rate`` is the share of true programs among all completions, ``interval`` its 95 % Wilson interval over
-    prompts, ``pass_at`` the chance that one of k completions is true, ``loophole_rate`` the share of all completions that
-    are true for the wrong reason (see `find_loopholes`), ``verdicts`` counts by name.
+    prompts, ``pass_at`` the chance that one of k completions is true, ``loophole_rate`` the share of all completions
+    that are true for the wrong reason (see `find_loopholes`), ``verdicts`` counts by name.
     """
 
     spec: str
@@ -128,7 +128,9 @@ def judge_completions(
         samples=samples,
         truth_rate=rate,
         interval=wilson_interval(rate * len(true), len(true)),
-        pass_at={k: pass_at_k(true, samples, k) for k in sorted({2**j for j in range(samples.bit_length())} | {samples})},
+        pass_at={
+            k: pass_at_k(true, samples, k) for k in sorted({2**j for j in range(samples.bit_length())} | {samples})
+        },
         loophole_rate=float(find_loopholes(programs, prompt_lengths).mean()),
         verdicts={Verdict(v).name: n for v, n in sorted(Counter(verdicts.tolist()).items())},
     )
@@ -189,4 +191,3 @@ def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
         new = [value, drawn, drawn, moved, same][int(rng.integers(5))]
         parts[place] = [ZERO + int(digit) for digit in str(new)]
     return np.array([token for part in parts for token in part], np.uint8)
-

@@ -52,12 +52,11 @@ NEVER = 3  # the cost of a token that is not allowed; all others are 0, 1 or 2
 MASKS_PER_STATE = 6  # slack of 0, 1, 2 or more, times: may another token of thought be spent or not
 
 # The cells that hold one automaton, int64: its state; tokens and tokens of thought spent; under `words` the blocks open
-# around this place (three bits each, innermost lowest), their number, the `times` among them, and whether `def` was seen.
+# around this place (three bits each, innermost lowest), their number, the `times` among them, and whether `def` was
+# seen.
 STATE, SPENT, THOUGHT, BLOCKS, DEPTH, LOOPS, FUNCTION, CELLS = range(8)
 
-IN_IF, IN_ELSE, IN_TIMES, IN_BEGIN, IN_DEF = range(
-    1, 6
-)  # what a place can stand in, as kept in BLOCKS; 0 is none
+IN_IF, IN_ELSE, IN_TIMES, IN_BEGIN, IN_DEF = range(1, 6)  # what a place can stand in, as kept in BLOCKS; 0 is none
 _CLOSERS = {
     IN_IF: ("else", "fi"),
     IN_ELSE: ("fi",),
@@ -94,9 +93,7 @@ def table(form: str, words: tuple[str, ...] = (), endian: str = "big") -> Table:
     if endian not in ENDIANS:
         raise ValueError(f"endian = {endian!r}: known are {', '.join(ENDIANS)}")
     if (form == "words") != bool(words):
-        raise ValueError(
-            f"form = {form!r} with words = {list(words)}: 'words' needs a list of words, no other has one"
-        )
+        raise ValueError(f"form = {form!r} with words = {list(words)}: 'words' needs a list of words, no other has one")
     if form == "words":
         return _words_table(words)
     # state -> (shortest way to `end`, {tokens: state behind}); a state not named by any is numbered in this order
@@ -149,9 +146,7 @@ def table(form: str, words: tuple[str, ...] = (), endian: str = "big") -> Table:
     return Table(lead, finish, _masks(cost, form != "free"), thinks=form != "free", nests=False)
 
 
-def _states(
-    shape: tuple[int, int], shortest: int
-) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
+def _states(shape: tuple[int, int], shortest: int) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
     """Return lead, cost and finish of shape (S, 65) and (S,) with the rows of thinking filled in."""
     lead = np.full(shape, START, np.int16)
     cost = np.full(shape, NEVER, np.int64)
@@ -164,12 +159,10 @@ def _states(
 
 
 def _words_table(words: tuple[str, ...]) -> Table:
-    """The table of ``words``: its states say what block a place stands in, in a loop, behind `def`, as deep as may be."""
+    """The table of ``words``: states say what block a place stands in, in a loop, behind `def`, as deep as may be."""
     for word in words:
         if word not in ID or ID[word] < BODY or ID[word] in (OPEN, CLOSE):
-            raise ValueError(
-                f"words: {word!r} cannot stand in a body; give names of tokens from `,` on, without ( )"
-            )
+            raise ValueError(f"words: {word!r} cannot stand in a body; give names of tokens from `,` on, without ( )")
     for opener, closer in _PAIRS.items():
         if (opener in words) != (closer in words):
             raise ValueError(f"words: `{opener}` and `{closer}` go together, and only one is given")
@@ -187,7 +180,7 @@ def _words_table(words: tuple[str, ...]) -> Table:
         else:
             allowed |= {closer: int(closer == "else") for closer in _CLOSERS[int(block)]}
         if not full:
-            allowed |= {opener: 2 for opener in ("if", "times", "begin")}
+            allowed |= dict.fromkeys(("if", "times", "begin"), 2)
         if block == 0 and not function:
             allowed["def"] = 2
         if function:
@@ -229,9 +222,7 @@ def advance(cells: Ints, token: Int, lead: NDArray[np.int16], thinks: bool, nest
         cells[STATE] = DONE
         return
     elif token == IF or token == TIMES or token == BEGIN or token == DEF:
-        block = (
-            IN_IF if token == IF else IN_TIMES if token == TIMES else IN_BEGIN if token == BEGIN else IN_DEF
-        )
+        block = IN_IF if token == IF else IN_TIMES if token == TIMES else IN_BEGIN if token == BEGIN else IN_DEF
         if cells[DEPTH] == BLOCK_DEPTH:
             cells[STATE] = DEAD
             return
@@ -284,9 +275,7 @@ def start(prompt: Tokens, cells: Ints, lead: NDArray[np.int16], thinks: bool, ne
 
 
 @kernel
-def start_rows(
-    prompts: Tokens, lengths: Ints, cells: Ints, lead: NDArray[np.int16], thinks: bool, nests: bool
-) -> None:
+def start_rows(prompts: Tokens, lengths: Ints, cells: Ints, lead: NDArray[np.int16], thinks: bool, nests: bool) -> None:
     for k in range(prompts.shape[0]):
         start(prompts[k, : lengths[k]], cells[k], lead, thinks, nests)
 
@@ -325,7 +314,7 @@ def reverse_digits(tokens: Tokens) -> Tokens:
 class Automata:
     """The automata of B completions side by side.
 
-    ``prompts`` (B, L) uint8 and ``lengths`` (B,) are in the language's own order of digits; with ``endian="little"`` the
+    ``prompts`` (B, L) uint8 and ``lengths`` (B,) are in the language's own order of digits; with ``endian="little"``
     tokens pushed come in the reversed one. Raises ValueError for a prompt that the form cannot finish within
     ``max_tokens`` tokens.
     """
@@ -350,9 +339,7 @@ class Automata:
         shortest = self.table.finish[state] + self.cells[:, DEPTH]
         for k in np.flatnonzero((state == DEAD) | (state == DONE) | (shortest > max_tokens))[:1]:
             prompt = decode(prompts[k, : lengths[k]])
-            raise ValueError(
-                f"prompt {k}, {prompt!r}: form {form!r} cannot finish from there in {max_tokens} tokens"
-            )
+            raise ValueError(f"prompt {k}, {prompt!r}: form {form!r} cannot finish from there in {max_tokens} tokens")
 
     @property
     def _rules(self) -> tuple[NDArray[np.int16], bool, bool]:
@@ -369,7 +356,9 @@ class Automata:
         state, spent, thought = self.cells[:, STATE], self.cells[:, SPENT], self.cells[:, THOUGHT]
         slack = self.max_tokens - spent - self.table.finish[state] - self.cells[:, DEPTH]
         more = thought + 2 <= self.thought_tokens
-        masks = self.table.masks[MASKS_PER_STATE * state + 2 * np.clip(slack, 0, 2) + more].astype(np.bool_)
+        masks: NDArray[np.bool_] = self.table.masks[MASKS_PER_STATE * state + 2 * np.clip(slack, 0, 2) + more].astype(
+            np.bool_
+        )
         masks[self.done] = False
         return masks
 
@@ -397,6 +386,4 @@ def check_prompt(
         automata.push(np.array(shortest[-1:]))
     program = np.concatenate([prompt, np.array(shortest, np.uint8)])
     if prepare(program, scratch(program.size))[0] != RAN:
-        raise ValueError(
-            f"prompt {decode(prompt)!r}: no completion of form {form!r} makes a well-formed program of it"
-        )
+        raise ValueError(f"prompt {decode(prompt)!r}: no completion of form {form!r} makes a well-formed program of it")

@@ -141,21 +141,17 @@ def as_tokens(program: str | ArrayLike) -> Tokens:
     return check_ids(tokens)
 
 
-def check_ids(tokens: NDArray[np.generic]) -> Tokens:
+def check_ids(tokens: NDArray[Any]) -> Tokens:
     """Return token ids of any shape as a fresh, contiguous uint8 array, or raise ValueError at the first bad one."""
     if tokens.size == 0:
         return np.zeros(tokens.shape, np.uint8)
     if not np.issubdtype(tokens.dtype, np.integer):
-        raise ValueError(
-            f"token ids are integers 0..{len(VOCABULARY) - 1}; this array has dtype {tokens.dtype}"
-        )
+        raise ValueError(f"token ids are integers 0..{len(VOCABULARY) - 1}; this array has dtype {tokens.dtype}")
     bad = (tokens < 0) | (tokens >= len(VOCABULARY))
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])
         position = where[0] if len(where) == 1 else where
-        raise ValueError(
-            f"token id {tokens[where]} at {position} is no token; ids run from 0 to {len(VOCABULARY) - 1}"
-        )
+        raise ValueError(f"token id {tokens[where]} at {position} is no token; ids run from 0 to {len(VOCABULARY) - 1}")
     return np.array(tokens, dtype=np.uint8, order="C")
 
 
@@ -264,7 +260,5 @@ def disassemble(tokens: ArrayLike) -> str:
 def instruction_table() -> str:
     """Return the table of instructions as Markdown, for the documentation."""
     rows = ["| id | token | group | takes | leaves | meaning |", "| --- | --- | --- | --- | --- | --- |"]
-    rows += [
-        f"| {x.id} | `{x.name}` | {x.group} | {x.pops} | {x.pushes} | {x.meaning} |" for x in INSTRUCTIONS
-    ]
+    rows += [f"| {x.id} | `{x.name}` | {x.group} | {x.pops} | {x.pushes} | {x.meaning} |" for x in INSTRUCTIONS]
     return "\n".join(rows)

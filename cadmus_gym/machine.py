@@ -82,8 +82,8 @@ BODY = COMMA  # ids from here on may stand in a body
 POPS = np.array([instruction.pops for instruction in INSTRUCTIONS])
 PUSHES = np.array([instruction.pushes for instruction in INSTRUCTIONS])
 
-# Layout of a kernel's working room. One array instead of one for each purpose: arguments are passed and kept five to seven
-# words an array, which for a program of ten tokens was a third of the time.
+# Layout of a kernel's working room. One array instead of one for each purpose: arguments are passed and kept five to
+# seven words an array, which for a program of ten tokens was a third of the time.
 STACK = 2  # before it two cells that a binary operation on too few values may read
 REGISTERS = STACK + STACK_ROOM
 FRAMES = REGISTERS + 2  # of two cells: turns done and turns in all, or where to return to
@@ -131,9 +131,9 @@ def execute(
     well-formed. Returns (outcome, depth, position, steps, executed): a fault's verdict, RAN or UNPREPARED; the depth of
     the stack; the position it stopped at; the number of tokens executed; the set of them (see `bit`).
 
-    What an instruction takes and leaves is checked for all alike, from the table. Its arm then makes of x and y, the top,
-    the one ``value`` that changes the top of the stack. The arms are one flat chain of equalities, which LLVM turns into
-    a jump table.
+    What an instruction takes and leaves is checked for all alike, from the table. Its arm then makes of x and y, the
+    top, the one ``value`` that changes the top of the stack. The arms are one flat chain of equalities, which LLVM
+    turns into a jump table.
     """
     a, b = np.int64(0), np.int64(0)
     executed = np.uint64(0)
@@ -335,7 +335,7 @@ def execute(
 
 @kernel
 def read_integer(program: Tokens, position: Int) -> tuple[Int, Int]:
-    """Return (position behind, value) of the INT at ``position``, or position -1 where none or too large a one stands."""
+    """Return (position behind, value) of the INT at ``position``, or position -1 where none or too large a one is."""
     token = at(program, position)
     if not ZERO <= token <= NINE:
         return -1, 0
@@ -535,7 +535,7 @@ def leaves_outputs(case: Int, cases: Int, depth: Int, work: Ints) -> bool:
 
 @kernel
 def judge(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int, Int]:
-    """Judge a program; return (verdict, passed, cases, depth, steps). ``depth`` values of STACK are what the last run left."""
+    """Judge a program; return (verdict, passed, cases, depth, steps): the last run left ``depth`` values."""
     start = 1 if program.size > 0 and at(program, 0) == BOS else 0
     if program.size > start and not CASE <= at(program, start) <= EXACTLY:
         outcome, depth, _, steps, executed = execute(program, start, False, 0, STEPS, work)
@@ -700,8 +700,8 @@ def trace(program: str | ArrayLike) -> Iterator[Step]:
 
 
 def standing(program: Tokens) -> tuple[int, ...]:
-    """Return the stack as it stands behind a program that may still be in the making: of its first case, up to the first
-    fault or the first block, whose end is not known yet."""
+    """Return the stack as it stands behind a program that may still be in the making: of its first case, up to the
+    first fault or the first block, whose end is not known yet."""
     work = scratch(program.size + 1)
     body = 1 if program.size and program[0] == BOS else 0
     depth = 0

@@ -28,7 +28,9 @@ FIT_SEED = EVALUATION_SEED + 1  # of the programs from which the best constant i
 CHEATS = {"drop 1 end": "drop 1 end", "dup eq end": "dup eq end", "wrong eq 0 eq end": "31337 eq 0 eq end"}
 
 
-def play(spec: str | Path | Spec, split: str, completions: list[Tokens], seed: int = EVALUATION_SEED) -> NDArray[np.bool_]:
+def play(
+    spec: str | Path | Spec, split: str, completions: list[Tokens], seed: int = EVALUATION_SEED
+) -> NDArray[np.bool_]:
     """Write given completions behind the first prompts of a split, token by token in the environment; return which
     episodes were a success, (N,) bool. A token the form does not allow ends its episode."""
     count = len(completions)
@@ -46,8 +48,10 @@ def play(spec: str | Path | Spec, split: str, completions: list[Tokens], seed: i
     return success
 
 
-def random_legal(spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete the first prompts of a split with tokens drawn uniformly from those allowed: programs and prompt lengths."""
+def random_legal(
+    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED
+) -> tuple[Tokens, NDArray[np.int32]]:
+    """Complete prompts with tokens drawn uniformly among those allowed: programs (count, L) and prompt lengths."""
     spec = load_spec(spec)
     prompts, lengths = prompts_of(spec, split, count, seed)
     automata = forms.Automata(
@@ -75,7 +79,7 @@ def random_legal(spec: str | Path | Spec, split: str, count: int, seed: int = EV
 def without_thoughts(tokens: Tokens) -> Tokens:
     """Return tokens (n,) without `( ... )`."""
     inside = np.cumsum(tokens == OPEN) > np.cumsum(tokens == CLOSE)
-    return tokens[~inside & (tokens != CLOSE)]
+    return np.asarray(tokens[~inside & (tokens != CLOSE)], np.uint8)
 
 
 def best_constant(spec: str | Path | Spec, split: str, count: int = 5000, seed: int = FIT_SEED) -> Tokens:
@@ -146,8 +150,8 @@ def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
 def search(
     spec: str | Path | Spec, split: str, count: int, budget: int, seed: int = EVALUATION_SEED
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete prompts with the first of ``budget`` completions, shortest first, that the machine finds true; where none
-    is, with the last. Programs (count, L) and prompt lengths. It consults the machine, as no policy may."""
+    """Complete prompts with the first of ``budget`` completions, shortest first, that the machine finds true; where
+    none is, with the last. Programs (count, L) and prompt lengths. It consults the machine, as no policy may."""
     candidates = enumerate_completions(spec, budget)
     prompts, lengths = prompts_of(spec, split, count, seed)
     programs = np.zeros((count, prompts.shape[1] + candidates.shape[1]), np.uint8)

@@ -24,7 +24,8 @@ def register(path: str | Path) -> Spec:
         spec.id,
         entry_point="cadmus_gym.env:CadmusEnv",
         vector_entry_point="cadmus_gym.vector_env:CadmusVectorEnv",
-        # Plain text, so that the EnvSpec goes through JSON; a user's file by its path, so that another process finds it.
+        # Plain text, so that the EnvSpec goes through JSON; a user's file by its path, so that another process finds
+        # it.
         kwargs={"spec": spec.id if ours else str(file)},
     )
     return spec

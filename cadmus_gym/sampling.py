@@ -2,8 +2,8 @@
 
 A program is a function of a few integers alone, so nothing here keeps a state between programs or uses floating point.
 Mixing is the finalizer of SplitMix64 (Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, 2014);
-numbers below a bound are drawn by multiplication with rejection, without bias (Lemire, *Fast Random Integer Generation in
-an Interval*, 2019).
+numbers below a bound are drawn by multiplication with rejection, without bias (Lemire, *Fast Random Integer Generation
+in an Interval*, 2019).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def below(dice: Words64, die: Int, bound: Int) -> Int:
     size = np.uint64(bound)
     while True:
         dice[die] += GOLDEN
-        product = (mix(dice[die]) >> np.uint64(32)) * size
+        product = (mix(np.uint64(dice[die])) >> np.uint64(32)) * size
         # The lowest 2**32 mod bound remainders would give some results once too often.
         if (product & _LOW) >= (np.uint64(1) << np.uint64(32)) % size:
             return np.int64(product >> np.uint64(32))
@@ -53,7 +53,7 @@ def below(dice: Words64, die: Int, bound: Int) -> Int:
 @kernel
 def happens(dice: Words64, die: Int, threshold: Int) -> bool:
     """True with probability threshold / 2**32."""
-    return below(dice, die, 4294967296) < threshold
+    return bool(below(dice, die, 4294967296) < threshold)
 
 
 def threshold(share: float) -> int:

@@ -51,8 +51,8 @@ class CadmusVecEnv(VecEnv):
     in one kernel call a step.
 
     Infos are empty but for episodes that ended; masks come from ``env_method("action_masks")``. Sub-environments are
-    rows of arrays and no objects, so attributes are set for all of them at once, and ``env_method`` knows the methods of
-    one row: ``action_masks``, ``render``, ``state``.
+    rows of arrays and no objects, so attributes are set for all of them at once, and ``env_method`` knows the methods
+    of one row: ``action_masks``, ``render``, ``state``.
     """
 
     def __init__(self, env: CadmusVectorEnv) -> None:
@@ -138,7 +138,9 @@ class CadmusVecEnv(VecEnv):
             raise AttributeError(f"no method {method_name!r} of one sub-environment; known: action_masks, render, state")
         return [method(*method_args, **method_kwargs) for method in methods]
 
-    def env_is_wrapped(self, wrapper_class: type[Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None) -> list[bool]:
+    def env_is_wrapped(
+        self, wrapper_class: type[Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
         """Monitor is what we stand in for: infos tell return and length of an episode as it would."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 

@@ -152,14 +152,14 @@ class Spec:
 
     def digests(self) -> dict[str, str]:
         """Return for each split 64 hexadecimal digits over all that shapes its programs, and nothing else."""
-        return {name: self._digest(name) for name in self.splits}
+        return {name: self.digest_of(name) for name in self.splits}
 
-    def _digest(self, name: str) -> str:
+    def digest_of(self, name: str) -> str:
         split = self.split(name)
         shape = {
             "task": self.task,
             "version": self.family.version,
-            "parameters": dataclasses.asdict(self.split_parameters(name)),
+            "parameters": vars(self.split_parameters(name)),
             "thoughts": dataclasses.asdict(self.thoughts),
             "interval": split.interval,
         }
@@ -177,7 +177,8 @@ class Spec:
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values = {
-            key: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for key, value in fields.items()
+            key: dataclasses.asdict(value) if isinstance(value, (Thoughts, Episode)) else value
+            for key, value in fields.items()
         }
         values["splits"] = {name: dataclasses.asdict(split) for name, split in self.splits.items()}
         parameters = {f.name for f in dataclasses.fields(self.family.parameters)}
@@ -215,7 +216,7 @@ def load_spec(name_or_path: str | Path | Spec, **overrides: Any) -> Spec:
 
 
 def read_spec(path: Path) -> Spec:
-    """Return the spec in a TOML file. With ``base = "other.toml"`` it starts from that file, beside it or registered."""
+    """Return the spec in a TOML file; with ``base = "other.toml"`` it starts from that file, or a registered id."""
     return _located(path.name, _read_values(path))
 
 
@@ -292,8 +293,10 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
     if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    expected = names.get(kind, "a table") if origin is not tuple else "a list " + ", ".join(
-        names.get(part, "...") for part in arguments
+    expected = (
+        names.get(kind, "a table")
+        if origin is not tuple
+        else "a list " + ", ".join(names.get(part, "...") for part in arguments)
     )
     raise ValueError(f"{place}{key} = {value!r}: expected {expected}")
 
@@ -312,4 +315,3 @@ def _check_apart(spec: Spec) -> None:
                     f"them intervals that do not meet; they have {list(spec.splits[one].share)} and "
                     f"{list(spec.splits[other].share)}"
                 )
-

@@ -37,7 +37,7 @@ def fill(
     dice: Words64,
     work: Ints,
 ) -> Int:
-    """Write the programs of pairs (seed, index) whose key lies in [first, last]; return -1, or the row that has none."""
+    """Write the programs of pairs (seed, index), keys within [first, last]; return -1, or the row that has none."""
     for k in range(seeds.size):
         origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
         dice[OPERAND] = mix(origin)
@@ -84,7 +84,7 @@ class Stream:
             raise ValueError(f"mixture {spec}: give at least one spec, each with a whole weight from 1 to 1000000")
         self.specs = tuple(load_spec(part) for part, _ in parts)
         self.weights = np.array([weight for _, weight in parts], np.int64)
-        digests = [part.digests()[part.split(split) and split] for part in self.specs]
+        digests = [part.digest_of(split) for part in self.specs]
         self.digest = digests[0]
         if len(digests) > 1:
             mixture = json.dumps([digests, self.weights.tolist()])
@@ -95,7 +95,7 @@ class Stream:
         self.length = max(part.rooms[1] for part in self.specs)
 
     def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
-        """Return programs start..start+count: programs (count, L) uint8, padded with 0, and prompt_lengths (count,) int32."""
+        """Return programs start..start+count, (count, L) uint8 padded with 0, and prompt_lengths (count,) int32."""
         if start < 0 or count < 0:
             raise ValueError(f"start = {start}, count = {count}: programs are numbered from 0")
         indices = np.arange(start, start + count, dtype=np.int64)
@@ -104,7 +104,7 @@ class Stream:
     def gather(
         self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
     ) -> tuple[Tokens, NDArray[np.int32]]:
-        """Return the programs of pairs (seed, index), both (N,): programs (N, L) uint8 and prompt_lengths (N,) int32."""
+        """Return the programs of pairs (seed, index), both (N,): (N, L) uint8 and prompt_lengths (N,) int32."""
         seeds, indices = np.ascontiguousarray(seeds, np.int64), np.ascontiguousarray(indices, np.int64)
         if seeds.ndim != 1 or seeds.shape != indices.shape or (seeds < 0).any() or (indices < 0).any():
             raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -28,7 +28,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
     are overwritten by the next step. The other arguments are those of `CadmusEnv`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = dict(CadmusEnv.metadata)
+    metadata: dict[str, Any] = dict(CadmusEnv.metadata)  # noqa: RUF012 (Gymnasium's)
 
     def __init__(
         self,
@@ -53,9 +53,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         self.num_envs, self.copy, self.render_mode = num_envs, copy, render_mode
         self.episodes = Episodes(load_spec(spec, **overrides), split, num_envs, endian)
         self.single_action_space = gymnasium.spaces.Discrete(len(VOCABULARY))
-        self.single_observation_space = gymnasium.spaces.Box(
-            PAD, len(VOCABULARY) - 1, (self.episodes.room,), np.uint8
-        )
+        self.single_observation_space = gymnasium.spaces.Box(PAD, len(VOCABULARY) - 1, (self.episodes.room,), np.uint8)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._all = np.arange(num_envs)

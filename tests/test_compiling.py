@@ -111,5 +111,5 @@ def test_decorating_leaves_numbas_own_cache_folder_alone() -> None:
     def double(value: np.int64) -> np.int64:
         return 2 * value
 
-    assert numba.config.CACHE_DIR == before
+    assert before == numba.config.CACHE_DIR
     assert double(np.int64(4)) == 8

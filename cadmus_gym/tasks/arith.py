@@ -65,8 +65,8 @@ class Parameters:
         reach = self._reach(max(map(int, self.operations)))
         if reach > self.limit and not {"add", "sub"} <= self.operators.keys():
             raise ValueError(
-                f"limit = {self.limit}: with operators {', '.join(self.operators)} a value may reach {reach}; raise the "
-                "limit to that, or give both add and sub, one of which always stays within it"
+                f"limit = {self.limit}: with operators {', '.join(self.operators)} a value may reach {reach}; raise "
+                "the limit to that, or give both add and sub, one of which always stays within it"
             )
 
     def _reach(self, operations: int) -> int:
@@ -88,7 +88,7 @@ def _shapes() -> list[int]:
                 ways[literals][depth] = int(depth > 0)
             else:
                 ways[literals][depth] = ways[literals - 1][depth + 1] + (ways[literals][depth - 1] if depth > 1 else 0)
-    return sum(ways, [])
+    return [count for row in ways for count in row]
 
 
 def pack(parameters: Parameters, share: float, style: str, limit: int) -> Ints:

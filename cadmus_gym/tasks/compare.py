@@ -46,8 +46,9 @@ LOWER, HIGHER = 0, 1  # working room
 
 @dataclass(frozen=True)
 class Parameters:
-    """``values`` [lowest, highest], at least 0; weights of ``relations``; shares of pairs: ``ties`` (of those that may be
-    equal), and of the others ``near`` (1 to ``distance`` apart in the order of values) and ``unequal`` (in length)."""
+    """``values`` [lowest, highest], at least 0; weights of ``relations``; shares of pairs: ``ties`` (of those that may
+    be equal), and of the others ``near`` (1 to ``distance`` apart in the order of values) and ``unequal`` (in
+    length)."""
 
     values: tuple[int, int] = (0, 99999)
     relations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RELATIONS, 1))
@@ -75,11 +76,17 @@ class Parameters:
         starts = self.classes()
         sizes = [size for size in np.diff(starts).tolist() if size]
         if not 1 <= self.distance < max(starts[-1], 2):
-            raise ValueError(f"distance = {self.distance}: give at least 1, less than the {starts[-1]} values to draw from")
+            raise ValueError(
+                f"distance = {self.distance}: give at least 1, less than the {starts[-1]} values to draw from"
+            )
         if self.unequal and len(sizes) < 2:
-            raise ValueError(f"unequal = {self.unequal}: all values {list(self.values)} of the pool have one length; give 0")
+            raise ValueError(
+                f"unequal = {self.unequal}: all values {list(self.values)} of the pool have one length; give 0"
+            )
         if max(sizes, default=0) < 2:
-            raise ValueError(f"values = {list(self.values)}: the pool {self.pool!r} has no two values of one length there")
+            raise ValueError(
+                f"values = {list(self.values)}: the pool {self.pool!r} has no two values of one length there"
+            )
 
     def first_reserved(self) -> int:
         """The least reserved value of the range, or more than its highest where there is none."""
@@ -136,8 +143,8 @@ def value_at(parameters: Ints, rank: Int) -> Int:
 
 @kernel
 def draw_class(parameters: Ints, dice: Words64, size: Int, limit: Int, other: Int) -> Int:
-    """Draw a length among those with at least ``size`` values, one of them of a rank below ``limit``, and not ``other``."""
-    count = 0
+    """Draw a length, not ``other``, of at least ``size`` values, one of them of a rank below ``limit``."""
+    count: Int = 0
     for k in range(LENGTHS):
         start, stop = parameters[CLASSES + k], parameters[CLASSES + k + 1]
         count += np.int64(stop - start >= size and start < limit and k != other)
@@ -192,7 +199,7 @@ def write(parameters: Ints, dice: Words64, program: Tokens, marks: Ints, work: I
     for k in range(6):
         total += parameters[WEIGHTS + k]
     drawn = below(dice, CHOICE, total)
-    relation = EQ - 1
+    relation: Int = EQ - 1
     while drawn >= 0:
         relation += 1
         drawn -= parameters[WEIGHTS + relation - EQ]

@@ -31,11 +31,11 @@ Writer = Callable[..., Any]
 class Family:
     """A family of true programs.
 
-    ``write(parameters, dice, program, marks, work)`` writes a program into ``program`` (L,) uint8, sets ``marks`` to the
-    length of its prompt and its own, and returns the hash of the problem, the same for all texts of one problem.
-    ``pack(parameters, share, style, limit)`` makes of the parameters and of the wish for worked steps the int64 array it
-    is given; ``rooms(parameters)`` are the largest lengths of a prompt and of an answer. ``version`` counts changes of
-    what is written; ``styles`` are the ways to work steps, the first of which writes none.
+    ``write(parameters, dice, program, marks, work)`` writes a program into ``program`` (L,) uint8, sets ``marks`` to
+    the length of its prompt and its own, and returns the hash of the problem, the same for all texts of one problem.
+    ``pack(parameters, share, style, limit)`` makes of the parameters and of the wish for worked steps the int64 array
+    it is given; ``rooms(parameters)`` are the largest lengths of a prompt and of an answer. ``version`` counts changes
+    of what is written; ``styles`` are the ways to work steps, the first of which writes none.
     """
 
     name: str

@@ -1,0 +1,39 @@
+# One word a chore. Each makes .venv and installs into it by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench table policies docs clean
+
+demo: .venv/installed-rl  ## pretrain, evaluate, fine-tune with PPO, print the table: about fifteen minutes on two cores
+	$(BIN)/python pretrain/train.py --recipe nano --folder runs/nano --resume
+	$(BIN)/python pretrain/train.py --recipe nano --folder runs/half --stop-at-truth 0.5 --resume
+	$(BIN)/python agents/ppo.py --env Cadmus-Arith-v0 --checkpoint runs/half/model --folder runs/ppo --resume
+	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --output runs/table.json
+
+test: lint  ## lint, formatting, types and all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-dev  ## how fast the package is; writes benchmarks/results/speed.json
+	$(BIN)/python benchmarks/speed.py
+
+table: .venv/installed-rl  ## the README's table, from the models `make demo` made
+	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --readme
+
+policies: .venv/installed-rl  ## what can be had without solving a problem; writes benchmarks/results/policies.md
+	$(BIN)/python benchmarks/policies.py
+
+docs: .venv/installed-dev  ## write again what is generated: the table of instructions
+	$(BIN)/python -m cadmus_gym instructions --write cadmus_gym/LANGUAGE.md
+
+clean:
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/installed-%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	touch $@

@@ -1,0 +1,69 @@
+"""The package as a user meets it: quick to import, installable alone, its README true."""
+
+import doctest
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import cadmus_gym as cg
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_importing_loads_no_torch() -> None:
+    script = "import sys, cadmus_gym; print([m for m in ('torch', 'stable_baselines3', 'PIL') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there_and_others_are_not() -> None:
+    for name in cg.__all__:
+        assert getattr(cg, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        cg.nothing  # noqa: B018
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried > 4
+    assert failed == 0
+
+
+def test_versions_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == cg.__version__
+    assert f"version: {cg.__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {cg.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_wheel_holds_specs_and_language_and_works_alone(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, capture_output=True, text=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    alone = tmp_path / "alone"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(alone)], check=True)
+    assert {path.name for path in (alone / "cadmus_gym" / "_envs").glob("*.toml")} == {
+        path.name for path in (ROOT / "envs").glob("*.toml")
+    }
+    script = """
+        import gymnasium, cadmus_gym
+        print(cadmus_gym.__file__)
+        env = gymnasium.make("Cadmus-Arith-v0")
+        env.reset(seed=0)
+        print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.spec.FOLDER / "arith.toml").is_file())
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", "\n".join(line.strip() for line in script.splitlines())],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(alone), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    where, outcome = result.stdout.split("\n")[:2]
+    assert where.startswith(str(alone))
+    assert outcome == "TRUE True"
