@@ -314,7 +314,7 @@ def reverse_digits(tokens: Tokens) -> Tokens:
 class Automata:
     """The automata of B completions side by side.
 
-    ``prompts`` (B, L) uint8 and ``lengths`` (B,) are in the language's own order of digits; with ``endian="little"``
+    ``prompts`` (B, L) uint8 and ``lengths`` (B,) are in the language's own order of digits; under "little" the
     tokens pushed come in the reversed one. Raises ValueError for a prompt that the form cannot finish within
     ``max_tokens`` tokens.
     """

@@ -62,7 +62,7 @@ _GROUPS: dict[str, list[tuple[str, int, int, str]]] = {
         ("div", 2, 1, "(x y -- floor of x/y)"),
         ("mod", 2, 1, "(x y -- x - y*floor of x/y), with the sign of y"),
         ("neg", 1, 1, "(x -- -x)"),
-        ("abs", 1, 1, "(x -- |x|)"),
+        ("abs", 1, 1, "(x -- x without its sign)"),
         ("min", 2, 1, "(x y -- the smaller)"),
         ("max", 2, 1, "(x y -- the larger)"),
         ("inc", 1, 1, "(x -- x+1)"),

@@ -637,7 +637,8 @@ def run_batch(programs: ArrayLike, threads: int | None = None) -> tuple[NDArray[
     rows = np.asarray(programs)
     if rows.ndim != 2:
         raise ValueError(f"programs are rows of token ids, shape (N, L); this has shape {rows.shape}")
-    tokens = rows if rows.dtype == np.uint8 and rows.flags.c_contiguous and within_ids(rows) else check_ids(rows)
+    ready = rows.dtype == np.uint8 and rows.flags.c_contiguous and rows.flags.writeable  # else kernels compile anew
+    tokens = rows if ready and within_ids(rows) else check_ids(rows)
     verdicts = np.empty(len(tokens), np.uint8)
     passed = np.empty(len(tokens), np.int32)
     spread(
@@ -657,8 +658,8 @@ def spread(work: Any, count: int, threads: int | None, least: int = 4096) -> Non
 
     Kernels release the GIL, so plain threads spread them; unlike OpenMP's, they survive a fork of the process.
     """
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads = {threads}: at least 1, or None for one a processor")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads = {threads!r}: a whole number from 1, or None for one a processor")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, min(threads or available, count // least))
     if threads == 1:

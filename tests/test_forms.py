@@ -392,7 +392,23 @@ def test_a_prompt_that_cannot_be_finished_in_time_is_a_value_error(form: str, pr
 
 @pytest.mark.parametrize("form", ["value", "relation", "words"])
 @pytest.mark.parametrize(
-    "prompt", [")", "fi", "1 times fi", "else", "i", "call", "<pad>", "1 <bos>", "1 case", "do do"]
+    "prompt",
+    [
+        ")",
+        "fi",
+        "next " * 15,
+        "ret " * 60,
+        "1 times fi",
+        "else",
+        "if " * 17 + "fi " * 17,
+        "i",
+        "call",
+        "<pad>",
+        "1 <bos>",
+        "1 case",
+        "do do",
+        "def def",
+    ],
 )
 def test_a_prompt_that_no_completion_can_mend_is_a_value_error(form: str, prompt: str) -> None:
     words = WORD_LISTS["all control"] if form == "words" else ()

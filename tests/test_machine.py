@@ -20,7 +20,7 @@ import cadmus_gym as cg
 from cadmus_gym.isa import ID, INSTRUCTIONS
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "language_cases.jsonl").read_text().splitlines()]
-MASS = 32_000
+MASS = 30_400
 
 property_test = settings(deadline=None, database=None, max_examples=120, suppress_health_check=list(HealthCheck))
 
@@ -242,14 +242,14 @@ def test_many_programs_show_every_verdict(mass: tuple[list[list[str]], list[Seen
 def test_many_programs_execute_every_token(mass: tuple[list[list[str]], list[Seen]]) -> None:
     """Every token is come to in programs that end well, so no branch is compared on faults alone."""
     executed: Counter[str] = Counter()
-    for names, result in list(zip(*mass, strict=True))[::4]:
+    for names, result in list(zip(*mass, strict=True))[::8]:
         if result[0] in ("TRUE", "FALSE"):
             stories: list[list[naive.Step]] = []
             naive.judge(names, stories)
             executed.update({step.token for story in stories for step in story})
     bodily = {x.name for x in INSTRUCTIONS if x.group not in ("frame", "header")} - {")"}
     assert set(executed) == bodily
-    assert min(executed.values()) >= 50, executed
+    assert min(executed.values()) >= 25, executed
 
 
 def test_many_programs_in_batches(mass: tuple[list[list[str]], list[Seen]]) -> None:
@@ -283,7 +283,7 @@ def test_threads_and_padding_change_nothing(mass: tuple[list[list[str]], list[Se
 
 def test_traces_of_many_programs(mass: tuple[list[list[str]], list[Seen]]) -> None:
     rows, results = mass
-    for names, result in list(zip(rows, results, strict=True))[::12]:
+    for names, result in list(zip(rows, results, strict=True))[::20]:
         stories: list[list[naive.Step]] = []
         naive.judge(names, stories)
         wanted = [(case, *vars(step).values()) for case, story in enumerate(stories) for step in story]

@@ -314,7 +314,7 @@ RANGES = {
         ["[episode]", "max_tokens", "7", "8"],
     ),
     "max_tokens for thoughts": (
-        f'{ARITH}[episode]\nmax_tokens = 37\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nlimit = 30{TRAIN}',
+        f"{ARITH}[episode]\nmax_tokens = 37\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nlimit = 30{TRAIN}",
         ["[episode]", "max_tokens", "37", "38"],
     ),
     "max_tokens for the form": (

@@ -1,0 +1,1242 @@
+"""The environments: conformance over the registry, and the vector environment against the single one."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import pickle
+from itertools import pairwise
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_match import check_environments_match
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
+
+import cadmus_gym as cg
+from cadmus_gym.forms import ENDIANS, Automata, reverse_digits
+from cadmus_gym.isa import END, ID
+
+IDS = list(cg.SPECS)
+FREE = [id for id in IDS if cg.load_spec(id).form == "free"]
+BOUND = [id for id in IDS if id not in FREE]
+MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
+END_KEYS = {"verdict", "passed", "cases", "is_success", "illegal"}
+
+each_id = pytest.mark.parametrize("id", IDS)
+each_endian = pytest.mark.parametrize("endian", ENDIANS)
+each_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+
+
+def equal(one: Any, other: Any, where: str = "") -> None:
+    """Assert that two results of an environment are the same, keys, types, dtypes and shapes included."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            equal(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, (tuple, list)):
+        assert len(one) == len(other), where
+        for k, (left, right) in enumerate(zip(one, other, strict=True)):
+            equal(left, right, f"{where}[{k}]")
+    elif isinstance(one, np.ndarray) and one.dtype == object:
+        assert other.dtype == object, where
+        equal(list(one), list(other), where)
+    elif isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape), where
+        np.testing.assert_array_equal(one, other, err_msg=where)
+    else:
+        assert one == other, where
+
+
+def tokens_of(text: str, endian: str = "big") -> list[int]:
+    tokens = cg.assemble(text)
+    return (reverse_digits(tokens) if endian == "little" else tokens).tolist()
+
+
+@functools.lru_cache(64)
+def beginning(spec: str, split: str, seed: int) -> tuple[NDArray[np.uint8], list[int]]:
+    """The first programs of a stream, more than any test here plays, and the lengths of their prompts."""
+    programs, lengths = cg.Stream(spec, split, seed=seed).batch(0, 700)
+    return programs, lengths.tolist()
+
+
+def completion_of(observation: NDArray[np.uint8], endian: str, seed: int, spec: Any, split: str) -> list[int]:
+    """The completion of the stream's program that a prompt begins, as an agent writes it; by search in the stream."""
+    for program, length in zip(*beginning(spec, split, seed), strict=True):
+        shown = reverse_digits(program) if endian == "little" else program
+        if (shown[:length] == observation[:length]).all() and not observation[length:].any():
+            return shown[length:][program[length:] > 0].tolist()
+    raise AssertionError("a prompt that is not of the stream")
+
+
+class Player:
+    """Plays episodes side by side: right completions, legal tokens with `end` soon or late, at times any token."""
+
+    def __init__(self, id: str, count: int, seed: int, endian: str) -> None:
+        self.chooser = np.random.default_rng(seed)
+        self.id, self.seed, self.endian = id, seed, endian
+        self.scripts: list[list[int] | None] = [None] * count
+        self.fresh, self.lingers = [True] * count, [False] * count
+
+    def choose(self, observations: NDArray[np.uint8], masks: NDArray[np.int8]) -> NDArray[np.int64]:
+        return np.array([self._choose(k, *row) for k, row in enumerate(zip(observations, masks, strict=True))])
+
+    def _choose(self, row: int, observation: NDArray[np.uint8], mask: NDArray[np.int8]) -> int:
+        if not mask.any():  # over: whatever is said is not heard
+            return int(self.chooser.integers(65))
+        if self.fresh[row]:
+            self.fresh[row] = False
+            right, self.lingers[row] = self.chooser.random(2) < 0.5
+            seed = self.seed + row
+            self.scripts[row] = completion_of(observation, self.endian, seed, self.id, "train") if right else None
+        script = self.scripts[row]
+        if script:
+            return script.pop(0)
+        if self.chooser.random() < 0.02:
+            return int(self.chooser.integers(65))
+        legal = np.flatnonzero(mask)
+        if self.lingers[row] and legal.size > 1:
+            legal = legal[legal != END]
+        elif END in legal and self.chooser.random() < 0.5:
+            return END
+        return int(self.chooser.choice(legal))
+
+    def ended(self, over: NDArray[np.bool_]) -> None:
+        for row in np.flatnonzero(over):
+            self.fresh[row] = True
+
+
+def plays(id: str, split: str = "train", seed: int = 0, endian: str = "big") -> tuple[cg.CadmusEnv, list[int]]:
+    """An environment at the start of an episode, and the tokens that end it well."""
+    environment = cg.CadmusEnv(id, split=split, endian=endian)
+    observation, _ = environment.reset(seed=seed)
+    return environment, completion_of(observation, endian, seed, id, split)
+
+
+# Conformance
+
+
+@each_id
+def test_gymnasium_has_nothing_to_say(id: str) -> None:
+    check_env(gymnasium.make(id).unwrapped)
+
+
+@each_id
+def test_stable_baselines_has_nothing_to_say(id: str) -> None:
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    checker.check_env(gymnasium.make(id).unwrapped)
+
+
+@each_id
+@each_endian
+def test_twins_are_the_same(id: str, endian: str) -> None:
+    one, other = (gymnasium.make(id, endian=endian) for _ in range(2))
+    check_environments_match(one, other, num_steps=200, seed=5)
+
+
+@each_id
+def test_the_spaces_are_those_of_every_split(id: str) -> None:
+    shapes = set()
+    for split in cg.load_spec(id).splits:
+        environment = gymnasium.make(id, split=split)
+        assert environment.action_space == gymnasium.spaces.Discrete(65)
+        space = environment.observation_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        assert (space.dtype, space.low.min(), space.high.max()) == (np.uint8, 0, 64)
+        shapes.add(space.shape)
+        for seed in range(20):
+            assert environment.reset(seed=seed)[0] in space
+    assert len(shapes) == 1
+
+
+@each_id
+def test_the_vector_environment_has_the_spaces_of_gymnasium(id: str) -> None:
+    vector = gymnasium.make_vec(id, num_envs=3)
+    reference = gymnasium.make_vec(id, num_envs=3, vectorization_mode="sync")
+    assert vector.num_envs == 3
+    assert vector.single_action_space == reference.single_action_space
+    assert vector.single_observation_space == reference.single_observation_space
+    assert vector.action_space == reference.action_space
+    assert vector.observation_space == reference.observation_space
+    assert vector.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    observations, _ = vector.reset(seed=1)
+    assert observations in vector.observation_space
+    actions = vector.action_space.sample()
+    assert vector.step(actions)[0] in vector.observation_space
+
+
+@each_id
+def test_the_module_can_be_named_in_the_id(id: str) -> None:
+    assert isinstance(gymnasium.make(f"cadmus_gym:{id}").unwrapped, cg.CadmusEnv)
+    gymnasium.register_envs(cg)
+
+
+@each_id
+def test_a_spec_makes_the_same_environment_again(id: str) -> None:
+    overrides = {"split": "test", "endian": "little", "episode": {"max_tokens": 85}, "reward": "cases"}
+    first = gymnasium.make(id, **overrides)
+    assert first.spec is not None
+    again = [gymnasium.make(first.spec), gymnasium.make(EnvSpec.from_json(first.spec.to_json()))]
+    json.loads(first.spec.to_json())
+    for environment in again:
+        check_environments_match(first, environment, num_steps=60, seed=3)
+
+
+@each_id
+def test_a_vector_spec_makes_the_same_environment_again(id: str) -> None:
+    first = gymnasium.make_vec(id, num_envs=2, split="test")
+    assert first.spec is not None
+    for spec in (first.spec, EnvSpec.from_json(first.spec.to_json())):
+        again = gymnasium.make_vec(spec, num_envs=2)
+        equal(first.reset(seed=4), again.reset(seed=4))
+
+
+@each_id
+def test_a_pickled_environment_goes_on_where_it_was(id: str) -> None:
+    environment, rest = plays(id, seed=3)
+    environment.step(rest[0])
+    again = pickle.loads(pickle.dumps(environment))
+    for token in rest[1:]:
+        equal(again.step(token), environment.step(token))
+    equal(again.reset(), environment.reset())
+
+
+@each_id
+def test_a_pickled_vector_environment_goes_on_where_it_was(id: str) -> None:
+    vector = cg.CadmusVectorEnv(4, id)
+    vector.reset(seed=3)
+    player = np.random.default_rng(0)
+    for _ in range(30):
+        vector.step(player.integers(65, size=4))
+    for again in (pickle.loads(pickle.dumps(vector)), copy.deepcopy(vector)):
+        state, steps = vector.state(), np.random.default_rng(1).integers(65, size=(30, 4))
+        expected = [vector.step(actions) for actions in steps]
+        equal([again.step(actions) for actions in steps], expected)
+        vector.restore(state)
+
+
+def test_spawned_workers_play_the_same() -> None:
+    """One id will do: workers are given a spec like any other process."""
+    id = IDS[-1]
+    workers = AsyncVectorEnv([lambda: gymnasium.make(f"cadmus_gym:{id}")] * 2, context="spawn")
+    try:
+        here = SyncVectorEnv([lambda: gymnasium.make(id)] * 2)
+        equal(workers.reset(seed=1), here.reset(seed=1))
+        for actions in np.random.default_rng(0).integers(65, size=(40, 2)):
+            equal(workers.step(actions), here.step(actions))
+    finally:
+        workers.close()
+
+
+# The prompts
+
+
+@each_id
+@each_endian
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_episode_i_has_the_prompt_of_program_i(id: str, endian: str, split: str) -> None:
+    environment = cg.CadmusEnv(id, split=split, endian=endian)
+    programs, lengths = cg.Stream(id, split, seed=2**40).batch(0, 80)
+    shown = reverse_digits(programs) if endian == "little" else programs
+    for k, (program, length) in enumerate(zip(shown, lengths.tolist(), strict=True)):
+        observation, _ = environment.reset(seed=2**40 if k == 0 else None)
+        np.testing.assert_array_equal(observation[:length], program[:length])
+        assert not observation[length:].any()
+
+
+@each_id
+def test_prompts_go_on_in_order_however_unevenly_episodes_end(id: str) -> None:
+    """Rows whose episodes end at other rates take their prompts from the queue each at its own pace."""
+    count, player = 6, np.random.default_rng(0)
+    vector = cg.CadmusVectorEnv(count, id, autoreset_mode="SameStep")
+    observations, info = vector.reset(seed=100)
+    episode, quick = np.zeros(count, int), np.linspace(0.02, 0.6, count)
+    fresh = np.ones(count, np.bool_)
+    last = END if id in FREE else 0  # under all other forms `<pad>` is illegal, which ends an episode too
+    for _ in range(600):
+        for row in range(count):
+            programs, lengths = beginning(id, "train", 100 + row)
+            length = lengths[episode[row]]
+            np.testing.assert_array_equal(observations[row, :length], programs[episode[row], :length])
+            assert not observations[row, length:].any() or not fresh[row]
+        weights = info["action_mask"] * player.random((count, 65))
+        weights[:, END] *= 0.01
+        actions = np.where(player.random(count) < quick, last, weights.argmax(axis=1))
+        observations, _, terminated, truncated, info = vector.step(actions)
+        fresh = terminated | truncated
+        episode += fresh
+    assert episode.max() > 200
+    assert episode.min() < episode.max() - 50
+
+
+def test_seeds_give_other_prompts() -> None:
+    vector = cg.CadmusVectorEnv(50, "Cadmus-Arith-v0")
+    observations = np.concatenate([vector.reset(seed=seed)[0] for seed in (0, 1000)])
+    assert len(np.unique(observations, axis=0)) > 90
+    np.testing.assert_array_equal(vector.reset(seed=0)[0], observations[:50])
+
+
+def test_without_a_seed_prompts_are_any() -> None:
+    first = [cg.CadmusEnv("Cadmus-Arith-v0").reset()[0].tobytes() for _ in range(10)]
+    assert len(set(first)) > 5
+    vector = cg.CadmusVectorEnv(50, "Cadmus-Arith-v0")
+    assert len(np.unique(vector.reset()[0], axis=0)) > 40
+
+
+# The vector environment against the single one
+
+
+@each_id
+@each_endian
+def test_sub_environment_k_plays_what_the_single_one_plays(id: str, endian: str) -> None:
+    count, seed = 4, 17
+    vector = cg.CadmusVectorEnv(count, id, endian=endian)
+    singles = [cg.CadmusEnv(id, endian=endian) for _ in range(count)]
+    observations, info = vector.reset(seed=seed)
+    starts = [single.reset(seed=seed + k) for k, single in enumerate(singles)]
+    player, over = Player(id, count, seed, endian), np.zeros(count, np.bool_)
+    outcomes = set()
+    for k, start in enumerate(starts):
+        equal((observations[k], {"action_mask": info["action_mask"][k]}), start)
+    for _ in range(250):
+        actions = player.choose(observations, info["action_mask"])
+        observations, rewards, terminated, truncated, info = vector.step(actions)
+        for k, single in enumerate(singles):
+            result = (*single.reset(), 0.0, False, False) if over[k] else single.step(int(actions[k]))
+            told = {key: values[k] for key, values in info.items() if key[0] != "_" and info[f"_{key}"][k]}
+            expected = (result[0], *result[2:], result[1]) if over[k] else result
+            equal(observations[k], expected[0])
+            assert (rewards[k], terminated[k], truncated[k]) == expected[1:4]
+            assert told.keys() == expected[4].keys()
+            for key, value in expected[4].items():
+                np.testing.assert_array_equal(told[key], value)
+            if terminated[k] or truncated[k]:
+                outcomes.add((bool(truncated[k]), told["verdict"], bool(told["illegal"])))
+        over = terminated | truncated
+        player.ended(over)
+    verdicts = {verdict for _, verdict, _ in outcomes}
+    assert {cg.Verdict.TRUE, cg.Verdict.FALSE} <= verdicts
+    assert any(illegal for *_, illegal in outcomes) == (id not in FREE)
+
+
+@each_id
+@each_mode
+@each_endian
+def test_infos_are_those_of_gymnasium(id: str, mode: AutoresetMode, endian: str) -> None:
+    count, seed = 5, 23
+    options = {"endian": endian, "episode": {"max_tokens": 80 if id not in FREE else 30, "thought_tokens": 8}}
+    vector = cg.CadmusVectorEnv(count, id, autoreset_mode=mode, **options)
+    reference = SyncVectorEnv([lambda: cg.CadmusEnv(id, **options)] * count, autoreset_mode=mode)
+    result, expected = vector.reset(seed=seed), reference.reset(seed=seed)
+    equal(result, expected)
+    observations, info = result
+    player, kinds = Player(id, count, seed, endian), set()
+    for turn in range(200):
+        actions = player.choose(observations, info["action_mask"])
+        result, expected = vector.step(actions), reference.step(actions)
+        equal(result, expected, f"{turn}")
+        observations, rewards, terminated, truncated, info = result
+        over = terminated | truncated
+        kinds |= {"true"} if rewards.any() else set()
+        kinds |= {"truncated"} if truncated.any() else set()
+        kinds |= {"ended"} if terminated.any() else set()
+        player.ended(over)
+        if mode == AutoresetMode.DISABLED and over.any():
+            again = vector.reset(options={"reset_mask": over.copy()})
+            equal(again, reference.reset(options={"reset_mask": over.copy()}), f"{turn} reset")
+            observations = again[0]
+            info["action_mask"][over] = again[1]["action_mask"][over]
+    assert kinds == {"true", "ended"} | ({"truncated"} if id in FREE else set())
+
+
+@each_mode
+def test_a_reset_amid_play_is_that_of_gymnasium(mode: AutoresetMode) -> None:
+    id, count = "Cadmus-Arith-v0", 4
+    vector = cg.CadmusVectorEnv(count, id, autoreset_mode=mode)
+    reference = SyncVectorEnv([lambda: cg.CadmusEnv(id)] * count, autoreset_mode=mode)
+    mask = np.array([True, False, True, False])
+    resets: list[dict[str, Any]] = [
+        {"seed": 5},
+        {"options": {"prompt": "1 2 , 7 add"}},
+        {},
+        {"seed": [7, None, 9, None]},
+        {"options": {"reset_mask": mask}},
+        {"seed": 50, "options": {"reset_mask": mask}},
+        {"seed": [1, 2, None, 4], "options": {"reset_mask": mask}},
+        {"options": {"reset_mask": mask, "prompt": "3 4 neg sub"}},
+        {},
+    ]
+    for arguments in resets:
+        equal(vector.reset(**copy.deepcopy(arguments)), reference.reset(**copy.deepcopy(arguments)), str(arguments))
+        for token in (ID["1"], ID["2"]):
+            equal(vector.step(np.full(count, token)), reference.step(np.full(count, token)))
+
+
+@each_id
+@each_endian
+def test_the_mask_is_that_of_the_automaton(id: str, endian: str) -> None:
+    """All along an episode, with what it was spent on before."""
+    spec = cg.load_spec(id)
+    environment, chooser = cg.CadmusEnv(id, endian=endian), np.random.default_rng(2)
+    for seed in range(15):
+        _, info = environment.reset(seed=seed)
+        programs, lengths = cg.Stream(id, seed=seed).batch(0, 1)
+        automata = Automata(
+            spec.form,
+            programs,
+            lengths,
+            max_tokens=spec.episode.max_tokens,
+            thought_tokens=spec.episode.thought_tokens,
+            words=spec.words,
+            endian=endian,
+        )
+        terminated = truncated = False
+        while not (terminated or truncated):
+            np.testing.assert_array_equal(info["action_mask"], automata.mask()[0])
+            np.testing.assert_array_equal(environment.action_masks(), automata.mask()[0])
+            token = int(chooser.choice(np.flatnonzero(info["action_mask"])))
+            automata.push(np.array([token]))
+            _, _, terminated, truncated, info = environment.step(token)
+        assert automata.done[0]
+
+
+# Steps
+
+
+@each_id
+@each_endian
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_right_completion_is_rewarded(id: str, endian: str, split: str) -> None:
+    for seed in range(10):
+        environment, rest = plays(id, split, seed, endian)
+        for token in rest[:-1]:
+            _, reward, terminated, truncated, info = environment.step(token)
+            assert (reward, terminated, truncated) == (0.0, False, False)
+            assert info.keys() == {"action_mask"}
+        _, reward, terminated, truncated, info = environment.step(rest[-1])
+        assert (reward, terminated, truncated) == (1.0, True, False)
+        assert info.keys() == {"action_mask"} | END_KEYS
+        assert {key: info[key] for key in END_KEYS} == {
+            "verdict": cg.Verdict.TRUE,
+            "passed": 1,
+            "cases": 1,
+            "is_success": True,
+            "illegal": False,
+        }
+
+
+@each_id
+@each_endian
+def test_the_observation_grows_by_each_token(id: str, endian: str) -> None:
+    environment, rest = plays(id, seed=1, endian=endian)
+    expected = environment.state().tokens[0].tolist()
+    length = int(environment.state().lengths[0])
+    for token in rest:
+        expected[length] = token
+        length += 1
+        assert environment.step(token)[0].tolist() == expected
+
+
+@each_id
+def test_the_last_mask_allows_nothing(id: str) -> None:
+    environment, rest = plays(id)
+    for token in rest:
+        *_, info = environment.step(token)
+    mask = info["action_mask"]
+    assert (mask.dtype, mask.shape) == (np.int8, (65,))
+    assert not mask.any()
+    assert not environment.action_masks().any()
+    assert environment.action_masks().dtype == np.bool_
+
+
+@each_endian
+def test_digits_are_taken_in_the_order_of_the_endian(endian: str) -> None:
+    environment = cg.CadmusEnv("Cadmus-Arith-v0", endian=endian)
+    observation, _ = environment.reset(options={"prompt": "1 2 , 3 4 5 add"})
+    assert cg.decode(observation[:7]) == ("1 2 , 3 4 5 add" if endian == "big" else "2 1 , 5 4 3 add")
+    for name in ("3", "5", "7") if endian == "big" else ("7", "5", "3"):
+        environment.step(ID[name])
+    environment.step(ID["eq"])
+    _, reward, *_ = environment.step(END)
+    assert reward == 1.0
+
+
+@pytest.mark.parametrize("id", BOUND)
+@each_endian
+def test_every_token_outside_the_mask_ends_the_episode_without_reward(id: str, endian: str) -> None:
+    environment, rest = plays(id, endian=endian)
+    for token in [None, *rest[:-1]]:
+        if token is not None:
+            environment.step(token)
+        state = environment.state()
+        for illegal in np.flatnonzero(~environment.action_masks()).tolist():
+            before, _ = environment.restore(state)
+            observation, reward, terminated, truncated, info = environment.step(illegal)
+            assert (reward, terminated, truncated) == (0.0, True, False)
+            assert {key: info[key] for key in END_KEYS} == {
+                "verdict": cg.Verdict.UNTERMINATED,
+                "passed": 0,
+                "cases": 0,
+                "is_success": False,
+                "illegal": True,
+            }
+            assert not info["action_mask"].any()
+            np.testing.assert_array_equal(observation, before)
+            with pytest.raises(ResetNeeded):
+                environment.step(END)
+        environment.restore(state)
+
+
+NO_TOKENS = [65, -1, 1.5, 1.0, None, "1", True, [1], (1,), 2**70, float("nan")]
+NO_TOKEN_ARRAYS = [
+    np.array([1, 2]),
+    np.array([]),
+    np.array(1.0),
+    np.array([[1], [2]]),
+    np.bool_(True),
+    np.zeros(65, int),
+]
+
+
+@pytest.mark.parametrize("action", [*NO_TOKENS, *NO_TOKEN_ARRAYS], ids=repr)
+def test_what_is_no_token_is_a_value_error_and_changes_nothing(action: Any) -> None:
+    environment, rest = plays("Cadmus-Arith-v0")
+    environment.step(rest[0])
+    before = environment.state()
+    with pytest.raises(ValueError, match=r"token id.*0\.\.64"):
+        environment.step(action)
+    np.testing.assert_array_equal(environment.state().tokens, before.tokens)
+    for token in rest[1:]:
+        _, reward, *_ = environment.step(token)
+    assert reward == 1.0
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, np.int32, np.array])
+def test_a_token_may_be_of_any_whole_type(kind: Any) -> None:
+    environment, rest = plays("Cadmus-Compare-v0")
+    for token in rest:
+        _, reward, *_ = environment.step(kind(token))
+    assert reward == 1.0
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        [13, 65, 13],
+        [13, -1, 13],
+        [13, 13],
+        [13] * 4,
+        13,
+        [[13] * 3],
+        [1.0] * 3,
+        [True] * 3,
+        None,
+        ["1"] * 3,
+        [None] * 3,
+        [],
+    ],
+    ids=repr,
+)
+@each_mode
+def test_bad_actions_are_a_value_error_and_change_nothing(actions: Any, mode: AutoresetMode) -> None:
+    vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0", autoreset_mode=mode)
+    vector.reset(seed=0)
+    before = vector.state()
+    with pytest.raises(ValueError, match=r"token ids"):
+        vector.step(actions)
+    np.testing.assert_array_equal(vector.state().tokens, before.tokens)
+    np.testing.assert_array_equal(vector.state().masks, before.masks)
+    vector.step([13] * 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.int64, np.uint64])
+def test_actions_may_be_of_any_whole_dtype(dtype: Any) -> None:
+    vector, reference = (cg.CadmusVectorEnv(3, "Cadmus-Arith-v0") for _ in range(2))
+    vector.reset(seed=0)
+    reference.reset(seed=0)
+    actions = np.array([13, 14, 40, 0, 0, 0])[::2]
+    equal(vector.step(actions.astype(dtype)), reference.step(actions.tolist()))
+
+
+@each_id
+def test_a_step_out_of_an_episode_needs_a_reset(id: str) -> None:
+    environment = cg.CadmusEnv(id)
+    with pytest.raises(ResetNeeded):
+        environment.step(END)
+    environment, rest = plays(id)
+    for token in rest:
+        environment.step(token)
+    with pytest.raises(ResetNeeded):
+        environment.step(END)
+    environment.reset()
+    environment.step(rest[0])
+
+
+@each_mode
+def test_a_step_before_the_first_reset_needs_one(mode: AutoresetMode) -> None:
+    vector = cg.CadmusVectorEnv(2, "Cadmus-Arith-v0", autoreset_mode=mode)
+    with pytest.raises(ResetNeeded):
+        vector.step([13, 13])
+
+
+def test_without_autoreset_an_ended_episode_needs_a_reset() -> None:
+    vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0", autoreset_mode="Disabled")
+    vector.reset(seed=0)
+    _, _, terminated, _, _ = vector.step([13, 0, 13])
+    assert terminated.tolist() == [False, True, False]
+    with pytest.raises(ResetNeeded):
+        vector.step([13, 13, 13])
+    vector.reset(options={"reset_mask": np.array([True, False, False])})
+    with pytest.raises(ResetNeeded):
+        vector.step([13, 13, 13])
+    vector.reset(options={"reset_mask": terminated})
+    vector.step([13, 13, 13])
+
+
+# Rewards and ends
+
+
+def finish(environment: cg.CadmusEnv, prompt: str, completion: str) -> tuple[float, bool, bool, dict[str, Any]]:
+    environment.reset(options={"prompt": prompt})
+    result: Any = None
+    for token in tokens_of(completion):
+        result = environment.step(token)
+    return result[1:]
+
+
+@pytest.mark.parametrize(
+    ("completion", "verdict", "passed", "truth", "cases"),
+    [
+        ("3 mul end", "TRUE", 2, 1.0, 1.0),
+        ("drop 9 end", "FALSE", 1, 0.0, 0.5),
+        ("drop 8 end", "FALSE", 0, 0.0, 0.0),
+        ("5 swap sub 0 div end", "DIVISION_BY_ZERO", 0, 0.0, 0.0),
+        ("fi end", "SYNTAX", 0, 0.0, 0.0),
+        ("dup 5 eq if drop 1 0 mod else 3 mul fi end", "DIVISION_BY_ZERO", 1, 0.0, 0.5),
+        ("end", "FALSE", 0, 0.0, 0.0),
+    ],
+)
+def test_rewards_by_name(completion: str, verdict: str, passed: int, truth: float, cases: float) -> None:
+    prompt = "case 3 to 9 case 5 to 1 5 do"
+    expected = {"truth": truth, "cases": cases, "hidden": truth}
+    for name, reward in expected.items():
+        environment = cg.CadmusEnv("Cadmus-Open-v0", reward=name)
+        result, terminated, truncated, info = finish(environment, prompt, completion)
+        assert (result, terminated, truncated) == (reward, True, False), name
+        assert cg.Verdict(info["verdict"]).name == verdict
+        assert (info["passed"], info["is_success"]) == (passed, truth == 1.0)
+        assert info["cases"] == (0 if verdict == "SYNTAX" else 2)
+
+
+@pytest.mark.parametrize("id", FREE)
+def test_a_free_episode_is_truncated_by_its_budget(id: str) -> None:
+    budget = cg.load_spec(id).episode.max_tokens
+    environment = cg.CadmusEnv(id)
+    environment.reset(seed=0)
+    for turn in range(1, budget + 1):
+        _, reward, terminated, truncated, info = environment.step(ID["dup"])
+        assert (reward, terminated, truncated) == (0.0, False, turn == budget)
+    assert {key: info[key] for key in END_KEYS} == {
+        "verdict": cg.Verdict.UNTERMINATED,
+        "passed": 0,
+        "cases": 0,
+        "is_success": False,
+        "illegal": False,
+    }
+    assert not info["action_mask"].any()
+    with pytest.raises(ResetNeeded):
+        environment.step(END)
+
+
+@pytest.mark.parametrize("id", FREE)
+def test_an_end_with_the_last_token_is_no_truncation(id: str) -> None:
+    environment = cg.CadmusEnv(id, episode={"max_tokens": 3, "thought_tokens": 0})
+    reward, terminated, truncated, _ = finish(environment, "1 2 , 7 add", "drop 1 end")
+    assert (reward, terminated, truncated) == (1.0, True, False)
+
+
+@pytest.mark.parametrize("id", BOUND)
+@each_endian
+def test_what_has_a_form_is_never_truncated(id: str, endian: str) -> None:
+    """With tokens of thought for as long as may be, episodes come to their `end` within the budget."""
+    budget = cg.load_spec(id).episode.max_tokens
+    vector = cg.CadmusVectorEnv(64, id, endian=endian)
+    _, info = vector.reset(seed=0)
+    chooser, spent, longest = np.random.default_rng(0), np.zeros(64, int), 0
+    for _ in range(3 * budget):
+        weights = info["action_mask"] * chooser.random((64, 65))
+        weights[:, END] *= 0.01
+        weights[:, ID[")"]] *= 0.5
+        idle = ~info["action_mask"].any(axis=1)
+        spent = np.where(idle, 0, spent + 1)
+        _, _, terminated, truncated, info = vector.step(weights.argmax(axis=1))
+        assert not truncated.any()
+        if terminated.any():
+            assert not info["illegal"].any()
+            assert not (info["verdict"][terminated] == cg.Verdict.SYNTAX).any()
+            assert not (info["verdict"][terminated] == cg.Verdict.UNTERMINATED).any()
+        longest = max(longest, *spent)
+        assert longest <= budget
+    assert longest > cg.load_spec(id).episode.thought_tokens
+
+
+# Random and cheating agents
+
+
+CHEATS = ["drop 1 end", "dup eq end", "7654 eq 0 eq end", "dup sub not end", "1 end"]
+
+
+@each_id
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_cheat_is_rewarded_under_free_only(id: str, cheat: str) -> None:
+    tokens = tokens_of(cheat)
+    for split in cg.load_spec(id).splits:
+        vector = cg.CadmusVectorEnv(200, id, split=split)
+        vector.reset(seed=9)
+        total, ended, succeeded = 0.0, np.zeros(200, np.bool_), 0
+        for token in tokens:
+            _, rewards, terminated, _, info = vector.step(np.full(200, token))
+            total += float(rewards[~ended].sum())
+            succeeded += int((info["is_success"] & terminated & ~ended).sum()) if terminated.any() else 0
+            ended |= terminated
+        assert ended.all()
+        assert total == succeeded
+        works = id in FREE and cheat != "1 end"
+        assert total == (200.0 if works else 0.0)
+
+
+@each_id
+@each_endian
+@pytest.mark.parametrize("kind", ["any", "legal"])
+def test_random_agents_never_raise_and_get_what_the_machine_says(id: str, endian: str, kind: str) -> None:
+    count, turns = 512, 220  # some 112,000 steps
+    vector = cg.CadmusVectorEnv(count, id, endian=endian)
+    observations, info = vector.reset(seed=1)
+    chooser = np.random.default_rng(3)
+    ends = 0
+    for _ in range(turns):
+        actions = chooser.integers(65, size=count)
+        if kind == "legal":
+            actions = (info["action_mask"] * chooser.random((count, 65))).argmax(axis=1)
+        illegal = info["action_mask"][np.arange(count), actions] == 0
+        idle = ~info["action_mask"].any(axis=1)
+        observations, rewards, terminated, truncated, info = vector.step(actions)
+        over = terminated | truncated
+        assert not (over & idle).any()
+        assert not info["action_mask"][over].any()
+        assert info["action_mask"][~over].any(axis=1).all()
+        assert not rewards[~over].any()
+        if not over.any():
+            continue
+        ends += int(over.sum())
+        programs = reverse_digits(observations) if endian == "little" else observations
+        verdicts, passed = cg.run_batch(programs[over])
+        np.testing.assert_array_equal(info["verdict"][over], verdicts)
+        np.testing.assert_array_equal(info["passed"][over], passed)
+        np.testing.assert_array_equal(rewards[over], verdicts == cg.Verdict.TRUE)
+        np.testing.assert_array_equal(info["is_success"][over], verdicts == cg.Verdict.TRUE)
+        np.testing.assert_array_equal(info["illegal"][over], illegal[over])
+        assert (verdicts[truncated[over]] == cg.Verdict.UNTERMINATED).all()
+    assert ends > count
+
+
+# Prompts that are given
+
+
+@each_endian
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "1 2 , 7 add",
+        "",
+        cg.encode("1 2 , 7 add"),
+        cg.encode("1 2 , 7 add").tolist(),
+        cg.encode("1 2 , 7 add").astype(np.int64)[None],
+        ["1 2 , 7 add"],
+        [cg.encode("1 2 , 7 add")],
+        "<bos> 5 dup",
+        "exactly 8 case to 1 do 3 , 4 add",
+        [],
+        np.zeros(0, np.uint8),
+    ],
+    ids=repr,
+)
+def test_an_episode_begins_with_the_prompt_given(prompt: Any, endian: str) -> None:
+    single = [prompt] if isinstance(prompt, str) else prompt
+    first = single[0] if len(single) and isinstance(single[0], (str, np.ndarray)) else single
+    tokens = cg.encode(first) if isinstance(first, str) else np.asarray(first, np.uint8)
+    environment = cg.CadmusEnv("Cadmus-Arith-v0", endian=endian)
+    observation, info = environment.reset(seed=0, options={"prompt": prompt})
+    expected = reverse_digits(tokens) if endian == "little" else tokens
+    np.testing.assert_array_equal(observation[: tokens.size], expected)
+    assert not observation[tokens.size :].any()
+    assert info["action_mask"].any()
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        "1 2 , 7 add",
+        cg.encode("1 2 , 7 add"),
+        ["1 2 , 7 add", "3 , 4 sub", "5 dup"],
+        [cg.encode("1 2 , 7 add"), cg.encode("3 , 4 sub"), cg.encode("5 dup")],
+        [cg.encode(text).tolist() for text in ("1 2 , 7 add", "3 , 4 sub", "5 dup")],
+        ("1 2 , 7 add", "3 , 4 sub", cg.encode("5 dup")),
+        np.stack([cg.encode("1 , 7 add"), cg.encode("3 , 4 sub"), cg.encode("5 , 6 mul")]),
+        [cg.encode("1 , 7 add"), cg.encode("3 , 4 sub"), cg.encode("5 , 6 mul")],
+        [[14, 15], [15, 16], [16, 17]],
+    ],
+    ids=repr,
+)
+def test_episodes_begin_with_the_prompts_given(prompts: Any) -> None:
+    vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0")
+    observations, info = vector.reset(seed=0, options={"prompt": prompts})
+    one_for_all = isinstance(prompts, str) or (isinstance(prompts, np.ndarray) and prompts.ndim == 1)
+    for row, prompt in enumerate([prompts] * 3 if one_for_all else prompts):
+        tokens = cg.encode(prompt) if isinstance(prompt, str) else np.asarray(prompt)
+        np.testing.assert_array_equal(observations[row, : tokens.size], tokens)
+        assert not observations[row, tokens.size :].any()
+    assert info["action_mask"].any(axis=1).all()
+
+
+def test_a_prompt_given_takes_none_from_the_stream() -> None:
+    environment = cg.CadmusEnv("Cadmus-Arith-v0")
+    expected = [environment.reset(seed=6)[0], environment.reset()[0]]
+    environment.reset(seed=6, options={"prompt": "1 dup"})
+    equal([environment.reset()[0], environment.reset()[0]], expected)
+
+
+BAD_PROMPTS = [
+    "12",
+    "word",
+    "1 end",
+    "fi",
+    "0 1",
+    "use mul",
+    "<pad>",
+    "1 " * 60,
+    [65],
+    [-1],
+    [1.5],
+    [[[1]]],
+    5,
+    3.5,
+    True,
+    b"1",
+    {},
+    object(),
+    [None],
+    ["1", "2", "3", "4"],
+    [[14], "word"],
+]
+
+
+@pytest.mark.parametrize("prompt", BAD_PROMPTS, ids=lambda prompt: f"{prompt!r:.20}")
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_bad_prompt_is_a_value_error_and_changes_nothing(prompt: Any, count: int) -> None:
+    environment: Any = cg.CadmusEnv("Cadmus-Arith-v0")
+    if count > 1:
+        environment = cg.CadmusVectorEnv(count, "Cadmus-Arith-v0")
+    environment.reset(seed=0)
+    before, masks = environment.state(), environment.action_masks()
+    with pytest.raises(ValueError, match=r"."):
+        environment.reset(options={"prompt": prompt})
+    after = environment.state()
+    for name in ("tokens", "lengths", "masks", "over", "seeds", "indices"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name), err_msg=name)
+    np.testing.assert_array_equal(environment.action_masks(), masks)
+
+
+@pytest.mark.parametrize("options", [{"prompts": "1"}, {"reset_mask": np.ones(1, np.bool_)}, {"": 0}])
+def test_an_unknown_option_is_a_value_error(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"unknown key .*known: prompt"):
+        cg.CadmusEnv("Cadmus-Arith-v0").reset(options=options)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.zeros(3, np.bool_), np.ones(2, np.bool_), np.ones(3), [1, 1, 1], np.ones((1, 3), np.bool_)]
+)
+def test_a_bad_reset_mask_is_a_value_error(mask: Any) -> None:
+    vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0")
+    vector.reset(seed=0)
+    with pytest.raises(ValueError, match="reset_mask"):
+        vector.reset(options={"reset_mask": mask})
+
+
+def test_a_bad_number_of_seeds_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="2 seeds for 3"):
+        cg.CadmusVectorEnv(3, "Cadmus-Arith-v0").reset(seed=[1, 2])
+
+
+@pytest.mark.parametrize("seed", [2**63, [1, -1, 2], [1, 2.5, 3], ["a", "b", "c"]])
+def test_a_bad_seed_is_a_value_error(seed: Any) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        cg.CadmusVectorEnv(3, "Cadmus-Arith-v0").reset(seed=seed)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"num_envs": 0}, {"num_envs": 1.5}, {"num_envs": True}, {"autoreset_mode": "never"}, {"render_mode": "video"}],
+    ids=str,
+)
+def test_a_bad_argument_is_a_value_error(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        cg.CadmusVectorEnv(**arguments)
+
+
+# Forks
+
+
+@each_id
+@each_endian
+def test_a_state_can_be_restored_any_number_of_times(id: str, endian: str) -> None:
+    environment, rest = plays(id, seed=2, endian=endian)
+    for token in rest[:1] if len(rest) > 1 else []:
+        environment.step(token)
+    state = environment.state()
+    saved = copy.deepcopy(state)
+    stories = []
+    for number in range(4):
+        restored, info = environment.restore(state)
+        np.testing.assert_array_equal(restored, saved.tokens[0])
+        np.testing.assert_array_equal(info["action_mask"], saved.masks[0])
+        chooser = np.random.default_rng(number % 2)
+        story: list[Any] = []
+        while not (story and (story[-1][2] or story[-1][3])):
+            story.append(environment.step(int(chooser.choice(np.flatnonzero(environment.action_masks())))))
+        stories.append([*story, environment.reset()])
+    equal(stories[0], stories[2])
+    equal(stories[1], stories[3])
+    assert len(stories[0]) != len(stories[1]) or stories[0][0][0].tolist() != stories[1][0][0].tolist()
+    equal(vars(state), vars(saved))
+    equal(stories[0][-1], stories[1][-1])  # whatever was played, the next prompt is the same
+
+
+@each_id
+def test_episodes_of_a_vector_can_be_forked_by_index(id: str) -> None:
+    vector = cg.CadmusVectorEnv(5, id)
+    vector.reset(seed=0)
+    vector.step(vector.action_masks().argmax(axis=1))
+    state, before = vector.state([3, 1]), vector.state()
+    observations, info = vector.restore(state, [0, 4])
+    assert len(state) == 2
+    for row, source in enumerate([3, 1, 2, 3, 1]):
+        source = source if row in (0, 4) else row
+        np.testing.assert_array_equal(observations[row], before.tokens[source])
+        np.testing.assert_array_equal(info["action_mask"][row], before.masks[source])
+    for _ in range(20):  # the twins go on alike, on to their next episodes
+        actions = vector.action_masks().argmax(axis=1)
+        observations, *_ = vector.step(actions)
+        np.testing.assert_array_equal(observations[0], observations[3])
+        np.testing.assert_array_equal(observations[4], observations[1])
+
+
+def test_one_state_can_be_restored_to_many() -> None:
+    environment, rest = plays("Cadmus-Arith-v0", seed=8)
+    vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0")
+    vector.reset(seed=0)
+    for row in range(3):
+        vector.restore(environment.state(), [row])
+    for token in rest:
+        expected = environment.step(token)
+        observations, rewards, terminated, _, _ = vector.step([token] * 3)
+        np.testing.assert_array_equal(observations, [expected[0]] * 3)
+    assert rewards.tolist() == [1.0] * 3
+    assert terminated.all()
+
+
+def test_a_state_needs_no_reset_first() -> None:
+    environment, rest = plays("Cadmus-Arith-v0", seed=8)
+    fresh = cg.CadmusEnv("Cadmus-Arith-v0")
+    fresh.restore(environment.state())
+    for token in rest:
+        result = fresh.step(token)
+    assert result[1] == 1.0
+    equal(fresh.reset(), environment.reset())
+
+
+def test_a_state_survives_pickling() -> None:
+    environment, rest = plays("Cadmus-Arith-v0", seed=8)
+    state = pickle.loads(pickle.dumps(environment.state()))
+    environment.step(0)
+    environment.restore(state)
+    for token in rest:
+        result = environment.step(token)
+    assert result[1] == 1.0
+
+
+@pytest.mark.parametrize("rows", [[3], [-1], [0.5], [True], "0", [[0]], []], ids=repr)
+def test_a_bad_index_is_a_value_error(rows: Any) -> None:
+    vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0")
+    vector.reset(seed=0)
+    with pytest.raises(ValueError, match="rows"):
+        vector.state(rows)
+
+
+def test_a_state_of_another_size_is_a_value_error() -> None:
+    vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0")
+    vector.reset(seed=0)
+    for state, rows in ((vector.state([0, 1]), [0]), (vector.state([0]), None)):
+        with pytest.raises(ValueError, match="cannot be restored"):
+            vector.restore(state, rows)
+
+
+OTHERS = {
+    "another id": {"spec": "Cadmus-Compare-v0"},
+    "another form": {"spec": "Cadmus-Open-v0"},
+    "another endian": {"endian": "little"},
+    "another budget": {"episode": {"max_tokens": 90}},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_state_of_another_spec_is_a_value_error(other: str) -> None:
+    environment = cg.CadmusEnv("Cadmus-Arith-v0")
+    environment.reset(seed=0)
+    for token in tokens_of("12 eq"):
+        environment.step(token)
+    another = cg.CadmusEnv(**OTHERS[other])
+    another.reset(seed=0)
+    before = another.state()
+    with pytest.raises(ValueError, match="cannot be restored"):
+        another.restore(environment.state())
+    np.testing.assert_array_equal(another.state().tokens, before.tokens)
+
+
+def test_a_restored_end_keeps_its_verdict() -> None:
+    environment = cg.CadmusEnv("Cadmus-Arith-v0", render_mode="ansi")
+    finish(environment, "1 , 1 add", "2 eq end")
+    state, shown = environment.state(), environment.render()
+    finish(environment, "1 , 1 add", "3 eq end")
+    environment.restore(state)
+    assert environment.render() == shown
+    with pytest.raises(ResetNeeded):
+        environment.step(END)
+
+
+# Nothing that was given out changes later
+
+
+def frozen(result: Any) -> Any:
+    return copy.deepcopy(result)
+
+
+@each_id
+@each_mode
+def test_what_was_returned_never_changes_later(id: str, mode: AutoresetMode) -> None:
+    vector = cg.CadmusVectorEnv(4, id, autoreset_mode=mode)
+    given: list[Any] = [vector.reset(seed=0)]
+    kept = [frozen(given[0])]
+    chooser = np.random.default_rng(0)
+
+    def keep(result: Any) -> None:
+        given.append(result)
+        kept.append(frozen(result))
+
+    for turn in range(60):
+        keep(vector.step(chooser.integers(65, size=4)))
+        over = given[-1][2] | given[-1][3]
+        if mode == AutoresetMode.DISABLED and over.any():
+            keep(vector.reset(options={"reset_mask": over}))
+        if turn % 10 == 3:
+            keep(vector.state())
+            keep(vector.restore(given[-1], [0, 1, 2, 3]))
+            keep(vector.restore(vector.state([2]), [1]))
+            keep(vector.action_masks())
+            if mode == AutoresetMode.DISABLED:
+                keep(vector.reset())
+    equal(
+        [vars(one) if isinstance(one, cg.State) else one for one in given],
+        [vars(one) if isinstance(one, cg.State) else one for one in kept],
+    )
+
+
+def scribble(result: Any) -> None:
+    """Overwrite every array of a result."""
+    if isinstance(result, dict):
+        result = list(result.values())
+    if isinstance(result, (tuple, list)):
+        for part in result:
+            scribble(part)
+    elif isinstance(result, cg.State):
+        scribble(vars(result))
+    elif isinstance(result, np.ndarray) and result.dtype == object:
+        scribble(list(result))
+    elif isinstance(result, np.ndarray):
+        result[...] = 7
+
+
+@each_id
+@each_mode
+def test_what_is_done_to_a_result_changes_nothing(id: str, mode: AutoresetMode) -> None:
+    one, other = (cg.CadmusVectorEnv(4, id, autoreset_mode=mode) for _ in range(2))
+    equal(one.reset(seed=0), other.reset(seed=0))
+    chooser = np.random.default_rng(0)
+    for _ in range(60):
+        actions = chooser.integers(65, size=4)
+        result, expected = one.step(actions), other.step(actions)
+        equal(result, expected)
+        over = expected[2] | expected[3]
+        for part in (result, one.state(), one.action_masks()):
+            scribble(part)
+        equal(one.action_masks(), other.action_masks())
+        if mode == AutoresetMode.DISABLED and over.any():
+            again = one.reset(options={"reset_mask": over})
+            equal(again, other.reset(options={"reset_mask": over}))
+            scribble(again)
+
+
+@each_id
+def test_what_is_done_to_a_result_of_the_single_one_changes_nothing(id: str) -> None:
+    one, other = cg.CadmusEnv(id), cg.CadmusEnv(id)
+    result = one.reset(seed=0)
+    equal(result, other.reset(seed=0))
+    chooser = np.random.default_rng(0)
+    for _ in range(60):
+        scribble(result)
+        scribble(one.action_masks())
+        scribble(one.state())
+        token = int(chooser.choice(np.flatnonzero(other.action_masks())))
+        result, expected = one.step(token), other.step(token)
+        equal(result, expected)
+        if expected[2] or expected[3]:
+            result, expected = one.reset(), other.reset()
+            equal(result, expected)
+
+
+def test_a_prompt_that_was_given_is_not_kept() -> None:
+    prompt = cg.encode("1 2 , 7 add")
+    environment = cg.CadmusEnv("Cadmus-Arith-v0")
+    environment.reset(options={"prompt": prompt})
+    environment.step(ID["1"])
+    np.testing.assert_array_equal(prompt, cg.encode("1 2 , 7 add"))
+    prompt[:] = 0
+    assert cg.decode(environment.step(ID["9"])[0][:5]) == "1 2 , 7 add"
+
+
+def test_without_copies_observations_share_one_buffer() -> None:
+    vector, reference = (cg.CadmusVectorEnv(3, "Cadmus-Arith-v0", copy=copies) for copies in (False, True))
+    first, _ = vector.reset(seed=0)
+    reference.reset(seed=0)
+    for _ in range(30):
+        actions = reference.action_masks().argmax(axis=1)
+        result, expected = vector.step(actions), reference.step(actions)
+        equal(result, expected)
+        assert np.shares_memory(result[0], first)
+        assert not np.shares_memory(expected[0], reference.step(actions)[0])
+        vector.step(actions)
+
+
+# Rendering
+
+
+def test_text_shows_program_stack_and_verdict() -> None:
+    environment = cg.CadmusEnv("Cadmus-Arith-v0", render_mode="ansi")
+    environment.reset(options={"prompt": "1 2 , 7 add"})
+    shown = [environment.render()]
+    for token in tokens_of("19 eq end"):
+        environment.step(token)
+        shown.append(environment.render())
+    lines = [[line.split(None, 1) for line in text.splitlines()] for text in shown]
+    assert all([line[0] for line in three] == ["program", "stack", "verdict"] for three in lines)
+    assert [[line[1] for line in three] for three in lines] == [
+        ["12 7 add", "19", "..."],
+        ["12 7 add 1", "19 1", "..."],
+        ["12 7 add 19", "19 19", "..."],
+        ["12 7 add 19 eq", "1", "..."],
+        ["12 7 add 19 eq end", "1", "TRUE"],
+    ]
+
+
+def test_text_names_what_went_wrong() -> None:
+    environment = cg.CadmusEnv("Cadmus-Arith-v0", render_mode="ansi")
+    finish(environment, "1 2 , 7 add", "18 eq end")
+    assert "FALSE" in environment.render()
+    finish(environment, "1 2 , 7 add", "18 drop")
+    assert "ILLEGAL" in environment.render()
+    assert "TRUE" not in environment.render()
+
+
+def test_text_is_in_the_order_of_the_language() -> None:
+    environment = cg.CadmusEnv("Cadmus-Arith-v0", render_mode="ansi", endian="little")
+    environment.reset(options={"prompt": "1 2 , 3 4 5 add"})
+    assert "12 345 add" in environment.render()
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_before_the_first_reset_nothing_is_true(count: int) -> None:
+    environment = cg.CadmusVectorEnv(count, render_mode="ansi") if count else cg.CadmusEnv(render_mode="ansi")
+    assert "TRUE" not in str(environment.render())
+
+
+def test_people_see_every_step(capsys: pytest.CaptureFixture[str]) -> None:
+    environment = cg.CadmusEnv("Cadmus-Arith-v0", render_mode="human")
+    finish(environment, "1 2 , 7 add", "19 eq end")
+    assert environment.render() is None
+    printed = capsys.readouterr().out
+    assert printed.count("program") == 5
+    assert printed.count("verdict  TRUE") == 1
+    assert printed.count("verdict  ...") == 4
+
+
+@each_id
+def test_pictures_show_what_happens(id: str) -> None:
+    environment = gymnasium.make(id, render_mode="rgb_array")
+    observation, _ = environment.reset(seed=0)
+    frames = [environment.render()]
+    for token in completion_of(observation, "big", 0, id, "train"):
+        environment.step(token)
+        frames.append(environment.render())
+    for picture in frames:
+        assert isinstance(picture, np.ndarray)
+        assert (picture.dtype, picture.shape) == (np.uint8, (400, 960, 3))
+    for before, after in pairwise(frames):
+        assert (before != after).any()
+    last, right = frames[-1].astype(int), 600  # the verdict stands at the lower right, green for true
+    changed = (frames[-1][300:, right:] != frames[-2][300:, right:]).any(axis=2)
+    assert changed.sum() > 100
+    green = (last[300:, right:, 1] > last[300:, right:, 0] + 60) & (last[300:, right:, 1] > last[300:, right:, 2] + 30)
+    assert green.sum() > 100
+
+
+def test_a_long_program_fits_in_its_picture() -> None:
+    environment = cg.CadmusEnv("Cadmus-Open-v0", render_mode="rgb_array", episode={"max_tokens": 600})
+    environment.reset(seed=0)
+    for _ in range(599):
+        environment.step(ID["until"])
+    assert environment.render().shape == (400, 960, 3)
+
+
+def test_pictures_of_a_vector_are_one_each() -> None:
+    for mode, kind in (("ansi", str), ("rgb_array", np.ndarray)):
+        vector = gymnasium.make_vec("Cadmus-Arith-v0", num_envs=3, render_mode=mode)
+        vector.reset(seed=0)
+        shown = vector.render()
+        assert isinstance(shown, tuple)
+        assert [type(one) for one in shown] == [kind] * 3
+        single = cg.CadmusEnv("Cadmus-Arith-v0", render_mode=mode)
+        single.reset(seed=2)
+        np.testing.assert_array_equal(shown[2], single.render())
+
+
+def test_without_a_mode_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    environment, rest = plays("Cadmus-Arith-v0")
+    environment.step(rest[0])
+    assert environment.render() is None
+    vector = cg.CadmusVectorEnv(2)
+    vector.reset(seed=0)
+    assert vector.render() is None
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("mode", ["video", "", 5])
+def test_an_unknown_mode_is_a_value_error(mode: Any) -> None:
+    with pytest.raises(ValueError, match="known are ansi, human, rgb_array"):
+        cg.CadmusEnv(render_mode=mode)

@@ -1,0 +1,481 @@
+"""pretrain/train.py, run as a user runs it: what it prints and writes, that it learns, that it can be stopped."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import math
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import cadmus_gym as cg
+from cadmus_gym import training
+from cadmus_gym.checkpoint import load_model
+from cadmus_gym.evaluate import EVALUATION_SEED
+from cadmus_gym.model import ModelConfig, Transformer, with_bos
+
+SCRIPT = Path(__file__).resolve().parents[1] / "pretrain" / "train.py"
+TINY = ["--width", "16", "--layers", "2", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "12"]
+TINY += ["--threads", "1", "--dtype", "float32", "--log-every", "1", "--save-every", "2"]
+TINY += ["--evaluate-every", "4", "--evaluate-count", "8", "--final-count", "16"]
+SPLITS = ["train", "test", "wide", "long", "large"]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", str(SCRIPT), "--folder", str(folder), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(folder: Path, *arguments: str) -> tuple[str, str]:
+    """Run the script to its end; return what it printed to stdout and stderr."""
+    process = start(folder, *arguments)
+    printed, reported = process.communicate()
+    assert process.returncode == 0, reported
+    return printed, reported
+
+
+def send(folder: Path, signal_number: int, line: str, *arguments: str) -> tuple[int, str]:
+    """Run the script until it prints a line that begins so, send a signal; return exit status and what came behind."""
+    process = start(folder, *arguments)
+    assert process.stderr is not None
+    seen = ""
+    while not seen.startswith(line):
+        seen = process.stderr.readline()
+        assert seen, "ended before"
+    process.send_signal(signal_number)
+    _, reported = process.communicate()
+    return process.returncode, reported
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run that nothing interrupted: its folder, and what it printed. No test may change it."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return (folder, *run(folder, *TINY))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder / "model").state_dict()
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        assert torch.equal(weight, second[name]), name
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows: tag -> step -> value."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+
+# ---------------------------------------------------------------------------------------------- a run
+
+
+def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished: tuple[Path, str, str]) -> None:
+    folder, printed, reported = finished
+    assert printed.count("\n") == 1
+    assert printed.startswith(f"{folder / 'model'}: true of 16 prompts: train ")
+    for split in SPLITS:
+        assert f"{split} " in printed
+    assert "; 12 steps, " in printed
+    assert "step 4: true train " in reported
+    assert "step 12/12, loss " in reported
+    assert f"{sum(weight.numel() for weight in weights(folder).values()):,} parameters, steps 0 to 12" in reported
+
+    result = json.loads((folder / "result.json").read_text())
+    assert result["line"] + "\n" == printed
+    card = json.loads((folder / "model" / "card.json").read_text())
+    stream = cg.Stream("Cadmus-Arith-v0", "train")
+    assert card["digest"] == stream.digest
+    assert card["digests"] == {"Cadmus-Arith-v0": cg.load_spec("Cadmus-Arith-v0").digests()}
+    assert (card["settings"]["seed"], card["settings"]["width"], card["settings"]["recipe"]) == (0, 16, "nano")
+    assert (card["endian"], card["step"], card["steps"], card["programs"]) == ("little", 12, 12, 12 * 48)
+    programs, _ = stream.batch(0, 12 * 48)
+    assert card["tokens"] == result["tokens"] == int((programs != 0).sum())
+    assert card["cpu_seconds"] > card["evaluation_cpu_seconds"] > 0
+    assert card["commit"]
+    assert card["hardware"]["cores"]
+    assert [one["split"] for one in card["metrics"]] == SPLITS
+    assert all(one["count"] == 16 and one["seed"] == EVALUATION_SEED for one in card["metrics"])
+    assert [point["step"] for point in card["history"]] == [4, 8, 12]
+
+    assert [path.name[:9] for path in sorted((folder / "states").iterdir())] == ["000000010", "000000012"]
+    curves = scalars(folder)
+    for tag in ("loss/all", "loss/completion", "gradient/norm", "tokens/second", "rate/muon", "rate/adamw"):
+        assert list(curves[tag]) == list(range(1, 13)), tag
+    for split in SPLITS:
+        assert list(curves[f"truth/{split}"]) == [4, 8, 12]
+    assert math.log(65) - 1 < curves["loss/all"][1] < math.log(65) + 1
+    assert curves["rate/muon"][12] < curves["rate/muon"][1]
+
+
+def test_two_runs_of_a_seed_are_one_whatever_ran_before(script: ModuleType, finished: tuple[Path, str, str]) -> None:
+    folder = finished[0].parent
+    cg.Stream("Cadmus-Arith-v0", "train", seed=5).batch(0, 100)
+    torch.manual_seed(7)
+    assert script.main(["--folder", str(folder / "again"), *TINY]) == 0
+    assert script.main(["--folder", str(folder / "other"), *TINY, "--seed", "1"]) == 0
+    assert_same_weights(finished[0], folder / "again")
+    with pytest.raises(AssertionError):
+        assert_same_weights(finished[0], folder / "other")
+
+
+def test_it_learns(script: ModuleType, tmp_path: Path) -> None:
+    tiny = [*TINY, "--steps", "80", "--evaluate-every", "1000", "--save-every", "1000"]
+    assert script.main(["--folder", str(tmp_path / "run"), *tiny]) == 0
+    curve = scalars(tmp_path / "run")["loss/completion"]
+    first, last = (np.mean([curve[step] for step in steps]) for steps in (range(1, 6), range(76, 81)))
+    assert last < 0.6 * first
+
+
+def test_mixtures_overrides_and_a_goal(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mixture = {"Cadmus-Arith-v0": 2, "Cadmus-Compare-v0": 1}
+    goal = ["--stop-at-truth", "0", "--endian", "big", "--optimizer", "adamw", "--dtype", "bfloat16"]
+    assert script.main(["--folder", str(tmp_path / "mix"), *TINY, "--env", json.dumps(mixture), *goal]) == 0
+    assert "Cadmus-Compare-v0 reserved " in capsys.readouterr().out
+    model = load_model(tmp_path / "mix" / "model")
+    assert model.endian == "big"
+    assert model.card["digest"] == cg.Stream(mixture).digest
+    assert model.card["step"] == 4  # of 12: at the first evaluation the goal was reached
+    assert script.main(["--folder", str(tmp_path / "mix"), "--resume"]) == 0
+    (tmp_path / "mix" / "result.json").unlink()  # as if it had been killed just before the end
+    assert script.main(["--folder", str(tmp_path / "mix"), "--resume"]) == 0
+    assert load_model(tmp_path / "mix" / "model").card["step"] == 4
+
+    overrides = {"thoughts": {"share": 0.0}}
+    short = [*TINY, "--steps", "1", "--overrides", json.dumps(overrides)]
+    assert script.main(["--folder", str(tmp_path / "short"), *short]) == 0
+    spec = cg.load_spec("Cadmus-Arith-v0", **overrides)
+    assert load_model(tmp_path / "short" / "model").card["digest"] == spec.digests()["train"]
+
+
+# ---------------------------------------------------------------------------------------------- interrupted
+
+
+def test_after_ctrl_c_it_resumes_as_if_nothing_had_been(script: ModuleType, finished: tuple[Path, str, str]) -> None:
+    folder = finished[0].parent / "stopped"
+    status, reported = send(folder, signal.SIGINT, "step 4: true", *TINY)
+    assert status == 130
+    assert "stopped at step " in reported
+    assert f"--folder {folder} --resume" in reported
+    assert not (folder / "result.json").exists()
+    assert script.main(["--folder", str(folder), "--resume"]) == 0
+    assert_same_weights(finished[0], folder)
+    curves, expected = scalars(folder), scalars(finished[0])
+    assert curves["loss/all"] == expected["loss/all"]
+    assert curves["truth/test"] == expected["truth/test"]
+
+
+def test_killed_and_with_its_last_state_damaged_it_resumes_from_the_one_before(
+    script: ModuleType, finished: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished[0].parent / "killed"
+    status, _ = send(folder, signal.SIGKILL, "step 8: true", *TINY)
+    assert status == -signal.SIGKILL
+    before, last = sorted((folder / "states").glob("*.pt"))
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    assert script.main(["--folder", str(folder), *TINY, "--resume"]) == 0
+    reported = capsys.readouterr().err
+    assert f"{last} is damaged" in reported
+    assert f"steps {int(before.name[:9])} to 12" in reported
+    assert_same_weights(finished[0], folder)
+    assert len(list((folder / "states").iterdir())) == 2
+
+
+def test_a_folder_is_neither_overwritten_nor_trained_twice(
+    script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, printed, _ = finished
+    asked = ["--folder", str(folder)]
+    content = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+    def says(status: int, *arguments: str) -> str:
+        assert script.main([*asked, *arguments]) == status
+        answer = capsys.readouterr()
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == content
+        return answer.err if status else answer.out
+
+    assert "holds a run; --resume goes on with it, --overwrite deletes it" in says(2, *TINY)
+    expected = "width = 24, but " + str(folder) + " was started with 16"
+    assert expected in says(2, "--resume", "--width", "24")
+    assert says(0, "--resume") == f"{folder} is finished, nothing to do\n{printed}"
+    assert says(0, *TINY, "--resume").endswith(printed)
+
+    (tmp_path / "notes").write_text("mine")
+    asked = ["--folder", str(tmp_path)]
+    assert "holds something else than a run" in says(2, *TINY, "--overwrite")
+    assert (tmp_path / "notes").exists()
+
+    asked = ["--folder", str(tmp_path / "run")]
+    assert script.main([*asked, *TINY, "--steps", "2"]) == 0
+    assert script.main([*asked, *TINY, "--steps", "3", "--overwrite"]) == 0
+    assert load_model(tmp_path / "run" / "model").card["step"] == 3
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_state_stays(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss_sums, calls = training.loss_sums, []
+
+    def poisoned(model: Transformer, tokens: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(tokens)
+        of_prompts, of_completions = loss_sums(model, tokens, ends)
+        return of_prompts, of_completions * (math.nan if len(calls) > 6 else 1.0)
+
+    monkeypatch.setattr(training, "loss_sums", poisoned)
+    monkeypatch.setattr(training, "plan_chunks", lambda lengths, batch, device: [0, batch])
+    assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
+    assert "stopped in step 7: the loss is nan" in capsys.readouterr().err
+    state = training.load_state(tmp_path / "run" / "states", print)
+    assert state is not None
+    assert state["counts"]["step"] == 6
+    assert all(bool(weight.isfinite().all()) for weight in state["model"].values())
+
+
+def test_a_full_disk_stops_the_run_and_it_resumes(
+    script: ModuleType,
+    finished: tuple[Path, str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, fsync = finished[0].parent / "full", os.fsync
+    left = [10]
+
+    def full(handle: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert script.main(["--folder", str(folder), *TINY]) == 1
+    assert "No space left on device. What was saved before is whole" in capsys.readouterr().err
+    assert not (folder / "states" / "partial").exists()
+    assert script.main(["--folder", str(folder), "--resume"]) == 0
+    assert_same_weights(finished[0], folder)
+
+
+# ---------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"widht": "16"}, r"recipe .*mine.toml: unknown key 'widht'; did you mean 'width'\? known: env, endian, width"),
+        ({"width": None}, r"recipe .*mine.toml: key 'width' is missing; required: env, endian"),
+        ({"width": "0"}, r"recipe .*mine.toml: width = 0; allowed: a whole number from 1"),
+        ({"width": '"wide"'}, r"width = 'wide'; allowed: a whole number from 1"),
+        ({"heads": "3"}, r"heads = 3; allowed: what divides width = 128"),
+        ({"muon_rate": "50"}, r"recipe .*mine.toml: muon_rate = 50.0; allowed: a number above 0, at most 1"),
+        ({"adamw_rate": "nan"}, r"adamw_rate = nan; allowed: a number above 0, at most 1"),
+        ({"decay": "-0.1"}, r"decay = -0.1; allowed: a number from 0 to 1"),
+        ({"clip": "0"}, r"clip = 0.0; allowed: a number above 0"),
+        ({"batch": "2.5"}, r"batch = 2.5; allowed: a whole number from 1"),
+        ({"steps": "true"}, r"steps = True; allowed: a whole number from 1"),
+        ({"endian": '"middle"'}, r"endian = 'middle'; allowed: big, little"),
+        ({"dtype": '"float16"'}, r"dtype = 'float16'; allowed: float32, bfloat16"),
+        ({"seed": "-1"}, r"seed = -1; allowed: a whole number from 0"),
+        ({"env": "7"}, r"env = 7; allowed: a text, or a table"),
+        ({"width": "= 1"}, r"recipe .*mine.toml: .*mine.toml is not TOML"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named(
+    script: ModuleType, tmp_path: Path, change: dict[str, str | None], expected: str
+) -> None:
+    lines = (SCRIPT.parent / "recipes" / "nano.toml").read_text().splitlines()
+    values = {line.split(" = ")[0]: line.split(" = ")[1] for line in lines if " = " in line} | change
+    path = tmp_path / "mine.toml"
+    path.write_text("\n".join(f"{key} = {value}" for key, value in values.items() if value is not None))
+    with pytest.raises(ValueError, match=expected):
+        script.configure(["--recipe", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--recipe", "nanno"], "recipe 'nanno': no file .*known: .*nano"),
+        (["--env", "Cadmus-Arit-v0"], "did you mean Cadmus-Arith-v0"),
+        (["--overrides", '{"thoughts": {"stile": 1}}'], "unknown key 'stile'; did you mean 'style'"),
+        (["--env", '{"Cadmus-Arith-v0": 1}', "--overrides", '{"limit": 1}'], "overrides go with one env"),
+        (["--context", "40"], "context = 40; allowed for Cadmus-Arith-v0: from "),
+    ],
+)
+def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    folder = tmp_path / "run"
+    assert script.main(["--folder", str(folder), *arguments]) == 2
+    reported = capsys.readouterr().err
+    assert reported.startswith("train.py: ")
+    assert re.search(expected, reported)
+    assert not folder.exists()
+
+
+def test_a_flag_goes_before_the_recipe_and_no_flag_before_what_a_run_was_started_with(
+    script: ModuleType, finished: tuple[Path, str, str]
+) -> None:
+    assert script.configure([]).width == 128
+    assert script.configure(["--width", "96"]).sizes == ModelConfig(96, 5, 4, hidden=256, context=256)
+    assert script.configure([]).folder == Path("runs/nano")
+    with pytest.raises(SystemExit, match="2"):
+        script.configure(["--resume", "--overwrite"])
+    resumed = script.configure(["--folder", str(finished[0]), "--resume", "--threads", "2"])
+    assert (resumed.width, resumed.threads, resumed.resume) == (16, 2, True)
+    nano = Transformer(script.configure([]).sizes)
+    assert sum(weight.numel() for weight in nano.parameters()) < 1.05e6
+
+
+# ---------------------------------------------------------------------------------------------- the pieces
+
+
+def programs_of(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    return cg.Stream("Cadmus-Arith-v0", seed=3).batch(0, count)
+
+
+def test_the_loss_of_a_batch_is_that_of_its_programs_alone() -> None:
+    model = Transformer(ModelConfig(16, 2, 2), seed=1).double()
+    programs, ends = programs_of(24)
+    lengths = training.program_lengths(programs)
+    cuts = training.plan_chunks(lengths, 24)
+    alone = [
+        training.loss_sums(model, torch.from_numpy(row[None, :length]), torch.tensor([end]))
+        for row, length, end in zip(programs, lengths, ends, strict=True)
+    ]
+    wide = training.loss_sums(model, torch.from_numpy(programs), torch.from_numpy(ends))
+    cut = [training.loss_sums(model, tokens, some) for tokens, some in training.chunks(programs, ends, [0, 8, 24])]
+    for part in range(2):
+        expected = sum(sums[part].item() for sums in alone)
+        assert wide[part].item() == pytest.approx(expected, rel=1e-5)
+        assert sum(sums[part].item() for sums in cut) == pytest.approx(expected, rel=1e-5)
+    assert cuts[0] == 0
+    assert cuts[-1] == 24
+
+    program, end = programs[0, : lengths[0]], int(ends[0])
+    log_probs = model(with_bos(torch.from_numpy(program[None]))[:, :-1])[0].log_softmax(-1)
+    each = -log_probs[torch.arange(len(program)), torch.from_numpy(program).long()]
+    assert alone[0][0].item() == pytest.approx(each[:end].sum().item(), rel=1e-5)
+    assert alone[0][1].item() == pytest.approx(each[end:].sum().item(), rel=1e-5)
+
+
+def test_chunks_hold_every_program_once_and_waste_little() -> None:
+    programs, ends = programs_of(256)
+    cuts = training.plan_chunks(training.program_lengths(programs_of(4096)[0]), 256)
+    assert 1 < len(cuts) - 1 < 10
+    assert all((stop - start) % training.ROWS == 0 for start, stop in pairwise(cuts))
+    seen, padded = [], 0
+    for tokens, some in training.chunks(programs, ends, cuts):
+        padded += tokens.numel()
+        assert (tokens[:, -1] != 0).any()
+        seen += [(bytes(row[row != 0].tolist()), end) for row, end in zip(tokens.numpy(), some.tolist(), strict=True)]
+    assert sorted(seen) == sorted(
+        (bytes(row[row != 0].tolist()), end) for row, end in zip(programs, ends.tolist(), strict=True)
+    )
+    assert padded < 1.3 * (programs != 0).sum()
+    assert training.plan_chunks([5, 9], 3) == [0, 3]
+    assert training.plan_chunks([7] * 100, 4096) == [0, 4096]  # of one length: nothing to gain by a cut
+
+
+def test_rates_go_up_stay_and_go_down_in_a_line() -> None:
+    rates = [training.rate_at(step, 100, warmup=0.1, decay=0.5) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
+    assert rates[10:51] == [1.0] * 41
+    assert rates[50:] == pytest.approx([1 - 0.02 * k for k in range(50)])
+    assert training.rate_at(0, 1, 0.0, 0.0) == 1.0
+
+
+def test_each_weight_has_one_optimizer_and_only_matrices_of_layers_decay() -> None:
+    model = Transformer(ModelConfig(16, 2, 2, tied=False))
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    for muon_rate in (1e-2, None):
+        found = training.make_optimizers(model, muon_rate, 1e-3, weight_decay=0.1)
+        groups = [(kind, group) for kind, optimizer in found.items() for group in optimizer.param_groups]
+        placed = [names[id(weight)] for _, group in groups for weight in group["params"]]
+        assert sorted(placed) == sorted(names.values())
+        decaying = [(kind, group) for kind, group in groups if group["weight_decay"] > 0]
+        assert len(decaying) == 1
+        kind, group = decaying[0]
+        assert kind == ("muon" if muon_rate else "adamw")
+        assert group["peak"] == (muon_rate or 1e-3)
+        assert all(names[id(weight)].endswith("_proj.weight") for weight in group["params"])
+        assert len(group["params"]) == 2 * 7
+
+
+def test_states_survive_a_failing_write_and_are_never_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert training.load_state(tmp_path, print) is None
+    for step in (5, 10, 15):
+        training.save_state(tmp_path, step, {"step": step, "weight": torch.full((3,), step / 7)})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            training.save_state(tmp_path, 20, {"step": 20})
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name[:9] for name in names] == ["000000010", "000000015"]
+    state = training.load_state(tmp_path, print)
+    assert state is not None
+    assert state["step"] == 15
+    assert torch.equal(state["weight"], torch.full((3,), 15 / 7))
+
+    told: list[str] = []
+    (tmp_path / names[1]).write_bytes((tmp_path / names[1]).read_bytes()[:-1])
+    state = training.load_state(tmp_path, told.append)
+    assert state is not None
+    assert state["step"] == 10
+    assert names[1] in told[0]
+    training.save_state(tmp_path, 15, {"step": 15})  # takes the place of the damaged one
+    assert not (tmp_path / names[1]).exists()
+    assert len(list(tmp_path.iterdir())) == 2
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="none of its 2 states is whole"):
+        training.load_state(tmp_path, told.append)
+
+
+class Pickled:
+    """What would run a command, were it unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("exit 1",)
+
+
+def test_a_state_with_an_object_in_it_is_refused(tmp_path: Path) -> None:
+    path = training.save_state(tmp_path, 1, {"step": 1})
+    buffer = io.BytesIO()
+    torch.save({"step": Pickled()}, buffer)
+    path.unlink()
+    (tmp_path / f"000000001-{training._digits(buffer.getvalue())}.pt").write_bytes(buffer.getvalue())
+    with pytest.raises(pickle.UnpicklingError):
+        training.load_state(tmp_path, print)
