@@ -69,7 +69,7 @@ def save_model(model: Transformer, folder: str | os.PathLike[str], card: Mapping
     with replacing(folder) as new:
         # Copies on the CPU: safetensors wants contiguous tensors that share no memory.
         weights = {
-            name if name.startswith("lm_head.") else f"model.{name}": tensor.detach().to("cpu", copy=True).contiguous()
+            _stored(name): tensor.detach().to("cpu", copy=True).contiguous()
             for name, tensor in model.state_dict().items()
         }
         safetensors.torch.save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
@@ -102,13 +102,13 @@ def load_model(
     endian = _endian(card, folder / CARD)
     config = _model_config(_read_json(folder / CONFIG), folder / CONFIG)
     try:
-        stored = safetensors.torch.load_file(folder / WEIGHTS)
+        weights = safetensors.torch.load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from error
-    weights = {key.removeprefix("model."): tensor for key, tensor in stored.items()}
     model = Transformer(config)
-    _compare(weights, model.state_dict(), folder)
-    model.load_state_dict(weights)
+    names = {name: _stored(name) for name in model.state_dict()}
+    _compare(weights, {names[name]: tensor for name, tensor in model.state_dict().items()}, folder)
+    model.load_state_dict({name: weights[stored] for name, stored in names.items()})
     model.card, model.endian = card, endian
     return model.to(device=device, dtype=dtype)
 
@@ -196,6 +196,11 @@ def _model_config(entries: dict[str, Any], path: Path) -> ModelConfig:
     if entries.get("head_dim") not in (None, config.head_width):
         raise ValueError(f"{path}: head_dim = {entries['head_dim']!r}; allowed: width / heads = {config.head_width}")
     return config
+
+
+def _stored(name: str) -> str:
+    """Return Hugging Face's name of a parameter."""
+    return name if name.startswith("lm_head.") else f"model.{name}"
 
 
 def _compare(weights: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Completions from a model: batched, under a form, with the log-probabilities of what was drawn.
 
-Prompts of unequal length share a batch and a cache that is allocated once; rows that have ended are dropped from it.
+Prompts of unequal length share a batch and a cache; rows that have ended are dropped from it.
 The computation is `Transformer.hidden`, the one that training runs, so a completion's log-probabilities are those
 that a full forward pass over the finished program gives, to float tolerance, whatever else was in the batch.
 """
@@ -19,13 +19,14 @@ from torch import Tensor
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.forms import Automata, reverse_digits
-from cadmus_gym.isa import BOS, PAD, Int, Ints, Tokens, as_tokens, check_ids
+from cadmus_gym.isa import BOS, END, PAD, Int, Ints, Tokens, as_tokens, check_ids
 from cadmus_gym.model import Cache, Transformer, with_bos
 from cadmus_gym.sampling import join
 
-# Ended rows are dropped when that many fewer would do: products of few different sizes are met, for each of which
-# oneDNN compiles a kernel.
-ROWS = 16
+# Measured with 1M parameters on a busy CPU:
+SLOTS = 8  # A cache grows by so many; with much unused room between the rows a step took a third longer.
+PROMPTS = 64  # So many prompts are read at once, each such part padded to its own longest.
+ROWS = 16  # Rows are dropped by so many; oneDNN compiles anew for each number of rows it meets.
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,14 @@ def complete(
     """
     rows, lengths = _rows(prompts, prompt_lengths)
     endian = model.endian if endian is None else endian
-    needed, context = int(lengths.max(initial=0)) + max_tokens, model.config.context
-    if max_tokens < 1 or needed > context:
-        spare = context - needed + max_tokens
+    longest, context = int(lengths.max(initial=0)), model.config.context
+    if longest >= context:
         raise ValueError(
-            f"max_tokens = {max_tokens}; allowed: 1 to {spare}, what the longest prompt leaves of the context"
+            f"prompt {lengths.argmax()} has {longest} tokens; allowed: below {context}, the model's context"
         )
+    if not 1 <= max_tokens <= context - longest:
+        spare = f"1 to {context - longest}, what prompts of up to {longest} tokens leave of the context of {context}"
+        raise ValueError(f"max_tokens = {max_tokens}; allowed: {spare}")
     if not 0.0 <= temperature < math.inf:
         raise ValueError(f"temperature = {temperature}; allowed: 0 (greedy) or a finite number above")
     if not 0 <= seed < 2**63:
@@ -92,6 +95,8 @@ def complete(
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}; allowed: 1 or more")
     thoughts = max_tokens if thought_tokens is None else thought_tokens
+    if thoughts < 0:
+        raise ValueError(f"thought_tokens = {thoughts}; allowed: 0 or more, or None")
     automata = Automata(form, rows, lengths, max_tokens=max_tokens, thought_tokens=thoughts, words=words, endian=endian)
     shown = reverse_digits(rows) if endian == "little" else rows
     tokens = np.zeros((len(rows), max_tokens), np.uint8)
@@ -106,12 +111,11 @@ def complete(
         if temperature > 0:
             fill_uniforms(seed, batch, uniforms)
         tokens[batch], log_probs[batch], raw_log_probs[batch], spent[batch] = _complete_batch(
-            model, shown[batch], lengths[batch], some, temperature, uniforms
+            model, shown[batch], lengths[batch], some, temperature, uniforms, raw
         )
     written = np.arange(spent.max(initial=0)) < spent[:, None]  # (N, M), M of the longest
     longest = written.shape[1]
     tokens, log_probs, raw_log_probs = tokens[:, :longest], log_probs[:, :longest], raw_log_probs[:, :longest]
-    raw_log_probs[~written] = 0
     if endian == "little":
         tokens = reverse_digits(tokens)
     programs = np.zeros((len(rows), int((lengths + spent).max(initial=0))), np.uint8)
@@ -129,45 +133,79 @@ def _complete_batch(
     automata: Automata,
     temperature: float,
     uniforms: NDArray[np.float64],
+    raw: bool,
 ) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
     """Complete prompts (B, L) as the model sees them: tokens, log-probabilities, raw ones (B, M), lengths (B,)."""
     rows, max_tokens = uniforms.shape
     tokens = np.zeros(uniforms.shape, np.uint8)
     log_probs, raw_log_probs = np.zeros((2, *uniforms.shape), np.float32)
     spent = np.zeros(rows, np.int32)
-    device, longest = model.embed_tokens.weight.device, int(lengths.max())
-    cache = Cache(model, rows, 1 + longest + max_tokens)
-    last = torch.from_numpy(lengths.astype(np.int64)).to(device)  # position of the last token; that of `<bos>` is 0
-    hidden = model.hidden(with_bos(torch.from_numpy(shown[:, :longest]).to(device)), cache=cache)
-    hidden = hidden[torch.arange(rows, device=device), last]  # (B, width)
-    # What stands behind a prompt was read by no token of it, and from here on by none at all.
-    cache.positions.masked_fill_(cache.positions > last[:, None], -1)
+    cache, hidden = _read_prompts(model, shown, lengths)
+    device = hidden.device
+    last = torch.from_numpy(lengths).to(device, torch.int64)  # position of the last token; that of `<bos>` is 0
 
-    held = running = np.arange(rows)  # the rows in the cache; which of those have not ended
+    held = np.arange(rows)  # the rows in the cache
+    ended = np.zeros(rows, np.bool_)  # which of those have ended; they are given `<pad>` until they are dropped
+    allowed = automata.mask()
     for step in range(max_tokens):
-        allowed = automata.mask()
-        allowed[automata.done, PAD] = True  # a row that has ended draws `<pad>`, with certainty, until it is dropped
+        allowed[ended] = np.arange(allowed.shape[1]) == PAD
         drawn = _draw(model.logits(hidden).float(), allowed, temperature, uniforms[held, step])
-        tokens[held, step], log_probs[held, step], raw_log_probs[held, step] = (x.cpu().numpy() for x in drawn)
-        spent[held[running]] = step + 1
-        automata.push(tokens[held, step])
-        running = np.flatnonzero(~automata.done)
+        chosen, *scores = (x.cpu().numpy() for x in drawn)
+        at = held[~ended]
+        tokens[at, step], spent[at] = chosen[~ended], step + 1
+        log_probs[at, step], raw_log_probs[at, step] = (score[~ended] for score in scores)
+        automata.push(chosen)
+        allowed = automata.mask()
+        ended |= automata.done
+        if not raw and not ended.all():
+            # Where nothing but `end` is allowed its log-probability is 0, and the model need not be asked.
+            forced = ~ended & allowed[:, END] & (allowed.sum(1) == 1)
+            tokens[held[forced], step + 1], spent[held[forced]] = END, step + 2
+            ended |= forced
+        running = np.flatnonzero(~ended)
         if running.size == 0:
             break
-        chosen, room = drawn[0], -(-running.size // ROWS) * ROWS
+        following, room = drawn[0], -(-running.size // ROWS) * ROWS
         if room < held.size:
             # What runs behind the room moves into the places of what has ended before it; the others stay.
             kept = np.arange(room)
             late = running[running >= room]
             kept[np.setdiff1d(kept, running)[: late.size]] = late
             automata.select(kept)
-            held, running = held[kept], np.flatnonzero(~automata.done)
+            held, ended, allowed = held[kept], ended[kept], allowed[kept]
             places = torch.from_numpy(kept).to(device)
-            chosen, last = chosen[places], last[places]
-            cache.select(places)
+            following, last = following[places], last[places]
+            cache.keep(places)
+        if cache.length == cache.positions.shape[1]:
+            cache = cache.copied(torch.arange(held.size, device=device), cache.length + SLOTS)
         last = last + 1
-        hidden = model.hidden(chosen[:, None], last[:, None], cache)[:, 0]
+        hidden = model.hidden(following[:, None], last[:, None], cache)[:, 0]
     return tokens, log_probs, raw_log_probs, spent
+
+
+def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32]) -> tuple[Cache, Tensor]:
+    """Return a cache of prompts (B, L) in order of their lengths (B,), and (B, width) of their last tokens."""
+    # A prompt that repeats the one before it (several completions are wanted) is read once.
+    fresh = np.append(True, (shown[1:] != shown[:-1]).any(1) | (lengths[1:] != lengths[:-1]))
+    device, longest = model.embed_tokens.weight.device, int(lengths.max())
+    prompts = with_bos(torch.from_numpy(shown[fresh, :longest]).to(device))
+    last = torch.from_numpy(lengths[fresh]).to(device, torch.int64)
+    cache = Cache(model, len(prompts), 1 + longest + SLOTS)
+    for store in (cache.keys, cache.values):  # masked later, and 0 times what memory happens to hold may be nan
+        store[:, :, :, 1 + int(lengths[0]) : 1 + longest] = 0
+    parts = []
+    for start in range(0, len(prompts), PROMPTS):
+        stop = min(start + PROMPTS, len(prompts))
+        part = prompts[start:stop, : 1 + int(lengths[fresh][stop - 1])]
+        hidden = model.hidden(part, cache=cache.part(start, stop))
+        parts.append(hidden[torch.arange(stop - start, device=device), last[start:stop]])
+    cache.length = 1 + longest
+    # What stands behind a prompt was read by no token of it, and from here on by none at all.
+    cache.positions.masked_fill_(cache.positions > last[:, None], -1)
+    if len(prompts) < len(shown):
+        source = torch.from_numpy(np.cumsum(fresh) - 1).to(device)
+        return cache.copied(source, cache.positions.shape[1]), torch.cat(parts)[source]
+    return cache, torch.cat(parts)
 
 
 def _draw(

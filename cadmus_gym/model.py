@@ -15,21 +15,23 @@ are those of TransformerLens, pared down.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from cadmus_gym.isa import BOS, VOCABULARY
 
-# Up to how many tokens in a row plain attention is the faster one on a CPU; what it keeps for the gradient grows
-# with the square. Against the fused kernel, measured on a Zen 5 core: as fast in float32, twice as fast in bfloat16.
+# Up to how many tokens in a row plain attention is the faster one for training on a CPU; what it keeps for the
+# gradient grows with the square. Measured on a Zen 5 core against the fused kernel: level in float32, twice as fast in
+# bfloat16. Without gradients the fused kernel is the faster one for rows, and level for a token added to a cache.
 PLAIN_UP_TO = 256
 # Added to a masked score. exp() of it is 0 in every float type, and unlike -inf it leaves a row of padding finite.
 HIDDEN = -3e4
@@ -95,15 +97,15 @@ def with_bos(tokens: Tensor) -> Tensor:
 
 
 class Product(torch.autograd.Function):
-    """x (..., K) times weight (N, K) transposed, and its gradients, by oneDNN's float32 kernels.
+    """x (..., K) times weight (N, K) transposed, by oneDNN's float32 kernels; has first derivatives only.
 
-    PyTorch sends float32 products to MKL, which on an AMD processor does without half of the vector unit: measured
-    on a Zen 5 core, 99 against 215 GFLOP/s. oneDNN compiles for a shape when it first meets it and starts slowly,
-    so products of few rows stay with MKL.
+    PyTorch sends float32 products to MKL, which on an AMD processor leaves half of the vector unit idle: measured on
+    a Zen 5 core, 99 against 215 GFLOP/s. (Elsewhere the two are level.) oneDNN compiles a kernel for each shape it
+    meets and is slow to start, so products of few rows stay with MKL. ``Product.enabled = False`` leaves all there.
     """
 
+    enabled = hasattr(torch.ops.mkldnn, "_linear_pointwise")
     LEAST_ROWS = 32
-    AVAILABLE = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
     @staticmethod
     def multiply(x: Tensor, weight: Tensor) -> Tensor:
@@ -116,14 +118,26 @@ class Product(torch.autograd.Function):
         return Product.multiply(x, weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         rows = gradient.flatten(0, -2)
         return Product.multiply(gradient, weight.t()), Product.multiply(rows.t(), x.flatten(0, -2).t())
 
 
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x (..., K) times weight (N, K) transposed, by the faster way."""
+    few = x.numel() < Product.LEAST_ROWS * x.shape[-1]
+    if few or x.dtype != torch.float32 or not x.is_cpu or not Product.enabled or torch.is_autocast_enabled("cpu"):
+        return F.linear(x, weight)
+    if torch.is_grad_enabled():
+        out: Tensor = Product.apply(x, weight)  # type: ignore[no-untyped-call]
+        return out
+    return Product.multiply(x, weight)
+
+
 class Linear(nn.Linear):
-    """A linear map without bias, through `Product` where that is the faster way."""
+    """A linear map without bias."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
@@ -132,32 +146,22 @@ class Linear(nn.Linear):
         return linear(x, self.weight)
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and Product.AVAILABLE
-    if not plain or x.shape[:-1].numel() < Product.LEAST_ROWS or torch.is_autocast_enabled("cpu"):
-        return F.linear(x, weight)
-    if torch.is_grad_enabled():
-        out: Tensor = Product.apply(x, weight)
-        return out
-    return Product.multiply(x, weight)
-
-
 class Hook(nn.Identity):
     """A named point of the computation. Costs one call, changes nothing, and takes forward hooks."""
 
 
 class Cache:
-    """Keys and values of the tokens a batch has seen, allocated once.
+    """Keys and values of the tokens that a batch has seen.
 
-    A slot is a column of the batch. The position of its token may differ from row to row, and -1 marks a slot
-    that is no token of that row (padding behind a short prompt), so that rows of unequal length need no
-    alignment.
+    A slot is a column of the batch. The position of its token may differ from row to row, and -1 marks a slot that
+    is no token of that row (padding behind a short prompt), so that rows of unequal length need no alignment.
     """
 
     def __init__(self, model: Transformer, rows: int, slots: int) -> None:
         config, like = model.config, model.embed_tokens.weight
         shape = (config.layers, rows, config.groups, slots, config.head_width)
-        self.keys, self.values = _allocate(shape, like), _allocate(shape, like)
+        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.values = torch.empty_like(self.keys)
         self.positions = torch.full((rows, slots), -1, device=like.device)  # int64
         self.length = 0  # slots in use
 
@@ -170,8 +174,15 @@ class Cache:
             return keys, values
         return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows, (K,) int64, in this order and in the memory that is there; forget the others.
+    def part(self, start: int, stop: int) -> Cache:
+        """Return rows ``start`` to ``stop`` as a cache of their own, in the same memory."""
+        part = copy.copy(self)
+        part.keys, part.values = self.keys[:, start:stop], self.values[:, start:stop]
+        part.positions = self.positions[start:stop]
+        return part
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows, (K,) int64 without repeats, in this order; forget the others.
 
         Only a row that changes its place is copied.
         """
@@ -182,16 +193,16 @@ class Cache:
         self.keys, self.values = self.keys[:, :kept], self.values[:, :kept]
         self.positions = self.positions.index_select(0, rows)
 
-
-def _allocate(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Return an empty tensor, on Linux in pages of 2 MB: NumPy asks for them, PyTorch does not.
-
-    A cache is touched all over in its first use, and touching 4 kB at a time took a third of a short completion.
-    """
-    if like.device.type != "cpu":
-        return torch.empty(shape, dtype=like.dtype, device=like.device)
-    size = math.prod(shape) * like.element_size()
-    return torch.from_numpy(np.empty(size, np.uint8)).view(like.dtype).view(shape)
+    def copied(self, rows: Tensor, slots: int) -> Cache:
+        """Return a cache with room for ``slots`` that starts as a copy of these rows, (K,) int64, repeats allowed."""
+        fresh, used = copy.copy(self), self.length
+        shape = (len(self.keys), len(rows), self.keys.shape[2], slots, self.keys.shape[4])
+        fresh.keys, fresh.values = self.keys.new_empty(shape), self.values.new_empty(shape)
+        fresh.keys[:, :, :, :used] = self.keys[:, rows, :, :used]
+        fresh.values[:, :, :, :used] = self.values[:, rows, :, :used]
+        fresh.positions = self.positions.new_full((len(rows), slots), -1)
+        fresh.positions[:, :used] = self.positions[rows, :used]
+        return fresh
 
 
 class View(NamedTuple):
@@ -238,7 +249,7 @@ class Attention(nn.Module):
             grouped = (queries * self.head_width**-0.5).reshape(rows, keys.shape[1], -1, self.head_width)
             scores = (grouped @ keys.transpose(2, 3)).view(*queries.shape[:3], -1) + mask  # (B, H, T, S)
             pattern = self.pattern(scores.softmax(-1))
-            mixed = (pattern.view(*grouped.shape[:3], -1) @ values).view(queries.shape)
+            mixed = (pattern.reshape(*grouped.shape[:3], -1) @ values).view(queries.shape)
         else:
             mixed = F.scaled_dot_product_attention(
                 queries,
@@ -286,10 +297,10 @@ class Layer(nn.Module):
 class Transformer(nn.Module):
     """Tokens to logits over the 65 tokens; weights drawn from ``seed``.
 
-    ``attention`` chooses between two computations that agree to float tolerance: "plain" (matrix products;
-    twice as fast on a CPU on rows of a dozen tokens), "fused" (F.scaled_dot_product_attention), or "auto",
-    what is faster for device and length. ``endian``, the order of digits the model was trained in, and
-    ``card``, what else is known about it, travel with it; see `cadmus_gym.checkpoint`.
+    ``attention`` chooses between two computations that agree to float tolerance: "plain" (matrix products), "fused"
+    (F.scaled_dot_product_attention), or "auto", the faster one: fused on a GPU; on a CPU plain where gradients are
+    wanted or one token is added. Where the pattern is hooked it is plain. ``endian``, the order of digits the model was
+    trained in, and ``card``, what else is known about it, travel with it; see `cadmus_gym.checkpoint`.
     """
 
     cos: Tensor

@@ -14,7 +14,9 @@ minibatch are read off from that one's pass. Both give what a pass over each row
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
+import itertools
 import os
 import time
 from collections.abc import Generator, Sequence
@@ -25,6 +27,7 @@ import torch
 from gymnasium import Space, Wrapper, spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
+from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer, MaskableRolloutBufferSamples
 from sb3_contrib.common.maskable.distributions import MaskableDistribution
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
@@ -37,9 +40,10 @@ from torch import Tensor, nn
 
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.env import check_options
-from cadmus_gym.episodes import END_INFO
+from cadmus_gym.episodes import END_INFO, State
 from cadmus_gym.isa import PAD, Ints, Tokens
 from cadmus_gym.model import Cache, ModelConfig, Transformer, with_bos
+from cadmus_gym.training import plan_chunks
 from cadmus_gym.vector_env import CadmusVectorEnv
 
 SPARE = 32  # steps of a rollout between two moves of the cache; a move copies what a step of attention reads
@@ -111,6 +115,21 @@ class CadmusVecEnv(VecEnv):
     def close(self) -> None:
         self.env.close()
 
+    def state(self) -> dict[str, Any]:
+        """The episodes as they stand, of tensors, for `restore`."""
+        episodes = self.env.state()
+        arrays = {field.name: getattr(episodes, field.name) for field in dataclasses.fields(State)}
+        arrays |= {"returns": self._returns.copy(), "played": self._lengths.copy()}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def restore(self, state: dict[str, Any]) -> Tokens:
+        """Go on from episodes as they stood; return the observations (N, L)."""
+        arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
+        self._returns, self._lengths = arrays.pop("returns"), arrays.pop("played")
+        observations, info = self.env.restore(State(**arrays))
+        self.reset_infos = [{"action_mask": mask} for mask in info["action_mask"]]
+        return observations
+
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         return self.env.render() or [None] * self.num_envs
 
@@ -135,7 +154,9 @@ class CadmusVecEnv(VecEnv):
             return list(masks if indices is None else masks[list(self._get_indices(indices))])
         methods = self.get_attr(method_name, indices)
         if method_name not in ("render", "state"):
-            raise AttributeError(f"no method {method_name!r} of one sub-environment; known: action_masks, render, state")
+            raise AttributeError(
+                f"no method {method_name!r} of one sub-environment; known: action_masks, render, state"
+            )
         return [method(*method_args, **method_kwargs) for method in methods]
 
     def env_is_wrapped(
@@ -152,10 +173,10 @@ class CadmusVecEnv(VecEnv):
 
 
 class SequenceRolloutBuffer(MaskableRolloutBuffer):
-    """Minibatches of whole stretches: all steps of some sub-environments, drawn anew each epoch, and not of single steps.
+    """Minibatches of stretches, all steps of some sub-environments, drawn anew each epoch, and not of single steps.
 
     A stretch holds few episodes, and all steps of an episode are read in one pass of the transformer; a minibatch of
-    single steps would need a pass for nearly each. ``batch_size`` counts steps still; a multiple of ``n_steps`` cuts no
+    single steps would need a pass for nearly each. ``batch_size`` still counts steps; a multiple of ``n_steps`` cuts no
     stretch.
     """
 
@@ -167,7 +188,7 @@ class SequenceRolloutBuffer(MaskableRolloutBuffer):
             for name in ("observations", "actions", "values", "log_probs", "advantages", "returns", "action_masks"):
                 setattr(self, name, self.swap_and_flatten(getattr(self, name)))  # a sub-environment's steps adjoin
             self.generator_ready = True
-        starts = np.random.permutation(self.n_envs)[:, None] * self.buffer_size
+        starts = torch.randperm(self.n_envs).numpy()[:, None] * self.buffer_size  # SB3 has seeded torch
         indices = (starts + np.arange(self.buffer_size)).ravel()
         size = indices.size if batch_size is None else batch_size
         for start in range(0, indices.size, size):
@@ -191,10 +212,15 @@ class PrefixReader(BaseFeaturesExtractor):
         rows = as_rows(observations)
         lengths = lengths_of(rows)
         chosen, where = shared_prefixes(rows, lengths)
-        tokens = torch.from_numpy(rows[chosen, : lengths[chosen].max(initial=0)]).to(observations.device)
-        hidden = self.transformer.hidden(with_bos(tokens))  # (C, T + 1, width)
-        # `<bos>` stands at 0, so the last token of a row of length n stands at n.
-        return hidden[torch.from_numpy(where), torch.from_numpy(lengths)]
+        found, members = [], []
+        for first, stop in itertools.pairwise(plan_chunks(lengths[chosen], chosen.size, observations.device.type)):
+            tokens = rows[chosen[first:stop], : lengths[chosen[stop - 1]]]
+            hidden = self.transformer.hidden(with_bos(torch.from_numpy(tokens).to(observations.device)))
+            here = np.flatnonzero((first <= where) & (where < stop))
+            # `<bos>` stands at 0, so the last token of a row of length n stands at n.
+            found.append(hidden[torch.from_numpy(where[here] - first), torch.from_numpy(lengths[here])])
+            members.append(here)
+        return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate(members)))]
 
     @torch.no_grad()
     def follow(self, observations: Tensor) -> Tensor:
@@ -351,19 +377,59 @@ class TransformerPolicy(MaskableActorCriticPolicy):
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> MaskableDistribution:
         return self.action_dist.proba_distribution(action_logits=self.transformer.logits(latent_pi))
 
-    def extract_features(
-        self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor | None = None
-    ) -> Tensor:
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        theirs = super()._get_constructor_parameters()
+        names = ("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs")
+        return {
+            **{name: theirs[name] for name in names},
+            "model": self.transformer.config,
+            "endian": self.transformer.endian,
+        }
+
+    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor | None = None) -> Tensor:
         assert isinstance(obs, Tensor)
         return self.reader(obs) if torch.is_grad_enabled() else self.reader.follow(obs)
 
-    def get_distribution(
-        self, obs: PyTorchObs, action_masks: NDArray[np.bool_] | None = None
-    ) -> MaskableDistribution:
+    def get_distribution(self, obs: PyTorchObs, action_masks: NDArray[np.bool_] | None = None) -> MaskableDistribution:
         distribution = self._get_action_dist_from_latent(self.extract_features(obs))
         if action_masks is not None:
             distribution.apply_masking(action_masks)
         return distribution
+
+
+def agent_state(agent: MaskablePPO) -> dict[str, Any]:
+    """Return all that an agent between two calls of ``learn`` goes on from, in tensors and plain values.
+
+    A file of it is read with ``torch.load(..., weights_only=True)``, whereas SB3's own .zip is unpickled when loaded,
+    and so may run anything. An agent made as the first one was goes on from it to the bit, on as many threads.
+    """
+    env = agent.get_env()
+    assert isinstance(env, CadmusVecEnv)
+    assert agent._last_episode_starts is not None
+    return {
+        "policy": agent.policy.state_dict(),
+        "optimizer": agent.policy.optimizer.state_dict(),
+        "timesteps": agent.num_timesteps,
+        "updates": agent._n_updates,
+        "episodes": env.state(),
+        "starts": torch.from_numpy(agent._last_episode_starts.copy()),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state(agent.device) if agent.device.type == "cuda" else None,
+    }
+
+
+def restore_agent(agent: MaskablePPO, state: dict[str, Any]) -> None:
+    """Let an agent go on from what `agent_state` returned."""
+    env = agent.get_env()
+    assert isinstance(env, CadmusVecEnv)
+    agent.policy.load_state_dict(state["policy"])
+    agent.policy.optimizer.load_state_dict(state["optimizer"])
+    agent.num_timesteps, agent._n_updates = state["timesteps"], state["updates"]
+    agent._last_obs = env.restore(state["episodes"])
+    agent._last_episode_starts = state["starts"].numpy().copy()
+    torch.set_rng_state(state["random"])
+    if agent.device.type == "cuda" and state["random_cuda"] is not None:
+        torch.cuda.set_rng_state(state["random_cuda"], agent.device)
 
 
 def as_rows(observations: Tensor) -> Tokens:
@@ -381,13 +447,14 @@ def lengths_of(rows: Tokens) -> Ints:
 def shared_prefixes(rows: Tokens, lengths: Ints) -> tuple[Ints, Ints]:
     """Choose rows (B, L) that begin no other, and say for each row which of the chosen begins with it.
 
-    Returns the indices of the chosen, (C,), and for each row a place in them, (B,).
+    Returns the indices of the chosen, (C,), shortest first, and for each row a place in them, (B,).
     """
     # In lexical order whatever begins with a row follows it at once.
     order = np.lexsort(rows.T[::-1])
     first, second = rows[order[:-1]], rows[order[1:]]
     begun = np.arange(rows.shape[1]) < lengths[order[:-1], None]
     chosen = np.append(((first != second) & begun).any(1), True)
+    by_length = np.argsort(lengths[order[chosen]], kind="stable")
     where = np.empty(len(rows), np.int64)
-    where[order] = np.cumsum(chosen) - chosen
-    return order[chosen], where
+    where[order] = np.argsort(by_length)[np.cumsum(chosen) - chosen]
+    return order[chosen][by_length], where

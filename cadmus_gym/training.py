@@ -28,9 +28,10 @@ from tqdm import tqdm
 from cadmus_gym.isa import PAD, Tokens
 from cadmus_gym.model import Transformer, with_bos
 
-# What one more pass through the model costs, in tokens that could be computed instead. Measured with 1M parameters:
-# 8 ms against 36 us a token on one Zen 5 core (130 to 250 tokens, by dtype); a GPU waits for the launches of kernels.
-PASS_COSTS = {"cpu": 250, "cuda": 50_000}
+# What one more pass through the model costs, in tokens that could be computed instead. On a Zen 5 core, with 1M
+# parameters: 8 ms against 20 to 50 us a token, and anything from 250 to 600 here gives the same speed, 1.6 times that
+# of padding all rows to the longest. A GPU waits for the launches of kernels.
+PASS_COSTS = {"cpu": 400, "cuda": 50_000}
 ROWS = 8  # a chunk has a multiple of that many rows
 STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
 

@@ -42,31 +42,36 @@ from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-# What a resumed run may have otherwise than before: it changes no weights.
+# What a resumed run may have otherwise than before.
 FREE = {"folder", "resume", "overwrite", "device", "threads"}
 FREE |= {"evaluate_every", "evaluate_count", "final_count", "save_every", "log_every"}
-_json = tyro.constructors.PrimitiveConstructorSpec(
+
+JSON = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="TEXT|JSON",
     instance_from_str=lambda given: json.loads(given[0]) if given[0].lstrip().startswith("{") else given[0],
     is_instance=lambda value: isinstance(value, (str, dict)),
     str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
 )
+Env = Annotated[
+    str | dict[str, int],
+    JSON,
+    tyro.conf.arg(help='an id or a .toml; or several by whole weight: \'{"Cadmus-Arith-v0": 2, "mine.toml": 1}\''),
+]
+Overrides = Annotated[dict[str, Any], JSON, tyro.conf.arg(help='of the spec: \'{"thoughts": {"share": 0}}\'')]
 
 
 @dataclass(frozen=True)
 class Config:
     """Pretrain a transformer on true programs. Where no default is given here, it is the recipe's."""
 
-    env: Annotated[
-        str | dict[str, int], _json
-    ]  # an id or a .toml; or several by whole weight: '{"a.toml": 2, "b.toml": 1}'
+    env: Env
     endian: Literal["big", "little"]  # order of the digits the model reads and writes
-    width: int  # of the model, as are the next six; see cadmus_gym.model.ModelConfig
+    width: int  # of the residual stream
     layers: int
     heads: int
-    context: int
-    tied: bool
+    context: int  # positions, <bos> included
+    tied: bool  # whether the output layer is the embedding
     tokens: int  # to be trained on, about: a whole number of steps
     batch: int  # programs in a step
     optimizer: Literal["muon", "adamw"]  # of the layers' matrices; all else is AdamW's
@@ -83,12 +88,10 @@ class Config:
     final_count: int  # prompts of every split at the end
     save_every: int  # steps
     key_value_heads: int | None = None  # None: as many as heads
-    hidden: int | None = None  # None: 8/3 of the width, in whole eights
+    hidden: int | None = None  # of the MLP; None: 8/3 of the width, in whole eights
     steps: int | None = None  # in place of tokens
     stop_at_truth: float | None = None  # finish when the evaluation on the test split first reaches this share
-    overrides: Annotated[dict[str, Any], _json] = field(
-        default_factory=dict
-    )  # of the spec: '{"thoughts": {"style": "none"}}'
+    overrides: Overrides = field(default_factory=dict)
     recipe: str = "nano"  # a name in pretrain/recipes or the path of a .toml
     folder: Path = Path("runs/nano")
     seed: int = 0  # of the weights and of the stream
@@ -99,8 +102,9 @@ class Config:
     log_every: int = 10  # steps, to TensorBoard
 
     def __post_init__(self) -> None:
-        whole = ["tokens", "batch", "evaluate_every", "evaluate_count", "final_count", "save_every", "log_every"]
-        whole += [name for name in ("steps", "threads", "hidden") if getattr(self, name) is not None]
+        whole = ["width", "layers", "heads", "context", "tokens", "batch", "evaluate_every", "evaluate_count"]
+        whole += ["final_count", "save_every", "log_every"]
+        whole += [name for name in ("hidden", "steps", "threads") if getattr(self, name) is not None]
         for name in whole:
             self._require(name, type(getattr(self, name)) is int and getattr(self, name) >= 1, "a whole number from 1")
         for name in ("muon_rate", "adamw_rate", "weight_decay", "warmup", "decay", "prompt_weight", "stop_at_truth"):
@@ -117,6 +121,8 @@ class Config:
             ("dtype", ("float32", "bfloat16")),
         ):
             self._require(name, getattr(self, name) in known, ", ".join(known))
+        if self.resume and self.overwrite:
+            raise ValueError("--resume and --overwrite: give one of them")
         try:
             self.sizes  # noqa: B018
         except (ValueError, TypeError) as error:
@@ -183,7 +189,7 @@ def prepare(config: Config) -> tuple[cg.Stream, dict[str, Any], dict[str, Any] |
         needed = 1 + max(stream.length, spec.rooms[0] + spec.episode.max_tokens)
         if config.context < needed:
             raise ValueError(
-                f"recipe {config.recipe}: context = {config.context}; allowed: from {needed}, for {spec.id}"
+                f"recipe {config.recipe}: context = {config.context}; allowed for {spec.id}: from {needed}"
             )
         if config.stop_at_truth is not None and "test" not in spec.splits:
             raise ValueError(f"stop_at_truth = {config.stop_at_truth}: {spec.id} has no split named test")
@@ -194,8 +200,6 @@ def prepare(config: Config) -> tuple[cg.Stream, dict[str, Any], dict[str, Any] |
         "digests": {spec.id: spec.digests() for spec in stream.specs},
     }
     folder = config.folder
-    if config.resume and config.overwrite:
-        raise ValueError("--resume and --overwrite: give one of them")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file")
     if config.resume and (folder / "run.json").is_file():
