@@ -174,6 +174,14 @@ def prepare(args: Args, spec: cg.Spec) -> tuple[dict[str, Any], dict[str, Any] |
     return about, None
 
 
+class Curves(TensorBoardOutputFormat):
+    """TensorBoard's curves from a step on, in place of what a run that was killed has left of them."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.writer = SummaryWriter(folder, purge_step=step)
+        self._is_closed = False
+
+
 def truths(model: Transformer, spec: cg.Spec, count: int, temperature: float) -> NDArray[np.bool_]:
     """Complete the first test prompts under the masks of the environment; return which are true, (count,) bool."""
     prompts, lengths = prompts_of(spec, "test", count)
@@ -294,8 +302,7 @@ def main(arguments: list[str]) -> int:
         restore_agent(agent, state)
         history, done = state["history"], state["done"]
     begun = time.monotonic() - done["seconds"]
-    curves = TensorBoardOutputFormat(os.fspath(folder))
-    curves.writer = SummaryWriter(folder, purge_step=agent.num_timesteps + 1)
+    curves = Curves(folder, agent.num_timesteps + 1)
     agent.set_logger(Logger(os.fspath(folder), [curves]))
     bar = training.Progress(agent.num_timesteps, args.total_timesteps) if args.progress_bar else None
 
@@ -339,7 +346,7 @@ def main(arguments: list[str]) -> int:
         with training.Stop() as stop:
             while agent.num_timesteps < args.total_timesteps:
                 last, clock = agent.num_timesteps, time.monotonic()
-                agent.learn(args.rollout, reset_num_timesteps=False, log_interval=0)
+                agent.learn(args.rollout, reset_num_timesteps=False, log_interval=2)  # one rollout; logged below
                 finished = agent.num_timesteps >= args.total_timesteps
                 speed = args.rollout / (time.monotonic() - clock)
                 agent.dump_logs()
