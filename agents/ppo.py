@@ -245,6 +245,12 @@ def main(arguments: list[str]) -> int:
     try:
         args = configure(arguments)
         folder, again = args.folder, f"python {sys.argv[0]} --folder {args.folder} --resume"
+        if args.resume and (folder / "result.json").is_file():
+            result = json.loads((folder / "result.json").read_text())
+            if result["timesteps"] >= args.total_timesteps:
+                print(f"{folder} is finished, nothing to do")
+                print(result["line"])
+                return 0
         spec = cg.load_spec(args.env, **args.overrides)
         # Any checkpoint is looked at before a folder is made or deleted.
         start = load_model(args.checkpoint) if args.checkpoint is not None else None
@@ -252,10 +258,6 @@ def main(arguments: list[str]) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"ppo.py: {error}", file=sys.stderr)
         return 2
-    if (folder / "result.json").is_file() and state is not None and state["timesteps"] >= args.total_timesteps:
-        print(f"{folder} is finished, nothing to do")
-        print(json.loads((folder / "result.json").read_text())["line"])
-        return 0
 
     # Seeds and threads. Neighbouring runs must not share prompts, so their seeds are drawn far apart.
     agent_seed, weights_seed = (int(word) for word in np.random.SeedSequence(args.seed).generate_state(2))

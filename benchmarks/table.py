@@ -11,8 +11,11 @@ trying alone buys. Models are greedy. Prints Markdown, and writes the rows with 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait sleep, see pretrain/train.py
 
 import torch
 import tyro

@@ -1,9 +1,9 @@
 """A model as a folder: written whole or not at all, read without unpickling.
 
-`model.safetensors` holds the weights, `config.json` what ``transformers.LlamaForCausalLM.from_pretrained``
-needs to load the folder as it is, `card.json` what is known about the model: recipe, digests of its specs,
-seed, commit, metrics, the order of digits it was trained in (``endian``), and SHA-256 sums of the two other
-files, so that a flipped bit is refused and not sampled from.
+`model.safetensors` holds the weights, `config.json` what ``transformers.LlamaForCausalLM.from_pretrained`` needs to
+load the folder as it is, `card.json` what is known about the model: recipe, digests of its specs, seed, commit,
+metrics, the order of digits it was trained in (``endian``), and SHA-256 sums of the two other files, so that a
+flipped bit is refused and not sampled from.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ _COMMON = {
 def save_model(model: Transformer, folder: str | os.PathLike[str], card: Mapping[str, Any] | None = None) -> None:
     """Write a model and its card to a folder, in place of the one that stands there.
 
-    ``card`` is anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it
-    has none, and its "sha256" is written here. The folder is written beside and renamed: an error or a crash
-    at any moment leaves the previous one, whole (see `replacing`).
+    ``card`` is anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it has none,
+    and its "sha256" is written here. The folder is written beside and renamed: an error or a crash at any moment
+    leaves the previous one, whole (see `replacing`).
 
-    Raises ValueError for a card that JSON cannot hold, an unknown endian, or a folder that holds other files,
-    which replacing it would delete.
+    Raises ValueError for a card that JSON cannot hold, an unknown endian, or a folder that holds other files, which
+    replacing it would delete.
     """
     folder = Path(folder)
     if folder.exists():
@@ -87,9 +87,8 @@ def load_model(
 
     A name means the packaged model even where a folder of that name is at hand ("./nano" is the folder).
 
-    Raises FileNotFoundError where there is no such model, or a file of it is missing, and ValueError, naming
-    the file, for a damaged one, a config that is no model of this package, or weights that are not those of
-    the config.
+    Raises FileNotFoundError where there is no such model, or a file of it is missing, and ValueError, naming the
+    file, for a damaged one, a config that is no model of this package, or weights that are not those of the config.
     """
     folder = _find(name)
     if missing := [file for file in (WEIGHTS, CONFIG, CARD) if not (folder / file).is_file()]:
@@ -122,9 +121,8 @@ def packaged_models() -> list[str]:
 def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty folder to write to, which takes the place of ``folder`` when the block ends without an error.
 
-    At every moment the old content or the new one stands, whole and flushed to the disk, as ``folder`` or,
-    for the instant between two renames, as its sibling ``.previous``; `standing` finds it. For one writer at
-    a time.
+    At every moment the old content or the new one stands, whole and flushed to the disk, as ``folder`` or, for the
+    instant between two renames, as its sibling ``.previous``; `standing` finds it. For one writer at a time.
     """
     folder = Path(folder).absolute()
     new, previous = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".previous")

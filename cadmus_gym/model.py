@@ -1,16 +1,17 @@
 """The transformer: Llama to the letter, small enough to read in one sitting, with points to look in and edit.
 
-Pre-norm RMSNorm, rotary positions (the two halves of a head turn against each other, as in Hugging Face's
-port), SwiGLU, no biases; optionally grouped-query attention and tied embeddings. Parameters carry Hugging
-Face's names without the leading ``model.``, so that a saved folder loads as
-``transformers.LlamaForCausalLM``.
+Pre-norm RMSNorm, rotary positions (the two halves of a head turn against each other, as in Hugging Face's port),
+SwiGLU, no biases; optionally grouped-query attention and tied embeddings. Parameters carry Hugging Face's names
+without the leading ``model.``, so that a saved folder loads as ``transformers.LlamaForCausalLM``.
 
-There is one forward path. Training calls ``model(tokens)`` on rows padded on the right: attention is causal,
-so what stands behind a program never reaches it. Generation calls the same with a `Cache` and with positions.
+There is one forward path. Training calls ``model(tokens)`` on rows padded on the right: attention is causal, so what
+stands behind a program never reaches it. Generation calls the same with a `Cache` and with positions. Rows of a batch
+should be of similar length; there is no packing of several programs into one row, as at these lengths the work that
+attention would do between them costs more than a little padding.
 
-Sources: Touvron et al. 2023 (arXiv:2302.13971, Llama), Su et al. 2021 (arXiv:2104.09864, rotary positions),
-Shazeer 2020 (arXiv:2002.05202, SwiGLU), Ainslie et al. 2023 (arXiv:2305.13245, grouped queries). Hook points
-are those of TransformerLens, pared down.
+Sources: Touvron et al. 2023 (arXiv:2302.13971, Llama), Su et al. 2021 (arXiv:2104.09864, rotary positions), Shazeer
+2020 (arXiv:2002.05202, SwiGLU), Ainslie et al. 2023 (arXiv:2305.13245, grouped queries). Hook points are those of
+TransformerLens, pared down.
 """
 
 from __future__ import annotations
@@ -325,10 +326,11 @@ class Transformer(nn.Module):
     def initialize(self, seed: int) -> None:
         """Draw all weights afresh, from a generator of their own.
 
-        A matrix has variance 1 / inputs, so that it keeps the size of what passes through at every width; the
-        two that write into the residual stream are divided by sqrt(2 layers), so that its size does not grow
-        with depth (Radford et al. 2019, GPT-2, section 2.3). Embeddings have standard deviation 0.02, as
-        there: a tied model starts near the uniform distribution.
+        A matrix has variance 1 / inputs, so that it keeps the size of what passes through at every width; the two
+        that write into the residual stream are divided by sqrt(2 layers), so that its size does not grow with depth
+        (Radford et al. 2019, GPT-2, section 2.3). Embeddings have standard deviation 0.02, as there: a tied model
+        starts near the uniform distribution. Under Muon (400 steps of arithmetic, one seed each) matrices half that
+        size and embeddings five times did as well, within two points of truth rate.
         """
         generator = torch.Generator(self.embed_tokens.weight.device).manual_seed(seed)
         for name, weight in self.named_parameters():
@@ -351,22 +353,22 @@ class Transformer(nn.Module):
     def hidden(self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Return what the output layer reads, the normed residual stream (B, T, width), at every token.
 
-        tokens: (B, T), any integer type; a row may be padded on the right with anything, and gives at its
-        real
+        tokens: (B, T), any integer type; a row may be padded on the right with anything, and gives at its real
             tokens what it gives alone.
-        positions: (B, T) int64, each token's place in its row from 0, -1 for padding anywhere. A token sees
-        those of
-            its row at positions 0 up to its own, cached ones included. Default: 0, 1, 2 ... behind the cache.
+        positions: (B, T) int64, each token's place in its row from 0, -1 for padding anywhere. A token sees those
+            of its row at positions 0 up to its own, cached ones included. Default: 0, 1, 2 ... behind the cache.
         cache: holds the tokens before these, and is extended by these.
 
         Raises ValueError where tokens are no (B, T) or exceed the context or the cache.
         """
         start = 0 if cache is None else cache.length
         room = self.config.context if cache is None else cache.positions.shape[1]
+        if positions is None:
+            room = min(room, self.config.context)
         if tokens.ndim != 2 or not 0 < tokens.shape[1] <= room - start:
             raise ValueError(
                 f"tokens have shape {tuple(tokens.shape)}; allowed: (B, T) with T from 1 to {room - start}, "
-                f"the room left in the {'context' if cache is None else 'cache'}"
+                f"the room left in the {'context' if cache is None else 'cache and the context'}"
             )
         view = self._view(tokens.shape[1], positions, cache, start)
         x: Tensor = self.embed_tokens(tokens.long())
@@ -402,8 +404,8 @@ class Transformer(nn.Module):
     def hook_points(self) -> list[str]:
         """Return the names of all hook points, such as "layers.0.residual_between", layer by layer.
 
-        Each layer has residual_before, self_attn.pattern, self_attn.mixed, residual_between, mlp.activation
-        and residual_after; their shapes stand beside them in the classes above.
+        Each layer has residual_before, self_attn.pattern, self_attn.mixed, residual_between, mlp.activation and
+        residual_after; their shapes stand beside them in the classes above.
         """
         return [name for name, module in self.named_modules() if isinstance(module, Hook)]
 

@@ -381,10 +381,12 @@ def test_a_reset_amid_play_is_that_of_gymnasium(mode: AutoresetMode) -> None:
 
 @each_id
 @each_endian
-def test_the_mask_is_that_of_the_automaton(id: str, endian: str) -> None:
-    """All along an episode, with what it was spent on before."""
-    spec = cg.load_spec(id)
-    environment, chooser = cg.CadmusEnv(id, endian=endian), np.random.default_rng(2)
+@pytest.mark.parametrize("tight", [False, True])
+def test_the_mask_is_that_of_the_automaton(id: str, endian: str, tight: bool) -> None:
+    """All along an episode, up to where the budget leaves one way only."""
+    episode = cg.load_spec(id).episode
+    spec = cg.load_spec(id, episode={"thought_tokens": episode.max_tokens if tight else episode.thought_tokens})
+    environment, chooser = cg.CadmusEnv(spec, endian=endian), np.random.default_rng(2)
     for seed in range(15):
         _, info = environment.reset(seed=seed)
         programs, lengths = cg.Stream(id, seed=seed).batch(0, 1)
@@ -401,7 +403,8 @@ def test_the_mask_is_that_of_the_automaton(id: str, endian: str) -> None:
         while not (terminated or truncated):
             np.testing.assert_array_equal(info["action_mask"], automata.mask()[0])
             np.testing.assert_array_equal(environment.action_masks(), automata.mask()[0])
-            token = int(chooser.choice(np.flatnonzero(info["action_mask"])))
+            legal = np.flatnonzero(info["action_mask"])
+            token = int(chooser.choice(legal[legal != END] if tight and legal.size > 1 else legal))
             automata.push(np.array([token]))
             _, _, terminated, truncated, info = environment.step(token)
         assert automata.done[0]

@@ -197,7 +197,7 @@ def test_too_many_tokens_are_refused():
             model(tokens)
     cache = Cache(model, 1, 5)
     model(tokens_of(1, 3), cache=cache)
-    with pytest.raises(ValueError, match="with T from 1 to 2, the room left in the cache"):
+    with pytest.raises(ValueError, match="with T from 1 to 2, the room left in the cache and the context"):
         model(tokens_of(1, 3), cache=cache)
     model.attention = "flash"
     with pytest.raises(ValueError, match="allowed: auto, plain, fused"):
