@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cadmus_gym.isa import BOS, VOCABULARY
-from cadmus_gym.model import Cache, ModelConfig, Product, Transformer, linear, with_bos
+from cadmus_gym.model import Cache, ModelConfig, Product, Transformer, linear, rotate, with_bos
 
 SMALL = ModelConfig(width=32, layers=2, heads=4, hidden=48, context=64)
 GROUPED = replace(SMALL, key_value_heads=2, tied=False)
@@ -131,6 +131,15 @@ def test_a_small_batch_can_be_memorised(config):
     # Behind `<bos>` nothing tells the four rows apart: of that token log 4 is the least there is.
     rest = F.cross_entropy(model(with_bos(tokens)[:, :-1])[:, 1:].flatten(0, 1), tokens[:, 1:].flatten())
     assert rest < 0.1
+
+
+def test_rotation_by_hand():
+    """The second pair (x[1], x[5]) of a head of width 8 turns by position / 10000^(1/4), the way Llama turns it."""
+    model = model_of()
+    turned = rotate(torch.eye(8)[[1, 5]].view(1, 2, 1, 8), model.cos[[0, 7], None], model.sin[[0, 7], None])
+    angle = 7 / 10
+    assert turned[0, 0, 0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+    assert turned[0, 1, 0].tolist() == pytest.approx([0, -math.sin(angle), 0, 0, 0, math.cos(angle), 0, 0])
 
 
 def test_with_bos():

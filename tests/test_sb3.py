@@ -40,13 +40,13 @@ from cadmus_gym.sb3 import (
 )
 
 TINY = ModelConfig(width=32, layers=2, heads=2, hidden=64, context=128)
-# One digit of 0 to 2 to be written, no thoughts: what anything that learns must learn in seconds.
+# `0 eq end` is right three times in four: what anything that learns must learn in seconds.
 EASY: dict[str, Any] = {
     "operands": [0, 1],
-    "operators": {"add": 1},
+    "operators": {"mul": 1},
     "operations": {"1": 1},
     "thoughts": {"share": 0.0},
-    "episode": {"max_tokens": 6, "thought_tokens": 0},
+    "episode": {"max_tokens": 13, "thought_tokens": 0},
 }
 EASY_SPEC = cg.load_spec("Cadmus-Arith-v0", **EASY)
 
@@ -161,7 +161,7 @@ def test_steps_are_those_of_dummy_vec_env(spec: str, overrides: dict[str, Any]) 
     assert seen["ended"] > 100
     assert seen["illegal"] > 10 or spec == "Cadmus-Open-v0"
     assert (seen["truncated"] > 10) == (spec == "Cadmus-Open-v0")
-    assert seen["true"] > 10 or spec == "Cadmus-Arith-v0"
+    assert seen["true"] > 10 or spec != "Cadmus-Compare-v0"
 
 
 def check_reset_infos(ours: CadmusVecEnv, theirs: DummyVecEnv) -> None:
@@ -172,7 +172,7 @@ def check_reset_infos(ours: CadmusVecEnv, theirs: DummyVecEnv) -> None:
 
 def test_prompts_come_by_options_and_leave_the_streams_as_they_are() -> None:
     ours, theirs = make(), DummyVecEnv([lambda: gym.make("Cadmus-Arith-v0") for _ in range(5)])
-    for options in ({"prompt": "12 7 add"}, [{"prompt": "1 2 mul"}, {}, {}, {"prompt": "3 4 sub"}, {}]):
+    for options in ({"prompt": "7 , 2 add"}, [{"prompt": "1 , 2 mul"}, {}, {}, {"prompt": "3 , 4 sub"}, {}]):
         for env in (ours, theirs):
             env.seed(4)
             env.set_options(options)
@@ -277,7 +277,7 @@ def test_greedy_play_in_the_environment_is_what_complete_writes(folder: Path) ->
     rewards, _ = evaluate_policy(agent, env, n_eval_episodes=40, return_episode_rewards=True)
     prompts, lengths = cg.Stream(EASY_SPEC, "train").gather(np.arange(11, 51), np.zeros(40, np.int64))
     prompts[np.arange(prompts.shape[1]) >= lengths[:, None]] = PAD
-    done = complete(agent.policy.transformer, prompts, prompt_lengths=lengths, max_tokens=6, thought_tokens=0)
+    done = complete(agent.policy.transformer, prompts, prompt_lengths=lengths, max_tokens=13, thought_tokens=0)
     true = cg.run_batch(done.programs)[0] == cg.Verdict.TRUE
     assert sum(rewards) == true.sum()
 
@@ -422,31 +422,28 @@ def test_minibatches_hold_whole_stretches_and_each_step_once() -> None:
 
 
 def test_it_learns() -> None:
-    env = make(EASY_SPEC, count=32)
-    agent = make_agent(env, n_steps=16, batch_size=128, learning_rate=3e-3, stats_window_size=500)
-    learn(agent, 4)
+    env = make(EASY_SPEC, count=64)
+    agent = make_agent(env, n_steps=16, batch_size=256, n_epochs=1, learning_rate=3e-3, stats_window_size=500)
+    learn(agent, 2)
     before = np.mean(agent.ep_success_buffer)
-    learn(agent, 40)
-    assert before < 0.1
-    assert np.mean(agent.ep_success_buffer) > 0.5
+    learn(agent, 16)
+    assert before < 0.2
+    assert np.mean(agent.ep_success_buffer) > 0.6
 
 
 def test_what_is_saved_goes_on_to_the_bit() -> None:
-    whole = make_agent(make(count=4))
+    whole = make_agent(make(EASY_SPEC, count=32))
     learn(whole, 2)
     file = io.BytesIO()
     torch.save(agent_state(whole), file)
+    between = whole.policy.parameters_to_vector()
     learn(whole, 2)
     file.seek(0)
-    resumed = make_agent(make(count=4))
+    resumed = make_agent(make(EASY_SPEC, count=32))
     restore_agent(resumed, torch.load(file, weights_only=True))
     learn(resumed, 2)
     assert resumed.num_timesteps == whole.num_timesteps
     for one, other in zip(whole.policy.parameters(), resumed.policy.parameters(), strict=True):
         assert torch.equal(one, other)
     np.testing.assert_array_equal(whole._last_obs, resumed._last_obs)
-    fresh = make_agent(make(count=4))
-    assert any(
-        not torch.equal(one, other)
-        for one, other in zip(fresh.policy.parameters(), whole.policy.parameters(), strict=True)
-    )
+    assert not np.allclose(between, whole.policy.parameters_to_vector(), atol=1e-6)

@@ -1,0 +1,264 @@
+"""agents/ppo.py, run as a user runs it: what it prints and writes, that it starts from the checkpoint, that it resumes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import MaskablePPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import cadmus_gym as cg
+from cadmus_gym import training
+from cadmus_gym.checkpoint import load_model, save_model
+from cadmus_gym.evaluate import evaluate
+from cadmus_gym.model import ModelConfig, Transformer
+
+SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "ppo.py"
+# Products of digits, of which an untrained model finds some: most are 0.
+OVERRIDES: dict[str, Any] = {
+    "operands": [0, 3],
+    "operators": {"mul": 1},
+    "operations": {"1": 1},
+    "thoughts": {"share": 0.0},
+    "episode": {"max_tokens": 13, "thought_tokens": 0},
+}
+SPEC = cg.load_spec("Cadmus-Arith-v0", **OVERRIDES)
+TINY = ["--overrides", json.dumps(OVERRIDES), "--n-envs", "16", "--n-steps", "16", "--batch-size", "128"]
+TINY += ["--total-timesteps", "1024", "--learning-rate", "1e-3", "--threads", "1", "--device", "cpu"]
+TINY += ["--eval-episodes", "64", "--eval-freq", "512", "--save-freq", "512"]
+
+
+@pytest.fixture(scope="module")
+def ppo() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("ppo", SCRIPT)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["ppo"] = module  # where dataclasses look up the types of fields
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has seen none of it, and whose order of digits is not the default."""
+    model = Transformer(ModelConfig(width=32, layers=2, heads=2, hidden=64, context=128), seed=4)
+    folder = tmp_path_factory.mktemp("models") / "start"
+    save_model(model, folder, {"endian": "big", "made": "here"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run from the command line: its folder, and what it printed to stdout and stderr."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    command = [sys.executable, "-W", "error", str(SCRIPT), "--folder", str(folder), "--checkpoint", str(checkpoint)]
+    done = subprocess.run([*command, *TINY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, done.stderr
+
+
+def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkpoint: Path) -> None:
+    folder, printed, reported = finished
+    rate, lift = r"(\d+\.\d\d)%", r"lift ([+-]\d+\.\d\d) points \[([+-]\d+\.\d\d), ([+-]\d+\.\d\d)\]"
+    line = re.fullmatch(
+        rf"{folder}/model: Cadmus-Arith-v0, the same 64 test prompts before and after 1024 tokens: "
+        rf"greedy {rate} -> {rate}, {lift}; sampled {rate} -> {rate}, {lift}; lowest greedy on the way {rate}; \d+ s\n",
+        printed,
+    )
+    assert line is not None, printed
+    result = json.loads((folder / "result.json").read_text())
+    assert result["line"] + "\n" == printed
+    shown = [float(number) for number in line.groups()]
+    for name, numbers in (("greedy", shown[:5]), ("sampled", shown[5:10])):
+        found = result[name]
+        expected = [found["before"]["truth_rate"], found["after"]["truth_rate"], found["lift"], *found["lift_interval"]]
+        assert numbers == pytest.approx([100 * number for number in expected], abs=0.006)
+        assert found["lift"] == pytest.approx(expected[1] - expected[0])
+        assert found["lift_interval"][0] <= found["lift"] <= found["lift_interval"][1]
+    assert [one["timesteps"] for one in result["history"]] == [0, 512, 1024]
+    assert result["lowest"] == min(one["truth_rate"] for one in result["history"])
+    assert result["digests"]["Cadmus-Arith-v0"] == SPEC.digests()
+    assert result["recipe"]["settings"]["learning_rate"] == 1e-3
+    assert result["recipe"]["commit"]
+
+    # Before is the checkpoint's own truth, after that of the model written.
+    model = load_model(folder / "model")
+    assert model.endian == "big"
+    assert model.card["parent"]["made"] == "here"
+    assert model.card["timesteps"] == 1024
+    for when, one in (("before", load_model(checkpoint)), ("after", model)):
+        assert result["greedy"][when]["truth_rate"] == evaluate(one, SPEC, "test", 64).truth_rate
+        sampled = evaluate(one, SPEC, "test", 64, temperature=1.0)
+        assert result["sampled"][when]["truth_rate"] == sampled.truth_rate
+        assert result["sampled"][when]["interval"] == list(sampled.interval)
+    agent = MaskablePPO.load(folder / "agent.zip")  # the run's own, so it may be unpickled
+    for name, weight in model.state_dict().items():
+        assert torch.equal(agent.policy.transformer.state_dict()[name], weight)
+
+    assert "step 0: " in reported
+    assert "step 512/1024, sampled" in reported or "step 1024/1024, sampled" in reported
+    curves = EventAccumulator(str(folder))
+    curves.Reload()
+    assert [event.step for event in curves.Scalars("eval/greedy")] == [0, 512, 1024]
+    assert [event.step for event in curves.Scalars("train/approx_kl")] == [256, 512, 768, 1024]
+    assert [event.step for event in curves.Scalars("rollout/success_rate")] == [256, 512, 768, 1024]
+
+
+def test_a_finished_run_is_left_alone_and_can_be_made_longer(
+    finished: tuple[Path, str, str], ppo: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, printed, _ = finished
+    before = (folder / "model" / "model.safetensors").read_bytes()
+    assert ppo.main(["--folder", str(folder), "--resume"]) == 0
+    assert capsys.readouterr().out == f"{folder} is finished, nothing to do\n{printed}"
+    assert (folder / "model" / "model.safetensors").read_bytes() == before
+    assert ppo.main(["--folder", str(folder), "--resume", "--learning-rate", "1e-2"]) == 2
+    assert "learning_rate = 0.01, but" in capsys.readouterr().err
+    assert ppo.main(["--folder", str(folder), "--resume", "--total-timesteps", "1280", "--no-progress-bar"]) == 0
+    captured = capsys.readouterr()
+    assert "before and after 1280 tokens" in captured.out
+    assert captured.err == ""
+    result = json.loads((folder / "result.json").read_text())
+    assert [one["timesteps"] for one in result["history"]] == [0, 512, 1024, 1280]
+
+
+class StopAfter(training.Stop):
+    """Ctrl-C while the update of that number is under way."""
+
+    def __init__(self, updates: int) -> None:
+        super().__init__()
+        self.updates, self.looks = updates, 0
+
+    @property
+    def signal(self) -> int:
+        self.looks += 1
+        return 2 if self.looks > 2 * (self.updates - 1) else 0  # an update looks at most twice
+
+    @signal.setter
+    def signal(self, number: int) -> None:
+        pass
+
+
+def test_interrupted_and_resumed_it_ends_with_the_same_weights(
+    checkpoint: Path,
+    tmp_path: Path,
+    ppo: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    common = ["--checkpoint", str(checkpoint), *TINY]
+    assert ppo.main(["--folder", str(whole), *common]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Stop", lambda: StopAfter(2))
+        assert ppo.main(["--folder", str(parted), *common]) == 130
+    reported = capsys.readouterr().err
+    stopped = re.search(r"stopped at step (\d+), and saved; go on with: (.*)", reported)
+    assert stopped is not None
+    assert 0 < int(stopped[1]) < 1024
+    assert f"--folder {parted} --resume" in stopped[2]
+    assert not (parted / "result.json").exists()
+    assert load_model(parted / "model").card["timesteps"] == int(stopped[1])
+    assert ppo.main(["--folder", str(parted), "--resume"]) == 0
+    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, parted)]
+    for key in ("greedy", "sampled", "history"):
+        assert results[0][key] == results[1][key]
+    start, *ends = (load_model(folder).state_dict() for folder in (checkpoint, whole / "model", parted / "model"))
+    for name, weight in start.items():
+        assert torch.equal(ends[0][name], ends[1][name])
+    assert any(not torch.equal(ends[0][name], weight) for name, weight in start.items())
+
+
+def test_without_a_checkpoint_it_starts_from_fresh_weights(tmp_path: Path, ppo: ModuleType) -> None:
+    folder, seeds = tmp_path / "run", []
+    for seed in ("0", "1"):
+        arguments = ["--folder", str(folder), "--overwrite", "--seed", seed, *TINY, "--total-timesteps", "64"]
+        assert ppo.main([*arguments, "--n-envs", "8", "--n-steps", "8", "--batch-size", "32"]) == 0
+        model = load_model(folder / "model")
+        assert model.endian == "little"
+        assert model.config == ModelConfig()
+        assert model.card["parent"] is None
+        seeds.append(model.embed_tokens.weight)
+    assert not torch.allclose(*seeds, atol=0.01)
+
+
+def test_a_folder_is_never_overwritten_by_mistake(
+    tmp_path: Path, ppo: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, foreign, file = tmp_path / "run", tmp_path / "foreign", tmp_path / "file"
+    for folder in (run, foreign):
+        folder.mkdir()
+    (run / "run.json").write_text("{}")
+    (foreign / "thesis.tex").touch()
+    file.touch()
+    for folder, flags, message in (
+        (run, [], "holds a run; --resume goes on with it, --overwrite deletes it"),
+        (foreign, ["--overwrite"], "holds something else than a run; name another folder"),
+        (file, [], "is a file"),
+        (run, ["--overwrite", "--checkpoint", str(tmp_path / "none")], "no such folder"),
+    ):
+        assert ppo.main(["--folder", str(folder), *TINY, *flags]) == 2
+        assert message in capsys.readouterr().err
+    assert (foreign / "thesis.tex").exists()
+    assert (run / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--env", "Cadmus-Arit-v0"], "did you mean Cadmus-Arith-v0"),
+        (["--overrides", '{"operand": [0, 9]}'], "did you mean 'operands'"),
+        (["--batch-size", "100"], "--batch-size 100; allowed: a divisor of n_envs * n_steps = 256"),
+        (["--n-epochs", "0"], "--n-epochs 0; allowed: a whole number from 1"),
+        (["--learning-rate", "0"], "--learning-rate 0.0; allowed: a number above 0"),
+        (["--gae-lambda", "1.5"], "--gae-lambda 1.5; allowed: a number from 0 to 1"),
+        (["--seed", "-1"], "--seed -1; allowed: a whole number from 0"),
+        (["--target-kl", "0"], "--target-kl 0.0; allowed: a number above 0, or None"),
+        (["--resume", "--overwrite"], "give one of them"),
+    ],
+)
+def test_a_mistake_is_named(
+    flags: list[str], message: str, tmp_path: Path, ppo: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ppo.main(["--folder", str(tmp_path / "run"), *TINY, *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_interval_of_a_lift(ppo: ModuleType) -> None:
+    def pairs(both: int, won: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+        before, after = ((1, 0, 1, 0), (1, 1, 0, 0))
+        counts = (both, won, lost, neither)
+        return np.repeat(np.array(before, bool), counts), np.repeat(np.array(after, bool), counts)
+
+    # Newcombe 1998, table II
+    assert ppo.lift_interval(*pairs(36, 12, 2, 0)) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    # turned round, it is the same with the other sign
+    assert ppo.lift_interval(*pairs(36, 2, 12, 0)) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
+    # against resampling of prompts
+    before, after = pairs(900, 180, 100, 820)
+    rng = np.random.default_rng(0)
+    lifts = [(after[rows].mean() - before[rows].mean()) for rows in rng.integers(0, 2000, (2000, 2000))]
+    assert ppo.lift_interval(before, after) == pytest.approx(tuple(np.quantile(lifts, [0.025, 0.975])), abs=2e-3)
+    for same in (np.zeros(50, bool), np.ones(50, bool), np.arange(50) < 20):
+        low, high = ppo.lift_interval(same, same)
+        assert low <= 0 <= high
