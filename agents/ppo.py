@@ -174,6 +174,42 @@ def prepare(args: Args, spec: cg.Spec) -> tuple[dict[str, Any], dict[str, Any] |
     return about, None
 
 
+def make_agent(args: Args, spec: cg.Spec, start: Transformer | None) -> MaskablePPO:
+    """Return the agent as it is before it learns, in its environment."""
+    # Neighbouring runs must not share prompts, so their seeds are drawn far apart.
+    agent_seed, weights_seed = (int(word) for word in np.random.SeedSequence(args.seed).generate_state(2))
+
+    # The masks and the judge of `Cadmus-...-v0`, in the model's order of digits.
+    endian = start.endian if start is not None else args.endian
+    env = CadmusVecEnv(cg.CadmusVectorEnv(args.n_envs, spec, endian=endian, autoreset_mode="SameStep"))
+
+    # The pretrained policy with a value head, and nothing between.
+    sizes = start.config if start is not None else ModelConfig()
+    agent = MaskablePPO(
+        TransformerPolicy,
+        env,
+        policy_kwargs={"model": sizes, "endian": endian, "init_seed": weights_seed},
+        rollout_buffer_class=SequenceRolloutBuffer,
+        n_steps=args.n_steps,
+        batch_size=args.batch_size,
+        n_epochs=args.n_epochs,
+        learning_rate=args.learning_rate,
+        gamma=args.gamma,
+        gae_lambda=args.gae_lambda,
+        clip_range=args.clip_range,
+        ent_coef=args.ent_coef,
+        vf_coef=args.vf_coef,
+        max_grad_norm=args.max_grad_norm,
+        target_kl=args.target_kl,
+        seed=agent_seed,
+        device=args.device,
+    )
+    assert isinstance(agent.policy, TransformerPolicy)
+    if start is not None:
+        agent.policy.transformer.load_state_dict(start.state_dict())
+    return agent
+
+
 class Curves(TensorBoardOutputFormat):
     """TensorBoard's curves from a step on, in place of what a run that was killed has left of them."""
 
@@ -182,9 +218,10 @@ class Curves(TensorBoardOutputFormat):
         self._is_closed = False
 
 
-def truths(model: Transformer, spec: cg.Spec, count: int, temperature: float) -> NDArray[np.bool_]:
-    """Complete the first test prompts under the masks of the environment; return which are true, (count,) bool."""
-    prompts, lengths = prompts_of(spec, "test", count)
+def truths(
+    model: Transformer, spec: cg.Spec, prompts: NDArray[np.uint8], lengths: NDArray[np.int32], temperature: float
+) -> NDArray[np.bool_]:
+    """Complete prompts (N, P) under the masks of the environment; return which are true, (N,) bool."""
     completions = complete(
         model,
         prompts,
@@ -251,51 +288,20 @@ def main(arguments: list[str]) -> int:
                 print(f"{folder} is finished, nothing to do")
                 print(result["line"])
                 return 0
+        if args.threads is not None:
+            torch.set_num_threads(args.threads)
+        # What may be wrong is found out before a folder is made or deleted.
         spec = cg.load_spec(args.env, **args.overrides)
-        # Any checkpoint is looked at before a folder is made or deleted.
         start = load_model(args.checkpoint) if args.checkpoint is not None else None
+        agent = make_agent(args, spec, start)
+        prompts, prompt_lengths = prompts_of(spec, "test", args.eval_episodes)
         about, state = prepare(args, spec)
     except (ValueError, FileNotFoundError) as error:
         print(f"ppo.py: {error}", file=sys.stderr)
         return 2
 
-    # Seeds and threads. Neighbouring runs must not share prompts, so their seeds are drawn far apart.
-    agent_seed, weights_seed = (int(word) for word in np.random.SeedSequence(args.seed).generate_state(2))
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-
-    # Environment: the masks and the judge of `Cadmus-...-v0`, in the model's order of digits.
-    endian = start.endian if start is not None else args.endian
-    env = CadmusVecEnv(cg.CadmusVectorEnv(args.n_envs, spec, endian=endian, autoreset_mode="SameStep"))
-
-    # Agent: the pretrained policy with a value head, and nothing between.
-    agent = MaskablePPO(
-        TransformerPolicy,
-        env,
-        policy_kwargs={
-            "model": start.config if start is not None else ModelConfig(),
-            "endian": endian,
-            "init_seed": weights_seed,
-        },
-        rollout_buffer_class=SequenceRolloutBuffer,
-        n_steps=args.n_steps,
-        batch_size=args.batch_size,
-        n_epochs=args.n_epochs,
-        learning_rate=args.learning_rate,
-        gamma=args.gamma,
-        gae_lambda=args.gae_lambda,
-        clip_range=args.clip_range,
-        ent_coef=args.ent_coef,
-        vf_coef=args.vf_coef,
-        max_grad_norm=args.max_grad_norm,
-        target_kl=args.target_kl,
-        seed=agent_seed,
-        device=args.device,
-    )
     assert isinstance(agent.policy, TransformerPolicy)
     model = agent.policy.transformer
-    if start is not None:
-        model.load_state_dict(start.state_dict())
 
     # Where an interrupted run goes on
     history: list[dict[str, Any]] = []
@@ -319,7 +325,7 @@ def main(arguments: list[str]) -> int:
 
     def measure(temperature: float = 0.0) -> NDArray[np.bool_]:
         """Evaluate, show it, and say it to TensorBoard."""
-        found = truths(model, spec, args.eval_episodes, temperature)
+        found = truths(model, spec, prompts, prompt_lengths, temperature)
         name = "sampled" if temperature else "greedy"
         curves.writer.add_scalar(f"eval/{name}", found.mean(), agent.num_timesteps)
         if not temperature:
@@ -333,7 +339,7 @@ def main(arguments: list[str]) -> int:
         first = {name: torch.from_numpy(one) for name, one in before.items()}
         now = {**agent_state(agent), "history": history, "done": done, "before": first}
         training.save_state(folder / "states", agent.num_timesteps, now)
-        card = {**recipe(about["args"]), **about, "endian": endian, "timesteps": agent.num_timesteps}
+        card = {**recipe(about["args"]), **about, "endian": model.endian, "timesteps": agent.num_timesteps}
         card |= {"parent": start.card if start is not None else None, "history": history}
         save_model(model, folder / "model", card)
 
@@ -378,7 +384,6 @@ def main(arguments: list[str]) -> int:
         if bar is not None:
             bar.close()
         curves.close()
-    agent.policy_kwargs = {"model": model.config, "endian": endian}
     agent.save(folder / "agent.zip")
 
     # The result

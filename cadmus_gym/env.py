@@ -85,12 +85,13 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tokens, Info]:
         super().reset(seed=seed)
+        prompt = check_options(options).get("prompt")
+        prompts = None if prompt is None else self.episodes.given(as_prompts(prompt, 1))
         if seed is not None:
             self.episodes.seed(_ROW, [seed])
         elif self.episodes.seeds[0] < 0:
             self.episodes.seed(_ROW, self.np_random.integers(2**62, size=1))
-        prompt = check_options(options).get("prompt")
-        self.episodes.begin(_ROW, None if prompt is None else as_prompts(prompt, 1))
+        self.episodes.begin(_ROW, prompts)
         self._show()
         return self._observation(), self._info()
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from cadmus_gym import forms
 from cadmus_gym.compiling import kernel
 from cadmus_gym.forms import CELLS, SPENT, advance, check_prompt, mask_row, reverse_digits, reverse_rows
-from cadmus_gym.isa import END, VOCABULARY, Int, Ints, Tokens, as_tokens
+from cadmus_gym.isa import END, VOCABULARY, Int, Ints, Tokens, as_tokens, encode
 from cadmus_gym.machine import TRUE, UNTERMINATED, judge, scratch
 from cadmus_gym.spec import Spec
 from cadmus_gym.stream import Stream, check_seed
@@ -145,6 +145,8 @@ class State:
     over: NDArray[np.bool_]
     seeds: Ints
     indices: Ints
+    ends: Ints
+    kind: tuple[Any, ...]  # id, form, words, budgets and endian of the episodes
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -190,13 +192,10 @@ class Episodes:
         self.indices[rows] = 0
         self._drawn[rows] = 0
 
-    def begin(self, rows: Ints, prompts: Sequence[Tokens] | None = None) -> None:
-        """Begin episodes in rows (n,): from the next prompts of their streams, or from given ones, one for each row.
-
-        Raises ValueError where no completion of the form makes a well-formed program of a prompt, or it is too long.
-        """
+    def begin(self, rows: Ints, prompts: tuple[Tokens, NDArray[np.int32]] | None = None) -> None:
+        """Begin episodes in rows (n,): from the next prompts of their streams, or from what `given` made of others."""
         if prompts is not None:
-            batch, lengths = self._given(prompts)
+            batch, lengths = prompts
         else:
             if (self._drawn[rows] <= self.indices[rows]).any():
                 self._refill()
@@ -218,7 +217,11 @@ class Episodes:
         self._queued[rows, indices % QUEUE] = lengths
         self._drawn += missing
 
-    def _given(self, prompts: Sequence[Tokens]) -> tuple[Tokens, NDArray[np.int32]]:
+    def given(self, prompts: Sequence[Tokens]) -> tuple[Tokens, NDArray[np.int32]]:
+        """Return prompts as a batch (n, P) and their lengths (n,).
+
+        Raises ValueError where no completion of the form makes a well-formed program of a prompt, or it is too long.
+        """
         batch = np.zeros((len(prompts), self.prompt_room), np.uint8)
         for row, prompt in zip(batch, prompts, strict=True):
             if prompt.size > self.prompt_room:
@@ -269,11 +272,18 @@ class Episodes:
 
     def state(self, rows: Ints) -> State:
         """Copy the episodes in rows (n,)."""
-        parts = (self.tokens, self.lengths, self.cells, self.masks, self.over, self.seeds, self.indices)
-        return State(*(part[rows].copy() for part in parts))  # type: ignore[arg-type]
+        parts = (self.tokens, self.lengths, self.cells, self.masks, self.over, self.seeds, self.indices, self.ends)
+        return State(*(part[rows].copy() for part in parts), kind=self.kind)  # type: ignore[misc,arg-type]
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What a state must have been taken from to be restored here."""
+        return (self.spec.id, self.spec.form, self.spec.words, self.spec.episode, self.endian)
 
     def restore(self, state: State, rows: Ints) -> None:
         """Go on in rows (n,) from episodes as they stood. Raises ValueError for a state of another spec or size."""
+        if state.kind != self.kind:
+            raise ValueError(f"a state of {state.kind} cannot be restored to {self.kind}")
         if len(state) != len(rows) or state.tokens.shape[1] != self.room:
             raise ValueError(
                 f"a state of {len(state)} episodes of {state.tokens.shape[1]} tokens cannot be restored to {len(rows)} "
@@ -283,7 +293,7 @@ class Episodes:
         self.over = self.over.copy()
         self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
         self.masks[rows], self.over[rows] = state.masks, state.over
-        self.seeds[rows], self.indices[rows] = state.seeds, state.indices
+        self.seeds[rows], self.indices[rows], self.ends[rows] = state.seeds, state.indices, state.ends
         self._drawn[rows] = state.indices
 
 
@@ -291,9 +301,12 @@ def as_prompts(prompt: Any, count: int) -> list[Tokens]:
     """Return ``options["prompt"]`` as one prompt for each of ``count`` episodes.
 
     Given is one text or (n,) row for all, or a list of them, one for each. Raises ValueError for anything else."""
-    single = isinstance(prompt, str) or (np.ndim(prompt) == 1 and not isinstance(prompt[0], (str, np.ndarray, list)))
-    if single:
-        return [as_tokens(prompt)] * count
+    if isinstance(prompt, str):
+        return [encode(prompt)] * count
+    if not isinstance(prompt, (list, tuple, np.ndarray)) or (isinstance(prompt, np.ndarray) and prompt.ndim == 0):
+        raise ValueError(f"prompt {prompt!r}: give a text or token ids (n,), or a list of them, one for each episode")
+    if not any(isinstance(one, (str, list, tuple, np.ndarray)) for one in prompt):
+        return [as_tokens(np.asarray(prompt))] * count
     prompts = [as_tokens(one) for one in prompt]
     if len(prompts) != count:
         raise ValueError(f"{len(prompts)} prompts for {count} episodes: give one for all, or one for each")

@@ -36,9 +36,10 @@ from cadmus_gym.machine import (
     NEXT,
     NOT,
     OPEN,
-    RAN,
     RET,
+    SYNTAX,
     TIMES,
+    UNTERMINATED,
     UNTIL,
     prepare,
     scratch,
@@ -212,6 +213,8 @@ def advance(cells: Ints, token: Int, lead: NDArray[np.int16], thinks: bool, nest
     if not nests:
         cells[STATE] = lead[state, token]
         return
+    if state == DEAD:
+        return
     if state == THINKING:
         if token != CLOSE:
             return
@@ -233,8 +236,20 @@ def advance(cells: Ints, token: Int, lead: NDArray[np.int16], thinks: bool, nest
         elif token == DEF:
             cells[FUNCTION] = 1
     elif token == ELSE:
+        if cells[BLOCKS] % 8 != IN_IF:
+            cells[STATE] = DEAD
+            return
         cells[BLOCKS] += IN_ELSE - IN_IF
     elif token == FI or token == NEXT or token == UNTIL or token == RET:
+        block = cells[BLOCKS] % 8
+        if not (
+            (token == FI and (block == IN_IF or block == IN_ELSE))
+            or (token == NEXT and block == IN_TIMES)
+            or (token == UNTIL and block == IN_BEGIN)
+            or (token == RET and block == IN_DEF)
+        ):
+            cells[STATE] = DEAD
+            return
         cells[BLOCKS] //= 8
         cells[DEPTH] -= 1
         if token == NEXT:
@@ -265,7 +280,7 @@ def start(prompt: Tokens, cells: Ints, lead: NDArray[np.int16], thinks: bool, ne
     if prompt.size > position and CASE <= prompt[position] <= EXACTLY:
         while position < prompt.size and prompt[position] != DO:
             position += 1
-        if position == prompt.size:  # the header is not closed, so no completion of a form closes it
+        if position == prompt.size and thinks:  # the header is not closed, and only `free` can close it
             cells[STATE] = DEAD
         position += 1
     while position < prompt.size and cells[STATE] != DONE:
@@ -333,7 +348,9 @@ class Automata:
         self.table = table(form, words, endian)
         self.max_tokens, self.thought_tokens = max_tokens, thought_tokens
         self.cells = np.zeros((len(prompts), CELLS), np.int64)
-        shown = reverse_digits(prompts) if endian == "little" else check_ids(np.asarray(prompts))
+        shown = check_ids(np.asarray(prompts))
+        if endian == "little":
+            shown = reverse_digits(shown)
         start_rows(shown, np.asarray(lengths, np.int64), self.cells, *self._rules)
         state = self.cells[:, STATE]
         shortest = self.table.finish[state] + self.cells[:, DEPTH]
@@ -385,5 +402,5 @@ def check_prompt(
         shortest.append(int(automata.mask()[0].argmax()))
         automata.push(np.array(shortest[-1:]))
     program = np.concatenate([prompt, np.array(shortest, np.uint8)])
-    if prepare(program, scratch(program.size))[0] != RAN:
+    if prepare(program, scratch(program.size))[0] in (SYNTAX, UNTERMINATED):
         raise ValueError(f"prompt {decode(prompt)!r}: no completion of form {form!r} makes a well-formed program of it")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym import forms
-from cadmus_gym.episodes import Episodes
+from cadmus_gym.episodes import SUCCESS, Episodes
 from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
 from cadmus_gym.isa import END, ID, NINE, PAD, ZERO, Tokens, assemble, decode
 from cadmus_gym.machine import CLOSE, OPEN, Verdict, run_batch
@@ -37,14 +37,14 @@ def play(
     episodes = Episodes(load_spec(spec), split, 1 if count == 0 else count, "big")
     rows = np.arange(count)
     prompts, lengths = prompts_of(spec, split, count, seed)
-    episodes.begin(rows, [prompt[:length] for prompt, length in zip(prompts, lengths, strict=True)])
+    episodes.begin(rows, (prompts, lengths))
     success = np.zeros(count, np.bool_)
     for position in range(max((completion.size for completion in completions), default=0)):
         idle = episodes.over.copy()
         actions = [int(c[position]) if position < c.size else PAD for c in completions]
         episodes.step(np.array(actions, np.int64), idle)
         now = episodes.over & ~idle
-        success[now] = episodes.ends[now, 3] == 1
+        success[now] = episodes.ends[now, SUCCESS] == 1
     return success
 
 

@@ -17,7 +17,10 @@ def register(path: str | Path) -> Spec:
     file = Path(path).resolve()
     spec = read_spec(file)
     ours = file.parent == FOLDER.resolve()
-    gymnasium.envs.registration.parse_env_id(spec.id)  # raises where the id is malformed
+    try:
+        gymnasium.envs.registration.parse_env_id(spec.id)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"{file.name} id = {spec.id!r}: {error}") from None
     SPECS[spec.id] = file
     gymnasium.envs.registration.registry.pop(spec.id, None)
     gymnasium.register(

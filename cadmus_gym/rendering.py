@@ -31,7 +31,7 @@ _PLAIN = (232, 231, 227)
 
 def _verdict(episodes: Episodes, row: int) -> tuple[str, bool]:
     """What to say of an episode, and whether that is good."""
-    if not episodes.over[row]:
+    if not episodes.over[row] or episodes.seeds[row] < 0:
         return "...", False
     info = episodes.end_info(row)
     name = "ILLEGAL TOKEN" if info["illegal"] else Verdict(info["verdict"]).name

@@ -118,7 +118,8 @@ class CadmusVecEnv(VecEnv):
     def state(self) -> dict[str, Any]:
         """The episodes as they stand, of tensors, for `restore`."""
         episodes = self.env.state()
-        arrays = {field.name: getattr(episodes, field.name) for field in dataclasses.fields(State)}
+        names = [field.name for field in dataclasses.fields(State) if field.name != "kind"]
+        arrays = {name: getattr(episodes, name) for name in names}
         arrays |= {"returns": self._returns.copy(), "played": self._lengths.copy()}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -126,7 +127,7 @@ class CadmusVecEnv(VecEnv):
         """Go on from episodes as they stood; return the observations (N, L)."""
         arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
         self._returns, self._lengths = arrays.pop("returns"), arrays.pop("played")
-        observations, info = self.env.restore(State(**arrays))
+        observations, info = self.env.restore(State(**arrays, kind=self.env.episodes.kind))
         self.reset_infos = [{"action_mask": mask} for mask in info["action_mask"]]
         return observations
 

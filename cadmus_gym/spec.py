@@ -69,6 +69,8 @@ class Split:
     def __post_init__(self) -> None:
         if not 0 <= self.share[0] < self.share[1] <= 1:
             raise ValueError(f"share = {list(self.share)}: give an interval [from, to] within 0 to 1")
+        if self.interval[0] > self.interval[1]:
+            raise ValueError(f"share = {list(self.share)}: too narrow; give an interval [from, to] within 0 to 1")
 
     @property
     def interval(self) -> tuple[int, int]:
@@ -135,7 +137,7 @@ class Spec:
         """Return the task's parameters in a split: the defaults, the spec's, the split's own, in this order."""
         base = _build(self.family.parameters, self.parameters, "[parameters]")
         values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} | self.split(name).parameters
-        return _build(self.family.parameters, values, f"[splits.{name}] parameters")
+        return _build(self.family.parameters, values, f"[splits.{name}.parameters]")
 
     def packed(self, name: str) -> Ints:
         """Return what the family's writer reads for a split, (n,) int64."""
@@ -229,7 +231,7 @@ def _read_values(path: Path, depth: int = 0) -> dict[str, Any]:
     if "base" not in values:
         return values
     name = values.pop("base")
-    base = SPECS.get(name, path.parent / str(name))
+    base = SPECS.get(name, path.parent / name) if isinstance(name, str) else path.parent
     if not base.is_file() or depth == 8:
         raise ValueError(f"{path.name} base = {name!r}: give a registered id or a file beside this one")
     inherited = _read_values(base, depth + 1)

@@ -96,8 +96,9 @@ class Stream:
 
     def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
         """Return programs start..start+count, (count, L) uint8 padded with 0, and prompt_lengths (count,) int32."""
-        if start < 0 or count < 0:
-            raise ValueError(f"start = {start}, count = {count}: programs are numbered from 0")
+        whole = all(isinstance(number, (int, np.integer)) for number in (start, count))
+        if not whole or not 0 <= start <= start + count <= 2**63:
+            raise ValueError(f"start = {start!r}, count = {count!r}: programs are numbered from 0 to {2**63 - 1}")
         indices = np.arange(start, start + count, dtype=np.int64)
         return self.gather(np.full(count, self.seed, np.int64), indices, threads)
 
@@ -105,8 +106,8 @@ class Stream:
         self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
     ) -> tuple[Tokens, NDArray[np.int32]]:
         """Return the programs of pairs (seed, index), both (N,): (N, L) uint8 and prompt_lengths (N,) int32."""
-        seeds, indices = np.ascontiguousarray(seeds, np.int64), np.ascontiguousarray(indices, np.int64)
-        if seeds.ndim != 1 or seeds.shape != indices.shape or (seeds < 0).any() or (indices < 0).any():
+        seeds, indices = _whole(seeds), _whole(indices)
+        if seeds.shape != indices.shape:
             raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
         programs = np.zeros((seeds.size, self.length), np.uint8)
         prompt_lengths = np.zeros(seeds.size, np.int32)
@@ -157,6 +158,15 @@ class Stream:
                 )
 
         spread(work, seeds.size, threads, least=1024)
+
+
+def _whole(numbers: ArrayLike) -> Ints:
+    """Return seeds or indices as (N,) int64, or raise ValueError."""
+    array = np.asarray(numbers)
+    whole = array.size == 0 or (np.issubdtype(array.dtype, np.integer) and 0 <= array.min() <= array.max() < 2**63)
+    if array.ndim != 1 or not whole:
+        raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
+    return np.ascontiguousarray(array, np.int64)
 
 
 def check_seed(seed: int) -> int:

@@ -79,16 +79,17 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} sub-environments: give one, or one for each")
+        prompt = options.get("prompt")
+        prompts = None if prompt is None else self.episodes.given(as_prompts(prompt, rows.size))
         seeded = np.array([row for row in rows if seeds[row] is not None], np.int64)
         self.episodes.seed(seeded, [seeds[row] for row in seeded])
         unseeded = rows[self.episodes.seeds[rows] < 0]
         self.episodes.seed(unseeded, self.np_random.integers(2**62, size=unseeded.size))
-        prompt = options.get("prompt")
         if len(rows) < self.num_envs:
             self.episodes.masks = self.episodes.masks.copy()  # the last step's is the caller's
         else:
             self.episodes.masks = np.empty_like(self.episodes.masks)
-        self.episodes.begin(rows, None if prompt is None else as_prompts(prompt, rows.size))
+        self.episodes.begin(rows, prompts)
         info: Info = {}
         begun = self._none.copy()
         begun[rows] = True

@@ -118,8 +118,10 @@ def apply(operator: Int, x: Int, y: Int) -> Int:
 
 
 @kernel
-def put_steps(program: Tokens, position: Int, operations: Int, style: Int, work: Ints) -> Int:
+def put_steps(program: Tokens, position: Int, stop: Int, operations: Int, style: Int, work: Ints) -> Int:
     """Write what each operation came to but the last, whose value is the answer; return the position behind.
+
+    Gives up with the first literal that goes beyond ``stop``: a row has room for one more, that of the answer.
 
     Style "products" first writes a product digit by digit: of the factor with fewer digits (the right one of two as
     long), lowest digit first, each times the other factor, where there is more than one such product.
@@ -142,10 +144,14 @@ def put_steps(program: Tokens, position: Int, operations: Int, style: Int, work:
                 place = 1
                 while digits > 0:
                     position = put_literal(program, position, sign * (digits % 10) * place * factor)
+                    if position > stop:
+                        return position
                     digits //= 10
                     place *= 10
         if k < operations - 1:
             position = put_literal(program, position, value)
+            if position > stop:
+                return position
     return position
 
 
@@ -203,9 +209,10 @@ def write(parameters: Ints, dice: Words64, program: Tokens, marks: Ints, work: I
 
     if thinks and parameters[STYLE] > 0:
         program[position] = OPEN
-        behind = put_steps(program, position + 1, operations, parameters[STYLE], work)
-        program[behind] = CLOSE
-        if position + 1 < behind <= marks[PROMPT] + parameters[ROOM] - 1:
+        stop = position + parameters[ROOM] - 1
+        behind = put_steps(program, position + 1, stop, operations, parameters[STYLE], work)
+        if position + 1 < behind <= stop:
+            program[behind] = CLOSE
             position = behind + 1
     position = put_literal(program, position, work[0])
     program[position] = EQ

@@ -71,21 +71,23 @@ class Parameters:
         modulus, rest = self.reserved
         if not (2 <= modulus <= 1_000_000 and 0 <= rest < modulus):
             raise ValueError(f"reserved = {[modulus, rest]}: give [modulus, rest] with 0 <= rest < modulus <= 1000000")
+        if not 0 <= self.reserved_from <= LARGEST:
+            raise ValueError(f"reserved_from = {self.reserved_from}: give a number from 0 to {LARGEST}")
         if self.pool not in POOLS:
             raise ValueError(f"pool = {self.pool!r}: known are {', '.join(POOLS)}")
         starts = self.classes()
         sizes = [size for size in np.diff(starts).tolist() if size]
-        if not 1 <= self.distance < max(starts[-1], 2):
+        if max(sizes, default=0) < 2:
+            raise ValueError(
+                f"values = {list(self.values)}: the pool {self.pool!r} has no two values of one length there"
+            )
+        if not 1 <= self.distance < starts[-1]:
             raise ValueError(
                 f"distance = {self.distance}: give at least 1, less than the {starts[-1]} values to draw from"
             )
         if self.unequal and len(sizes) < 2:
             raise ValueError(
                 f"unequal = {self.unequal}: all values {list(self.values)} of the pool have one length; give 0"
-            )
-        if max(sizes, default=0) < 2:
-            raise ValueError(
-                f"values = {list(self.values)}: the pool {self.pool!r} has no two values of one length there"
             )
 
     def first_reserved(self) -> int:
