@@ -23,7 +23,7 @@ from cadmus_gym.stream import Stream, check_seed
 
 QUEUE = 32  # prompts drawn ahead for each row
 
-# What is known of an episode when it has ended, int64 columns.
+# What is known of an episode when it has ended: the rows of an int64 array, a column for each episode.
 VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, OUTCOME = range(6)
 END_INFO: dict[str, type] = {"verdict": int, "passed": int, "cases": int, "is_success": bool, "illegal": bool}
 
@@ -42,6 +42,7 @@ def put_mask(masks: NDArray[np.int8], row: Int, cells: Ints, rules: Rules, limit
 @kernel
 def begin(
     rows: Ints,
+    sources: Ints,
     prompts: Tokens,
     prompt_lengths: NDArray[np.int32],
     tokens: Tokens,
@@ -51,13 +52,16 @@ def begin(
     rules: Rules,
     limits: Limits,
 ) -> None:
-    """Begin an episode in each of ``rows`` (n,) from ``prompts`` (n, P)."""
+    """Begin an episode in each of ``rows`` (n,), each from the prompt at its source, (n,), among ``prompts`` (Q, P)."""
     lead, _, _, thinks, nests = rules
     for k in range(rows.size):
         row = rows[k]
-        length = prompt_lengths[k]
-        for position in range(tokens.shape[1]):
-            tokens[row, position] = prompts[k, position] if position < length else 0
+        source = sources[k]
+        length = prompt_lengths[source]
+        for position in range(length):
+            tokens[row, position] = prompts[source, position]
+        for position in range(length, tokens.shape[1]):
+            tokens[row, position] = 0
         if limits[3]:
             reverse_rows(tokens[row : row + 1, :length])
         lengths[row] = length
@@ -90,15 +94,16 @@ def step(
         rewards[row] = 0.0
         terminated[row] = False
         truncated[row] = False
-        masks[row] = 0
+        for k in range(OUTCOME):
+            ends[k, row] = 0
         if idle[row]:
             continue
         token = actions[row]
         if table[mask_row(cells[row], finish, max_tokens, thought_tokens), token] == 0:
             terminated[row] = True
-            ends[row] = 0
-            ends[row, VERDICT] = UNTERMINATED
-            ends[row, ILLEGAL] = 1
+            masks[row] = 0
+            ends[VERDICT, row] = UNTERMINATED
+            ends[ILLEGAL, row] = 1
             count += 1
             continue
         length = lengths[row]
@@ -116,18 +121,18 @@ def step(
             else:
                 verdict, passed, cases, _, _ = judge(tokens[row, :length], work)
             terminated[row] = True
+            masks[row] = 0
             success = np.int64(verdict == TRUE)
-            ends[row, VERDICT] = verdict
-            ends[row, PASSED] = passed
-            ends[row, CASES] = cases
-            ends[row, SUCCESS] = success
-            ends[row, ILLEGAL] = 0
+            ends[VERDICT, row] = verdict
+            ends[PASSED, row] = passed
+            ends[CASES, row] = cases
+            ends[SUCCESS, row] = success
             rewards[row] = passed / max(cases, 1) if by_cases else success
             count += 1
         elif may_run_out and cells[row, SPENT] >= max_tokens:
             truncated[row] = True
-            ends[row] = 0
-            ends[row, VERDICT] = UNTERMINATED
+            masks[row] = 0
+            ends[VERDICT, row] = UNTERMINATED
             count += 1
         else:
             put_mask(masks, row, cells[row], rules, limits)
@@ -156,8 +161,8 @@ class Episodes:
     """``count`` episodes of a spec's split, played side by side.
 
     ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``masks`` (N, 65) int8; ``rewards`` (N,)
-    float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (N, 6) int64, valid where an episode is
-    over.
+    float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (5, N) int64, 0 where none ended in the last
+    step.
     """
 
     def __init__(self, spec: Spec, split: str, count: int, endian: str) -> None:
@@ -177,7 +182,7 @@ class Episodes:
         self.rewards = np.zeros(count)
         self.terminated, self.truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         self.over = np.ones(count, np.bool_)
-        self.ends = np.zeros((count, OUTCOME), np.int64)
+        self.ends = np.zeros((OUTCOME, count), np.int64)
         self.seeds = np.full(count, -1, np.int64)  # -1: not seeded yet
         self.indices = np.zeros(count, np.int64)  # the next program of the stream of that seed
         self._queue = np.zeros((count, QUEUE, self.prompt_room), np.uint8)
@@ -195,14 +200,14 @@ class Episodes:
     def begin(self, rows: Ints, prompts: tuple[Tokens, NDArray[np.int32]] | None = None) -> None:
         """Begin episodes in rows (n,): from the next prompts of their streams, or from what `given` made of others."""
         if prompts is not None:
-            batch, lengths = prompts
+            (batch, lengths), sources = prompts, np.arange(len(rows))
         else:
             if (self._drawn[rows] <= self.indices[rows]).any():
                 self._refill()
-            slots = self.indices[rows] % QUEUE
-            batch, lengths = self._queue[rows, slots], self._queued[rows, slots]
+            sources = rows * QUEUE + self.indices[rows] % QUEUE
+            batch, lengths = self._queue.reshape(-1, self.prompt_room), self._queued.reshape(-1)
             self.indices[rows] += 1
-        begin(rows, batch, lengths, self.tokens, self.lengths, self.cells, self.masks, self.rules, self.limits)
+        begin(rows, sources, batch, lengths, self.tokens, self.lengths, self.cells, self.masks, self.rules, self.limits)
         self.over[rows] = False
 
     def _refill(self) -> None:
@@ -263,7 +268,7 @@ class Episodes:
 
     def end_info(self, row: int) -> dict[str, Any]:
         """What an episode's last step tells besides the mask."""
-        return {key: kind(self.ends[row, k]) for k, (key, kind) in enumerate(END_INFO.items())}
+        return {key: kind(self.ends[k, row]) for k, (key, kind) in enumerate(END_INFO.items())}
 
     def program(self, row: int) -> Tokens:
         """The tokens of an episode so far, (n,) uint8, in the language's own order of digits."""
@@ -272,7 +277,7 @@ class Episodes:
 
     def state(self, rows: Ints) -> State:
         """Copy the episodes in rows (n,)."""
-        parts = (self.tokens, self.lengths, self.cells, self.masks, self.over, self.seeds, self.indices, self.ends)
+        parts = (self.tokens, self.lengths, self.cells, self.masks, self.over, self.seeds, self.indices, self.ends.T)
         return State(*(part[rows].copy() for part in parts), kind=self.kind)  # type: ignore[misc,arg-type]
 
     @property
@@ -293,7 +298,7 @@ class Episodes:
         self.over = self.over.copy()
         self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
         self.masks[rows], self.over[rows] = state.masks, state.over
-        self.seeds[rows], self.indices[rows], self.ends[rows] = state.seeds, state.indices, state.ends
+        self.seeds[rows], self.indices[rows], self.ends[:, rows] = state.seeds, state.indices, state.ends.T
         self._drawn[rows] = state.indices
 
 

@@ -44,7 +44,7 @@ def play(
         actions = [int(c[position]) if position < c.size else PAD for c in completions]
         episodes.step(np.array(actions, np.int64), idle)
         now = episodes.over & ~idle
-        success[now] = episodes.ends[now, SUCCESS] == 1
+        success[now] = episodes.ends[SUCCESS, now] == 1
     return success
 
 

@@ -152,7 +152,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
 
     def _tell_ends(self, info: Info, over: NDArray[np.bool_]) -> None:
         for k, (key, kind) in enumerate(END_INFO.items()):
-            self._tell(info, key, np.where(over, self.episodes.ends[:, k], 0).astype(kind), over.copy())
+            self._tell(info, key, self.episodes.ends[k].astype(kind), over.copy())
 
     @staticmethod
     def _tell(info: Info, key: str, values: Any, rows: NDArray[np.bool_]) -> None:
