@@ -20,13 +20,19 @@ def recipe(settings: Any) -> dict[str, Any]:
     """Return the recipe of a run of the script at hand, ready for JSON. ``settings`` is a dataclass or a dict."""
     values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings)
     return {
-        "command": shlex.join(["python", Path(sys.argv[0]).as_posix(), *sys.argv[1:]]),
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in values.items()},
+        "command": shlex.join(["python", _shown(Path(sys.argv[0])), *sys.argv[1:]]),
+        "settings": {key: _shown(value) if isinstance(value, Path) else value for key, value in values.items()},
         "commit": commit(),
         "hardware": hardware(),
         "python": platform.python_version(),
         "versions": versions(),
     }
+
+
+def _shown(path: Path) -> str:
+    """A path from the top of the checkout where it lies in it: whose machine it was is nobody's business."""
+    top = Path(__file__).resolve().parents[1]
+    return path.resolve().relative_to(top).as_posix() if path.resolve().is_relative_to(top) else path.as_posix()
 
 
 def commit() -> str:

@@ -58,7 +58,7 @@ def test_machine_first_calls_and_streams(tmp_path: Path) -> None:
     recipe = results["recipe"]
     assert recipe["command"].startswith("python ")
     assert recipe["command"].endswith("--sections machine first-call streams")
-    assert (recipe["arguments"]["count"], recipe["arguments"]["repeats"], recipe["arguments"]["seed"]) == (400, 2, 0)
+    assert (recipe["settings"]["count"], recipe["settings"]["repeats"], recipe["settings"]["seed"]) == (400, 2, 0)
     assert recipe["hardware"]["cores"] == os.cpu_count()
     assert recipe["hardware"]["cpu"]
     assert recipe["versions"]["gymnasium"] == gymnasium.__version__
