@@ -27,7 +27,7 @@ from cadmus_gym.episodes import END_INFO
 from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.generate import complete
 from cadmus_gym.isa import BOS, PAD
-from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.model import Cache, ModelConfig, Transformer
 from cadmus_gym.sb3 import (
     SPARE,
     CadmusVecEnv,
@@ -38,6 +38,7 @@ from cadmus_gym.sb3 import (
     restore_agent,
     shared_prefixes,
 )
+from cadmus_gym.training import plan_chunks
 
 TINY = ModelConfig(width=32, layers=2, heads=2, hidden=64, context=128)
 # `0 eq end` is right three times in four: what anything that learns must learn in seconds.
@@ -172,15 +173,17 @@ def check_reset_infos(ours: CadmusVecEnv, theirs: DummyVecEnv) -> None:
 
 def test_prompts_come_by_options_and_leave_the_streams_as_they_are() -> None:
     ours, theirs = make(), DummyVecEnv([lambda: gym.make("Cadmus-Arith-v0") for _ in range(5)])
-    for options in ({"prompt": "7 , 2 add"}, [{"prompt": "1 , 2 mul"}, {}, {}, {"prompt": "3 , 4 sub"}, {}]):
+    for options in ({"prompt": "7 , 2 add"}, [{"prompt": "1 , 2 mul"}, {}, {}, {"prompt": "3 , 4 sub 5"}, {}]):
         for env in (ours, theirs):
             env.seed(4)
             env.set_options(options)
         np.testing.assert_array_equal(ours.reset(), theirs.reset())
+        check_reset_infos(ours, theirs)
         rng = np.random.default_rng(1)
         for _ in range(60):
             actions = choose(get_action_masks(ours), rng)
             np.testing.assert_array_equal(ours.step(actions)[0], theirs.step(actions)[0])
+            check_reset_infos(ours, theirs)
     ours.set_options({"promt": "12 7 add"})
     with pytest.raises(ValueError, match="unknown key 'promt'"):
         ours.reset()
@@ -282,21 +285,39 @@ def test_greedy_play_in_the_environment_is_what_complete_writes(folder: Path) ->
     assert sum(rewards) == true.sum()
 
 
-def test_followed_rows_are_read_as_rows_alone_are(model: Transformer, folder: Path) -> None:
+class Poisoned(Cache):
+    """A cache in memory that held something else before."""
+
+    def __init__(self, model: Transformer, rows: int, slots: int) -> None:
+        super().__init__(model, rows, slots)
+        self.keys.fill_(torch.nan)
+        self.values.fill_(torch.nan)
+
+
+def check_followed(policy: TransformerPolicy, observations: np.ndarray) -> None:
+    with torch.no_grad():
+        followed = policy.reader.follow(torch.from_numpy(observations))
+        for row, hidden in zip(observations, followed, strict=True):
+            alone = torch.tensor([[BOS, *row[row != PAD].tolist()]])
+            torch.testing.assert_close(policy.transformer.hidden(alone)[0, -1], hidden, atol=1e-4, rtol=1e-4)
+
+
+def test_followed_rows_are_read_as_rows_alone_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cadmus_gym.sb3.Cache", Poisoned)
     env = make(count=9, endian="little")
-    agent = make_agent(env, folder)
-    reader = agent.policy.reader
+    policy = make_agent(env, folder).policy
     rng = np.random.default_rng(0)
     env.seed(0)
     observations = env.reset()
+    for length in (2, 3, 4, 5):  # rows are short at first, then one much longer begins and goes on
+        short = np.where(np.arange(observations.shape[1]) < length, observations, np.uint8(PAD))
+        short[0, : {4: 40, 5: 41}.get(length, length)] = 7
+        short[1, 1:length] = length  # one token longer, but not the row before
+        check_followed(policy, short)
     for step in range(3 * SPARE):
-        with torch.no_grad():
-            followed = reader.follow(torch.from_numpy(observations))
-            for row, hidden in zip(observations, followed, strict=True):
-                alone = torch.tensor([[BOS, *row[row != PAD].tolist()]])
-                torch.testing.assert_close(reader.transformer.hidden(alone)[0, -1], hidden, atol=1e-4, rtol=1e-4)
+        check_followed(policy, observations)
         if step % 25 == 24:  # another call in between, of rows that continue nothing
-            reader.follow(torch.from_numpy(rng.permutation(observations)))
+            check_followed(policy, rng.permutation(observations))
         masks = get_action_masks(env)
         masks[:3, cg.encode("end")] &= masks[:3].sum(1, keepdims=True) == 1  # some episodes grow long
         observations, _, _, _ = env.step(choose(masks, rng))
@@ -321,6 +342,21 @@ def test_followed_rows_are_read_anew_when_weights_have_changed(folder: Path) -> 
         followed = policy.reader.follow(observations)
         torch.testing.assert_close(followed, policy.reader(observations).detach(), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(before, followed)
+
+
+def test_many_rows_of_unequal_lengths_are_read_in_their_order(folder: Path) -> None:
+    policy = make_agent(make(), folder).policy
+    rng = np.random.default_rng(0)
+    rows = np.zeros((600, policy.observation_space.shape[0]), np.uint8)
+    for row in rows:
+        length = rng.integers(0, 12) if rng.random() < 0.9 else rng.integers(60, 98)
+        row[:length] = rng.integers(1, 4 if length < 12 else 65, length)
+    assert len(plan_chunks(np.sort(lengths_of(rows)), len(rows))) > 3
+    with torch.no_grad():
+        together = policy.reader(torch.from_numpy(rows))
+        for row, hidden in zip(rows, together, strict=True):
+            alone = policy.transformer.hidden(torch.tensor([[BOS, *row[row != PAD].tolist()]]))[0, -1]
+            torch.testing.assert_close(hidden, alone, atol=1e-4, rtol=1e-4)
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=12))
