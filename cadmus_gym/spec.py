@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cadmus_gym import forms
-from cadmus_gym.isa import Ints
-from cadmus_gym.tasks import TASKS, Family
+from cadmus_gym.tasks import ANSWER_ROOMS, STYLES, TASKS, Family
 
 REWARDS = ("truth", "cases", "hidden")
 _HERE = Path(__file__).parent
@@ -105,17 +104,14 @@ class Spec:
         table = forms.table(self.form, self.words)
         if self.reward not in REWARDS:
             raise ValueError(f"reward = {self.reward!r}: known are {', '.join(REWARDS)}")
-        if self.thoughts.style not in self.family.styles:
-            raise ValueError(
-                f"[thoughts]: style = {self.thoughts.style!r}: task {self.task!r} knows {', '.join(self.family.styles)}"
-            )
+        if self.thoughts.style not in STYLES:
+            raise ValueError(f"[thoughts]: style = {self.thoughts.style!r}: known are {', '.join(STYLES)}")
         if not self.splits:
             raise ValueError("no [splits.NAME]: give at least one, such as [splits.train]")
         for name in self.splits:
             self.split_parameters(name)
         _check_apart(self)
-        answer = max(self.family.rooms(self.split_parameters(name))[1] for name in self.splits)
-        needed = answer + self.thoughts.limit if self.thoughts.share else answer
+        needed = self.completion_room
         if self.form != "free" and self.episode.max_tokens < needed:
             raise ValueError(
                 f"[episode]: max_tokens = {self.episode.max_tokens}: the task's own completions take up to {needed}"
@@ -139,18 +135,16 @@ class Spec:
         values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} | self.split(name).parameters
         return _build(self.family.parameters, values, f"[splits.{name}.parameters]")
 
-    def packed(self, name: str) -> Ints:
-        """Return what the family's writer reads for a split, (n,) int64."""
-        thoughts = self.thoughts
-        return self.family.pack(self.split_parameters(name), thoughts.share, thoughts.style, thoughts.limit)
+    @property
+    def prompt_room(self) -> int:
+        """The longest prompt of any split, in tokens."""
+        return max(self.family.room(self.split_parameters(name)) for name in self.splits)
 
     @property
-    def rooms(self) -> tuple[int, int]:
-        """The longest prompt and the longest program of any split, in tokens."""
-        rooms = [self.family.rooms(self.split_parameters(name)) for name in self.splits]
-        prompt = max(room[0] for room in rooms)
-        thought = self.thoughts.limit if self.thoughts.share else 0
-        return prompt, max(sum(room) for room in rooms) + thought
+    def completion_room(self) -> int:
+        """The longest completion in the programs of a stream, in tokens: worked steps and an answer."""
+        thought = self.thoughts.limit if self.thoughts.share and self.thoughts.style != STYLES[0] else 0
+        return thought + ANSWER_ROOMS[self.family.form]
 
     def digests(self) -> dict[str, str]:
         """Return for each split 64 hexadecimal digits over all that shapes its programs, and nothing else."""

@@ -4,55 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import Int, Ints, Tokens
-from cadmus_gym.machine import spread
-from cadmus_gym.sampling import Words64, below, join, mix
+from cadmus_gym.isa import Ints, Tokens, decode
+from cadmus_gym.machine import FALSE, RAN, Verdict, scratch, spread
+from cadmus_gym.sampling import CHOICE, RANDOM, Words64, below, join, new_script
+from cadmus_gym.scoring import Scorer, Scores, score_mixture
 from cadmus_gym.spec import Spec, load_spec
-from cadmus_gym.tasks.family import CHOICE, LENGTH, OPERAND, PROMPT, WORK
+from cadmus_gym.tasks.family import MARKS, WORK
+from cadmus_gym.tasks.solving import SLACK
+from cadmus_gym.writing import ATTEMPTS, fill, wish
 
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
-ATTEMPTS = 100_000  # a split's share of 1e-3 misses all of them less than once in 1e43 programs
-
-
-@kernel
-def fill(
-    write: Callable[..., Any],
-    parameters: Ints,
-    base: np.uint64,
-    first: np.uint64,
-    last: np.uint64,
-    seeds: Ints,
-    indices: Ints,
-    programs: Tokens,
-    prompt_lengths: NDArray[np.int32],
-    marks: Ints,
-    dice: Words64,
-    work: Ints,
-) -> Int:
-    """Write the programs of pairs (seed, index), keys within [first, last]; return -1, or the row that has none."""
-    for k in range(seeds.size):
-        origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
-        dice[OPERAND] = mix(origin)
-        attempt = 0
-        while True:
-            dice[CHOICE] = origin
-            key = write(parameters, dice, programs[k], marks, work)
-            if first <= key <= last:
-                break
-            attempt += 1
-            if attempt == ATTEMPTS:
-                return k
-        programs[k, marks[LENGTH] :] = 0
-        prompt_lengths[k] = marks[PROMPT]
-    return -1
 
 
 @kernel
@@ -90,9 +59,11 @@ class Stream:
             mixture = json.dumps([digests, self.weights.tolist()])
             self.digest = hashlib.sha256(mixture.encode()).hexdigest()
         self._bases = [np.uint64(int(digest[:16], 16)) for digest in digests]
-        self._packed = [part.packed(split) for part in self.specs]
-        self.prompt_room = max(part.rooms[0] for part in self.specs)
-        self.length = max(part.rooms[1] for part in self.specs)
+        self._packed = [part.family.pack(part.split_parameters(split)) for part in self.specs]
+        self._scorers: list[Scorer] | None = None
+        self._wishes = [wish(part) for part in self.specs]
+        self.prompt_room = max(part.prompt_room for part in self.specs)
+        self.length = max(part.prompt_room + part.completion_room for part in self.specs)
 
     def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
         """Return programs start..start+count, (count, L) uint8 padded with 0, and prompt_lengths (count,) int32."""
@@ -124,6 +95,24 @@ class Stream:
             programs[rows], prompt_lengths[rows] = some, lengths
         return programs, prompt_lengths
 
+    def log_prob(self, programs: ArrayLike) -> NDArray[np.float64]:
+        """Return the natural-log probability of programs (N, L) or (L,) under the stream: (N,) or () float64.
+
+        It is exact where `score` says so: -inf for what the stream never writes, nan where a task cannot tell.
+        """
+        return self.score(programs).log_prob
+
+    def score(self, programs: ArrayLike, *, budget: int = 20_000_000, samples: int = 1_000_000) -> Scores:
+        """Return how likely the stream is to write programs (N, L) or (L,), token ids padded with 0.
+
+        A split keeps a share of the problems. For each kind of program that share is summed over all operands where
+        there are at most ``budget`` of them, otherwise estimated from ``samples`` draws. It is found once a stream and
+        kind, with the first budget and samples asked for.
+        """
+        if self._scorers is None:
+            self._scorers = [Scorer(spec, self.split, budget, samples) for spec in self.specs]
+        return score_mixture(self._scorers, self.weights, programs)
+
     def _fill(
         self,
         part: int,
@@ -137,9 +126,10 @@ class Stream:
         first, last = (np.uint64(bound) for bound in spec.split(self.split).interval)
 
         def work(rows: slice) -> None:
-            missing = fill(
+            row, outcome = fill(
                 spec.family.write,
                 self._packed[part],
+                self._wishes[part],
                 self._bases[part],
                 first,
                 last,
@@ -147,15 +137,22 @@ class Stream:
                 indices[rows],
                 programs[rows],
                 prompt_lengths[rows],
-                np.zeros(2, np.int64),
+                np.zeros(spec.thoughts.limit + SLACK, np.uint8),
                 np.zeros(2, np.uint64),
+                new_script(RANDOM),
+                np.zeros(MARKS, np.int64),
                 np.zeros(WORK, np.int64),
+                scratch(self.length),
             )
-            if missing >= 0:
+            where = f"{spec.id} [splits.{self.split}]"
+            if row >= 0 and outcome == RAN:
                 raise ValueError(
-                    f"{spec.id} [splits.{self.split}]: no problem found in {ATTEMPTS} attempts at one kind of program; "
-                    "its parameters allow too few problems for its share"
+                    f"{where}: no problem found in {ATTEMPTS} attempts at one kind of program; its parameters allow "
+                    "too few problems for its share"
                 )
+            if row >= 0:
+                fault = "leaves more or less than one value" if outcome == FALSE else Verdict(outcome).name
+                raise ValueError(f"{where}: task {spec.task!r} wrote {decode(programs[rows][row])!r}: {fault}")
 
         spread(work, seeds.size, threads, least=1024)
 

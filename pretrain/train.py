@@ -191,7 +191,7 @@ def prepare(config: Config) -> tuple[cg.Stream, dict[str, Any], dict[str, Any] |
     env = cg.load_spec(config.env, **config.overrides) if isinstance(config.env, str) else config.env
     stream = cg.Stream(env, split="train", seed=config.seed)
     for spec in stream.specs:
-        needed = 1 + max(stream.length, spec.rooms[0] + spec.episode.max_tokens)
+        needed = 1 + max(stream.length, spec.prompt_room + spec.episode.max_tokens)
         if config.context < needed:
             raise ValueError(
                 f"recipe {config.recipe}: context = {config.context}; allowed for {spec.id}: from {needed}"

@@ -2,6 +2,9 @@
 
 Operands are uniform, the shape of the expression is uniform among all of its size, and each operator is drawn by weight
 among those that keep the value within the limit: nothing is ever thrown away.
+
+Pairs of operations that follow one another can be held out: they are shown only where ``pool = "held"``, and there the
+last two operations are such a pair.
 """
 
 from __future__ import annotations
@@ -11,48 +14,49 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import END, ID, Int, Ints, Tokens
-from cadmus_gym.machine import LARGEST
-from cadmus_gym.sampling import Words64, below, happens, join, mix, threshold
+from cadmus_gym.isa import Int, Ints, Tokens
+from cadmus_gym.machine import ADD, LARGEST, MUL
+from cadmus_gym.sampling import CHOICE, OPERAND, Words64, is_guided, weighted
 from cadmus_gym.tasks.family import (
-    CHOICE,
-    LENGTH,
-    OPERAND,
     PROMPT,
     Family,
     as_array,
+    check_held_out,
+    check_pool,
     check_range,
     check_weights,
+    count_tokens,
+    draw_literal,
+    is_literal,
     literal_room,
-    put_literal,
+    token_at,
     writer,
 )
 
 OPERATORS = ("add", "sub", "mul")
-STYLES = ("none", "values", "products")
 MOST_OPERATIONS = 7
 
-ADD, SUB, MUL, EQ, OPEN, CLOSE = (ID[name] for name in ("add", "sub", "mul", "eq", "(", ")"))
-
 # Layout of the packed parameters.
-LOW, HIGH, LIMIT, THOUGHTS, STYLE, ROOM = range(6)
-SIZES = 6  # weight of each number of operations, from 1
+LOW, HIGH, LIMIT, POOL = range(4)
+SIZES = 4  # weight of each number of operations, from 1
 WEIGHTS = SIZES + MOST_OPERATIONS  # weight of each operator
-SHAPES = WEIGHTS + len(OPERATORS)  # number of ways to go on, see `_shapes`
+HELD = WEIGHTS + len(OPERATORS)  # for each operator and each behind it, whether the pair is held out
+SHAPES = HELD + len(OPERATORS) ** 2  # number of ways to go on, see `_shapes`
 SIDE = MOST_OPERATIONS + 2
-# Working room: the values and hashes on the stack while writing, then what each operation did.
-HASHES, STEPS = SIDE, 2 * SIDE
+ALLOWED = SIDE  # working room: the values on the stack while writing, then weights
 
 
 @dataclass(frozen=True)
 class Parameters:
     """``operands`` [lowest, highest]; weights of ``operators`` and of the number of ``operations``; ``limit`` on the
-    magnitude of every value on the way."""
+    magnitude of every value on the way; ``held_out`` pairs such as "sub mul", shown only by the ``pool`` "held"."""
 
     operands: tuple[int, int] = (0, 99)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
     operations: dict[str, int] = field(default_factory=lambda: {"1": 1, "2": 1})
     limit: int = 9999
+    held_out: tuple[str, ...] = ()
+    pool: str = "open"
 
     def __post_init__(self) -> None:
         check_range("operands", self.operands, -LARGEST, LARGEST)
@@ -61,6 +65,13 @@ class Parameters:
         largest = max(map(abs, self.operands))
         if not largest <= self.limit <= LARGEST:
             raise ValueError(f"limit = {self.limit}: give at least the largest operand, {largest}, at most {LARGEST}")
+        check_pool(self.pool, self.held_out)
+        pairs = check_held_out(self.held_out, tuple(self.operators))
+        if self.pool == "held":
+            self._check_held(pairs, largest)
+            return
+        if any(second != "mul" for _, second in pairs):
+            raise ValueError(f"held_out = {list(self.held_out)}: only pairs that end in mul can be held out")
         # Of x + y and x - y one is no larger than the larger of both. Without one of them all must be small enough.
         reach = self._reach(max(map(int, self.operations)))
         if reach > self.limit and not {"add", "sub"} <= self.operators.keys():
@@ -68,6 +79,15 @@ class Parameters:
                 f"limit = {self.limit}: with operators {', '.join(self.operators)} a value may reach {reach}; raise "
                 "the limit to that, or give both add and sub, one of which always stays within it"
             )
+
+    def _check_held(self, pairs: list[tuple[str, str]], largest: int) -> None:
+        if self.operations.keys() != {"2"}:
+            raise ValueError('operations: with pool = "held" there are two operations; give { 2 = 1 }')
+        reach = max(
+            largest**3 if pair == ("mul", "mul") else 2 * largest**2 if "mul" in pair else 3 * largest for pair in pairs
+        )
+        if reach > self.limit:
+            raise ValueError(f"limit = {self.limit}: held-out pairs may reach {reach}; raise the limit to that")
 
     def _reach(self, operations: int) -> int:
         """A bound on the values of expressions of that many operations."""
@@ -91,134 +111,78 @@ def _shapes() -> list[int]:
     return [count for row in ways for count in row]
 
 
-def pack(parameters: Parameters, share: float, style: str, limit: int) -> Ints:
+def pack(parameters: Parameters) -> Ints:
+    held = [f"{one} {other}" in parameters.held_out for one in OPERATORS for other in OPERATORS]
     return as_array(
         [
             *parameters.operands,
             parameters.limit,
-            threshold(share),
-            STYLES.index(style),
-            limit,
+            parameters.pool == "held",
             *(parameters.operations.get(str(size), 0) for size in range(1, MOST_OPERATIONS + 1)),
             *(parameters.operators.get(name, 0) for name in OPERATORS),
+            *held,
             *_shapes(),
         ]
     )
 
 
-def rooms(parameters: Parameters) -> tuple[int, int]:
+def room(parameters: Parameters) -> int:
     operations = max(map(int, parameters.operations))
-    literal = literal_room(max(map(abs, parameters.operands)))
-    return (operations + 1) * literal + operations, literal_room(parameters.limit) + len(("eq", "end"))
+    return (operations + 1) * literal_room(max(map(abs, parameters.operands))) + operations
 
 
 @kernel
 def apply(operator: Int, x: Int, y: Int) -> Int:
-    return x + y if operator == ADD else x - y if operator == SUB else x * y
+    return x + y if operator == ADD else x * y if operator == MUL else x - y
 
 
 @kernel
-def put_steps(program: Tokens, position: Int, stop: Int, operations: Int, style: Int, work: Ints) -> Int:
-    """Write what each operation came to but the last, whose value is the answer; return the position behind.
-
-    Gives up with the first literal that goes beyond ``stop``: a row has room for one more, that of the answer.
-
-    Style "products" first writes a product digit by digit: of the factor with fewer digits (the right one of two as
-    long), lowest digit first, each times the other factor, where there is more than one such product.
-    """
-    for k in range(operations):
-        at = STEPS + 4 * k
-        operator, x, y, value = work[at], work[at + 1], work[at + 2], work[at + 3]
-        if style == 2 and operator == MUL:
-            factor, digits = x, y
-            if abs(digits) >= 10 and abs(factor) >= 10:
-                size_x, size_y = 1, 1
-                while 10**size_x <= abs(x):
-                    size_x += 1
-                while 10**size_y <= abs(y):
-                    size_y += 1
-                if size_x < size_y:
-                    factor, digits = y, x
-                sign = -1 if digits < 0 else 1
-                digits = abs(digits)
-                place = 1
-                while digits > 0:
-                    position = put_literal(program, position, sign * (digits % 10) * place * factor)
-                    if position > stop:
-                        return position
-                    digits //= 10
-                    place *= 10
-        if k < operations - 1:
-            position = put_literal(program, position, value)
-            if position > stop:
-                return position
-    return position
+def allow(parameters: Ints, x: Int, y: Int, previous: Int, left: Int, work: Ints) -> None:
+    """Put the weights of the operators that may be applied to x and y behind the one before at ALLOWED; ``left`` is
+    the number of operations still to come, this one included."""
+    for k in range(3):
+        weight = parameters[WEIGHTS + k]
+        held = previous >= 0 and parameters[HELD + 3 * previous + k] == 1
+        if parameters[POOL] == 0:
+            if held or abs(apply(ADD + k, x, y)) > parameters[LIMIT]:
+                weight = 0
+        elif left == 1:
+            weight = weight if held else 0
+        else:  # what begins a pair
+            begins = parameters[HELD + 3 * k] + parameters[HELD + 3 * k + 1] + parameters[HELD + 3 * k + 2]
+            weight = weight if begins > 0 else 0
+        work[ALLOWED + k] = weight
 
 
 @writer
-def write(parameters: Ints, dice: Words64, program: Tokens, marks: Ints, work: Ints) -> np.uint64:
-    total = 0
-    for k in range(MOST_OPERATIONS):
-        total += parameters[SIZES + k]
-    drawn = below(dice, CHOICE, total)
-    operations = 0
-    while drawn >= 0:
-        drawn -= parameters[SIZES + operations]
-        operations += 1
-    thinks = happens(dice, CHOICE, parameters[THOUGHTS])
-
+def write(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+) -> np.uint64:
+    seen = count_tokens(program, ADD, MUL) - 1 if is_guided(script) else 0
+    operations = 1 + weighted(dice, script, CHOICE, parameters, SIZES, MOST_OPERATIONS, seen)
     literals = operations + 1
     depth = 0
-    done = 0
     position = 0
+    previous: Int = -1
     while literals > 0 or depth > 1:
-        ways = parameters[SHAPES + SIDE * literals + depth]
-        go_on = parameters[SHAPES + SIDE * (literals - 1) + depth + 1] if literals > 0 else 0
-        if below(dice, CHOICE, ways) < go_on:
-            value = parameters[LOW] + below(dice, OPERAND, parameters[HIGH] - parameters[LOW] + 1)
-            position = put_literal(program, position, value)
-            work[depth] = value
-            work[HASHES + depth] = np.int64(mix(np.uint64(value)))
+        work[ALLOWED] = parameters[SHAPES + SIDE * (literals - 1) + depth + 1] if literals > 0 else 0
+        work[ALLOWED + 1] = parameters[SHAPES + SIDE * literals + depth] - work[ALLOWED]
+        seen = np.int64(not is_literal(program, position))
+        if weighted(dice, script, CHOICE, work, ALLOWED, 2, seen) == 0:
+            low, high = parameters[LOW], parameters[HIGH]
+            work[depth], position = draw_literal(dice, script, program, position, low, high)
             depth += 1
             literals -= 1
             continue
         x, y = work[depth - 2], work[depth - 1]
-        total = 0
-        for k in range(3):
-            if abs(apply(ADD + k, x, y)) <= parameters[LIMIT]:
-                total += parameters[WEIGHTS + k]
-        drawn = below(dice, OPERAND, total)
-        operator = ADD - 1
-        while drawn >= 0:
-            operator += 1
-            if abs(apply(operator, x, y)) <= parameters[LIMIT]:
-                drawn -= parameters[WEIGHTS + operator - ADD]
-        value = apply(operator, x, y)
-        program[position] = operator
+        allow(parameters, x, y, previous, literals + depth - 1, work)
+        previous = weighted(dice, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - ADD)
+        work[depth - 2] = apply(ADD + previous, x, y)
+        program[position] = ADD + previous
         position += 1
         depth -= 1
-        left, right = np.uint64(work[HASHES + depth - 1]), np.uint64(work[HASHES + depth])
-        if operator != SUB and left > right:
-            left, right = right, left
-        work[HASHES + depth - 1] = np.int64(join(join(np.uint64(operator), left), right))
-        work[depth - 1] = value
-        at = STEPS + 4 * done
-        work[at], work[at + 1], work[at + 2], work[at + 3] = operator, x, y, value
-        done += 1
     marks[PROMPT] = position
-
-    if thinks and parameters[STYLE] > 0:
-        program[position] = OPEN
-        stop = position + parameters[ROOM] - 1
-        behind = put_steps(program, position + 1, stop, operations, parameters[STYLE], work)
-        if position + 1 < behind <= stop:
-            program[behind] = CLOSE
-            position = behind + 1
-    position = put_literal(program, position, work[0])
-    program[position] = EQ
-    program[position + 1] = END
-    marks[LENGTH] = position + 2
-    return np.uint64(work[HASHES])
+    return np.uint64(0)
 
 
-ARITH = Family("arith", 1, Parameters, STYLES, "value", write, pack, rooms)
+ARITH = Family("arith", 2, Parameters, "value", write, pack, room)

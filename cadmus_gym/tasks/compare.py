@@ -14,34 +14,48 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import END, ID, Int, Ints, Tokens
-from cadmus_gym.machine import LARGEST
-from cadmus_gym.sampling import Words64, below, happens, join, mix, threshold
-from cadmus_gym.tasks.family import (
+from cadmus_gym.isa import Int, Ints, Tokens
+from cadmus_gym.machine import EQ, GE, LARGEST, LE, LT, NE
+from cadmus_gym.sampling import (
     CHOICE,
-    LENGTH,
+    DERIVATION,
+    IMPOSSIBLE,
     OPERAND,
+    Words64,
+    happens,
+    is_guided,
+    join,
+    mix,
+    threshold,
+    uniform,
+    weighted,
+)
+from cadmus_gym.tasks.family import (
     PROMPT,
+    STRATUM,
     Family,
     as_array,
     check_range,
     check_weights,
+    literal_at,
     literal_room,
     put_literal,
+    token_at,
     writer,
 )
 
 RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
 POOLS = ("open", "reserved")
-EQ, NE, LT, LE, GT, GE = (ID[name] for name in RELATIONS)
-NOT = ID["not"]
 LENGTHS = 10  # digits of the longest value
 
 # Layout of the packed parameters.
-LOW, SIZE, POOL, MODULUS, FIRST, TIES, NEAR, DISTANCE, UNEQUAL = range(9)
-WEIGHTS = 9
+LOW, SIZE, POOL, MODULUS, FIRST, TIES, DISTANCE = range(7)
+KINDS = 7  # weights of pairs that are near, of unequal length, and of those that need not be either
+WEIGHTS = KINDS + 3
 CLASSES = WEIGHTS + len(RELATIONS)  # first rank of the values with 1, 2 ... digits, and the number of values
-LOWER, HIGHER = 0, 1  # working room
+NEAR_PAIR, UNEQUAL_PAIR, LEVEL_PAIR = range(3)
+LOWER, HIGHER, KNOWN_LOWER, KNOWN_HIGHER = range(4)  # working room: ranks, drawn and seen in a given program
+DERIVATIONS = 5  # a pair is drawn near, or unequal or level with either value first
 
 
 @dataclass(frozen=True)
@@ -107,9 +121,9 @@ class Parameters:
         return [self.rank(0 if digits == 0 else 10**digits) for digits in range(LENGTHS + 1)]
 
 
-def pack(parameters: Parameters, share: float, style: str, limit: int) -> Ints:
+def pack(parameters: Parameters) -> Ints:
     classes = parameters.classes()
-    near = threshold(parameters.near)
+    near, unequal = threshold(parameters.near), threshold(parameters.unequal)
     return as_array(
         [
             parameters.values[0],
@@ -118,17 +132,18 @@ def pack(parameters: Parameters, share: float, style: str, limit: int) -> Ints:
             parameters.reserved[0],
             parameters.first_reserved(),
             threshold(parameters.ties),
-            near,
             parameters.distance,
-            near + threshold(parameters.unequal),
+            near,
+            unequal,
+            2**32 - near - unequal,
             *(parameters.relations.get(name, 0) for name in RELATIONS),
             *classes,
         ]
     )
 
 
-def rooms(parameters: Parameters) -> tuple[int, int]:
-    return 2 * literal_room(parameters.values[1]) + 1, len(("not", "end"))
+def room(parameters: Parameters) -> int:
+    return 2 * literal_room(parameters.values[1]) + 1
 
 
 @kernel
@@ -144,13 +159,38 @@ def value_at(parameters: Ints, rank: Int) -> Int:
 
 
 @kernel
-def draw_class(parameters: Ints, dice: Words64, size: Int, limit: Int, other: Int) -> Int:
+def rank_of(parameters: Ints, value: Int) -> Int:
+    """The rank of a value in the pool, or -1 where it is not in it."""
+    modulus = parameters[MODULUS]
+    beyond = value - parameters[FIRST]
+    rank = value - parameters[LOW]
+    if parameters[POOL] == 1:
+        rank = beyond // modulus if beyond >= 0 and beyond % modulus == 0 else -1
+    elif beyond >= 0:
+        rank = rank - beyond // modulus - 1 if beyond % modulus > 0 else -1
+    return rank if 0 <= rank < parameters[SIZE] else -1
+
+
+@kernel
+def class_of(parameters: Ints, rank: Int) -> Int:
+    for k in range(LENGTHS):
+        if parameters[CLASSES + k] <= rank < parameters[CLASSES + k + 1]:
+            return k
+    return -1
+
+
+@kernel
+def draw_class(parameters: Ints, dice: Words64, script: Ints, size: Int, limit: Int, other: Int, seen: Int) -> Int:
     """Draw a length, not ``other``, of at least ``size`` values, one of them of a rank below ``limit``."""
     count: Int = 0
+    known: Int = -1
     for k in range(LENGTHS):
         start, stop = parameters[CLASSES + k], parameters[CLASSES + k + 1]
-        count += np.int64(stop - start >= size and start < limit and k != other)
-    drawn = below(dice, OPERAND, count)
+        if stop - start >= size and start < limit and k != other:
+            if k == seen:
+                known = count
+            count += 1
+    drawn = uniform(dice, script, OPERAND, count, known)
     for k in range(LENGTHS):
         start, stop = parameters[CLASSES + k], parameters[CLASSES + k + 1]
         if stop - start >= size and start < limit and k != other:
@@ -161,74 +201,93 @@ def draw_class(parameters: Ints, dice: Words64, size: Int, limit: Int, other: In
 
 
 @kernel
-def draw_rank(parameters: Ints, dice: Words64, length: Int, limit: Int) -> Int:
+def draw_rank(parameters: Ints, dice: Words64, script: Ints, length: Int, limit: Int, seen: Int) -> Int:
     start = parameters[CLASSES + length]
-    return start + below(dice, OPERAND, min(parameters[CLASSES + length + 1], limit) - start)
+    size = min(parameters[CLASSES + length + 1], limit) - start
+    return start + uniform(dice, script, OPERAND, size, seen - start)
 
 
 @kernel
-def draw_ranks(parameters: Ints, dice: Words64, tie: Int, work: Ints) -> None:
+def draw_ranks(parameters: Ints, dice: Words64, script: Ints, tie: Int, marks: Ints, work: Ints) -> None:
     """Draw the ranks of two values, the lower and the higher."""
     size = parameters[SIZE]
-    kind = below(dice, CHOICE, 4294967296)
+    derivation = script[DERIVATION]
+    known, other = work[KNOWN_LOWER], work[KNOWN_HIGHER]
+    if derivation == 2 or derivation == 4:
+        known, other = other, known
     if tie:
-        lower = draw_rank(parameters, dice, draw_class(parameters, dice, 1, size, -1), size)
+        if derivation > 0:
+            script[IMPOSSIBLE] = 1
+        length = draw_class(parameters, dice, script, 1, size, -1, class_of(parameters, known))
+        lower = draw_rank(parameters, dice, script, length, size, known)
         higher = lower
-    elif kind < parameters[NEAR]:
-        apart = 1 + below(dice, CHOICE, parameters[DISTANCE])
-        lower = draw_rank(parameters, dice, draw_class(parameters, dice, 1, size - apart, -1), size - apart)
+        marks[STRATUM] = 1
+        work[LOWER], work[HIGHER] = lower, higher
+        return
+    kind = weighted(dice, script, CHOICE, parameters, KINDS, 3, (derivation + 1) // 2)
+    marks[STRATUM] = 2 + kind
+    if kind == NEAR_PAIR:
+        apart = 1 + uniform(dice, script, CHOICE, parameters[DISTANCE], other - known - 1)
+        length = draw_class(parameters, dice, script, 1, size - apart, -1, class_of(parameters, known))
+        lower = draw_rank(parameters, dice, script, length, size - apart, known)
         higher = lower + apart
-    elif kind < parameters[UNEQUAL]:
-        one = draw_class(parameters, dice, 1, size, -1)
-        other = draw_class(parameters, dice, 1, size, one)
-        lower = draw_rank(parameters, dice, min(one, other), size)
-        higher = draw_rank(parameters, dice, max(one, other), size)
+        marks[STRATUM] += 3 * apart
+    elif kind == UNEQUAL_PAIR:
+        one = draw_class(parameters, dice, script, 1, size, -1, class_of(parameters, known))
+        two = draw_class(parameters, dice, script, 1, size, one, class_of(parameters, other))
+        lower = draw_rank(parameters, dice, script, min(one, two), size, min(known, other))
+        higher = draw_rank(parameters, dice, script, max(one, two), size, max(known, other))
     else:
-        length = draw_class(parameters, dice, 2, size, -1)
-        lower = draw_rank(parameters, dice, length, size)
-        higher = draw_rank(parameters, dice, length, parameters[CLASSES + length + 1] - 1)
-        if higher >= lower:  # one of the others, each as likely
+        length = draw_class(parameters, dice, script, 2, size, -1, class_of(parameters, known))
+        lower = draw_rank(parameters, dice, script, length, size, known)
+        stop = parameters[CLASSES + length + 1] - 1  # the other is one of all but the first, each as likely
+        higher = draw_rank(parameters, dice, script, length, stop, other - np.int64(other > known))
+        if higher >= lower:
             higher += 1
         else:
             lower, higher = higher, lower
-    work[LOWER] = lower
-    work[HIGHER] = higher
+    work[LOWER], work[HIGHER] = lower, higher
 
 
 @writer
-def write(parameters: Ints, dice: Words64, program: Tokens, marks: Ints, work: Ints) -> np.uint64:
-    total = 0
-    for k in range(6):
-        total += parameters[WEIGHTS + k]
-    drawn = below(dice, CHOICE, total)
-    relation: Int = EQ - 1
-    while drawn >= 0:
-        relation += 1
-        drawn -= parameters[WEIGHTS + relation - EQ]
-    holds = below(dice, CHOICE, 2) == 1
-    tied = happens(dice, CHOICE, parameters[TIES])
-    ascending = below(dice, CHOICE, 2) == 1
-    if relation == EQ or relation == NE:
-        tied = (relation == EQ) == holds
-    else:
-        if tied:
-            tied = holds == (relation == LE or relation == GE)
-        ascending = holds == (relation == LT or relation == LE)
-    draw_ranks(parameters, dice, np.int64(tied), work)
+def write(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+) -> np.uint64:
+    seen: Int = 0
+    x, y = np.int64(0), np.int64(0)
+    if is_guided(script):
+        x, position = literal_at(program, 0, False)
+        y, position = literal_at(program, position, False)
+        seen = token_at(program, position) - EQ
+        work[KNOWN_LOWER], work[KNOWN_HIGHER] = rank_of(parameters, min(x, y)), rank_of(parameters, max(x, y))
+        if work[KNOWN_LOWER] < 0 or work[KNOWN_HIGHER] < 0:
+            script[IMPOSSIBLE] = 1
+    relation = EQ + weighted(dice, script, CHOICE, parameters, WEIGHTS, 6, seen)
+    order = np.int64(x > y) - np.int64(x < y)
+    upward = relation == LT or relation == LE
+    may_tie = relation == EQ or relation == LE or relation == GE
+    same = relation == EQ or relation == NE
+    truth = order < 0 if upward else order > 0
+    if same:
+        truth = (order == 0) == (relation == EQ)
+    elif order == 0:
+        truth = may_tie
+    holds = uniform(dice, script, CHOICE, 2, np.int64(truth)) == 1
+    tied = may_tie == holds
+    if tied and not same:
+        tied = happens(dice, script, CHOICE, parameters[TIES], order == 0)
+    ascending = holds == upward
+    if same and not tied:
+        ascending = uniform(dice, script, CHOICE, 2, np.int64(order < 0)) == 1
+    draw_ranks(parameters, dice, script, np.int64(tied), marks, work)
     lower = value_at(parameters, work[LOWER])
     higher = value_at(parameters, work[HIGHER])
     position = put_literal(program, 0, lower if ascending else higher)
     position = put_literal(program, position, higher if ascending else lower)
     program[position] = relation
-    position += 1
-    marks[PROMPT] = position
-    if not holds:
-        program[position] = NOT
-        position += 1
-    program[position] = END
-    marks[LENGTH] = position + 1
+    marks[PROMPT] = position + 1
     # All questions about two numbers are one problem: who knows one answer knows the others.
     return join(mix(np.uint64(lower)), np.uint64(higher))
 
 
-COMPARE = Family("compare", 1, Parameters, ("none",), "relation", write, pack, rooms)
+COMPARE = Family("compare", 2, Parameters, "relation", write, pack, room, DERIVATIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,18 +12,25 @@ import numpy as np
 
 from cadmus_gym.compiling import caching, kernel
 from cadmus_gym.isa import ID, ZERO, Int, Ints, Tokens
+from cadmus_gym.machine import LARGEST, OPEN
+from cadmus_gym.sampling import OPERAND, Words64, is_guided, uniform
 
-# The two dice: choices are drawn alike in every attempt at a program, operands anew. So a split that keeps only some
-# problems keeps the shares of all kinds of programs.
-CHOICE, OPERAND = 0, 1
-PROMPT, LENGTH = 0, 1  # places in a writer's marks
-WORK = 64  # integers of working room a writer has
+# Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some
+# problems keeps the shares of all kinds of programs. What is drawn by CHOICE may not depend on what OPERAND gave.
+PROMPT, STRATUM, MARKS = range(3)  # places in a writer's marks
+WORK = 256  # integers of working room a writer has
 
 COMMA, NEG = ID[","], ID["neg"]
 
 _WRITER = numba.uint64(
-    numba.int64[::1], numba.uint64[::1], numba.uint8[::1], numba.int64[::1], numba.int64[::1]
-)  # (parameters, dice, program, marks, work) -> key
+    numba.int64[::1],
+    numba.uint64[::1],
+    numba.int64[::1],
+    numba.uint8[::1],
+    numba.int64[::1],
+    numba.int64[::1],
+    numba.int64[::1],
+)  # (parameters, dice, script, program, marks, work, machine) -> key
 
 Writer = Callable[..., Any]
 
@@ -31,27 +39,89 @@ Writer = Callable[..., Any]
 class Family:
     """A family of true programs.
 
-    ``write(parameters, dice, program, marks, work)`` writes a program into ``program`` (L,) uint8, sets ``marks`` to
-    the length of its prompt and its own, and returns the hash of the problem, the same for all texts of one problem.
-    ``pack(parameters, share, style, limit)`` makes of the parameters and of the wish for worked steps the int64 array
-    it is given; ``rooms(parameters)`` are the largest lengths of a prompt and of an answer. ``version`` counts changes
-    of what is written; ``styles`` are the ways to work steps, the first of which writes none.
+    ``write(parameters, dice, script, program, marks, work, machine)`` writes a prompt into ``program`` (L,) uint8 and
+    its length to ``marks``; the machine finds the answer and the worked steps. It returns the hash of the problem, the
+    same for all texts of one problem, or 0 for that of the expression which running the prompt computes (see
+    `cadmus_gym.tasks.solving.identify`). Every choice is made through `cadmus_gym.sampling`; where the script is
+    guided, ``program`` holds the program whose choices are to be found. ``derivations`` is the number of ways to write
+    one program, told apart by the script; what a writer puts at ``marks[STRATUM]`` is the same for choices after which
+    operands are drawn alike.
+
+    ``pack(parameters)`` makes of the parameters the int64 array a writer is given; ``room(parameters)`` is the largest
+    length of a prompt. ``version`` counts changes of what is written.
     """
 
     name: str
     version: int
     parameters: type
-    styles: tuple[str, ...]
     form: str
     write: Writer
-    pack: Callable[[Any, float, str, int], Ints]
-    rooms: Callable[[Any], tuple[int, int]]
+    pack: Callable[[Any], Ints]
+    room: Callable[[Any], int]
+    derivations: int = 1
 
 
 def writer(function: Writer) -> Writer:
     """Compile a writer to a plain function pointer, so that one driver serves every family and knows none."""
     with caching():
         return cast(Writer, numba.cfunc(_WRITER, nopython=True, cache=True, error_model="numpy", _nrt=False)(function))
+
+
+@kernel
+def is_digit(program: Tokens, position: Int) -> bool:
+    return bool(0 <= position < program.size and ZERO <= program[position] < ZERO + 10)
+
+
+@kernel
+def is_literal(program: Tokens, position: Int) -> bool:
+    """Whether an integer, or the `,` before one, is at a position."""
+    return bool(is_digit(program, position) or (position < program.size and program[position] == COMMA))
+
+
+@kernel
+def literal_at(program: Tokens, position: Int, signed: bool) -> tuple[Int, Int]:
+    """Read the integer at a position, a `,` before it skipped: (value, position behind); -1 where there is none.
+
+    With ``signed`` a `neg` behind it belongs to it.
+    """
+    if position < program.size and program[position] == COMMA:
+        position += 1
+    if not is_digit(program, position):
+        return LARGEST + 1, position
+    value = np.int64(0)
+    while is_digit(program, position):
+        if value <= LARGEST:
+            value = 10 * value + np.int64(program[position]) - ZERO
+        position += 1
+    if signed and position < program.size and program[position] == NEG:
+        return -value, position + 1
+    return value, position
+
+
+@kernel
+def token_at(program: Tokens, position: Int) -> Int:
+    return np.int64(program[position]) if position < program.size else np.int64(0)
+
+
+@kernel
+def count_tokens(program: Tokens, first: Int, last: Int) -> Int:
+    """How many tokens of a program lie in [first, last], up to its thoughts."""
+    count: Int = 0
+    for position in range(program.size):
+        if program[position] == OPEN or program[position] == 0:
+            break
+        count += np.int64(first <= program[position] <= last)
+    return count
+
+
+@kernel
+def draw_literal(dice: Words64, script: Ints, program: Tokens, position: Int, low: Int, high: Int) -> tuple[Int, Int]:
+    """Write an integer uniform in [low, high] at a position; return (it, the position behind)."""
+    seen: Int = 0
+    if is_guided(script):
+        seen = literal_at(program, position, low < 0)[0] - low
+    value = low + uniform(dice, script, OPERAND, high - low + 1, seen)
+    return value, put_literal(program, position, value)
 
 
 @kernel
@@ -96,6 +166,25 @@ def check_weights(name: str, weights: dict[str, int], known: tuple[str, ...]) ->
 def check_range(name: str, bounds: tuple[int, int], least: int, most: int) -> None:
     if not least <= bounds[0] <= bounds[1] <= most:
         raise ValueError(f"{name} = {list(bounds)}: give [lowest, highest] within {least} to {most}")
+
+
+POOLS = ("open", "held")
+
+
+def check_held_out(held_out: tuple[str, ...], known: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return pairs of words, or raise ValueError."""
+    pairs = [tuple(pair.split()) for pair in held_out]
+    for pair in pairs:
+        if len(pair) != 2 or not {*pair} <= {*known}:
+            raise ValueError(f"held_out: {' '.join(pair)!r}: give pairs such as '{known[0]} {known[-1]}' of {known}")
+    return typing.cast(list[tuple[str, str]], pairs)
+
+
+def check_pool(pool: str, held_out: tuple[str, ...]) -> None:
+    if pool not in POOLS:
+        raise ValueError(f"pool = {pool!r}: known are {', '.join(POOLS)}")
+    if pool == "held" and not held_out:
+        raise ValueError('pool = "held": nothing is held out; give held_out')
 
 
 def as_array(values: list[int]) -> Ints:

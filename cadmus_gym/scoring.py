@@ -1,0 +1,327 @@
+"""How likely the generator was to make a program: exact log-probabilities, normalisers, entropies.
+
+A writer makes every choice through `cadmus_gym.sampling`. Guided by a given program it makes those that lead there, and
+the product of their shares is the probability of the program before its split's hash had a say. The hash rejects what
+OPERAND drew and keeps what CHOICE drew, so what remains is divided, for each kind of choices, by the share of operands
+that the split keeps: summed over all of them where they are few, otherwise estimated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cadmus_gym.compiling import kernel
+from cadmus_gym.isa import END, Int, Ints, Tokens, check_ids
+from cadmus_gym.machine import RAN, STACK, scratch
+from cadmus_gym.sampling import (
+    CHOICE,
+    CHOICES,
+    DERIVATION,
+    DIE,
+    DRAW_CELLS,
+    DRAWN,
+    DRAWS,
+    FORCED,
+    GIVEN,
+    GUIDED,
+    IMPOSSIBLE,
+    OPERAND,
+    OUTCOMES,
+    SAMPLED,
+    SCRIPTED,
+    TAKEN,
+    TOTAL,
+    WEIGHT,
+    Words64,
+    mix,
+    new_script,
+    rewind,
+)
+from cadmus_gym.spec import Spec
+from cadmus_gym.tasks.family import MARKS, PROMPT, STRATUM, WORK, Writer
+from cadmus_gym.tasks.solving import SLACK, put_answer, think
+from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, attempt, wish
+
+Key: TypeAlias = tuple[int, ...]
+
+
+@kernel
+def enumerate_operands(
+    write: Writer,
+    parameters: Ints,
+    first: np.uint64,
+    last: np.uint64,
+    dice: Words64,
+    script: Ints,
+    program: Tokens,
+    marks: Ints,
+    work: Ints,
+    machine: Ints,
+    budget: Int,
+) -> tuple[Int, float, float]:
+    """Try all operands under forced choices: (number or -1 beyond the budget, their weight, that of the kept)."""
+    whole, kept = 0.0, 0.0
+    count = 0
+    script[GIVEN] = 0
+    while count < budget:
+        rewind(script)
+        outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
+        count += 1
+        probability = 1.0
+        for k in range(script[DRAWN]):
+            at = DRAWS + DRAW_CELLS * k
+            if script[at + DIE] == OPERAND:
+                probability *= script[at + WEIGHT] / script[at + TOTAL]
+        whole += probability
+        if outcome == RAN and first <= key <= last:
+            kept += probability
+        if not advance(script):
+            return count, whole, kept
+    return -1, whole, kept
+
+
+@kernel
+def advance(script: Ints) -> bool:
+    """Move a script to the next outcome of its last draw that has one left; return whether there was any."""
+    k = script[DRAWN] - 1
+    while k >= 0:
+        at = DRAWS + DRAW_CELLS * k
+        if script[at + TAKEN] + 1 < script[at + OUTCOMES] and not (script[FORCED] and script[at + DIE] == CHOICE):
+            script[at + TAKEN] += 1
+            script[GIVEN] = k + 1
+            return True
+        k -= 1
+    return False
+
+
+@kernel
+def sample_operands(
+    write: Writer,
+    parameters: Ints,
+    first: np.uint64,
+    last: np.uint64,
+    dice: Words64,
+    script: Ints,
+    program: Tokens,
+    marks: Ints,
+    work: Ints,
+    machine: Ints,
+    count: Int,
+) -> Int:
+    """Draw operands under forced choices; return how many of ``count`` the split keeps."""
+    kept = np.int64(0)
+    for _ in range(count):
+        rewind(script)
+        outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
+        kept += np.int64(outcome == RAN and first <= key <= last)
+    return kept
+
+
+@kernel
+def score(
+    write: Writer,
+    parameters: Ints,
+    wish: Ints,
+    first: np.uint64,
+    last: np.uint64,
+    target: Tokens,
+    thought: Tokens,
+    dice: Words64,
+    script: Ints,
+    program: Tokens,
+    marks: Ints,
+    work: Ints,
+    machine: Ints,
+) -> tuple[float, float, float]:
+    """Find the choices that lead to a program: log-probabilities (of its choices, of its operands, of its completion
+    given both), -inf where there are none. The script keeps the choices."""
+    impossible = -np.inf, -np.inf, -np.inf
+    size = target.size
+    if size > program.size:
+        return impossible
+    for position in range(program.size):
+        program[position] = target[position] if position < size else 0
+    rewind(script)
+    outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
+    prompt = marks[PROMPT]
+    if outcome != RAN or script[IMPOSSIBLE] or prompt > size or not first <= key <= last:
+        return impossible
+    for position in range(prompt):
+        if program[position] != target[position]:
+            return impossible
+    choices, operands = 0.0, 0.0
+    for k in range(script[DRAWN]):
+        at = DRAWS + DRAW_CELLS * k
+        share = math.log(script[at + WEIGHT]) - math.log(script[at + TOTAL])
+        if script[at + DIE] == CHOICE:
+            choices += share
+        else:
+            operands += share
+    answer = machine[STACK]
+    share = wish[SHARE] / 4294967296
+    matches = 0.0
+    for thinks in range(2):
+        length = 0
+        if thinks and wish[STYLE] > 0:
+            length = think(program, prompt, wish[STYLE], wish[LIMIT], thought, machine)
+        for position in range(length):
+            program[prompt + position] = thought[position]
+        length = put_answer(program, prompt + length, answer, wish[RELATION] == 1)
+        same = length == size
+        for position in range(prompt, size):
+            same = same and program[position] == target[position]
+        if same:
+            matches += share if thinks else 1.0 - share
+    return choices, operands, (math.log(matches) if matches > 0 else -np.inf)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of operands a split keeps under one kind of choices, and its standard error, 0 where it is exact."""
+
+    value: float
+    error: float
+
+
+class Scorer:
+    """Scores programs against one spec's split; normalisers are found when first needed and kept.
+
+    A kind of choices with at most ``budget`` cases is summed over, for others ``samples`` are drawn.
+    """
+
+    def __init__(self, spec: Spec, split: str, budget: int, samples: int) -> None:
+        self.spec, self.budget, self.samples = spec, budget, samples
+        self.first, self.last = (np.uint64(bound) for bound in spec.split(split).interval)
+        self.whole = spec.split(split).interval == (0, 2**64 - 1)
+        self.parameters = spec.family.pack(spec.split_parameters(split))
+        self.wish = wish(spec)
+        self.shares: dict[Key, Share] = {}
+        length = spec.prompt_room + spec.completion_room
+        self._thought = np.zeros(spec.thoughts.limit + SLACK, np.uint8)
+        self._script = new_script(GUIDED)
+        self._marks = np.zeros(MARKS, np.int64)
+        self._rest = (np.zeros(length, np.uint8), self._marks, np.zeros(WORK, np.int64), scratch(length))
+
+    def score(self, program: Tokens) -> tuple[float, float, float]:
+        """Return log-probabilities of a program (n,) that ends in `end`: (of its prompt, of the completion given it,
+        the variance that estimated normalisers leave in the first)."""
+        logs: list[float] = []
+        errors: list[float] = []
+        given = -math.inf
+        for derivation in range(self.spec.family.derivations):
+            script = self._script
+            script[DERIVATION] = derivation
+            choices, operands, completion = score(
+                self.spec.family.write,
+                self.parameters,
+                self.wish,
+                self.first,
+                self.last,
+                program,
+                self._thought,
+                np.zeros(2, np.uint64),
+                script,
+                *self._rest,
+            )
+            if choices > -math.inf:
+                share = self._share(script)
+                given = completion
+                logs.append(choices + operands - math.log(share.value))
+                errors.append(share.error / share.value)
+        if not logs:
+            return -math.inf, -math.inf, 0.0
+        total = log_sum(np.array(logs))
+        variance = float((np.exp(np.array(logs) - total) * errors) ** 2 @ np.ones(len(logs)))
+        return total, given, variance
+
+    def _share(self, script: Ints) -> Share:
+        """The share of operands the split keeps under the choices in a script."""
+        if self.whole:
+            return Share(1.0, 0.0)
+        draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
+        choices = draws[draws[:, DIE] == CHOICE, TAKEN]
+        stratum = int(self._marks[STRATUM])
+        key: Key = (stratum,) if stratum else (0, *choices.tolist())
+        if key not in self.shares:
+            self.shares[key] = self._find_share(choices, script, len(self.shares))
+        return self.shares[key]
+
+    def _find_share(self, choices: Ints, seen: Ints, number: int) -> Share:
+        common = (self.spec.family.write, self.parameters, self.first, self.last)
+        script = new_script(SCRIPTED)
+        script[FORCED] = 1
+        script[CHOICES : CHOICES + choices.size] = choices
+        cases = _cases(seen)
+        if cases <= self.budget:
+            count, whole, kept = enumerate_operands(*common, np.zeros(2, np.uint64), script, *self._rest, self.budget)
+            if count > 0:
+                return Share(kept / whole, 0.0)
+        sampled = new_script(SAMPLED)
+        sampled[CHOICES : CHOICES + choices.size] = choices
+        dice = np.array([0, mix(np.uint64(number))], np.uint64)
+        kept = sample_operands(*common, dice, sampled, *self._rest, self.samples)
+        value = max(kept, 1) / self.samples
+        return Share(value, math.sqrt(value * (1 - value) / self.samples))
+
+
+def _cases(script: Ints) -> float:
+    """About how many operands there are under the choices of a script."""
+    draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
+    return float(np.prod(draws[draws[:, DIE] == OPERAND, OUTCOMES].astype(np.float64)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How likely programs are, arrays of shape (N,) or () in natural logarithms.
+
+    ``log_prob`` of the whole program is ``prompt`` + ``completion``: of the prompt, and of the completion given it.
+    ``error`` is the standard error that estimated normalisers leave in it; where it is 0, ``exact`` is True.
+    """
+
+    log_prob: NDArray[np.float64]
+    prompt: NDArray[np.float64]
+    completion: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+    @property
+    def exact(self) -> NDArray[np.bool_]:
+        return np.asarray(self.error == 0)
+
+
+def score_mixture(scorers: list[Scorer], weights: Ints, programs: ArrayLike) -> Scores:
+    """Score programs (N, L) or (L,) against a mixture, whose parts may write the same programs."""
+    rows = check_ids(np.asarray(programs))
+    if rows.ndim not in (1, 2):
+        raise ValueError(f"programs are rows of token ids, (N, L) or (L,); this has shape {rows.shape}")
+    shape = rows.shape[:-1]
+    rows = rows.reshape(-1, rows.shape[-1])
+    table = np.zeros((4, len(rows)))
+    for k, program in enumerate(rows):
+        parts = [scorer.score(trimmed(program)) for scorer in scorers]
+        shares = np.log(weights / weights.sum())
+        prompts = shares + [prompt for prompt, _, _ in parts]
+        wholes = prompts + [completion for _, completion, _ in parts]
+        prompt, whole = log_sum(prompts), log_sum(wholes)
+        errors = [variance for _, _, variance in parts]
+        error = 0.0
+        if whole > -math.inf:
+            error = math.sqrt(float(np.exp(2 * (wholes - whole)) @ np.array(errors)))
+        table[:, k] = whole, prompt, whole - prompt if prompt > -math.inf else -math.inf, error
+    return Scores(*(row.reshape(shape) for row in table))
+
+
+def log_sum(logs: NDArray[np.float64]) -> float:
+    """Return the logarithm of a sum of numbers given by their logarithms (n,)."""
+    largest = float(np.max(logs))
+    return largest + math.log(float(np.exp(logs - largest).sum())) if largest > -math.inf else largest
+
+
+def trimmed(program: Tokens) -> Tokens:
+    """Return a program without what is behind its `end`."""
+    ends = np.flatnonzero(program == END)
+    return program[: ends[0] + 1] if ends.size else program[:0]

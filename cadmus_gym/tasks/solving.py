@@ -1,0 +1,248 @@
+"""What the machine adds to a prompt: the key of its problem, worked steps, and the answer that makes it true.
+
+The key is the hash of the expression that running the prompt computes: literals by their value, operations by what they
+are applied to, operands of commutative ones in either order, whichever words moved them to their places. So `3 4 add`,
+`4 3 add` and `3 4 swap add` are one problem, and so are two texts whose runs differ only in what has no part in the
+answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cadmus_gym.compiling import kernel
+from cadmus_gym.isa import END, NINE, ZERO, Int, Ints, Tokens
+from cadmus_gym.machine import (
+    ABS,
+    ADD,
+    CLOSE,
+    DEC,
+    DIV,
+    DUP,
+    EQ,
+    GE,
+    GET_A,
+    GET_B,
+    GT,
+    INC,
+    INDEX,
+    LE,
+    LT,
+    MOD,
+    MUL,
+    NEG,
+    NOT,
+    OPEN,
+    OVER,
+    PICK,
+    RAN,
+    ROT,
+    SET_A,
+    SET_B,
+    STACK,
+    STACK_ROOM,
+    STEP_LIMIT,
+    STEPS,
+    SUB,
+    SWAP,
+    SYNTAX,
+    XOR,
+    execute,
+    fresh,
+    prepare,
+)
+from cadmus_gym.sampling import join, mix
+from cadmus_gym.tasks.family import put_literal
+
+STYLES = ("none", "values", "products", "trace", "stack")
+VALUES, PRODUCTS, TRACE, WHOLE = range(1, len(STYLES))
+ANSWER_ROOMS = {"value": 14, "relation": 2}  # tokens of the longest answer: `,` ten digits `neg eq end`; `not end`
+HASH_A, HASH_B, HASHES = range(3)  # working room of `identify`
+SHADOW = HASHES + STACK_ROOM
+SLACK = 40  # tokens of room a thought needs beyond its limit: what one instruction writes last
+
+
+@kernel
+def begin(program: Tokens, prompt: Int, machine: Ints) -> Int:
+    """Close a prompt with `end` and make it ready to run; return RAN or the verdict it has without a run."""
+    program[prompt] = END
+    fresh(machine)
+    outcome, body, directives, cases = prepare(program[: prompt + 1], machine)
+    return SYNTAX if outcome == RAN and (body > 0 or directives > 0 or cases > 0) else outcome
+
+
+@kernel
+def step(program: Tokens, position: Int, depth: Int, machine: Ints) -> tuple[Int, Int, Int, Int]:
+    """Run the token at a position, of a literal all digits: (outcome, depth, position behind, tokens executed)."""
+    limit = 1
+    if ZERO <= program[position] <= NINE:
+        while ZERO <= program[position + limit] <= NINE:
+            limit += 1
+    outcome, depth, behind, steps, _ = execute(program, position, True, depth, limit, machine)
+    return RAN if outcome == STEP_LIMIT else outcome, depth, behind, steps
+
+
+@kernel
+def solve(program: Tokens, prompt: Int, machine: Ints) -> tuple[Int, Int]:
+    """Run a prompt: return (outcome, depth of the stack it left)."""
+    outcome = begin(program, prompt, machine)
+    if outcome != RAN:
+        return outcome, 0
+    outcome, depth, _, _, _ = execute(program, 0, True, 0, STEPS, machine)
+    return outcome, depth
+
+
+@kernel
+def combine(token: Int, left: np.uint64, right: np.uint64) -> np.uint64:
+    if token == GT or token == GE:
+        left, right = right, left
+        token -= GT - LT
+    elif not (token == SUB or token == DIV or token == MOD or token == LT or token == LE) and left > right:
+        left, right = right, left
+    return join(join(np.uint64(token), left), right)
+
+
+@kernel
+def identify(program: Tokens, prompt: Int, shadow: Ints, machine: Ints) -> tuple[Int, Int, np.uint64]:
+    """Run a prompt, and what each value was computed from beside it: (outcome, depth, key)."""
+    outcome = begin(program, prompt, machine)
+    depth: Int = 0
+    position: Int = 0
+    steps: Int = 0
+    shadow[HASH_A] = np.int64(mix(np.uint64(0)))
+    shadow[HASH_B] = shadow[HASH_A]
+    one = mix(np.uint64(1))
+    while outcome == RAN and program[position] != END:
+        token = np.int64(program[position])
+        top = HASHES + depth - 1  # of the values before the token
+        y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
+        before = depth
+        outcome, depth, position, taken = step(program, position, depth, machine)
+        steps += taken
+        if outcome != RAN or steps > STEPS:
+            outcome = STEP_LIMIT if outcome == RAN else outcome
+            break
+        if ZERO <= token <= NINE or token == INDEX:
+            shadow[top + 1] = np.int64(mix(np.uint64(machine[STACK + depth - 1])))
+        elif token == NEG and shadow[top] == np.int64(mix(np.uint64(y))):
+            shadow[top] = np.int64(mix(np.uint64(-y)))
+        elif token == NEG or token == ABS or token == NOT:
+            shadow[top] = np.int64(join(np.uint64(token), np.uint64(shadow[top])))
+        elif token == INC or token == DEC:
+            shadow[top] = np.int64(combine(ADD if token == INC else SUB, np.uint64(shadow[top]), one))
+        elif ADD <= token <= XOR:
+            value = combine(token, np.uint64(shadow[top - 1]), np.uint64(shadow[top]))
+            shadow[top - 1] = np.int64(value)
+        elif token == DUP:
+            shadow[top + 1] = shadow[top]
+        elif token == SWAP:
+            shadow[top], shadow[top - 1] = shadow[top - 1], shadow[top]
+        elif token == OVER:
+            shadow[top + 1] = shadow[top - 1]
+        elif token == ROT:
+            shadow[top - 2], shadow[top - 1], shadow[top] = shadow[top - 1], shadow[top], shadow[top - 2]
+        elif token == PICK:
+            shadow[top] = shadow[top - 1 - y]
+        elif token == SET_A or token == SET_B:
+            shadow[HASH_A if token == SET_A else HASH_B] = shadow[top]
+        elif token == GET_A or token == GET_B:
+            shadow[top + 1] = shadow[HASH_A if token == GET_A else HASH_B]
+        # What is left takes values away at the most: `drop` `if` `until` `times` and the like.
+        if depth > before + 1:
+            outcome = SYNTAX
+    key = np.uint64(shadow[HASHES]) if depth > 0 else np.uint64(0)
+    for k in range(1, depth):
+        key = join(key, np.uint64(shadow[HASHES + k]))
+    return outcome, depth, key
+
+
+@kernel
+def put_parts(thought: Tokens, position: Int, stop: Int, x: Int, y: Int) -> Int:
+    """Write a product digit by digit: of the factor with fewer digits (the right one of two as long), lowest digit
+    first, each times the other factor, where there is more than one such product."""
+    factor, digits = x, y
+    if abs(digits) < 10 or abs(factor) < 10:
+        return position
+    size_x, size_y = 1, 1
+    while 10**size_x <= abs(x):
+        size_x += 1
+    while 10**size_y <= abs(y):
+        size_y += 1
+    if size_x < size_y:
+        factor, digits = y, x
+    sign = -1 if digits < 0 else 1
+    digits = abs(digits)
+    place = 1
+    while digits > 0 and position <= stop:
+        position = put_literal(thought, position, sign * (digits % 10) * place * factor)
+        digits //= 10
+        place *= 10
+    return position
+
+
+@kernel
+def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens, machine: Ints) -> Int:
+    """Run a prompt and write worked steps into ``thought``; return their length, 0 where none fit into ``limit``.
+
+    The styles, of every instruction executed that computes something:
+
+    - values: what it came to
+    - products: also the parts of a product digit by digit, and the difference of two numbers that are compared
+    - trace: its name, then what it came to
+    - stack: for every instruction but literals, its name and all values on the stack behind it
+
+    The last value is left out where it is the answer.
+    """
+    outcome = begin(program, prompt, machine)
+    depth: Int = 0
+    position: Int = 0
+    stop = limit - 1
+    size: Int = 1
+    last: Int = 1  # where what the last instruction wrote begins
+    value: Int = 0
+    thought[0] = OPEN
+    while outcome == RAN and program[position] != END:
+        token = np.int64(program[position])
+        computes = ADD <= token <= XOR and not (token == NEG and position > 0 and ZERO <= program[position - 1] <= NINE)
+        x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
+        y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
+        outcome, depth, position, _ = step(program, position, depth, machine)
+        if outcome != RAN or ZERO <= token <= NINE or (style != WHOLE and not computes):
+            continue
+        if size > stop:
+            return 0
+        if style == PRODUCTS and token == MUL:
+            size = put_parts(thought, size, stop, x, y)
+            if size > stop:
+                return 0
+        if style == PRODUCTS and EQ <= token <= GE:
+            size = put_literal(thought, size, x - y)
+        last = size
+        if style == TRACE or style == WHOLE:
+            thought[size] = token
+            size += 1
+        value = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
+        for k in range(0 if style == WHOLE else depth - 1, depth):
+            if size <= stop:
+                size = put_literal(thought, size, machine[STACK + k])
+    if depth > 0 and value == machine[STACK + depth - 1]:
+        size = last
+    if size == 1 or size > stop or outcome != RAN:
+        return 0
+    thought[size] = CLOSE
+    return size + 1
+
+
+@kernel
+def put_answer(program: Tokens, position: Int, answer: Int, relation: bool) -> Int:
+    """Write what completes a program whose prompt leaves ``answer``; return its length."""
+    if relation:
+        if answer == 0:
+            program[position] = NOT
+            position += 1
+    else:
+        position = put_literal(program, position, answer)
+        program[position] = EQ
+        position += 1
+    program[position] = END
+    return position + 1
