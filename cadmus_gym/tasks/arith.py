@@ -18,22 +18,25 @@ from cadmus_gym.isa import Int, Ints, Tokens
 from cadmus_gym.machine import ADD, LARGEST, MUL
 from cadmus_gym.sampling import CHOICE, OPERAND, Words64, is_guided, weighted
 from cadmus_gym.tasks.family import (
+    OPERATORS,
     PROMPT,
     Family,
+    apply,
     as_array,
     check_held_out,
     check_pool,
     check_range,
+    check_sizes,
     check_weights,
     count_tokens,
     draw_literal,
     is_literal,
+    listed,
     literal_room,
     token_at,
     writer,
 )
 
-OPERATORS = ("add", "sub", "mul")
 MOST_OPERATIONS = 7
 
 # Layout of the packed parameters.
@@ -61,7 +64,7 @@ class Parameters:
     def __post_init__(self) -> None:
         check_range("operands", self.operands, -LARGEST, LARGEST)
         check_weights("operators", self.operators, OPERATORS)
-        check_weights("operations", self.operations, tuple(map(str, range(1, MOST_OPERATIONS + 1))))
+        check_sizes("operations", self.operations, 1, MOST_OPERATIONS)
         largest = max(map(abs, self.operands))
         if not largest <= self.limit <= LARGEST:
             raise ValueError(f"limit = {self.limit}: give at least the largest operand, {largest}, at most {LARGEST}")
@@ -118,8 +121,8 @@ def pack(parameters: Parameters) -> Ints:
             *parameters.operands,
             parameters.limit,
             parameters.pool == "held",
-            *(parameters.operations.get(str(size), 0) for size in range(1, MOST_OPERATIONS + 1)),
-            *(parameters.operators.get(name, 0) for name in OPERATORS),
+            *listed(parameters.operations, range(1, MOST_OPERATIONS + 1)),
+            *listed(parameters.operators, OPERATORS),
             *held,
             *_shapes(),
         ]
@@ -129,11 +132,6 @@ def pack(parameters: Parameters) -> Ints:
 def room(parameters: Parameters) -> int:
     operations = max(map(int, parameters.operations))
     return (operations + 1) * literal_room(max(map(abs, parameters.operands))) + operations
-
-
-@kernel
-def apply(operator: Int, x: Int, y: Int) -> Int:
-    return x + y if operator == ADD else x * y if operator == MUL else x - y
 
 
 @kernel

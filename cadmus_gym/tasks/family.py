@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,14 +12,15 @@ import numpy as np
 
 from cadmus_gym.compiling import caching, kernel
 from cadmus_gym.isa import ID, ZERO, Int, Ints, Tokens
-from cadmus_gym.machine import LARGEST, OPEN
-from cadmus_gym.sampling import OPERAND, Words64, is_guided, uniform
+from cadmus_gym.machine import ADD, LARGEST, MUL, OPEN
+from cadmus_gym.sampling import OPERAND, Words64, is_guided, uniform, weighted
 
 # Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some
 # problems keeps the shares of all kinds of programs. What is drawn by CHOICE may not depend on what OPERAND gave.
 PROMPT, STRATUM, MARKS = range(3)  # places in a writer's marks
 WORK = 256  # integers of working room a writer has
 
+OPERATORS = ("add", "sub", "mul")
 COMMA, NEG = ID[","], ID["neg"]
 
 _WRITER = numba.uint64(
@@ -144,6 +145,70 @@ def put_literal(program: Tokens, position: Int, value: Int) -> Int:
         program[position] = NEG
         position += 1
     return position
+
+
+@kernel
+def apply(operator: Int, x: Int, y: Int) -> Int:
+    return x + y if operator == ADD else x * y if operator == MUL else x - y
+
+
+@kernel
+def draw_operator(
+    dice: Words64,
+    script: Ints,
+    program: Tokens,
+    position: Int,
+    parameters: Ints,
+    weights: Int,
+    limit: Int,
+    x: Int,
+    y: Int,
+    work: Ints,
+) -> Int:
+    """Write add, sub or mul at a position and return what it makes of x and y.
+
+    It is drawn by weight among those that keep the value within the limit and, where one of them does, from 0. The
+    last cells of ``work`` are used.
+    """
+    room = work.size - 3
+    total = np.int64(0)
+    for zero in range(2):
+        for k in range(3):
+            value = apply(ADD + k, x, y)
+            allowed = abs(value) <= limit and (value != 0 or zero == 1)
+            work[room + k] = parameters[weights + k] if allowed else 0
+            total += work[room + k]
+        if total > 0:
+            break
+    operator = ADD + weighted(dice, script, OPERAND, work, room, 3, token_at(program, position) - ADD)
+    program[position] = operator
+    return apply(operator, x, y)
+
+
+@kernel
+def put(program: Tokens, position: Int, token: Int) -> Int:
+    """Write a token; return the position behind it."""
+    program[position] = token
+    return position + 1
+
+
+def check_operators(operators: dict[str, int], operands: tuple[int, int], limit: int) -> None:
+    """Raise ValueError unless a value within the limit can always be gone on from."""
+    check_weights("operators", operators, OPERATORS)
+    if not {"add", "sub"} <= operators.keys():
+        raise ValueError("operators: give both add and sub, one of which always stays within the limit")
+    if not operands[1] <= limit <= LARGEST:
+        raise ValueError(f"limit = {limit}: give at least the largest operand, {operands[1]}, at most {LARGEST}")
+
+
+def check_sizes(name: str, weights: dict[str, int], least: int, most: int) -> None:
+    """Raise ValueError unless the keys are numbers in a range, with weights."""
+    check_weights(name, weights, tuple(map(str, range(least, most + 1))))
+
+
+def listed(weights: dict[str, int], known: Iterable[object]) -> list[int]:
+    """Return the weight of each known key, 0 where there is none."""
+    return [weights.get(str(key), 0) for key in known]
 
 
 def literal_room(largest: int) -> int:

@@ -1,0 +1,213 @@
+"""loop: what does a loop leave, such as ``12 3 times 5 add i sub next`` or ``7 begin 9 add dup 40 ge until``; a number.
+
+A loop of the first kind has its number of turns written before it. One of the second kind ends when the value reaches
+a bound, which is drawn among all that give the number of turns wanted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cadmus_gym.compiling import kernel
+from cadmus_gym.isa import Int, Ints, Tokens
+from cadmus_gym.machine import ADD, BEGIN, DUP, GE, INDEX, LARGEST, LE, MUL, NEXT, SUB, TIMES, UNTIL
+from cadmus_gym.sampling import CHOICE, OPERAND, Words64, happens, is_guided, threshold, uniform, weighted
+from cadmus_gym.tasks.family import (
+    OPERATORS,
+    PROMPT,
+    Family,
+    as_array,
+    check_range,
+    check_sizes,
+    check_weights,
+    count_tokens,
+    draw_literal,
+    is_literal,
+    listed,
+    literal_at,
+    literal_room,
+    put,
+    put_literal,
+    token_at,
+    writer,
+)
+
+KINDS = ("times", "until")
+MOST = 4
+
+LOW, HIGH, LIMIT, FEWEST, MOST_TURNS, LEAST_FACTOR, MOST_FACTOR, INDEXED = range(8)
+KIND_WEIGHTS = 8
+ITEMS = KIND_WEIGHTS + len(KINDS)
+OPERATOR_WEIGHTS = ITEMS + MOST
+ALLOWED = 0  # working room: weights of operators
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """``operands`` [lowest, highest], at least 1, and ``factors``, at least 2; weights of ``kinds``, of ``operators``,
+    and of the number of ``items`` in the body of a loop of kind times; [fewest, most] ``turns``; the share ``indexed``
+    of items that use `i`; ``limit`` on the magnitude of every value. Kind until needs the operator add."""
+
+    operands: tuple[int, int] = (5, 99)
+    factors: tuple[int, int] = (2, 3)
+    operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
+    kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 1))
+    turns: tuple[int, int] = (2, 5)
+    items: dict[str, int] = field(default_factory=lambda: {"1": 1, "2": 1})
+    indexed: float = 0.25
+    limit: int = 9999
+
+    def __post_init__(self) -> None:
+        check_range("operands", self.operands, 1, 999_999)
+        check_range("factors", self.factors, 2, 999)
+        check_range("turns", self.turns, 1, 64)
+        check_weights("operators", self.operators, OPERATORS)
+        check_weights("kinds", self.kinds, KINDS)
+        check_sizes("items", self.items, 1, MOST)
+        if not {"add", "sub"} <= self.operators.keys():
+            raise ValueError("operators: give both add and sub")
+        if not 0 <= self.indexed <= 1:
+            raise ValueError(f"indexed = {self.indexed}: give a share from 0 to 1")
+        reach = max(self.operands[1], self.turns[1]) * (1 + self.turns[1] * max(map(int, self.items)))
+        if not reach <= self.limit <= LARGEST:
+            raise ValueError(f"limit = {self.limit}: sums may reach {reach}; give at least that, at most {LARGEST}")
+
+
+def pack(parameters: Parameters) -> Ints:
+    return as_array(
+        [
+            *parameters.operands,
+            parameters.limit,
+            *parameters.turns,
+            *parameters.factors,
+            threshold(parameters.indexed),
+            *listed(parameters.kinds, KINDS),
+            *listed(parameters.items, range(1, MOST + 1)),
+            *listed(parameters.operators, OPERATORS),
+        ]
+    )
+
+
+def room(parameters: Parameters) -> int:
+    literal = literal_room(max(parameters.operands[1], parameters.factors[1]))
+    times = 2 * literal + 2 + max(map(int, parameters.items)) * (literal + 1)
+    return max(times, 2 * literal + literal_room(parameters.limit) + len(("begin", "add", "dup", "ge", "until")))
+
+
+@kernel
+def operator_ahead(program: Tokens, position: Int) -> Int:
+    """The operator behind the literal or `i` at a position."""
+    if is_literal(program, position):
+        _, position = literal_at(program, position, False)
+    else:
+        position += 1
+    return token_at(program, position) - ADD
+
+
+@kernel
+def allow_operators(parameters: Ints, product: bool, work: Ints) -> None:
+    for k in range(3):
+        work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
+    if not product:
+        work[ALLOWED + MUL - ADD] = 0
+
+
+@kernel
+def most_turns(value: Int, factor: Int, limit: Int, turns: Int) -> Int:
+    """How many times a value can be multiplied within the limit, at most ``turns``."""
+    count: Int = 0
+    while count < turns and value * factor <= limit:
+        value *= factor
+        count += 1
+    return count
+
+
+@kernel
+def write_times(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, value: Int, items: Int, work: Ints
+) -> Int:
+    """Write a loop with its number of turns on ``value``; return the position behind."""
+    low, high = parameters[LOW], parameters[HIGH]
+    fewest, most = parameters[FEWEST], parameters[MOST_TURNS]
+    turns, position = draw_literal(dice, script, program, position, fewest, most)
+    position = put(program, position, TIMES)
+    reach = value + turns * items * max(high, turns)
+    product = most_turns(reach, parameters[MOST_FACTOR], parameters[LIMIT], turns) == turns
+    for _ in range(items):
+        allow_operators(parameters, product, work)
+        seen = operator_ahead(program, position) if is_guided(script) else 0
+        operator = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+        if operator == MUL:
+            product = False
+            least, largest = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
+            _, position = draw_literal(dice, script, program, position, least, largest)
+        elif happens(dice, script, OPERAND, parameters[INDEXED], token_at(program, position) == INDEX):
+            position = put(program, position, INDEX)
+        else:
+            _, position = draw_literal(dice, script, program, position, low, high)
+        position = put(program, position, operator)
+    return put(program, position, NEXT)
+
+
+@kernel
+def write_until(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, value: Int, work: Ints
+) -> Int:
+    """Write a loop that ends when ``value``, above 0, has reached a bound; return the position behind."""
+    guided = is_guided(script)
+    fewest, most, limit = parameters[FEWEST], parameters[MOST_TURNS], parameters[LIMIT]
+    position = put(program, position, BEGIN)
+    allow_operators(parameters, most_turns(value, parameters[MOST_FACTOR], limit, fewest) == fewest, work)
+    seen = operator_ahead(program, position) if guided else 0
+    operator = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+    low, high = parameters[LOW], parameters[HIGH]
+    if operator == MUL:
+        low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
+    by, position = draw_literal(dice, script, program, position, low, high)
+    position = put(program, position, operator)
+    position = put(program, position, DUP)
+    if operator == MUL:
+        most = most_turns(value, by, limit, most)
+    # The last turn takes the value from `before` to `behind`; the bound lies between them or is the latter.
+    seen, seen_bound = np.int64(0), np.int64(0)
+    if guided:
+        seen_bound, _ = literal_at(program, position, True)
+        behind = value
+        while seen <= most and (behind > seen_bound if operator == SUB else behind < seen_bound):
+            behind = behind * by if operator == MUL else behind - by if operator == SUB else behind + by
+            seen += 1
+    turns = fewest + uniform(dice, script, OPERAND, most - fewest + 1, seen - fewest)
+    before = value
+    for _ in range(turns - 1):
+        before = before * by if operator == MUL else before - by if operator == SUB else before + by
+    behind = before * by if operator == MUL else before - by if operator == SUB else before + by
+    sign = np.int64(-1 if operator == SUB else 1)
+    beyond = 1 + uniform(dice, script, OPERAND, abs(behind - before), sign * (seen_bound - before) - 1)
+    position = put_literal(program, position, before + sign * beyond)
+    position = put(program, position, LE if operator == SUB else GE)
+    return put(program, position, UNTIL)
+
+
+@writer
+def write(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+) -> np.uint64:
+    guided = is_guided(script)
+    seen = np.int64(count_tokens(program, BEGIN, BEGIN) > 0) if guided else np.int64(0)
+    until = weighted(dice, script, CHOICE, parameters, KIND_WEIGHTS, 2, seen)
+    items: Int = 1
+    if until == 0:
+        seen = count_tokens(program, ADD, MUL) - 1 if guided else np.int64(0)
+        items = 1 + weighted(dice, script, CHOICE, parameters, ITEMS, MOST, seen)
+    value, position = draw_literal(dice, script, program, 0, parameters[LOW], parameters[HIGH])
+    if until:
+        position = write_until(parameters, dice, script, program, position, value, work)
+    else:
+        position = write_times(parameters, dice, script, program, position, value, items, work)
+    marks[PROMPT] = position
+    return np.uint64(0)
+
+
+LOOP = Family("loop", 1, Parameters, "value", write, pack, room)

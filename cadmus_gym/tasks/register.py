@@ -1,0 +1,144 @@
+"""register: what do two registers leave, such as ``12 a! 7 a@ add b! a@ b@ mul``; the answer is a number.
+
+Each operation works on the register set last, and on a literal, the other register, or the same one again; so all of
+them have a part in the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cadmus_gym.isa import Int, Ints, Tokens
+from cadmus_gym.machine import ADD, GET_A, MUL, SET_A
+from cadmus_gym.sampling import CHOICE, OPERAND, Words64, is_guided, uniform, weighted
+from cadmus_gym.tasks.family import (
+    OPERATORS,
+    PROMPT,
+    Family,
+    as_array,
+    check_operators,
+    check_range,
+    check_sizes,
+    check_weights,
+    count_tokens,
+    draw_literal,
+    draw_operator,
+    is_literal,
+    listed,
+    literal_room,
+    put,
+    token_at,
+    writer,
+)
+
+PARTNERS = ("literal", "other", "same")
+MOST = 8
+SET, GET = SET_A, GET_A  # of register a; register b's are two further on
+
+LOW, HIGH, LIMIT = range(3)
+SIZES = 3
+OPERATOR_WEIGHTS = SIZES + MOST
+PARTNER_WEIGHTS = OPERATOR_WEIGHTS + len(OPERATORS)
+ALLOWED, VALUES = 0, 3  # working room: weights of partners, values of the registers
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """``operands`` [lowest, highest], at least 0; weights of ``operators``, of the number of ``operations``, and of the
+    ``partners`` of the register set last; ``limit`` on the magnitude of every value."""
+
+    operands: tuple[int, int] = (2, 99)
+    operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
+    operations: dict[str, int] = field(default_factory=lambda: {"2": 1, "3": 1})
+    partners: dict[str, int] = field(default_factory=lambda: {"literal": 2, "other": 2, "same": 1})
+    limit: int = 9999
+
+    def __post_init__(self) -> None:
+        check_range("operands", self.operands, 0, 999_999)
+        check_operators(self.operators, self.operands, self.limit)
+        check_sizes("operations", self.operations, 1, MOST)
+        check_weights("partners", self.partners, PARTNERS)
+        if "literal" not in self.partners:
+            raise ValueError("partners: literal is needed where the other register is not set yet; give it a weight")
+
+
+def pack(parameters: Parameters) -> Ints:
+    return as_array(
+        [
+            *parameters.operands,
+            parameters.limit,
+            *listed(parameters.operations, range(1, MOST + 1)),
+            *listed(parameters.operators, OPERATORS),
+            *listed(parameters.partners, PARTNERS),
+        ]
+    )
+
+
+def room(parameters: Parameters) -> int:
+    literal = literal_room(parameters.operands[1])
+    return literal + 1 + max(map(int, parameters.operations)) * (literal + 3)
+
+
+@writer
+def write(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+) -> np.uint64:
+    guided = is_guided(script)
+    low, high = parameters[LOW], parameters[HIGH]
+    seen = count_tokens(program, ADD, MUL) - 1 if guided else 0
+    operations = 1 + weighted(dice, script, CHOICE, parameters, SIZES, MOST, seen)
+    value, position = draw_literal(dice, script, program, 0, low, high)
+    register = uniform(dice, script, OPERAND, 2, (token_at(program, position) - SET) // 2)
+    position = put(program, position, SET + 2 * register)
+    work[VALUES + register] = value
+    both = False
+    for k in range(operations):
+        get = GET + 2 * register
+        other_get = GET + 2 * (1 - register)
+        # What a program has here: the register and its partner, in either order.
+        seen = 0
+        first = True
+        if guided:
+            one, two = token_at(program, position), token_at(program, position + 1)
+            first = one == get
+            if is_literal(program, position):
+                seen = 0
+            elif first and two == get:
+                seen = 2
+            elif two == get or two == other_get:
+                seen = 1
+        for partner in range(3):
+            work[ALLOWED + partner] = parameters[PARTNER_WEIGHTS + partner] if partner != 1 or both else 0
+        partner = weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+        other = work[VALUES + register]
+        forward = True
+        if partner != 2:
+            forward = uniform(dice, script, OPERAND, 2, np.int64(first)) == 1
+        if forward:
+            position = put(program, position, get)
+        if partner == 0:
+            other, position = draw_literal(dice, script, program, position, low, high)
+        elif partner == 1:
+            other = work[VALUES + 1 - register]
+            position = put(program, position, other_get)
+        else:
+            position = put(program, position, get)
+        if not forward:
+            position = put(program, position, get)
+        x, y = (work[VALUES + register], other) if forward else (other, work[VALUES + register])
+        limit = parameters[LIMIT]
+        value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, work)
+        position += 1
+        if k < operations - 1:
+            target = uniform(dice, script, OPERAND, 2, (token_at(program, position) - SET) // 2)
+            position = put(program, position, SET + 2 * target)
+            both = both or target != register
+            register = target
+            work[VALUES + register] = value
+    marks[PROMPT] = position
+    return np.uint64(0)
+
+
+REGISTER = Family("register", 1, Parameters, "value", write, pack, room)
