@@ -49,8 +49,7 @@ from torch.utils.tensorboard import SummaryWriter
 import cadmus_gym as cg
 from cadmus_gym import training
 from cadmus_gym.checkpoint import load_model, save_model
-from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of, wilson_interval
-from cadmus_gym.generate import complete
+from cadmus_gym.evaluate import EVALUATION_SEED, complete_under, lift_interval, prompts_of, wilson_interval
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
 from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, restore_agent
@@ -221,51 +220,6 @@ class Curves(TensorBoardOutputFormat):
         self._is_closed = False
 
 
-def truths(
-    model: Transformer, spec: cg.Spec, prompts: NDArray[np.uint8], lengths: NDArray[np.int32], temperature: float
-) -> NDArray[np.bool_]:
-    """Complete prompts (N, P) under the masks of the environment; return which are true, (N,) bool."""
-    completions = complete(
-        model,
-        prompts,
-        prompt_lengths=lengths,
-        form=spec.form,
-        words=spec.words,
-        max_tokens=spec.episode.max_tokens,
-        thought_tokens=spec.episode.thought_tokens,
-        temperature=temperature,
-        seed=EVALUATION_SEED,
-    )
-    found: NDArray[np.bool_] = cg.run_batch(completions.programs)[0] == cg.Verdict.TRUE
-    return found
-
-
-def lift_interval(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the 95 % interval of the difference between two shares of the same prompts, after less before.
-
-    Method 10 of Newcombe 1998 (Improved confidence intervals for the difference between binomial proportions based on
-    paired data, Statistics in Medicine 17): the Wilson intervals of both shares, joined by their correlation.
-    """
-    count = len(before)
-    both, neither = int((before & after).sum()), int((~before & ~after).sum())
-    won, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    (low_after, high_after), (low_before, high_before) = (wilson_interval(int(x.sum()), count) for x in (after, before))
-    share_after, share_before = (both + won) / count, (both + lost) / count
-    product = (both + won) * (lost + neither) * (both + lost) * (won + neither)
-    covariance = float(both * neither - won * lost)
-    if covariance > 0:
-        covariance = max(0.0, covariance - count / 2)  # Newcombe's correction for continuity
-    correlation = covariance / math.sqrt(product) if product else 0.0
-
-    def distance(one: float, other: float) -> float:
-        return math.sqrt(max(0.0, one**2 - 2 * correlation * one * other + other**2))
-
-    lift = share_after - share_before
-    low = lift - distance(share_after - low_after, high_before - share_before)
-    high = lift + distance(high_after - share_after, share_before - low_before)
-    return low, high
-
-
 def compare(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, Any]:
     """Return both truth rates, with their Wilson intervals, and the lift with its paired interval."""
     rates = {
@@ -327,7 +281,8 @@ def main(arguments: list[str]) -> int:
 
     def measure(temperature: float = 0.0) -> NDArray[np.bool_]:
         """Evaluate, show it, and say it to TensorBoard."""
-        found = truths(model, spec, prompts, prompt_lengths, temperature)
+        completions = complete_under(model, spec, prompts, prompt_lengths, temperature=temperature)
+        found: NDArray[np.bool_] = cg.run_batch(completions.programs)[0] == cg.Verdict.TRUE
         name = "sampled" if temperature else "greedy"
         curves.writer.add_scalar(f"eval/{name}", found.mean(), agent.num_timesteps)
         if not temperature:
