@@ -23,12 +23,9 @@ many threads, a resumed run ends with the same weights to the bit as one that ne
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -55,8 +52,7 @@ from cadmus_gym.recipe import recipe
 from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, restore_agent
 
 # What a resumed run may have otherwise than before: it changes no weights.
-FREE = {"folder", "resume", "overwrite", "device", "threads", "total_timesteps", "eval_freq", "save_freq"}
-FREE |= {"progress_bar"}
+FREE = {*training.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
 _json = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="JSON",
@@ -115,6 +111,8 @@ class Args:
         self._require("batch_size", divides, f"a divisor of n_envs * n_steps = {self.rollout}")
         # SB3 divides advantages by their deviation over a minibatch.
         self._require("batch_size", self.batch_size >= 2, "at least 2")
+        if self.resume and self.overwrite:
+            raise ValueError("--resume and --overwrite: give one of them")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
@@ -129,51 +127,14 @@ class Args:
 
 def configure(arguments: list[str]) -> Args:
     """Return what is asked for, by flags, else by the run to be resumed. Raises ValueError where they are at odds."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--folder", type=Path, default=Args.folder)
-    first.add_argument("--resume", action=argparse.BooleanOptionalAction, default=False)
-    known, _ = first.parse_known_args(arguments)
-    if not known.resume or not (known.folder / "run.json").is_file():
+    known = training.first_flags(arguments, folder=Args.folder)
+    values = training.started_with(known.folder, "args") if known.resume else None
+    if values is None:
         return tyro.cli(Args, args=arguments)
-    before = Args(**json.loads((known.folder / "run.json").read_text())["args"], folder=known.folder)
+    before = Args(**values)
     args = tyro.cli(Args, args=arguments, default=before)
-    for name in (entry.name for entry in dataclasses.fields(Args) if entry.name not in FREE):
-        if getattr(args, name) != getattr(before, name):
-            raise ValueError(
-                f"--resume: {name} = {getattr(args, name)!r}, but {args.folder} was started with "
-                f"{getattr(before, name)!r}; leave the flag out, or start a run in another folder"
-            )
+    training.check_resumed(before, args, FREE)
     return args
-
-
-def prepare(args: Args, spec: cg.Spec) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return what run.json holds and the state to go on from, with the folder ready to be written to."""
-    folder = args.folder
-    if "test" not in spec.splits:
-        raise ValueError(f"{spec.id} has no split named test, on which the agent is evaluated")
-    if args.resume and args.overwrite:
-        raise ValueError("--resume and --overwrite: give one of them")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file")
-    values = dataclasses.asdict(args)
-    about = {
-        "args": {key: values[key] for key in values if key not in ("folder", "resume", "overwrite")},
-        "digest": spec.digest,
-        "digests": {spec.id: spec.digests()},
-    }
-    if args.resume and (folder / "run.json").is_file():
-        if json.loads((folder / "run.json").read_text())["digest"] != spec.digest:
-            raise ValueError(f"--resume: {args.env} is another environment than when {folder} was started")
-        return about, training.load_state(folder / "states", report=lambda line: print(line, file=sys.stderr))
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / "run.json").is_file():
-            raise ValueError(f"{folder} holds something else than a run; name another folder")
-        if not args.overwrite:
-            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite deletes it")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    training.write_json(folder / "run.json", about)
-    return about, None
 
 
 def make_agent(args: Args, spec: cg.Spec, start: Transformer | None) -> MaskablePPO:
@@ -251,7 +212,7 @@ def main(arguments: list[str]) -> int:
         start = load_model(args.checkpoint) if args.checkpoint is not None else None
         agent = make_agent(args, spec, start)
         prompts, prompt_lengths = prompts_of(spec, "test", args.eval_episodes)
-        about, state = prepare(args, spec)
+        about, state = training.open_run(args, "args", spec.digest, {spec.id: spec.digests()})
     except (ValueError, FileNotFoundError) as error:
         print(f"ppo.py: {error}", file=sys.stderr)
         return 2
