@@ -23,12 +23,9 @@ many threads, a resumed run ends with the same weights to the bit as one that ne
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -49,15 +46,13 @@ from torch.utils.tensorboard import SummaryWriter
 import cadmus_gym as cg
 from cadmus_gym import training
 from cadmus_gym.checkpoint import load_model, save_model
-from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of, wilson_interval
-from cadmus_gym.generate import complete
+from cadmus_gym.evaluate import EVALUATION_SEED, complete_under, lift_interval, prompts_of, wilson_interval
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
 from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, restore_agent
 
 # What a resumed run may have otherwise than before: it changes no weights.
-FREE = {"folder", "resume", "overwrite", "device", "threads", "total_timesteps", "eval_freq", "save_freq"}
-FREE |= {"progress_bar"}
+FREE = {*training.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
 _json = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="JSON",
@@ -116,6 +111,8 @@ class Args:
         self._require("batch_size", divides, f"a divisor of n_envs * n_steps = {self.rollout}")
         # SB3 divides advantages by their deviation over a minibatch.
         self._require("batch_size", self.batch_size >= 2, "at least 2")
+        if self.resume and self.overwrite:
+            raise ValueError("--resume and --overwrite: give one of them")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
@@ -130,51 +127,14 @@ class Args:
 
 def configure(arguments: list[str]) -> Args:
     """Return what is asked for, by flags, else by the run to be resumed. Raises ValueError where they are at odds."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--folder", type=Path, default=Args.folder)
-    first.add_argument("--resume", action=argparse.BooleanOptionalAction, default=False)
-    known, _ = first.parse_known_args(arguments)
-    if not known.resume or not (known.folder / "run.json").is_file():
+    known = training.first_flags(arguments, folder=Args.folder)
+    values = training.started_with(known.folder, "args") if known.resume else None
+    if values is None:
         return tyro.cli(Args, args=arguments)
-    before = Args(**json.loads((known.folder / "run.json").read_text())["args"], folder=known.folder)
+    before = Args(**values)
     args = tyro.cli(Args, args=arguments, default=before)
-    for name in (entry.name for entry in dataclasses.fields(Args) if entry.name not in FREE):
-        if getattr(args, name) != getattr(before, name):
-            raise ValueError(
-                f"--resume: {name} = {getattr(args, name)!r}, but {args.folder} was started with "
-                f"{getattr(before, name)!r}; leave the flag out, or start a run in another folder"
-            )
+    training.check_resumed(before, args, FREE)
     return args
-
-
-def prepare(args: Args, spec: cg.Spec) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return what run.json holds and the state to go on from, with the folder ready to be written to."""
-    folder = args.folder
-    if "test" not in spec.splits:
-        raise ValueError(f"{spec.id} has no split named test, on which the agent is evaluated")
-    if args.resume and args.overwrite:
-        raise ValueError("--resume and --overwrite: give one of them")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file")
-    values = dataclasses.asdict(args)
-    about = {
-        "args": {key: values[key] for key in values if key not in ("folder", "resume", "overwrite")},
-        "digest": spec.digest,
-        "digests": {spec.id: spec.digests()},
-    }
-    if args.resume and (folder / "run.json").is_file():
-        if json.loads((folder / "run.json").read_text())["digest"] != spec.digest:
-            raise ValueError(f"--resume: {args.env} is another environment than when {folder} was started")
-        return about, training.load_state(folder / "states", report=lambda line: print(line, file=sys.stderr))
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / "run.json").is_file():
-            raise ValueError(f"{folder} holds something else than a run; name another folder")
-        if not args.overwrite:
-            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite deletes it")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    training.write_json(folder / "run.json", about)
-    return about, None
 
 
 def make_agent(args: Args, spec: cg.Spec, start: Transformer | None) -> MaskablePPO:
@@ -221,51 +181,6 @@ class Curves(TensorBoardOutputFormat):
         self._is_closed = False
 
 
-def truths(
-    model: Transformer, spec: cg.Spec, prompts: NDArray[np.uint8], lengths: NDArray[np.int32], temperature: float
-) -> NDArray[np.bool_]:
-    """Complete prompts (N, P) under the masks of the environment; return which are true, (N,) bool."""
-    completions = complete(
-        model,
-        prompts,
-        prompt_lengths=lengths,
-        form=spec.form,
-        words=spec.words,
-        max_tokens=spec.episode.max_tokens,
-        thought_tokens=spec.episode.thought_tokens,
-        temperature=temperature,
-        seed=EVALUATION_SEED,
-    )
-    found: NDArray[np.bool_] = cg.run_batch(completions.programs)[0] == cg.Verdict.TRUE
-    return found
-
-
-def lift_interval(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the 95 % interval of the difference between two shares of the same prompts, after less before.
-
-    Method 10 of Newcombe 1998 (Improved confidence intervals for the difference between binomial proportions based on
-    paired data, Statistics in Medicine 17): the Wilson intervals of both shares, joined by their correlation.
-    """
-    count = len(before)
-    both, neither = int((before & after).sum()), int((~before & ~after).sum())
-    won, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    (low_after, high_after), (low_before, high_before) = (wilson_interval(int(x.sum()), count) for x in (after, before))
-    share_after, share_before = (both + won) / count, (both + lost) / count
-    product = (both + won) * (lost + neither) * (both + lost) * (won + neither)
-    covariance = float(both * neither - won * lost)
-    if covariance > 0:
-        covariance = max(0.0, covariance - count / 2)  # Newcombe's correction for continuity
-    correlation = covariance / math.sqrt(product) if product else 0.0
-
-    def distance(one: float, other: float) -> float:
-        return math.sqrt(max(0.0, one**2 - 2 * correlation * one * other + other**2))
-
-    lift = share_after - share_before
-    low = lift - distance(share_after - low_after, high_before - share_before)
-    high = lift + distance(high_after - share_after, share_before - low_before)
-    return low, high
-
-
 def compare(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, Any]:
     """Return both truth rates, with their Wilson intervals, and the lift with its paired interval."""
     rates = {
@@ -297,7 +212,7 @@ def main(arguments: list[str]) -> int:
         start = load_model(args.checkpoint) if args.checkpoint is not None else None
         agent = make_agent(args, spec, start)
         prompts, prompt_lengths = prompts_of(spec, "test", args.eval_episodes)
-        about, state = prepare(args, spec)
+        about, state = training.open_run(args, "args", spec.digest, {spec.id: spec.digests()})
     except (ValueError, FileNotFoundError) as error:
         print(f"ppo.py: {error}", file=sys.stderr)
         return 2
@@ -327,7 +242,8 @@ def main(arguments: list[str]) -> int:
 
     def measure(temperature: float = 0.0) -> NDArray[np.bool_]:
         """Evaluate, show it, and say it to TensorBoard."""
-        found = truths(model, spec, prompts, prompt_lengths, temperature)
+        completions = complete_under(model, spec, prompts, prompt_lengths, temperature=temperature)
+        found: NDArray[np.bool_] = cg.run_batch(completions.programs)[0] == cg.Verdict.TRUE
         name = "sampled" if temperature else "greedy"
         curves.writer.add_scalar(f"eval/{name}", found.mean(), agent.num_timesteps)
         if not temperature:

@@ -17,6 +17,7 @@ from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
 
 if TYPE_CHECKING:
+    from cadmus_gym.generate import Completions
     from cadmus_gym.model import Transformer
 
 EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
@@ -58,6 +59,32 @@ def wilson_interval(successes: float, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def lift_interval(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the 95 % interval of the difference between two shares of the same prompts, after less before.
+
+    Method 10 of Newcombe 1998 (Improved confidence intervals for the difference between binomial proportions based on
+    paired data, Statistics in Medicine 17): the Wilson intervals of both shares, joined by their correlation.
+    """
+    count = len(before)
+    both, neither = int((before & after).sum()), int((~before & ~after).sum())
+    won, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    (low_after, high_after), (low_before, high_before) = (wilson_interval(int(x.sum()), count) for x in (after, before))
+    share_after, share_before = (both + won) / count, (both + lost) / count
+    product = (both + won) * (lost + neither) * (both + lost) * (won + neither)
+    covariance = float(both * neither - won * lost)
+    if covariance > 0:
+        covariance = max(0.0, covariance - count / 2)  # Newcombe's correction for continuity
+    correlation = covariance / math.sqrt(product) if product else 0.0
+
+    def distance(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one**2 - 2 * correlation * one * other + other**2))
+
+    lift = share_after - share_before
+    low = lift - distance(share_after - low_after, high_before - share_before)
+    high = lift + distance(high_after - share_after, share_before - low_before)
+    return low, high
+
+
 def pass_at_k(true: NDArray[np.int64], samples: int, k: int) -> float:
     """Return the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374): the mean over prompts of the chance
     that k of ``samples`` completions, ``true`` (N,) of them true, hold a true one."""
@@ -76,6 +103,33 @@ def prompts_of(
     return np.where(np.arange(prompts.shape[1]) < lengths[:, None], prompts, np.uint8(0)), lengths
 
 
+def complete_under(
+    model: Transformer,
+    spec: Spec,
+    prompts: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    *,
+    temperature: float = 0.0,
+    seed: int = EVALUATION_SEED,
+    batch_size: int = 256,
+) -> Completions:
+    """Let a model complete prompts (N, P), padded with 0, under the form and the budget of a spec."""
+    from cadmus_gym.generate import complete
+
+    return complete(
+        model,
+        prompts,
+        prompt_lengths=prompt_lengths,
+        form=spec.form,
+        words=spec.words,
+        max_tokens=spec.episode.max_tokens,
+        thought_tokens=spec.episode.thought_tokens,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+    )
+
+
 def evaluate(
     model: Transformer,
     spec: str | Path | Spec,
@@ -92,23 +146,13 @@ def evaluate(
     Greedy by default. With ``samples`` n > 1 each prompt is completed n times, which needs a temperature above 0, and
     ``pass_at`` holds k = 1, 2, 4 ... n. The same arguments give the same prompts whatever the model.
     """
-    from cadmus_gym.generate import complete
-
     spec = load_spec(spec)
     if samples < 1 or (samples > 1 and temperature <= 0):
         raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")
     prompts, lengths = prompts_of(spec, split, count, seed)
-    completions = complete(
-        model,
-        np.repeat(prompts, samples, axis=0),
-        prompt_lengths=np.repeat(lengths, samples),
-        form=spec.form,
-        words=spec.words,
-        max_tokens=spec.episode.max_tokens,
-        thought_tokens=spec.episode.thought_tokens,
-        temperature=temperature,
-        seed=seed,
-        batch_size=batch_size,
+    prompts, lengths = np.repeat(prompts, samples, axis=0), np.repeat(lengths, samples)
+    completions = complete_under(
+        model, spec, prompts, lengths, temperature=temperature, seed=seed, batch_size=batch_size
     )
     return judge_completions(spec, split, seed, completions.programs, completions.prompt_lengths, samples)
 

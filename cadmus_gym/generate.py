@@ -17,10 +17,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from cadmus_gym.cache import Cache
 from cadmus_gym.compiling import kernel
 from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.isa import BOS, END, PAD, Int, Ints, Tokens, as_tokens, check_ids
-from cadmus_gym.model import Cache, Transformer, with_bos
+from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.sampling import join
 
 # Measured with 1M parameters on a busy CPU:

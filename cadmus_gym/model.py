@@ -1,4 +1,4 @@
-"""The transformer: Llama to the letter, small enough to read in one sitting, with points to look in and edit.
+"""The transformer: Llama to the letter, small enough to read in one sitting, with points to look in and edit (`hooks`).
 
 Pre-norm RMSNorm, rotary positions (the two halves of a head turn against each other, as in Hugging Face's port),
 SwiGLU, no biases; optionally grouped-query attention and tied embeddings. Parameters carry Hugging Face's names
@@ -16,10 +16,7 @@ TransformerLens, pared down.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -27,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cadmus_gym.cache import Cache
+from cadmus_gym.hooks import Hook, Hooked
 from cadmus_gym.isa import BOS, VOCABULARY
 from cadmus_gym.linear import Linear, linear
 
@@ -97,69 +96,10 @@ def with_bos(tokens: Tensor) -> Tensor:
     return F.pad(tokens.long(), (1, 0), value=BOS)
 
 
-class Hook(nn.Identity):
-    """A named point of the computation. Costs one call, changes nothing, and takes forward hooks."""
-
-
-class Cache:
-    """Keys and values of the tokens that a batch has seen.
-
-    A slot is a column of the batch. The position of its token may differ from row to row, and -1 marks a slot that
-    is no token of that row (padding behind a short prompt), so that rows of unequal length need no alignment.
-    """
-
-    def __init__(self, model: Transformer, rows: int, slots: int) -> None:
-        config, like = model.config, model.embed_tokens.weight
-        shape = (config.layers, rows, config.groups, slots, config.head_width)
-        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
-        self.values = torch.empty_like(self.keys)
-        self.positions = torch.full((rows, slots), -1, device=like.device)  # int64
-        self.length = 0  # slots in use
-
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, G, T, d) keys and values behind the slots in use; return all, (B, G, S, d)."""
-        stop = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : stop] = keys
-        self.values[layer, :, :, self.length : stop] = values
-        if self.length == 0:
-            return keys, values
-        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
-
-    def part(self, start: int, stop: int) -> Cache:
-        """Return rows ``start`` to ``stop`` as a cache of their own, in the same memory."""
-        part = copy.copy(self)
-        part.keys, part.values = self.keys[:, start:stop], self.values[:, start:stop]
-        part.positions = self.positions[start:stop]
-        return part
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep these rows, (K,) int64 without repeats, in this order; forget the others.
-
-        Only a row that changes its place is copied.
-        """
-        kept = len(rows)
-        moved = (rows != torch.arange(kept, device=rows.device)).nonzero()[:, 0]
-        for store in (self.keys, self.values):
-            store[:, moved, :, : self.length] = store[:, rows[moved], :, : self.length]
-        self.keys, self.values = self.keys[:, :kept], self.values[:, :kept]
-        self.positions = self.positions.index_select(0, rows)
-
-    def copied(self, rows: Tensor, slots: int) -> Cache:
-        """Return a cache with room for ``slots`` that starts as a copy of these rows, (K,) int64, repeats allowed."""
-        fresh, used = copy.copy(self), self.length
-        shape = (len(self.keys), len(rows), self.keys.shape[2], slots, self.keys.shape[4])
-        fresh.keys, fresh.values = self.keys.new_empty(shape), self.values.new_empty(shape)
-        fresh.keys[:, :, :, :used] = self.keys[:, rows, :, :used]
-        fresh.values[:, :, :, :used] = self.values[:, rows, :, :used]
-        fresh.positions = self.positions.new_full((len(rows), slots), -1)
-        fresh.positions[:, :used] = self.positions[rows, :used]
-        return fresh
-
-
 class View(NamedTuple):
     """What all layers share in one forward pass."""
 
-    cos: Tensor  # (T, 1, d) or (B, T, 1, d), of the tokens' positions
+    cos: Tensor  # (B or 1, T, 1, d), of the tokens' positions
     sin: Tensor
     mask: Tensor | None  # (B, 1, T, S), added to the scores; None: causal over the T tokens themselves
     plain: bool  # attention as matrix products, or the fused kernel
@@ -245,7 +185,7 @@ class Layer(nn.Module):
         return x
 
 
-class Transformer(nn.Module):
+class Transformer(Hooked):
     """Tokens to logits over the 65 tokens; weights drawn from ``seed``.
 
     ``attention`` chooses between two computations that agree to float tolerance: "plain" (matrix products), "fused"
@@ -330,52 +270,20 @@ class Transformer(nn.Module):
         return out
 
     def _view(self, length: int, positions: Tensor | None, cache: Cache | None, start: int) -> View:
+        """Say what ``length`` tokens see, from slot ``start`` of the cache on, and enter their positions there."""
         if self.attention not in ("auto", "plain", "fused"):
             raise ValueError(f"model.attention = {self.attention!r}; allowed: auto, plain, fused")
-        short = self.cos.device.type == "cpu" and start + length <= PLAIN_UP_TO
-        plain = self.attention == "plain" or (
-            self.attention == "auto" and short and (torch.is_grad_enabled() or length == 1)
-        )
-        if positions is None and start == 0:
-            if cache is not None:
-                cache.positions[:, :length] = torch.arange(length, device=self.cos.device)
-            return View(self.cos[:length, None], self.sin[:length, None], None, plain, cache)
+        faster = self.cos.is_cpu and start + length <= PLAIN_UP_TO and (torch.is_grad_enabled() or length == 1)
+        plain = self.attention == "plain" or (self.attention == "auto" and faster)
+        causal = positions is None and start == 0
         if positions is None:
-            positions = torch.arange(start, start + length, device=self.cos.device)[None]
-        seen = positions
+            positions = torch.arange(start, start + length, device=self.cos.device)[None]  # (B or 1, T)
         if cache is not None:
             cache.positions[:, start : start + length] = positions
-            seen = cache.positions[:, : start + length]  # (B, S)
-        masked = (seen < 0)[:, None, :] | (seen[:, None, :] > positions[:, :, None])  # (B, T, S)
-        mask = (masked.to(self.cos.dtype) * HIDDEN)[:, None]
+        mask = None
+        if not causal:
+            seen = positions if cache is None else cache.positions[:, : start + length]  # (B, S)
+            masked = (seen < 0)[:, None, :] | (seen[:, None, :] > positions[:, :, None])  # (B, T, S)
+            mask = (masked.to(self.cos.dtype) * HIDDEN)[:, None]
         at = positions.clamp(min=0)
         return View(self.cos[at][:, :, None], self.sin[at][:, :, None], mask, plain, cache)
-
-    def hook_points(self) -> list[str]:
-        """Return the names of all hook points, such as "layers.0.residual_between", layer by layer.
-
-        Each layer has residual_before, self_attn.pattern, self_attn.mixed, residual_between, mlp.activation and
-        residual_after; their shapes stand beside them in the classes above.
-        """
-        return [name for name, module in self.named_modules() if isinstance(module, Hook)]
-
-    @contextmanager
-    def hooked(self, actions: Mapping[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
-        """Within this context, ``actions[name]`` is called with the value at each named point.
-
-        What it returns takes the value's place, unless it is None. A name is one of `hook_points`, or of any
-        submodule that returns one tensor ("layers.0.self_attn.q_proj"); any other is a ValueError.
-
-            seen = []
-            with model.hooked({"layers.1.residual_after": seen.append, "layers.0.mlp": torch.zeros_like}):
-                model(tokens)
-        """
-        modules = dict(self.named_modules())
-        if unknown := [name for name in actions if name not in modules]:
-            raise ValueError(f"no hook point {unknown[0]!r}; known: {', '.join(self.hook_points())}")
-        with ExitStack() as stack:
-            for name, action in actions.items():
-                stack.enter_context(
-                    modules[name].register_forward_hook(lambda _module, _inputs, value, act=action: act(value))
-                )
-            yield

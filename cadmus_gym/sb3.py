@@ -38,11 +38,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from torch import Tensor, nn
 
+from cadmus_gym.cache import Cache
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.env import check_options
 from cadmus_gym.episodes import END_INFO, State
 from cadmus_gym.isa import PAD, Ints, Tokens
-from cadmus_gym.model import Cache, ModelConfig, Transformer, with_bos
+from cadmus_gym.model import ModelConfig, Transformer, with_bos
 from cadmus_gym.training import plan_chunks
 from cadmus_gym.vector_env import CadmusVectorEnv
 

@@ -1,14 +1,16 @@
 """What every script that trains a transformer needs: batches without padding waste, the loss, the optimizers and
-their rates, states on the disk that survive whatever happens, progress, a clean stop."""
+their rates, the folder of a run, states on the disk that survive whatever happens, progress, a clean stop."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,7 +18,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from cadmus_gym.model import Transformer, with_bos
 PASS_COSTS = {"cpu": 400, "cuda": 50_000}
 ROWS = 8  # a chunk has a multiple of that many rows
 STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
+OF_CALL = ("folder", "resume", "overwrite")  # settings that are not of a run, but of the call that starts it
 
 
 # ---------------------------------------------------------------------------------------------- batches and loss
@@ -158,6 +161,78 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+# ---------------------------------------------------------------------------------------------- the folder of a run
+
+
+class Settings(Protocol):
+    """What all scripts ask about the folder of a run; a frozen dataclass."""
+
+    @property
+    def env(self) -> object: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def overwrite(self) -> bool: ...
+
+
+def first_flags(arguments: list[str], folder: Path | None, **texts: str) -> argparse.Namespace:
+    """Return --folder, --resume and the flags of ``texts``, by which is known where all others have their defaults."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--folder", type=Path, default=folder)
+    first.add_argument("--resume", action=argparse.BooleanOptionalAction, default=False)
+    for name, default in texts.items():
+        first.add_argument(f"--{name}", default=default)
+    return first.parse_known_args(arguments)[0]
+
+
+def started_with(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return the settings of the run in a folder, which its run.json has under that name; None where there is none."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return None
+    return {**json.loads(path.read_text())[name], "folder": folder}
+
+
+def check_resumed(before: Settings, now: Settings, free: Collection[str]) -> None:
+    """Raise ValueError where settings are not those of the run to be resumed, but for those named in ``free``."""
+    for name, value in vars(before).items():
+        if name not in free and getattr(now, name) != value:
+            raise ValueError(
+                f"--resume: {name} = {getattr(now, name)!r}, but {before.folder} was started with {value!r}; "
+                "leave the flag out, or start a run in another folder"
+            )
+
+
+def open_run(
+    settings: Settings, name: str, digest: str, digests: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Make a folder ready to be written to; return what run.json holds, the settings as ``name``, and a state.
+
+    The state is what a run to be resumed goes on from, or None. Raises ValueError where its programs were others, by
+    ``digest``, and for a folder with anything in it that settings do not allow to go on with or to delete.
+    """
+    values = {key: value for key, value in vars(settings).items() if key not in OF_CALL}
+    about = {name: values, "digest": digest, "digests": digests}
+    folder, run = settings.folder, settings.folder / "run.json"
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file")
+    if settings.resume and run.is_file():
+        if json.loads(run.read_text())["digest"] != digest:
+            raise ValueError(f"--resume: {settings.env} gives other programs than when {folder} was started")
+        return about, load_state(folder / "states", report=lambda line: print(line, file=sys.stderr))
+    if folder.is_dir() and any(folder.iterdir()):
+        if not run.is_file():
+            raise ValueError(f"{folder} holds something else than a run; name another folder")
+        if not settings.overwrite:
+            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite deletes it")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(run, about)
+    return about, None
 
 
 # ---------------------------------------------------------------------------------------------- states on the disk

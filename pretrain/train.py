@@ -16,12 +16,10 @@ stopped: program number step * batch + row belongs to a step wherever the proces
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -48,7 +46,7 @@ from cadmus_gym.recipe import recipe
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 # What a resumed run may have otherwise than before.
-FREE = {"folder", "resume", "overwrite", "device", "threads"}
+FREE = {*training.OF_CALL, "device", "threads"}
 FREE |= {"evaluate_every", "evaluate_count", "final_count", "save_every", "log_every"}
 
 JSON = tyro.constructors.PrimitiveConstructorSpec(
@@ -155,22 +153,14 @@ def configure(arguments: list[str]) -> Config:
 
     Raises ValueError for a mistake in a recipe, a value without sense, or a flag at odds with a run to be resumed.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", default="nano")
-    first.add_argument("--folder", type=Path)
-    first.add_argument("--resume", action=argparse.BooleanOptionalAction, default=False)
-    known, _ = first.parse_known_args(arguments)
+    known = training.first_flags(arguments, folder=None, recipe="nano")
     folder = known.folder or Path("runs") / Path(known.recipe).stem
-    if not known.resume or not (folder / "run.json").is_file():
+    values = training.started_with(folder, "config") if known.resume else None
+    if values is None:
         return tyro.cli(Config, args=arguments, default=read_recipe(known.recipe, folder))
-    before = Config(**json.loads((folder / "run.json").read_text())["config"], folder=folder)
+    before = Config(**values)
     config = tyro.cli(Config, args=arguments, default=before)
-    for name in (f.name for f in dataclasses.fields(Config) if f.name not in FREE):
-        if getattr(config, name) != getattr(before, name):
-            raise ValueError(
-                f"--resume: {name} = {getattr(config, name)!r}, but {folder} was started with "
-                f"{getattr(before, name)!r}; leave the flag out, or start a run in another folder"
-            )
+    training.check_resumed(before, config, FREE)
     return config
 
 
@@ -180,12 +170,12 @@ def read_recipe(name: str, folder: Path) -> Config:
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ValueError(f"recipe {name!r}: no file {path}; known: {names}, or give the path of a .toml")
-    values = training.read_values(path, Config, f"recipe {name}", without=("recipe", "folder", "resume", "overwrite"))
+    values = training.read_values(path, Config, f"recipe {name}", without=("recipe", *training.OF_CALL))
     return Config(**values, recipe=name, folder=folder)
 
 
-def prepare(config: Config) -> tuple[cg.Stream, dict[str, Any], dict[str, Any] | None]:
-    """Return the stream, what run.json holds, and the state to go on from, with the folder ready to be written to."""
+def make_stream(config: Config) -> cg.Stream:
+    """Return the programs to train on. Raises ValueError where they do not go with the rest of what is asked for."""
     if isinstance(config.env, Mapping) and config.overrides:
         raise ValueError('overrides go with one env; give a mixture .toml files of your own, each with `base = "ID"`')
     env = cg.load_spec(config.env, **config.overrides) if isinstance(config.env, str) else config.env
@@ -198,29 +188,7 @@ def prepare(config: Config) -> tuple[cg.Stream, dict[str, Any], dict[str, Any] |
             )
         if config.stop_at_truth is not None and "test" not in spec.splits:
             raise ValueError(f"stop_at_truth = {config.stop_at_truth}: {spec.id} has no split named test")
-    values = dataclasses.asdict(config)
-    about = {
-        "config": {key: values[key] for key in values if key not in ("folder", "resume", "overwrite")},
-        "digest": stream.digest,
-        "digests": {spec.id: spec.digests() for spec in stream.specs},
-    }
-    folder = config.folder
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file")
-    if config.resume and (folder / "run.json").is_file():
-        if json.loads((folder / "run.json").read_text())["digest"] != stream.digest:
-            raise ValueError(f"--resume: {config.env} gives other programs than when {folder} was started")
-        state = training.load_state(folder / "states", report=lambda line: print(line, file=sys.stderr))
-        return stream, about, state
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / "run.json").is_file():
-            raise ValueError(f"{folder} holds something else than a run; name another folder")
-        if not config.overwrite:
-            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite deletes it")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    training.write_json(folder / "run.json", about)
-    return stream, about, None
+    return stream
 
 
 def judge(model: Transformer, stream: cg.Stream, count: int) -> dict[str, Evaluation]:
@@ -249,7 +217,9 @@ def main(arguments: list[str]) -> int:
             print(f"{folder} is finished, nothing to do")
             print(json.loads((folder / "result.json").read_text())["line"])
             return 0
-        stream, about, state = prepare(config)
+        stream = make_stream(config)
+        digests = {spec.id: spec.digests() for spec in stream.specs}
+        about, state = training.open_run(config, "config", stream.digest, digests)
     except ValueError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2

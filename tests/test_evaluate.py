@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cadmus_gym as cg
-from cadmus_gym.evaluate import judge_completions, pass_at_k, prompts_of, wilson_interval
+from cadmus_gym.evaluate import judge_completions, lift_interval, pass_at_k, prompts_of, wilson_interval
 
 
 def as_rows(texts: list[str]) -> np.ndarray:
@@ -28,6 +28,26 @@ def test_wilson_interval_against_published_values(successes: int, count: int, lo
 def test_wilson_interval_needs_a_trial() -> None:
     with pytest.raises(ValueError, match="count = 0"):
         wilson_interval(0, 0)
+
+
+def test_the_interval_of_a_lift() -> None:
+    def pairs(both: int, won: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+        before, after = ((1, 0, 1, 0), (1, 1, 0, 0))
+        counts = (both, won, lost, neither)
+        return np.repeat(np.array(before, bool), counts), np.repeat(np.array(after, bool), counts)
+
+    # Newcombe 1998, table II
+    assert lift_interval(*pairs(36, 12, 2, 0)) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    # turned round, it is the same with the other sign
+    assert lift_interval(*pairs(36, 2, 12, 0)) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
+    # against resampling of prompts
+    before, after = pairs(900, 180, 100, 820)
+    rng = np.random.default_rng(0)
+    lifts = [(after[rows].mean() - before[rows].mean()) for rows in rng.integers(0, 2000, (2000, 2000))]
+    assert lift_interval(before, after) == pytest.approx(tuple(np.quantile(lifts, [0.025, 0.975])), abs=2e-3)
+    for same in (np.zeros(50, bool), np.ones(50, bool), np.arange(50) < 20):
+        low, high = lift_interval(same, same)
+        assert low <= 0 <= high
 
 
 def test_pass_at_k_is_the_mean_over_all_subsets() -> None:

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from cadmus_gym import generate
+from cadmus_gym.cache import Cache
 from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.generate import Completions, complete, fill_uniforms
 from cadmus_gym.isa import END, assemble, decode, encode
-from cadmus_gym.model import Cache, ModelConfig, Transformer, with_bos
+from cadmus_gym.model import ModelConfig, Transformer, with_bos
 
 SMALL = ModelConfig(width=32, layers=2, heads=4, key_value_heads=2, hidden=48, context=64, tied=False)
 FORMS = {

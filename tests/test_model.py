@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cadmus_gym.cache import Cache
 from cadmus_gym.isa import BOS, VOCABULARY
 from cadmus_gym.linear import Product, linear
-from cadmus_gym.model import Cache, ModelConfig, Transformer, rotate, with_bos
+from cadmus_gym.model import ModelConfig, Transformer, rotate, with_bos
 
 SMALL = ModelConfig(width=32, layers=2, heads=4, hidden=48, context=64)
 GROUPED = replace(SMALL, key_value_heads=2, tied=False)

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from sb3_contrib import MaskablePPO
@@ -245,23 +244,3 @@ def test_a_mistake_is_named(
         sys.exit(ppo.main(["--folder", str(tmp_path / "run"), *TINY, *flags]))
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
-
-
-def test_the_interval_of_a_lift(ppo: ModuleType) -> None:
-    def pairs(both: int, won: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-        before, after = ((1, 0, 1, 0), (1, 1, 0, 0))
-        counts = (both, won, lost, neither)
-        return np.repeat(np.array(before, bool), counts), np.repeat(np.array(after, bool), counts)
-
-    # Newcombe 1998, table II
-    assert ppo.lift_interval(*pairs(36, 12, 2, 0)) == pytest.approx((0.0569, 0.3404), abs=5e-5)
-    # turned round, it is the same with the other sign
-    assert ppo.lift_interval(*pairs(36, 2, 12, 0)) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
-    # against resampling of prompts
-    before, after = pairs(900, 180, 100, 820)
-    rng = np.random.default_rng(0)
-    lifts = [(after[rows].mean() - before[rows].mean()) for rows in rng.integers(0, 2000, (2000, 2000))]
-    assert ppo.lift_interval(before, after) == pytest.approx(tuple(np.quantile(lifts, [0.025, 0.975])), abs=2e-3)
-    for same in (np.zeros(50, bool), np.ones(50, bool), np.arange(50) < 20):
-        low, high = ppo.lift_interval(same, same)
-        assert low <= 0 <= high

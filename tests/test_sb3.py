@@ -22,12 +22,13 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import cadmus_gym as cg
+from cadmus_gym.cache import Cache
 from cadmus_gym.checkpoint import save_model
 from cadmus_gym.episodes import END_INFO
 from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.generate import complete
 from cadmus_gym.isa import BOS, PAD
-from cadmus_gym.model import Cache, ModelConfig, Transformer
+from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.sb3 import (
     SPARE,
     CadmusVecEnv,

@@ -20,7 +20,6 @@ from cadmus_gym.spec import FOLDER
 
 ROOT = Path(cg.__file__).parents[1]
 IDS = list(cg.SPECS)
-SPLITS = [(id, split) for id in IDS for split in cg.load_spec(id).splits]
 
 # Ids are promises: whoever changes one of these gives the environment a new version instead.
 GOLDEN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -82,39 +81,8 @@ GOLDEN: dict[str, dict[str, tuple[str, ...]]] = {
             "60153 60153 eq end",
         ),
     },
-    "Cadmus-Open-v0": {
-        "train": (
-            "0e693c3192552f186be8ba51f4f97091eecb517e22b4d77eb18b14501da36536",
-            "28 49 sub -21 eq end",
-            "88 41 mul ( 88 3520 ) 3608 eq end",
-            "79 80 add 159 eq end",
-        ),
-        "test": (
-            "7a3ffc77850f3db5bfd57ede74d69b1949b9adc8b07280a4cbe3fa41e8bfb343",
-            "44 25 11 mul add ( 25 250 275 ) 319 eq end",
-            "52 18 sub 34 eq end",
-            "5 3 mul 9 mul ( 15 ) 135 eq end",
-        ),
-        "wide": (
-            "8c5edfa0b2b652db8763c42c3720be6cd3f46fec274241bf053c04b59f9c7a97",
-            "544 431 sub 113 eq end",
-            "436 414 sub 22 eq end",
-            "234 194 sub 812 add ( 40 ) 852 eq end",
-        ),
-        "long": (
-            "17df7d13f2c72bc59744708d1fde29cc3ea719d1e2bb42f91dc7ade80c8b13fc",
-            "87 78 82 mul 61 add sub ( 156 6240 6396 6457 ) -6370 eq end",
-            "91 95 46 sub 74 sub sub ( 49 -25 ) 116 eq end",
-            "90 68 11 88 mul add sub ( 88 880 968 1036 ) -946 eq end",
-        ),
-        "large": (
-            "475d0c2f6fd99b697cb092af5c66704d1f8c7231c83496e3539784cce50c0ead",
-            "93 31 40 mul mul ( 0 1240 1240 3720 111600 ) 115320 eq end",
-            "22 39 90 mul mul ( 0 3510 3510 7020 70200 ) 77220 eq end",
-            "93 28 mul 89 mul ( 744 1860 2604 23436 208320 ) 231756 eq end",
-        ),
-    },
 }
+GOLDEN["Cadmus-Open-v0"] = GOLDEN["Cadmus-Arith-v0"]  # another form, the same programs
 
 
 @pytest.fixture
@@ -147,96 +115,88 @@ COMPARE = 'id = "My-Compare-v0"\ntask = "compare"\n'
 TRAIN = "\n[splits.train]\n"
 
 
-def arith(parameters: str) -> str:
-    return f"{ARITH}[parameters]\n{parameters}{TRAIN}"
+def written(table: str, line: str, task: str = ARITH) -> str:
+    """A file with a line in a table."""
+    return f"{task}[{table}]\n{line}" + ("" if table.startswith("splits") else TRAIN)
 
 
-def compare(parameters: str) -> str:
-    return f"{COMPARE}[parameters]\n{parameters}{TRAIN}"
+def at(table: str, line: str, *parts: str, task: str = ARITH) -> tuple[str, list[str]]:
+    """A mistake in a table, which the message names too."""
+    return written(table, line, task), [f"[{table}]", *parts]
+
+
+def arith(line: str, *parts: str) -> tuple[str, list[str]]:
+    return at("parameters", line, *parts)
+
+
+def compare(line: str, *parts: str) -> tuple[str, list[str]]:
+    return at("parameters", line, *parts, task=COMPARE)
+
+
+def top(line: str, *parts: str) -> tuple[str, list[str]]:
+    return f"{line}\n{ARITH}{TRAIN}", list(parts)
 
 
 UNKNOWN_KEYS = {
-    "top": (f"colour = 1\n{ARITH}{TRAIN}", ["'colour'", "known:", "task", "splits"]),
-    "top, near": (f'rewards = "truth"\n{ARITH}{TRAIN}', ["'rewards'", "did you mean 'reward'", "known:"]),
-    "parameters": (arith("operandz = [0, 9]"), ["[parameters]", "'operandz'", "did you mean 'operands'", "limit"]),
-    "parameters of another task": (arith("values = [0, 9]"), ["[parameters]", "'values'", "operands"]),
-    "operators": (arith("operators = { div = 1 }"), ["[parameters]", "operators", "'div'", "add, sub, mul"]),
-    "operations": (arith("operations = { 8 = 1 }"), ["[parameters]", "operations", "'8'", "7"]),
-    "relations": (compare("relations = { add = 1 }"), ["[parameters]", "relations", "'add'", "eq, ne, lt, le, gt, ge"]),
-    "thoughts": (f"{ARITH}[thoughts]\nstiles = 1{TRAIN}", ["[thoughts]", "'stiles'", "style"]),
-    "episode": (f"{ARITH}[episode]\ntokens = 1{TRAIN}", ["[episode]", "'tokens'", "max_tokens"]),
-    "split": (f"{ARITH}{TRAIN}shares = [0, 1]", ["[splits.train]", "'shares'", "share", "parameters"]),
-    "split's parameters": (
-        f"{ARITH}{TRAIN}parameters = {{ operandz = [0, 9] }}",
-        ["[splits.train", "'operandz'", "operands"],
-    ),
-    "split's operators": (
-        f"{ARITH}{TRAIN}parameters = {{ operators = {{ div = 1 }} }}",
-        ["[splits.train", "operators", "'div'", "add, sub, mul"],
+    "top": top("colour = 1", "'colour'", "known:", "task", "splits"),
+    "top, near": top('rewards = "truth"', "'rewards'", "did you mean 'reward'", "known:"),
+    "parameters": arith("operandz = [0, 9]", "'operandz'", "did you mean 'operands'", "limit"),
+    "parameters of another task": arith("values = [0, 9]", "'values'", "operands"),
+    "operators": arith("operators = { div = 1 }", "operators", "'div'", "add, sub, mul"),
+    "operations": arith("operations = { 8 = 1 }", "operations", "'8'", "7"),
+    "relations": compare("relations = { add = 1 }", "relations", "'add'", "eq, ne, lt, le, gt, ge"),
+    "thoughts": at("thoughts", "stiles = 1", "'stiles'", "style"),
+    "episode": at("episode", "tokens = 1", "'tokens'", "max_tokens"),
+    "split": at("splits.train", "shares = [0, 1]", "'shares'", "share", "parameters"),
+    "split's parameters": at("splits.train.parameters", "operandz = [0, 9]", "'operandz'", "operands"),
+    "split's operators": at(
+        "splits.train.parameters", "operators = { div = 1 }", "operators", "'div'", "add, sub, mul"
     ),
 }
 
 WRONG_TYPES = {
     "id": (f'id = 5\ntask = "arith"\n{TRAIN}', ["id", "5", "a text"]),
     "task": (f'id = "My-v0"\ntask = ["arith"]\n{TRAIN}', ["task", "arith", "a text"]),
-    "description": (f"description = 5\n{ARITH}{TRAIN}", ["description", "5", "a text"]),
-    "form": (f"form = 5\n{ARITH}{TRAIN}", ["form", "5", "a text"]),
-    "words": (f'form = "words"\nwords = "dup"\n{ARITH}{TRAIN}', ["words", "'dup'", "a list"]),
-    "one of words": (f'form = "words"\nwords = ["dup", 5]\n{ARITH}{TRAIN}', ["words", "5", "a text"]),
-    "reward": (f"reward = true\n{ARITH}{TRAIN}", ["reward", "True", "a text"]),
-    "parameters": (f"parameters = 5\n{ARITH}{TRAIN}", ["parameters", "5", "a table"]),
-    "thoughts": (f'thoughts = "none"\n{ARITH}{TRAIN}', ["[thoughts]", "'none'", "a table"]),
-    "thoughts.share": (f'{ARITH}[thoughts]\nshare = "all"{TRAIN}', ["[thoughts]", "share", "'all'", "a number"]),
-    "thoughts.style": (f"{ARITH}[thoughts]\nstyle = 1{TRAIN}", ["[thoughts]", "style", "1", "a text"]),
-    "thoughts.limit": (f"{ARITH}[thoughts]\nlimit = 1.5{TRAIN}", ["[thoughts]", "limit", "1.5", "a whole number"]),
-    "a truth value for a number": (
-        f"{ARITH}[thoughts]\nlimit = true{TRAIN}",
-        ["[thoughts]", "limit", "True", "a whole number"],
-    ),
-    "episode": (f"episode = 64\n{ARITH}{TRAIN}", ["[episode]", "64", "a table"]),
-    "max_tokens": (
-        f'{ARITH}[episode]\nmax_tokens = "64"{TRAIN}',
-        ["[episode]", "max_tokens", "'64'", "a whole number"],
-    ),
-    "thought_tokens": (
-        f"{ARITH}[episode]\nthought_tokens = 4.0{TRAIN}",
-        ["[episode]", "thought_tokens", "4.0", "a whole number"],
-    ),
+    "description": top("description = 5", "description", "5", "a text"),
+    "form": top("form = 5", "form", "5", "a text"),
+    "words": top('form = "words"\nwords = "dup"', "words", "'dup'", "a list"),
+    "one of words": top('form = "words"\nwords = ["dup", 5]', "words", "5", "a text"),
+    "reward": top("reward = true", "reward", "True", "a text"),
+    "parameters": top("parameters = 5", "parameters", "5", "a table"),
+    "thoughts": top('thoughts = "none"', "[thoughts]", "'none'", "a table"),
+    "thoughts.share": at("thoughts", 'share = "all"', "share", "'all'", "a number"),
+    "thoughts.style": at("thoughts", "style = 1", "style", "1", "a text"),
+    "thoughts.limit": at("thoughts", "limit = 1.5", "limit", "1.5", "a whole number"),
+    "a truth value for a number": at("thoughts", "limit = true", "limit", "True", "a whole number"),
+    "episode": top("episode = 64", "[episode]", "64", "a table"),
+    "max_tokens": at("episode", 'max_tokens = "64"', "max_tokens", "'64'", "a whole number"),
+    "thought_tokens": at("episode", "thought_tokens = 4.0", "thought_tokens", "4.0", "a whole number"),
     "splits": (f"splits = 5\n{ARITH}", ["splits", "5", "a table"]),
     "split": (f"{ARITH}[splits]\ntrain = 5", ["[splits.train]", "5", "a table"]),
-    "share": (f"{ARITH}{TRAIN}share = 0.5", ["[splits.train]", "share", "0.5", "a list"]),
-    "share of one": (f"{ARITH}{TRAIN}share = [0.5]", ["[splits.train]", "share", "[0.5]", "a number, a number"]),
-    "share of three": (f"{ARITH}{TRAIN}share = [0, 0.5, 1]", ["[splits.train]", "share", "a number, a number"]),
-    "share of texts": (f'{ARITH}{TRAIN}share = ["0", "1"]', ["[splits.train]", "share", "'0'", "a number"]),
-    "split's description": (f"{ARITH}{TRAIN}description = 5", ["[splits.train]", "description", "5", "a text"]),
-    "split's parameters": (f"{ARITH}{TRAIN}parameters = 5", ["[splits.train]", "parameters", "5", "a table"]),
-    "split's operands": (
-        f"{ARITH}{TRAIN}parameters = {{ operands = 5 }}",
-        ["[splits.train", "operands", "5", "a list"],
-    ),
-    "split's weight": (
-        f'{ARITH}{TRAIN}parameters = {{ operators = {{ add = "x" }} }}',
-        ["[splits.train", "operators", "add", "'x'", "a whole number"],
-    ),
-    "operands": (arith("operands = 5"), ["[parameters]", "operands", "5", "a list"]),
-    "operands of one": (arith("operands = [5]"), ["[parameters]", "operands", "[5]", "a whole number, a whole number"]),
-    "operands of floats": (arith("operands = [0.0, 9.0]"), ["[parameters]", "operands", "0.0", "a whole number"]),
-    "operators": (arith('operators = ["add"]'), ["[parameters]", "operators", "['add']", "a table"]),
-    "a weight": (arith("operators = { add = 1.5 }"), ["[parameters.operators]", "add", "1.5", "a whole number"]),
-    "operations": (arith("operations = 2"), ["[parameters]", "operations", "2", "a table"]),
-    "limit": (arith("limit = 9999.0"), ["[parameters]", "limit", "9999.0", "a whole number"]),
-    "values": (compare("values = 9"), ["[parameters]", "values", "9", "a list"]),
-    "relations": (compare('relations = "eq"'), ["[parameters]", "relations", "'eq'", "a table"]),
-    "ties": (compare('ties = "few"'), ["[parameters]", "ties", "'few'", "a number"]),
-    "near": (compare("near = true"), ["[parameters]", "near", "True", "a number"]),
-    "distance": (compare("distance = 1.5"), ["[parameters]", "distance", "1.5", "a whole number"]),
-    "unequal": (compare("unequal = [0]"), ["[parameters]", "unequal", "[0]", "a number"]),
-    "reserved": (compare("reserved = 97"), ["[parameters]", "reserved", "97", "a list"]),
-    "reserved_from": (
-        compare('reserved_from = "10000"'),
-        ["[parameters]", "reserved_from", "'10000'", "a whole number"],
-    ),
-    "pool": (compare("pool = 1"), ["[parameters]", "pool", "1", "a text"]),
+    "share": at("splits.train", "share = 0.5", "share", "0.5", "a list"),
+    "share of one": at("splits.train", "share = [0.5]", "share", "[0.5]", "a number, a number"),
+    "share of three": at("splits.train", "share = [0, 0.5, 1]", "share", "a number, a number"),
+    "share of texts": at("splits.train", 'share = ["0", "1"]', "share", "'0'", "a number"),
+    "split's description": at("splits.train", "description = 5", "description", "5", "a text"),
+    "split's parameters": at("splits.train", "parameters = 5", "parameters", "5", "a table"),
+    "split's operands": at("splits.train.parameters", "operands = 5", "operands", "5", "a list"),
+    "split's weight": at("splits.train.parameters.operators", 'add = "x"', "add", "'x'", "a whole number"),
+    "operands": arith("operands = 5", "operands", "5", "a list"),
+    "operands of one": arith("operands = [5]", "operands", "[5]", "a whole number, a whole number"),
+    "operands of floats": arith("operands = [0.0, 9.0]", "operands", "0.0", "a whole number"),
+    "operators": arith('operators = ["add"]', "operators", "['add']", "a table"),
+    "a weight": at("parameters.operators", "add = 1.5", "add", "1.5", "a whole number"),
+    "operations": arith("operations = 2", "operations", "2", "a table"),
+    "limit": arith("limit = 9999.0", "limit", "9999.0", "a whole number"),
+    "values": compare("values = 9", "values", "9", "a list"),
+    "relations": compare('relations = "eq"', "relations", "'eq'", "a table"),
+    "ties": compare('ties = "few"', "ties", "'few'", "a number"),
+    "near": compare("near = true", "near", "True", "a number"),
+    "distance": compare("distance = 1.5", "distance", "1.5", "a whole number"),
+    "unequal": compare("unequal = [0]", "unequal", "[0]", "a number"),
+    "reserved": compare("reserved = 97", "reserved", "97", "a list"),
+    "reserved_from": compare('reserved_from = "10000"', "reserved_from", "'10000'", "a whole number"),
+    "pool": compare("pool = 1", "pool", "1", "a text"),
 }
 
 MISSING = {
@@ -249,84 +209,71 @@ MISSING = {
 
 UNKNOWN_NAMES = {
     "task": (f'id = "My-v0"\ntask = "maths"\n{TRAIN}', ["task", "'maths'", "arith, compare"]),
-    "form": (f'form = "any"\n{ARITH}{TRAIN}', ["form", "'any'", "value, relation, words, free"]),
-    "reward": (f'reward = "money"\n{ARITH}{TRAIN}', ["reward", "'money'", "truth, cases, hidden"]),
-    "style": (f'{ARITH}[thoughts]\nstyle = "loud"{TRAIN}', ["[thoughts]", "style", "'loud'", "none, values, products"]),
-    "style of another task": (
-        f'{COMPARE}[thoughts]\nstyle = "values"{TRAIN}',
-        ["[thoughts]", "style", "'values'", "none"],
-    ),
-    "pool": (compare('pool = "all"'), ["[parameters]", "pool", "'all'", "open, reserved"]),
+    "form": top('form = "any"', "form", "'any'", "value, relation, words, free"),
+    "reward": top('reward = "money"', "reward", "'money'", "truth, cases, hidden"),
+    "style": at("thoughts", 'style = "loud"', "style", "'loud'", "none, values, products"),
+    "style of another task": at("thoughts", 'style = "values"', "style", "'values'", "none", task=COMPARE),
+    "pool": compare('pool = "all"', "pool", "'all'", "open, reserved"),
 }
 
 RANGES = {
-    "operands reversed": (arith("operands = [9, 0]"), ["[parameters]", "operands", "[9, 0]", "[lowest, highest]"]),
-    "operands too low": (arith("operands = [-2147483648, 0]"), ["[parameters]", "operands", "-2147483647"]),
-    "operands too high": (arith("operands = [0, 2147483648]"), ["[parameters]", "operands", "2147483647"]),
-    "no operators": (arith("operators = {}"), ["[parameters]", "operators", "at least one of", "add"]),
-    "operator weight 0": (arith("operators = { add = 0 }"), ["[parameters]", "operators", "add = 0", "1 to 1000000"]),
-    "operator weight high": (arith("operators = { add = 1000001 }"), ["[parameters]", "operators", "1 to 1000000"]),
-    "operator weight huge": (arith(f"operators = {{ add = {10**30} }}"), ["[parameters]", "operators", "1000000"]),
-    "no operations": (arith("operations = {}"), ["[parameters]", "operations", "at least one of"]),
-    "operations 0": (arith("operations = { 0 = 1 }"), ["[parameters]", "operations", "'0'", "1, 2"]),
-    "operations weight": (arith("operations = { 1 = -1 }"), ["[parameters]", "operations", "1 = -1", "1 to 1000000"]),
-    "limit below the operands": (arith("limit = 98"), ["[parameters]", "limit", "98", "99"]),
-    "limit too high": (arith("limit = 2147483648"), ["[parameters]", "limit", "2147483647"]),
-    "limit huge": (arith(f"limit = {10**30}"), ["[parameters]", "limit", "2147483647"]),
-    "limit of products": (
-        arith("operators = { mul = 1 }\nlimit = 9801"),
-        ["[parameters]", "limit", "9801", "970299", "add and sub"],
-    ),
-    "limit of sums": (arith("operators = { add = 1 }\nlimit = 296"), ["[parameters]", "limit", "296", "297"]),
-    "values below 0": (compare("values = [-1, 9]"), ["[parameters]", "values", "0 to 2147483647"]),
-    "values reversed": (compare("values = [9, 0]"), ["[parameters]", "values", "[lowest, highest]"]),
-    "values too high": (compare("values = [0, 2147483648]"), ["[parameters]", "values", "2147483647"]),
-    "no relations": (compare("relations = {}"), ["[parameters]", "relations", "at least one of", "eq"]),
-    "relation weight": (compare("relations = { eq = 0 }"), ["[parameters]", "relations", "eq = 0", "1000000"]),
-    "ties below 0": (compare("ties = -0.1"), ["[parameters]", "ties", "-0.1", "0 to 1"]),
-    "ties above 1": (compare("ties = 1.1"), ["[parameters]", "ties", "1.1", "0 to 1"]),
-    "ties no number": (compare("ties = nan"), ["[parameters]", "ties", "nan", "0 to 1"]),
-    "near above 1": (compare("near = inf"), ["[parameters]", "near", "inf", "0 to 1"]),
-    "unequal below 0": (compare("unequal = -1"), ["[parameters]", "unequal", "-1", "0 to 1"]),
-    "near and unequal": (compare("near = 0.6\nunequal = 0.5"), ["[parameters]", "near", "unequal", "at most 1"]),
-    "unequal in one length": (compare("values = [10, 99]"), ["[parameters]", "unequal", "[10, 99]", "give 0"]),
-    "one value": (compare("values = [5, 5]\nunequal = 0"), ["[parameters]", "values", "[5, 5]", "no two values"]),
-    "one of each length": (compare("values = [9, 10]\ndistance = 1"), ["[parameters]", "values", "no two values"]),
-    "distance 0": (compare("distance = 0"), ["[parameters]", "distance", "at least 1"]),
-    "distance too far": (compare("values = [0, 9]\nunequal = 0\ndistance = 10"), ["[parameters]", "distance", "10"]),
-    "reserved modulus 1": (compare("reserved = [1, 0]"), ["[parameters]", "reserved", "[1, 0]", "modulus"]),
-    "reserved rest": (compare("reserved = [97, 97]"), ["[parameters]", "reserved", "[97, 97]", "rest < modulus"]),
-    "reserved rest below 0": (compare("reserved = [97, -1]"), ["[parameters]", "reserved", "[97, -1]"]),
-    "reserved modulus too high": (compare("reserved = [1000001, 0]"), ["[parameters]", "reserved", "1000000"]),
-    "reserved_from huge": (compare(f"reserved_from = {10**30}"), ["[parameters]", "reserved_from"]),
-    "nothing reserved": (compare('values = [0, 999]\npool = "reserved"\nunequal = 0'), ["[parameters]", "'reserved'"]),
-    "thoughts.share": (f"{ARITH}[thoughts]\nshare = 1.5{TRAIN}", ["[thoughts]", "share", "1.5", "0 to 1"]),
-    "thoughts.share no number": (f"{ARITH}[thoughts]\nshare = nan{TRAIN}", ["[thoughts]", "share", "nan", "0 to 1"]),
-    "thoughts.limit": (f"{ARITH}[thoughts]\nlimit = -1{TRAIN}", ["[thoughts]", "limit", "-1", "0 to 4096"]),
-    "max_tokens 0": (f"{ARITH}[episode]\nmax_tokens = 0{TRAIN}", ["[episode]", "max_tokens", "1 to 4096"]),
-    "max_tokens too high": (f"{ARITH}[episode]\nmax_tokens = 5000{TRAIN}", ["[episode]", "max_tokens", "1 to 4096"]),
-    "thought_tokens": (
-        f"{ARITH}[episode]\nmax_tokens = 20\nthought_tokens = 21{TRAIN}",
-        ["[episode]", "thought_tokens", "21", "max_tokens"],
-    ),
-    "max_tokens for the answer": (
-        f"{ARITH}[episode]\nmax_tokens = 7\nthought_tokens = 0{TRAIN}",
-        ["[episode]", "max_tokens", "7", "8"],
-    ),
-    "max_tokens for thoughts": (
-        f"{ARITH}[episode]\nmax_tokens = 37\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nlimit = 30{TRAIN}",
-        ["[episode]", "max_tokens", "37", "38"],
+    "operands reversed": arith("operands = [9, 0]", "operands", "[9, 0]", "[lowest, highest]"),
+    "operands too low": arith("operands = [-2147483648, 0]", "operands", "-2147483647"),
+    "operands too high": arith("operands = [0, 2147483648]", "operands", "2147483647"),
+    "no operators": arith("operators = {}", "operators", "at least one of", "add"),
+    "operator weight 0": arith("operators = { add = 0 }", "operators", "add = 0", "1 to 1000000"),
+    "operator weight high": arith("operators = { add = 1000001 }", "operators", "1 to 1000000"),
+    "operator weight huge": arith(f"operators = {{ add = {10**30} }}", "operators", "1000000"),
+    "no operations": arith("operations = {}", "operations", "at least one of"),
+    "operations 0": arith("operations = { 0 = 1 }", "operations", "'0'", "1, 2"),
+    "operations weight": arith("operations = { 1 = -1 }", "operations", "1 = -1", "1 to 1000000"),
+    "limit below the operands": arith("limit = 98", "limit", "98", "99"),
+    "limit too high": arith("limit = 2147483648", "limit", "2147483647"),
+    "limit huge": arith(f"limit = {10**30}", "limit", "2147483647"),
+    "limit of products": arith("operators = { mul = 1 }\nlimit = 9801", "limit", "9801", "970299", "add and sub"),
+    "limit of sums": arith("operators = { add = 1 }\nlimit = 296", "limit", "296", "297"),
+    "values below 0": compare("values = [-1, 9]", "values", "0 to 2147483647"),
+    "values reversed": compare("values = [9, 0]", "values", "[lowest, highest]"),
+    "values too high": compare("values = [0, 2147483648]", "values", "2147483647"),
+    "no relations": compare("relations = {}", "relations", "at least one of", "eq"),
+    "relation weight": compare("relations = { eq = 0 }", "relations", "eq = 0", "1000000"),
+    "ties below 0": compare("ties = -0.1", "ties", "-0.1", "0 to 1"),
+    "ties above 1": compare("ties = 1.1", "ties", "1.1", "0 to 1"),
+    "ties no number": compare("ties = nan", "ties", "nan", "0 to 1"),
+    "near above 1": compare("near = inf", "near", "inf", "0 to 1"),
+    "unequal below 0": compare("unequal = -1", "unequal", "-1", "0 to 1"),
+    "near and unequal": compare("near = 0.6\nunequal = 0.5", "near", "unequal", "at most 1"),
+    "unequal in one length": compare("values = [10, 99]", "unequal", "[10, 99]", "give 0"),
+    "one value": compare("values = [5, 5]\nunequal = 0", "values", "[5, 5]", "no two values"),
+    "one of each length": compare("values = [9, 10]\ndistance = 1", "values", "no two values"),
+    "distance 0": compare("distance = 0", "distance", "at least 1"),
+    "distance too far": compare("values = [0, 9]\nunequal = 0\ndistance = 10", "distance", "10"),
+    "reserved modulus 1": compare("reserved = [1, 0]", "reserved", "[1, 0]", "modulus"),
+    "reserved rest": compare("reserved = [97, 97]", "reserved", "[97, 97]", "rest < modulus"),
+    "reserved rest below 0": compare("reserved = [97, -1]", "reserved", "[97, -1]"),
+    "reserved modulus too high": compare("reserved = [1000001, 0]", "reserved", "1000000"),
+    "reserved_from huge": compare(f"reserved_from = {10**30}", "reserved_from"),
+    "nothing reserved": compare('values = [0, 999]\npool = "reserved"\nunequal = 0', "'reserved'"),
+    "thoughts.share": at("thoughts", "share = 1.5", "share", "1.5", "0 to 1"),
+    "thoughts.share no number": at("thoughts", "share = nan", "share", "nan", "0 to 1"),
+    "thoughts.limit": at("thoughts", "limit = -1", "limit", "-1", "0 to 4096"),
+    "max_tokens 0": at("episode", "max_tokens = 0", "max_tokens", "1 to 4096"),
+    "max_tokens too high": at("episode", "max_tokens = 5000", "max_tokens", "1 to 4096"),
+    "thought_tokens": at("episode", "max_tokens = 20\nthought_tokens = 21", "thought_tokens", "21", "max_tokens"),
+    "max_tokens for the answer": at("episode", "max_tokens = 7\nthought_tokens = 0", "max_tokens", "7", "8"),
+    "max_tokens for thoughts": at(
+        "episode", "max_tokens = 37\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nlimit = 30", "max_tokens", "37", "38"
     ),
     "max_tokens for the form": (
         f'form = "value"\n{COMPARE}[episode]\nmax_tokens = 2\nthought_tokens = 0{TRAIN}',
         ["[episode]", "max_tokens", "2", "'value'"],
     ),
-    "split's limit": (f"{ARITH}{TRAIN}parameters = {{ limit = 5 }}", ["[splits.train", "limit", "5", "99"]),
-    "split's values": (f"{COMPARE}{TRAIN}parameters = {{ values = [9, 0] }}", ["[splits.train", "values", "[9, 0]"]),
+    "split's limit": at("splits.train.parameters", "limit = 5", "limit", "5", "99"),
+    "split's values": at("splits.train.parameters", "values = [9, 0]", "values", "[9, 0]", task=COMPARE),
 }
 
 SHARES = {
-    name: (f"{ARITH}{TRAIN}share = {share}", ["[splits.train]", "share", "[from, to] within 0 to 1"])
+    name: at("splits.train", f"share = {share}", "share", "[from, to] within 0 to 1")
     for name, share in {
         "empty": "[0.5, 0.5]",
         "reversed": "[0.6, 0.4]",
@@ -418,23 +365,25 @@ def test_an_id_that_cannot_be_registered_is_a_value_error(write: Any, registry: 
     assert id not in cg.SPECS
 
 
-def test_every_valid_boundary_is_accepted(write: Any) -> None:
-    texts = [
-        arith("operands = [-2147483647, 2147483647]\nlimit = 2147483647"),
-        arith("operators = { mul = 1 }\nlimit = 970299"),
-        arith("operators = { add = 1 }\nlimit = 297"),
-        arith("operations = { 7 = 1000000 }"),
-        compare("values = [0, 2147483647]"),
-        compare("values = [0, 9]\nunequal = 0\ndistance = 9"),
-        compare("near = 0.5\nunequal = 0.5"),
-        f"{ARITH}[episode]\nmax_tokens = 8\nthought_tokens = 8{TRAIN}",
-        f"{ARITH}[splits.one]\nshare = [0.0, 0.5]\n[splits.two]\nshare = [0.5, 1.0]",
-    ]
-    for text in texts:
-        spec = cg.load_spec(write(text))
-        for split in spec.splits:
-            programs, _ = cg.Stream(spec, split).batch(0, 50)
-            assert not cg.run_batch(programs)[0].any(), text
+@pytest.mark.parametrize(
+    "text",
+    [
+        written("parameters", "operands = [-2147483647, 2147483647]\nlimit = 2147483647"),
+        written("parameters", "operators = { mul = 1 }\nlimit = 970299"),
+        written("parameters", "operators = { add = 1 }\nlimit = 297"),
+        written("parameters", "operations = { 7 = 1000000 }"),
+        written("parameters", "values = [0, 2147483647]", COMPARE),
+        written("parameters", "values = [0, 9]\nunequal = 0\ndistance = 9", COMPARE),
+        written("parameters", "near = 0.5\nunequal = 0.5", COMPARE),
+        written("episode", "max_tokens = 8\nthought_tokens = 8"),
+        written("splits.one", "share = [0.0, 0.5]\n[splits.two]\nshare = [0.5, 1.0]"),
+    ],
+)
+def test_every_valid_boundary_is_accepted(write: Any, text: str) -> None:
+    spec = cg.load_spec(write(text))
+    for split in spec.splits:
+        programs, _ = cg.Stream(spec, split).batch(0, 50)
+        assert not cg.run_batch(programs)[0].any()
 
 
 def test_a_file_that_is_not_there_is_a_file_not_found_error(tmp_path: Path) -> None:
@@ -578,51 +527,33 @@ def test_a_split_may_be_described_anew() -> None:
     assert dataclasses.replace(spec, splits=splits).digests() == spec.digests()
 
 
-@pytest.mark.parametrize(
-    ("id", "overrides"),
-    [
-        *(
-            ("Cadmus-Arith-v0", change)
-            for change in [
-                {"operands": [0, 98]},
-                {"operators": {"add": 2, "sub": 1, "mul": 1}},
-                {"operators": {"add": 1, "sub": 1}},
-                {"operations": {"1": 1, "2": 2}},
-                {"limit": 9998},
-                {"thoughts": {"share": 0.999}},
-                {"thoughts": {"style": "values"}},
-                {"thoughts": {"limit": 47}},
-            ]
-        ),
-        *(
-            ("Cadmus-Compare-v0", change)
-            for change in [
-                {"values": [0, 99998]},
-                {"relations": {"eq": 1}},
-                {"ties": 0.2501},
-                {"near": 0.3},
-                {"distance": 2},
-                {"unequal": 0.3},
-                {"reserved": [97, 14]},
-                {"reserved_from": 10001},
-            ]
-        ),
+SHAPING: dict[str, list[dict[str, Any]]] = {
+    "Cadmus-Arith-v0": [
+        {"operands": [0, 98]},
+        {"operators": {"add": 2, "sub": 1, "mul": 1}},
+        {"operators": {"add": 1, "sub": 1}},
+        {"operations": {"1": 1, "2": 2}},
+        {"limit": 9998},
+        {"thoughts": {"share": 0.999}},
+        {"thoughts": {"style": "values"}},
+        {"thoughts": {"limit": 47}},
     ],
-    ids=str,
-)
+    "Cadmus-Compare-v0": [
+        {"values": [0, 99998]},
+        {"relations": {"eq": 1}},
+        {"ties": 0.2501},
+        {"near": 0.3},
+        {"distance": 2},
+        {"unequal": 0.3},
+        {"reserved": [97, 14]},
+        {"reserved_from": 10001},
+    ],
+}
+
+
+@pytest.mark.parametrize(("id", "overrides"), [(id, change) for id in SHAPING for change in SHAPING[id]], ids=str)
 def test_what_shapes_a_program_changes_its_digest(id: str, overrides: dict[str, Any]) -> None:
     assert cg.load_spec(id, **overrides).digests()["train"] != cg.load_spec(id).digests()["train"]
-
-
-def test_every_parameter_is_in_the_digest() -> None:
-    """Whatever a family is given that differs, the digest differs too."""
-    for id in IDS:
-        spec = cg.load_spec(id)
-        packed = {split: spec.packed(split).tobytes() for split in spec.splits}
-        for one in spec.splits:
-            for other in spec.splits:
-                if packed[one] != packed[other]:
-                    assert spec.digests()[one] != spec.digests()[other]
 
 
 def test_a_share_is_in_the_digest() -> None:
@@ -635,7 +566,10 @@ def test_a_share_is_in_the_digest() -> None:
 def test_a_default_that_is_written_out_is_the_same_spec(write: Any) -> None:
     short = cg.load_spec(write(f"{ARITH}{TRAIN}"))
     long = cg.load_spec(
-        write(arith("operands = [0, 99]\noperators = { mul = 1, add = 1, sub = 1 }\nlimit = 9999") + "share = [0, 1]")
+        write(
+            written("parameters", "operands = [0, 99]\noperators = { mul = 1, add = 1, sub = 1 }\nlimit = 9999")
+            + "share = [0, 1]"
+        )
     )
     assert long.digests() == short.digests()
 
@@ -661,9 +595,13 @@ share = [0.0, 0.2]
 """
 
 
-def test_a_registered_file_is_known_everywhere(write: Any, registry: None) -> None:
-    spec = cg.register(write(MINE))
-    assert spec == cg.load_spec("Mine-v3")
+@pytest.fixture
+def mine(write: Any, registry: None) -> cg.Spec:
+    return cg.register(write(MINE))
+
+
+def test_a_registered_file_is_known_everywhere(mine: cg.Spec) -> None:
+    assert mine == cg.load_spec("Mine-v3")
     expected, lengths = cg.Stream("Mine-v3", "test", seed=7).batch(0, 1)
     prompt = expected[0, : lengths[0]]
     observation, _ = gymnasium.make("Mine-v3", split="test").reset(seed=7)
@@ -672,16 +610,14 @@ def test_a_registered_file_is_known_everywhere(write: Any, registry: None) -> No
     np.testing.assert_array_equal(observations[0], observation)
 
 
-def test_registering_again_replaces(write: Any, registry: None) -> None:
-    cg.register(write(MINE))
+def test_registering_again_replaces(write: Any, mine: cg.Spec) -> None:
     cg.register(write(MINE.replace("[0, 9]", "[90, 99]"), "other.toml"))
     assert cg.load_spec("Mine-v3").split_parameters("train").operands == (90, 99)
     observation, _ = gymnasium.make("Mine-v3").reset(seed=1)
     assert cg.decode(observation[:1]) == "9"
 
 
-def test_another_process_finds_a_registered_file(write: Any, registry: None) -> None:
-    cg.register(write(MINE))
+def test_another_process_finds_a_registered_file(mine: cg.Spec) -> None:
     environment = gymnasium.make("Mine-v3", limit=50)
     observation, _ = environment.reset(seed=3)
     assert environment.spec is not None
@@ -702,8 +638,7 @@ def test_another_process_finds_a_registered_file(write: Any, registry: None) -> 
     assert json.loads(done.stdout) == observation.tolist()
 
 
-def test_spawned_workers_find_a_registered_file(write: Any, registry: None) -> None:
-    cg.register(write(MINE))
+def test_spawned_workers_find_a_registered_file(mine: cg.Spec) -> None:
     options = {"num_envs": 1, "vectorization_mode": "async", "vector_kwargs": {"context": "spawn"}}
     workers = gymnasium.make_vec("Mine-v3", **options)
     try:
