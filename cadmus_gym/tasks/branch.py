@@ -114,7 +114,9 @@ def holds_of(relation: Int, x: Int, y: Int) -> bool:
         return bool(x < y)
     if relation == LE:
         return bool(x <= y)
-    return bool(x > y) if relation == GT else bool(x >= y)
+    if relation == GT:
+        return bool(x > y)
+    return bool(x >= y)
 
 
 @kernel

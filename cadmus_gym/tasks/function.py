@@ -179,9 +179,7 @@ def draw_recursion(
 
 
 @kernel
-def write_plain(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, work: Ints
-) -> tuple[Int, Int]:
+def write_plain(parameters: Ints, dice: Words64, script: Ints, program: Tokens, work: Ints) -> tuple[Int, Int]:
     """Write a function of two operations and two calls of it; return (the value left, the position behind)."""
     low, high = parameters[LOW], parameters[HIGH]
     position = put(program, 0, DEF)

@@ -93,9 +93,7 @@ def bitwise_token(k: Int) -> Int:
 def draw_bitwise(dice: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
     token = token_at(program, position)
     seen = 0 if token == AND else 1 if token == OR else 2 if token == XOR else -1
-    return put(
-        program, position, bitwise_token(weighted(dice, script, OPERAND, parameters, BITWISE_WEIGHTS, 3, seen))
-    )
+    return put(program, position, bitwise_token(weighted(dice, script, OPERAND, parameters, BITWISE_WEIGHTS, 3, seen)))
 
 
 @kernel

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cadmus_gym.isa import Int, Ints, Tokens
+from cadmus_gym.isa import Ints, Tokens
 from cadmus_gym.machine import ADD, GET_A, MUL, SET_A
 from cadmus_gym.sampling import CHOICE, OPERAND, Words64, is_guided, uniform, weighted
 from cadmus_gym.tasks.family import (

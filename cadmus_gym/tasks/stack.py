@@ -14,7 +14,7 @@ import numpy as np
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Int, Ints, Tokens
 from cadmus_gym.machine import ADD, DROP, DUP, MUL, OVER, PICK, ROT, STACK, SWAP, execute, fresh
-from cadmus_gym.sampling import CHOICE, OPERAND, Words64, is_guided, uniform, weighted
+from cadmus_gym.sampling import CHOICE, OPERAND, Words64, is_guided, weighted
 from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
@@ -209,9 +209,7 @@ def write(
             pair = 2 if pair == 1 else 0
         else:
             x, y = machine[STACK + depth - 2], machine[STACK + depth - 1]
-            draw_operator(
-                dice, script, program, position, parameters, OPERATOR_WEIGHTS, parameters[LIMIT], x, y, work
-            )
+            draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, parameters[LIMIT], x, y, work)
             position += 1
             previous = -1
         _, depth, _, _, _ = execute(program, start, True, depth, position - start, machine)
