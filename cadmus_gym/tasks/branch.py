@@ -86,7 +86,7 @@ def pack(parameters: Parameters) -> Ints:
 def room(parameters: Parameters) -> int:
     literal = literal_room(parameters.operands[1])
     condition = literal + literal_room(parameters.limit + parameters.distance) + 1 + len(("if", "else", "fi"))
-    arms = 2 ** max(map(int, parameters.depths))
+    arms = 1 << max(map(int, parameters.depths))
     return 2 * literal + 1 + (arms - 1) * condition + arms * (literal + 1)
 
 

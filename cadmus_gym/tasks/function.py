@@ -132,12 +132,14 @@ def draw_ahead(dice: Words64, script: Ints, program: Tokens, token: Int, low: In
 
 
 @kernel
-def draw_factor(parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, operator: Int) -> Int:
-    """Write what an operator applies; return the position behind."""
+def draw_factor(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, operator: Int
+) -> tuple[Int, Int]:
+    """Write what an operator applies; return (it, the position behind)."""
     low, high = parameters[LOW], parameters[HIGH]
     if operator == MUL:
         low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
-    return draw_literal(dice, script, program, position, low, high)[1]
+    return draw_literal(dice, script, program, position, low, high)
 
 
 @kernel
@@ -187,10 +189,7 @@ def write_plain(parameters: Ints, dice: Words64, script: Ints, program: Tokens, 
         work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
     seen = operator_behind(program, position)
     one = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
-    least, largest = low, high
-    if one == MUL:
-        least, largest = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
-    u, position = draw_literal(dice, script, program, position, least, largest)
+    u, position = draw_factor(parameters, dice, script, program, position, one)
     position = put(program, position, one)
     v, position = draw_literal(dice, script, program, position, low, high)
     work[ALLOWED + MUL - ADD] = 0
@@ -228,9 +227,7 @@ def write_recursion(
     else:
         if kind == COUNT:
             position = put_all(program, position, (IF, DEC, CALL))
-            before = position
-            position = draw_factor(parameters, dice, script, program, position, operator)
-            by = literal_at(program, before, False)[0]
+            by, position = draw_factor(parameters, dice, script, program, position, operator)
         else:
             position = put_all(program, position, (IF, DUP, DEC, CALL))
         position = put_all(program, position, (operator, ELSE, DROP))

@@ -13,7 +13,7 @@ import numpy as np
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Int, Ints, Tokens
-from cadmus_gym.machine import ADD, DROP, DUP, MUL, OVER, PICK, ROT, STACK, SWAP, execute, fresh
+from cadmus_gym.machine import ADD, DROP, DUP, EQ, MUL, NEG, OVER, PICK, ROT, STACK, SWAP, execute, fresh
 from cadmus_gym.sampling import CHOICE, OPERAND, Words64, is_guided, weighted
 from cadmus_gym.tasks.family import (
     OPERATORS,
@@ -146,14 +146,15 @@ def allow_words(parameters: Ints, depth: Int, literals: Int, first: Int, previou
 
 @kernel
 def count_literals(program: Tokens) -> Int:
-    """Literals of a prompt that are no index of `pick`."""
+    """Literals of a prompt that are no index of `pick`; the answer behind it is followed by `eq` or `neg`."""
     count: Int = 0
     position: Int = 0
     while True:
         token = token_at(program, position)
         if is_literal(program, position):
             _, position = literal_at(program, position, False)
-            count += np.int64(token_at(program, position) != PICK)
+            token = token_at(program, position)
+            count += np.int64(token != PICK and token != EQ and token != NEG)
         elif ADD <= token <= MUL or DUP <= token <= PICK:
             position += 1
         else:
