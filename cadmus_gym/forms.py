@@ -7,6 +7,7 @@ starts is a function of the prompt's text.
 
 - ``value``: ``{thought} literal ["neg"] "eq" "end"``, the literal without leading zeros
 - ``relation``: ``{thought} ("end" | "not" "end")``
+- ``answer``: either of these, for a mixture of both kinds of questions
 - ``words``: thoughts, and a given list of tokens in well-nested order, then ``end``
 - ``free``: anything; the only form in which the budget of tokens can run out
 """
@@ -45,7 +46,7 @@ from cadmus_gym.machine import (
     scratch,
 )
 
-FORMS = ("value", "relation", "words", "free")
+FORMS = ("value", "relation", "answer", "words", "free")
 ENDIANS = ("big", "little")
 
 THINKING, DONE, DEAD, START = range(4)  # states that every form has
@@ -114,6 +115,10 @@ def table(form: str, words: tuple[str, ...] = (), endian: str = "big") -> Table:
             "negated": (2, {"eq": "compared"}),
             "compared": (1, {"end": "done"}),
         }
+        if form == "answer":
+            value = rules["start"][1]
+            rules["start"] = (1, {**value, "not": "denied", "end": "done"})
+            rules["denied"] = (1, {"end": "done"})
         if endian == "little":  # the last digit written leads: it may be 0 only where it stands alone
             longer: dict[str | tuple[str, ...], str] = {"0": "trailing", _DIGITS[1:]: "literal"}
             for name in ("zero", "literal"):
@@ -128,7 +133,7 @@ def table(form: str, words: tuple[str, ...] = (), endian: str = "big") -> Table:
     shape = len(rules) + START, len(VOCABULARY)
     lead, cost, finish = _states(shape, rules["start"][0])
     lead[:, END] = DONE
-    if form == "value":  # where no rule says otherwise a digit begins a literal
+    if form in ("value", "answer"):  # where no rule says otherwise a digit begins a literal
         lead[START:, ZERO], lead[START:, ZERO + 1 : NINE + 1] = number["zero"], number["literal"]
         lead[DEAD, ZERO : NINE + 1] = DEAD
     if form == "relation":

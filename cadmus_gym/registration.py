@@ -36,5 +36,6 @@ def register(path: str | Path) -> Spec:
 
 def register_all() -> None:
     """Register every environment that ships."""
-    for path in sorted(FOLDER.glob("*.toml")):
+    paths = sorted(FOLDER.glob("*.toml"))
+    for path in sorted(paths, key=lambda path: "[mixture]" in path.read_text()):  # mixtures behind their parts
         register(path)

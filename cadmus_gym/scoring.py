@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -198,7 +198,8 @@ class Scorer:
         self.spec, self.budget, self.samples = spec, budget, samples
         self.first, self.last = (np.uint64(bound) for bound in spec.split(split).interval)
         self.whole = spec.split(split).interval == (0, 2**64 - 1)
-        self.parameters = spec.family.pack(spec.split_parameters(split))
+        pack = spec.family.pack
+        self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
         self.wish = wish(spec)
         self.shares: dict[Key, Share] = {}
         length = spec.prompt_room + spec.completion_room
@@ -209,7 +210,9 @@ class Scorer:
 
     def score(self, program: Tokens) -> tuple[float, float, float]:
         """Return log-probabilities of a program (n,) that ends in `end`: (of its prompt, of the completion given it,
-        the variance that estimated normalisers leave in the first)."""
+        the variance that estimated normalisers leave in the first); nan where the task cannot tell."""
+        if self.parameters is None:
+            return math.nan, math.nan, math.nan
         logs: list[float] = []
         errors: list[float] = []
         given = -math.inf
@@ -309,16 +312,16 @@ def score_mixture(scorers: list[Scorer], weights: Ints, programs: ArrayLike) -> 
         prompt, whole = log_sum(prompts), log_sum(wholes)
         errors = [variance for _, _, variance in parts]
         error = 0.0
-        if whole > -math.inf:
+        if whole != -math.inf:
             error = math.sqrt(float(np.exp(2 * (wholes - whole)) @ np.array(errors)))
-        table[:, k] = whole, prompt, whole - prompt if prompt > -math.inf else -math.inf, error
+        table[:, k] = whole, prompt, -math.inf if prompt == -math.inf else whole - prompt, error
     return Scores(*(row.reshape(shape) for row in table))
 
 
 def log_sum(logs: NDArray[np.float64]) -> float:
     """Return the logarithm of a sum of numbers given by their logarithms (n,)."""
     largest = float(np.max(logs))
-    return largest + math.log(float(np.exp(logs - largest).sum())) if largest > -math.inf else largest
+    return largest if largest == -math.inf else largest + math.log(float(np.exp(logs - largest).sum()))
 
 
 def trimmed(program: Tokens) -> Tokens:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import tomllib
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from cadmus_gym import forms
-from cadmus_gym.tasks import ANSWER_ROOMS, STYLES, TASKS, Family
+from cadmus_gym.tasks import ANSWER_ROOMS, STYLES, Family, find_family
 
+FIXED = {"id", "task", "mixture"}  # what an override cannot change
 REWARDS = ("truth", "cases", "hidden")
 _HERE = Path(__file__).parent
 FOLDER = next((path for path in (_HERE / "_envs", _HERE.parent / "envs") if path.is_dir()), _HERE / "_envs")
@@ -82,12 +84,16 @@ class Split:
 class Spec:
     """One environment: a task and its parameters, the form of a completion, budgets, reward, worked steps and splits.
 
-    ``parameters`` holds what differs from the defaults of the task's own dataclass.
+    ``task`` names a family of `cadmus_gym.tasks.TASKS`, or one of the user's own as ``"module:attribute"``;
+    ``parameters`` holds what differs from the defaults of the task's own dataclass. Instead of a task a spec may have a
+    ``mixture``, whole weights of other specs by id: then its splits are theirs, each of those that have one of its
+    name, and worked steps are theirs unless it has its own.
     """
 
     id: str
-    task: str
-    splits: dict[str, Split]
+    task: str = ""
+    splits: dict[str, Split] = field(default_factory=dict)
+    mixture: dict[str, int] = field(default_factory=dict)
     description: str = ""
     form: str = ""
     words: tuple[str, ...] = ()
@@ -97,31 +103,63 @@ class Spec:
     episode: Episode = Episode()
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(f"task = {self.task!r}: known are {', '.join(TASKS)}")
-        if not self.form:
-            object.__setattr__(self, "form", self.family.form)
-        table = forms.table(self.form, self.words)
+        if bool(self.task) == bool(self.mixture):
+            raise ValueError(f"task = {self.task!r}, mixture = {self.mixture}: give one of both")
         if self.reward not in REWARDS:
             raise ValueError(f"reward = {self.reward!r}: known are {', '.join(REWARDS)}")
         if self.thoughts.style not in STYLES:
             raise ValueError(f"[thoughts]: style = {self.thoughts.style!r}: known are {', '.join(STYLES)}")
+        if self.mixture:
+            self._mix()
+        if not self.form:
+            object.__setattr__(self, "form", self.family.form)
+        table = forms.table(self.form, self.words)
         if not self.splits:
             raise ValueError("no [splits.NAME]: give at least one, such as [splits.train]")
-        for name in self.splits:
-            self.split_parameters(name)
-        _check_apart(self)
-        needed = self.completion_room
-        if self.form != "free" and self.episode.max_tokens < needed:
+        if self.task:
+            for name in self.splits:
+                self.split_parameters(name)
+            _check_apart(self)
+        if self.form != "free" and self.episode.max_tokens < self.completion_room:
             raise ValueError(
-                f"[episode]: max_tokens = {self.episode.max_tokens}: the task's own completions take up to {needed}"
+                f"[episode]: max_tokens = {self.episode.max_tokens}: the task's own completions take up to "
+                f"{self.completion_room}"
             )
         if self.episode.max_tokens < int(table.finish[forms.START]):
             raise ValueError(f"[episode]: max_tokens = {self.episode.max_tokens}: too few for form {self.form!r}")
 
+    def _mix(self) -> None:
+        """Find the parts of a mixture and take over their splits."""
+        if self.parameters or any(split.share != (0.0, 1.0) or split.parameters for split in self.splits.values()):
+            raise ValueError("mixture: parameters and shares are those of its parts; give them there")
+        check_mixture(self.mixture)
+        if any(part.mixture for part, _ in self.parts):
+            raise ValueError(f"mixture = {self.mixture}: its parts are mixtures themselves; give theirs")
+        if not self.form:
+            raise ValueError("form: a mixture has none by itself; give one, such as 'answer'")
+        names = {split: None for part, _ in self.parts for split in part.splits}
+        if unknown := self.splits.keys() - names.keys():
+            raise ValueError(f"[splits]: no part has {', '.join(sorted(unknown))}; they have {', '.join(names)}")
+        splits = {}
+        for name in names:
+            of = ", ".join(part.id for part, _ in self.parts if name in part.splits)
+            splits[name] = self.splits.get(name, Split(description=f"The split of that name of {of}."))
+        object.__setattr__(self, "splits", splits)
+
+    @functools.cached_property
+    def parts(self) -> list[tuple[Spec, int]]:
+        """The specs a mixture is of, with their weights; a spec with a task is one of itself."""
+        if not self.mixture:
+            return [(self, 1)]
+        own = {} if self.thoughts == Thoughts() else {"thoughts": self.thoughts}
+        return [(load_spec(name, **own), weight) for name, weight in self.mixture.items()]
+
     @property
     def family(self) -> Family:
-        return TASKS[self.task]
+        """The task's family. Raises ValueError for an unknown one, and for a mixture, which has none."""
+        if self.mixture:
+            raise ValueError(f"{self.id} is a mixture; its parts have families")
+        return find_family(self.task)
 
     def split(self, name: str) -> Split:
         """Return a split, or raise ValueError with the names there are."""
@@ -138,11 +176,15 @@ class Spec:
     @property
     def prompt_room(self) -> int:
         """The longest prompt of any split, in tokens."""
+        if self.mixture:
+            return max(part.prompt_room for part, _ in self.parts)
         return max(self.family.room(self.split_parameters(name)) for name in self.splits)
 
     @property
     def completion_room(self) -> int:
         """The longest completion in the programs of a stream, in tokens: worked steps and an answer."""
+        if self.mixture:
+            return max(part.completion_room for part, _ in self.parts)
         thought = self.thoughts.limit if self.thoughts.share and self.thoughts.style != STYLES[0] else 0
         return thought + ANSWER_ROOMS[self.family.form]
 
@@ -152,6 +194,9 @@ class Spec:
 
     def digest_of(self, name: str) -> str:
         split = self.split(name)
+        if self.mixture:
+            parts = [(part.digest_of(name), weight) for part, weight in self.parts if name in part.splits]
+            return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         shape = {
             "task": self.task,
             "version": self.family.version,
@@ -177,12 +222,14 @@ class Spec:
             for key, value in fields.items()
         }
         values["splits"] = {name: dataclasses.asdict(split) for name, split in self.splits.items()}
-        parameters = {f.name for f in dataclasses.fields(self.family.parameters)}
+        if self.mixture:
+            values["splits"] = {}
+        parameters = set() if self.mixture else {f.name for f in dataclasses.fields(self.family.parameters)}
         for key, value in overrides.items():
             if key in parameters:
                 values["parameters"] = values["parameters"] | {key: value}
-            elif key not in values or key in ("id", "task"):
-                known = sorted((values.keys() | parameters) - {"id", "task"})
+            elif key not in values or key in FIXED:
+                known = sorted((values.keys() | parameters) - FIXED)
                 raise ValueError(f"{self.id}: {_unknown(key, known)}")
             elif isinstance(values[key], dict) and isinstance(value, Mapping):
                 values[key] = values[key] | dict(value)
@@ -191,6 +238,12 @@ class Spec:
         if "form" in overrides and overrides["form"] != "words" and "words" not in overrides:
             values["words"] = ()
         return _located(self.id, values)
+
+
+def check_mixture(weights: Mapping[Any, int]) -> None:
+    """Raise ValueError unless all weights are whole numbers from 1 to a million."""
+    if not weights or any(type(weight) is not int or not 1 <= weight <= 1_000_000 for weight in weights.values()):
+        raise ValueError(f"mixture {dict(weights)}: give at least one spec, each with a whole weight from 1 to 1000000")
 
 
 def load_spec(name_or_path: str | Path | Spec, **overrides: Any) -> Spec:

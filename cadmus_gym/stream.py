@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -13,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Ints, Tokens, decode
-from cadmus_gym.machine import FALSE, RAN, Verdict, scratch, spread
+from cadmus_gym.machine import RAN, scratch, spread
 from cadmus_gym.sampling import CHOICE, RANDOM, Words64, below, join, new_script
 from cadmus_gym.scoring import Scorer, Scores, score_mixture
-from cadmus_gym.spec import Spec, load_spec
+from cadmus_gym.spec import Spec, check_mixture, load_spec
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
-from cadmus_gym.writing import ATTEMPTS, fill, wish
+from cadmus_gym.writing import LIMIT, compose_row, explain, fill, no_problem, wish
 
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
 
@@ -48,22 +49,21 @@ class Stream:
 
     def __init__(self, spec: Source, split: str = "train", seed: int = 0) -> None:
         self.split, self.seed = split, check_seed(seed)
-        parts = list(spec.items()) if isinstance(spec, Mapping) else [(spec, 1)]
-        if not parts or any(type(weight) is not int or not 1 <= weight <= 1_000_000 for _, weight in parts):
-            raise ValueError(f"mixture {spec}: give at least one spec, each with a whole weight from 1 to 1000000")
-        self.specs = tuple(load_spec(part) for part, _ in parts)
+        given = dict(spec) if isinstance(spec, Mapping) else {spec: 1}
+        check_mixture(given)
+        whole = [(load_spec(part), weight) for part, weight in given.items()]
+        parts = _flat(whole, split)
+        self.specs = tuple(part for part, _ in parts)
         self.weights = np.array([weight for _, weight in parts], np.int64)
         digests = [part.digest_of(split) for part in self.specs]
-        self.digest = digests[0]
-        if len(digests) > 1:
-            mixture = json.dumps([digests, self.weights.tolist()])
+        self.digest = whole[0][0].digest_of(split)
+        if len(whole) > 1:
+            mixture = json.dumps([[part.digest_of(split) for part, _ in whole], [weight for _, weight in whole]])
             self.digest = hashlib.sha256(mixture.encode()).hexdigest()
         self._bases = [np.uint64(int(digest[:16], 16)) for digest in digests]
-        self._packed = [part.family.pack(part.split_parameters(split)) for part in self.specs]
         self._scorers: list[Scorer] | None = None
-        self._wishes = [wish(part) for part in self.specs]
-        self.prompt_room = max(part.prompt_room for part in self.specs)
-        self.length = max(part.prompt_room + part.completion_room for part in self.specs)
+        self.prompt_room = max(part.prompt_room for part, _ in whole)
+        self.length = max(part.prompt_room + part.completion_room for part, _ in whole)
 
     def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
         """Return programs start..start+count, (count, L) uint8 padded with 0, and prompt_lengths (count,) int32."""
@@ -122,15 +122,27 @@ class Stream:
         prompt_lengths: NDArray[np.int32],
         threads: int | None,
     ) -> None:
-        spec = self.specs[part]
+        spec, base = self.specs[part], self._bases[part]
+        family, wanted, length = spec.family, wish(spec), programs.shape[1]
         first, last = (np.uint64(bound) for bound in spec.split(self.split).interval)
+        if family.pack is None:
+            thought, room, machine = (
+                np.zeros(wanted[LIMIT] + SLACK, np.uint8),
+                np.zeros(WORK, np.int64),
+                scratch(length),
+            )
+            for k, program in enumerate(programs):
+                origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
+                prompt_lengths[k] = compose_row(spec, self.split, origin, program, thought, room, machine)
+            return
+        packed = family.pack(spec.split_parameters(self.split))
 
         def work(rows: slice) -> None:
             row, outcome = fill(
-                spec.family.write,
-                self._packed[part],
-                self._wishes[part],
-                self._bases[part],
+                family.write,
+                packed,
+                wanted,
+                base,
                 first,
                 last,
                 seeds[rows],
@@ -142,19 +154,31 @@ class Stream:
                 new_script(RANDOM),
                 np.zeros(MARKS, np.int64),
                 np.zeros(WORK, np.int64),
-                scratch(self.length),
+                scratch(length),
             )
-            where = f"{spec.id} [splits.{self.split}]"
             if row >= 0 and outcome == RAN:
-                raise ValueError(
-                    f"{where}: no problem found in {ATTEMPTS} attempts at one kind of program; its parameters allow "
-                    "too few problems for its share"
-                )
+                raise ValueError(no_problem(spec, self.split))
             if row >= 0:
-                fault = "leaves more or less than one value" if outcome == FALSE else Verdict(outcome).name
-                raise ValueError(f"{where}: task {spec.task!r} wrote {decode(programs[rows][row])!r}: {fault}")
+                where = f"{spec.id} [splits.{self.split}]: task {spec.task!r}"
+                raise ValueError(f"{where} wrote {decode(programs[rows][row])!r}: {explain(outcome)}")
 
         spread(work, seeds.size, threads, least=1024)
+
+
+def _flat(specs: list[tuple[Spec, int]], split: str) -> list[tuple[Spec, int]]:
+    """Return the parts of weighted specs that have a split, with whole weights."""
+    parts = [(spec, weight, [part for part in spec.parts if split in part[0].splits]) for spec, weight in specs]
+    for spec, _, some in parts:
+        if not some:
+            spec.split(split)  # which says what there is
+    whole = math.lcm(*(sum(weight for _, weight in some) for _, _, some in parts))
+    flat = [
+        (part, outer * weight * (whole // sum(inner for _, inner in some)))
+        for _, outer, some in parts
+        for part, weight in some
+    ]
+    shared = math.gcd(*(weight for _, weight in flat))
+    return [(part, weight // shared) for part, weight in flat]
 
 
 def _whole(numbers: ArrayLike) -> Ints:

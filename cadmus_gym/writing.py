@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import Int, Ints, Tokens
-from cadmus_gym.machine import FALSE, RAN, STACK
-from cadmus_gym.sampling import CHOICE, OPERAND, Words64, happens, join, mix, threshold
+from cadmus_gym.isa import Int, Ints, Tokens, assemble
+from cadmus_gym.machine import FALSE, RAN, STACK, Verdict
+from cadmus_gym.sampling import CHOICE, OPERAND, RANDOM, Words64, happens, join, mix, new_script, threshold
 from cadmus_gym.spec import Spec
-from cadmus_gym.tasks.family import PROMPT, STRATUM, Writer
+from cadmus_gym.tasks.family import PROMPT, STRATUM, Choices, Writer
 from cadmus_gym.tasks.solving import STYLES, identify, put_answer, solve, think
 
 SHARE, STYLE, LIMIT, RELATION = range(4)  # what is wished of the completions of a stream
@@ -36,6 +36,21 @@ def attempt(
     else:
         outcome, depth, key = identify(program, marks[PROMPT], work, machine)
     return outcome if outcome != RAN or depth == 1 else FALSE, key
+
+
+@kernel
+def finish(
+    program: Tokens, prompt: Int, wish: Ints, thought: Tokens, dice: Words64, script: Ints, machine: Ints
+) -> None:
+    """Write worked steps where they are wished for, and the answer, behind a prompt that was just run."""
+    answer = machine[STACK]
+    size: Int = 0
+    if happens(dice, script, CHOICE, wish[SHARE], False) and wish[STYLE] > 0:
+        size = think(program, prompt, wish[STYLE], wish[LIMIT], thought, machine)
+    for position in range(size):
+        program[prompt + position] = thought[position]
+    length = put_answer(program, prompt + size, answer, wish[RELATION] == 1)
+    program[length:] = 0
 
 
 @kernel
@@ -75,16 +90,8 @@ def fill(
             attempts += 1
             if attempts == ATTEMPTS:
                 return k, RAN
-        prompt = marks[PROMPT]
-        answer = machine[STACK]
-        size: Int = 0
-        if happens(dice, script, CHOICE, wish[SHARE], False) and wish[STYLE] > 0:
-            size = think(programs[k], prompt, wish[STYLE], wish[LIMIT], thought, machine)
-        for position in range(size):
-            programs[k, prompt + position] = thought[position]
-        length = put_answer(programs[k], prompt + size, answer, wish[RELATION] == 1)
-        programs[k, length:] = 0
-        prompt_lengths[k] = prompt
+        prompt_lengths[k] = marks[PROMPT]
+        finish(programs[k], marks[PROMPT], wish, thought, dice, script, machine)
     return -1, RAN
 
 
@@ -92,3 +99,43 @@ def wish(spec: Spec) -> Ints:
     thoughts = spec.thoughts
     form = spec.family.form == "relation"
     return np.array([threshold(thoughts.share), STYLES.index(thoughts.style), thoughts.limit, form], np.int64)
+
+
+def compose_row(
+    spec: Spec, split: str, origin: np.uint64, program: Tokens, thought: Tokens, work: Ints, machine: Ints
+) -> int:
+    """Do for one program of a family in plain Python what `fill` does; return the length of the prompt.
+
+    Raises ValueError for a prompt that is none, and where no problem of the split is found.
+    """
+    first, last = spec.split(split).interval
+    parameters, compose = spec.split_parameters(split), spec.family.compose
+    assert compose is not None
+    choices = Choices()
+    choices.dice[OPERAND] = mix(origin)
+    for _ in range(ATTEMPTS):
+        choices.dice[CHOICE] = origin
+        text = compose(parameters, choices)
+        tokens = assemble(text)
+        if tokens.size > spec.prompt_room:
+            raise ValueError(f"{text!r}: a prompt of {tokens.size} tokens, and room() allows {spec.prompt_room}")
+        program[: tokens.size] = tokens
+        outcome, depth, key = identify(program, tokens.size, work, machine)
+        if outcome != RAN or depth != 1:
+            raise ValueError(f"{text!r}: {explain(outcome if outcome != RAN else FALSE)}")
+        if first <= key <= last:
+            finish(program, tokens.size, wish(spec), thought, choices.dice, new_script(RANDOM), machine)
+            return int(tokens.size)
+    raise ValueError(no_problem(spec, split))
+
+
+def explain(outcome: int) -> str:
+    """Say what is wrong with a prompt."""
+    return "leaves more or less than one value" if outcome == FALSE else Verdict(outcome).name
+
+
+def no_problem(spec: Spec, split: str) -> str:
+    return (
+        f"{spec.id} [splits.{split}]: no problem found in {ATTEMPTS} attempts at one kind of program; its parameters "
+        "allow too few problems for its share"
+    )

@@ -69,12 +69,14 @@ class Parameters:
         if not largest <= self.limit <= LARGEST:
             raise ValueError(f"limit = {self.limit}: give at least the largest operand, {largest}, at most {LARGEST}")
         check_pool(self.pool, self.held_out)
-        pairs = check_held_out(self.held_out, tuple(self.operators))
+        pairs = [pair for pair in check_held_out(self.held_out, OPERATORS) if {*pair} <= self.operators.keys()]
         if self.pool == "held":
             self._check_held(pairs, largest)
             return
         if any(second != "mul" for _, second in pairs):
             raise ValueError(f"held_out = {list(self.held_out)}: only pairs that end in mul can be held out")
+        if pairs and not {"add", "sub"} <= self.operators.keys():
+            raise ValueError(f"held_out = {list(self.held_out)}: needs both operators add and sub")
         # Of x + y and x - y one is no larger than the larger of both. Without one of them all must be small enough.
         reach = self._reach(max(map(int, self.operations)))
         if reach > self.limit and not {"add", "sub"} <= self.operators.keys():
@@ -84,11 +86,12 @@ class Parameters:
             )
 
     def _check_held(self, pairs: list[tuple[str, str]], largest: int) -> None:
+        if not pairs:
+            raise ValueError(f"operators: give weights to those of a pair of held_out = {list(self.held_out)}")
         if self.operations.keys() != {"2"}:
             raise ValueError('operations: with pool = "held" there are two operations; give { 2 = 1 }')
-        reach = max(
-            largest**3 if pair == ("mul", "mul") else 2 * largest**2 if "mul" in pair else 3 * largest for pair in pairs
-        )
+        firsts = {"add": 2 * largest, "sub": self.operands[1] - self.operands[0], "mul": largest**2}
+        reach = max(firsts[one] * largest if other == "mul" else firsts[one] + largest for one, other in pairs)
         if reach > self.limit:
             raise ValueError(f"limit = {self.limit}: held-out pairs may reach {reach}; raise the limit to that")
 
@@ -183,4 +186,4 @@ def write(
     return np.uint64(0)
 
 
-ARITH = Family("arith", 2, Parameters, "value", write, pack, room)
+ARITH = Family("arith", 2, Parameters, "value", room, write, pack)

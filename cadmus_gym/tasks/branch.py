@@ -184,4 +184,4 @@ def write(
     return np.uint64(0)
 
 
-BRANCH = Family("branch", 1, Parameters, "value", write, pack, room)
+BRANCH = Family("branch", 1, Parameters, "value", room, write, pack)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import numpy as np
 from cadmus_gym.compiling import caching, kernel
 from cadmus_gym.isa import ID, ZERO, Int, Ints, Tokens
 from cadmus_gym.machine import ADD, LARGEST, MUL, OPEN
-from cadmus_gym.sampling import OPERAND, Words64, is_guided, uniform, weighted
+from cadmus_gym.sampling import CHOICE, OPERAND, Words64, below, is_guided, uniform, weighted
 
 # Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some
 # problems keeps the shares of all kinds of programs. What is drawn by CHOICE may not depend on what OPERAND gave.
@@ -36,30 +37,66 @@ _WRITER = numba.uint64(
 Writer = Callable[..., Any]
 
 
+class Choices:
+    """The random choices of a family that is written in plain Python."""
+
+    def __init__(self) -> None:
+        self.dice = np.zeros(2, np.uint64)
+
+    def integer(self, low: int, high: int, *, kind: bool = False) -> int:
+        """Draw an integer uniform in [low, high], at most 2**32 of them.
+
+        With ``kind`` it is a choice that a split keeps the shares of, such as a size; it must not depend on others.
+        """
+        if not low <= high < low + 2**32:
+            raise ValueError(f"integer({low}, {high}): give lowest and highest, at most 2**32 apart")
+        return low + int(below(self.dice, CHOICE if kind else OPERAND, high - low + 1))
+
+    def pick(self, weights: Mapping[str, int] | Sequence[str], *, kind: bool = False) -> str:
+        """Draw one of several texts, by whole weights or each as likely."""
+        table = weights if isinstance(weights, Mapping) else dict.fromkeys(weights, 1)
+        check_weights("pick", dict(table), tuple(table))
+        drawn = self.integer(0, sum(table.values()) - 1, kind=kind)
+        bounds = itertools.accumulate(table.values())
+        return next(text for text, bound in zip(table, bounds, strict=True) if drawn < bound)
+
+
 @dataclass(frozen=True)
 class Family:
-    """A family of true programs.
+    """A family of true programs. It writes prompts; the machine finds the answer and the worked steps.
 
-    ``write(parameters, dice, script, program, marks, work, machine)`` writes a prompt into ``program`` (L,) uint8 and
-    its length to ``marks``; the machine finds the answer and the worked steps. It returns the hash of the problem, the
-    same for all texts of one problem, or 0 for that of the expression which running the prompt computes (see
-    `cadmus_gym.tasks.solving.identify`). Every choice is made through `cadmus_gym.sampling`; where the script is
-    guided, ``program`` holds the program whose choices are to be found. ``derivations`` is the number of ways to write
-    one program, told apart by the script; what a writer puts at ``marks[STRATUM]`` is the same for choices after which
-    operands are drawn alike.
+    ``parameters`` is a frozen dataclass of what a spec may set, whose ``__post_init__`` raises ValueError for what is
+    not allowed. ``form`` is "value" where a prompt leaves any number, "relation" where it leaves 0 or 1, and
+    ``room(parameters)`` the largest length of a prompt in tokens. ``version`` counts changes of what is written.
 
-    ``pack(parameters)`` makes of the parameters the int64 array a writer is given; ``room(parameters)`` is the largest
-    length of a prompt. ``version`` counts changes of what is written.
+    A prompt comes from one of two functions:
+
+    - ``compose(parameters, choices)`` in plain Python returns the text of a prompt, as for `cadmus_gym.assemble`; all
+      that is random comes from `Choices`. It is slow, and has no log-probabilities.
+    - ``write``, compiled by `writer`, with ``pack(parameters)``, the int64 array it is given. It is called as
+      ``write(parameters, dice, script, program, marks, work, machine)``, writes a prompt into ``program`` (L,) uint8
+      and its length to ``marks[PROMPT]``. It returns the hash of the problem, the same for all texts of one problem, or
+      0 for that of the expression which running the prompt computes (`cadmus_gym.tasks.solving.identify`). Every choice
+      is made through `cadmus_gym.sampling`; where the script is guided, ``program`` holds the program whose choices are
+      to be found. ``derivations`` is the number of ways to write one program, told apart by the script; what it puts at
+      ``marks[STRATUM]`` is the same for choices after which operands are drawn alike.
     """
 
     name: str
     version: int
     parameters: type
     form: str
-    write: Writer
-    pack: Callable[[Any], Ints]
     room: Callable[[Any], int]
+    write: Any = None  # a Writer
+    pack: Any = None  # a function from parameters to Ints
     derivations: int = 1
+    compose: Callable[[Any, Choices], str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.compose is None) == (self.write is None) or (self.write is None) != (self.pack is None):
+            raise ValueError(f"family {self.name!r}: give compose, or write and pack")
+        if self.form not in ("value", "relation"):
+            raise ValueError(f"family {self.name!r}: form = {self.form!r}: known are value, relation")
 
 
 def writer(function: Writer) -> Writer:

@@ -257,4 +257,4 @@ def write(
     return np.uint64(0)
 
 
-FUNCTION = Family("function", 1, Parameters, "value", write, pack, room)
+FUNCTION = Family("function", 1, Parameters, "value", room, write, pack)

@@ -154,4 +154,4 @@ def write(
     return np.uint64(0)
 
 
-LOGIC = Family("logic", 1, Parameters, "value", write, pack, room)
+LOGIC = Family("logic", 1, Parameters, "value", room, write, pack)

@@ -210,4 +210,4 @@ def write(
     return np.uint64(0)
 
 
-LOOP = Family("loop", 1, Parameters, "value", write, pack, room)
+LOOP = Family("loop", 1, Parameters, "value", room, write, pack)

@@ -141,4 +141,4 @@ def write(
     return np.uint64(0)
 
 
-REGISTER = Family("register", 1, Parameters, "value", write, pack, room)
+REGISTER = Family("register", 1, Parameters, "value", room, write, pack)

@@ -218,4 +218,4 @@ def write(
     return np.uint64(0)
 
 
-STACK_FAMILY = Family("stack", 1, Parameters, "value", write, pack, room)
+STACK_FAMILY = Family("stack", 1, Parameters, "value", room, write, pack)
