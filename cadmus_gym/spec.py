@@ -214,7 +214,8 @@ class Spec:
     def override(self, **overrides: Any) -> Spec:
         """Return the spec with other values: of its own fields, or of the task's parameters by their name.
 
-        A table such as ``thoughts={"share": 0.0}`` changes only the keys it has.
+        A table such as ``thoughts={"share": 0.0}`` changes only the keys it has. A split whose own parameters do not go
+        with new ones of the task is left out.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values = {
@@ -237,7 +238,20 @@ class Spec:
                 values[key] = value
         if "form" in overrides and overrides["form"] != "words" and "words" not in overrides:
             values["words"] = ()
+        if not parameters.isdisjoint(overrides):
+            values["splits"] = {
+                name: split for name, split in values["splits"].items() if self._fits(values["parameters"], split)
+            }
         return _located(self.id, values)
+
+    def _fits(self, parameters: dict[str, Any], split: dict[str, Any]) -> bool:
+        """Whether a split's own parameters go with the overridden ones; where those are wrong by themselves they do."""
+        for values in (parameters, parameters | split["parameters"]):
+            try:
+                _build(self.family.parameters, values, "")
+            except ValueError:
+                return values is parameters
+        return True
 
 
 def check_mixture(weights: Mapping[Any, int]) -> None:
