@@ -1,4 +1,4 @@
-"""The expression that running a prompt computes, found by the naive interpreter on values that know where they are from.
+"""The expression that running a prompt computes, found by the naive interpreter on values that know their origin.
 
 Two prompts are one problem when their expressions are the same, operands of commutative operations in either order.
 """
