@@ -1,7 +1,7 @@
-"""logic: bitwise logic and comparisons of integers, such as ``12 7 xor 3 9 lt 25 mul add``; the answer is a number.
+"""logic: bitwise logic and comparisons of integers, such as ``12 7 xor 3 9 lt inc 25 mul add``; the answer is a number.
 
 A number comes from bitwise operations, a truth value from comparisons joined by the same operations; the truth value
-decides whether a further number is added, or taken away.
+decides whether a further number is added, or taken away, once or twice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Int, Ints, Tokens
-from cadmus_gym.machine import ADD, AND, EQ, GE, MUL, NE, NOT, OR, SUB, XOR
+from cadmus_gym.machine import ADD, AND, EQ, GE, INC, MUL, NE, NOT, OR, SUB, XOR
 from cadmus_gym.sampling import CHOICE, OPERAND, Words64, happens, is_guided, threshold, uniform, weighted
 from cadmus_gym.tasks.family import (
     PROMPT,
@@ -81,7 +81,7 @@ def pack(parameters: Parameters) -> Ints:
 def room(parameters: Parameters) -> int:
     literal = literal_room(parameters.operands[1] + 1)
     bits, comparisons = max(map(int, parameters.bits)), max(map(int, parameters.comparisons))
-    return (bits + 2) * literal + bits + comparisons * (2 * literal + 3) + 2
+    return (bits + 2) * literal + bits + comparisons * (2 * literal + 3) + 3
 
 
 @kernel
@@ -146,6 +146,7 @@ def write(
             position = put(program, position, NOT)
         if k > 0:
             position = draw_bitwise(dice, script, program, position, parameters)
+    position = put(program, position, INC)  # so that the number is never the answer
     _, position = draw_literal(dice, script, program, position, low, high)
     position = put(program, position, MUL)
     sign = uniform(dice, script, OPERAND, 2, token_at(program, position) - ADD)

@@ -110,7 +110,11 @@ def write(
             elif two == get or two == other_get:
                 seen = 1
         for partner in range(3):
-            work[ALLOWED + partner] = parameters[PARTNER_WEIGHTS + partner] if partner != 1 or both else 0
+            work[ALLOWED + partner] = parameters[PARTNER_WEIGHTS + partner]
+        if not both:
+            work[ALLOWED + 1] = 0
+        if 2 * abs(work[VALUES + register]) > parameters[LIMIT]:  # only its difference with itself, 0, would be allowed
+            work[ALLOWED + 2] = 0
         partner = weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
         other = work[VALUES + register]
         forward = True
