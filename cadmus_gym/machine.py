@@ -86,7 +86,8 @@ PUSHES = np.array([instruction.pushes for instruction in INSTRUCTIONS])
 # seven words an array, which for a program of ten tokens was a third of the time.
 STACK = 2  # before it two cells that a binary operation on too few values may read
 REGISTERS = STACK + STACK_ROOM
-FRAMES = REGISTERS + 2  # of two cells: turns done and turns in all, or where to return to
+FRAME = REGISTERS + 2  # behind the last frame in use
+FRAMES = FRAME + 1  # of two cells: turns done and turns in all, or where to return to
 OPENED = FRAMES + 2 * FRAME_ROOM  # where the blocks around a place begin
 DIRECTIVES = OPENED + BLOCK_DEPTH  # of two cells: kind and operand
 SIZES = DIRECTIVES + 2 * MAX_DIRECTIVES  # of two cells: integers on each side of a case
@@ -122,12 +123,21 @@ def store(work: Ints, cell: Int, value: Int) -> None:
 
 
 @kernel
+def fresh(work: Ints) -> None:
+    """Set registers and frames to what they are before the first token."""
+    store(work, REGISTERS, 0)
+    store(work, REGISTERS + 1, 0)
+    store(work, FRAME, FRAMES)
+
+
+@kernel
 def execute(
     program: Tokens, start: Int, prepared: bool, depth: Int, limit: Int, work: Ints
 ) -> tuple[Int, Int, Int, Int, np.uint64]:
-    """Run the body at ``start`` on a stack of ``depth`` values for at most ``limit`` tokens.
+    """Run the body from ``start`` on a stack of ``depth`` values for at most ``limit`` tokens.
 
-    Without ``prepared`` only a body without blocks can be run, and nothing behind the current token is known to be
+    Registers and frames are taken from ``work`` and left there, so a run can be cut short by its limit and go on from
+    where it stopped; `fresh` sets them for a run from the start. Without ``prepared`` only a body without blocks can be run, and nothing behind the current token is known to be
     well-formed. Returns (outcome, depth, position, steps, executed): a fault's verdict, RAN or UNPREPARED; the depth of
     the stack; the position it stopped at; the number of tokens executed; the set of them (see `bit`).
 
@@ -135,11 +145,11 @@ def execute(
     top, the one ``value`` that changes the top of the stack. The arms are one flat chain of equalities, which LLVM
     turns into a jump table.
     """
-    a, b = np.int64(0), np.int64(0)
+    a, b = load(work, REGISTERS), load(work, REGISTERS + 1)
+    frame = load(work, FRAME)
     executed = np.uint64(0)
     outcome = RAN
     steps = 0
-    frame = FRAMES  # behind the last frame in use
     position = start
     size = program.size
     while True:
@@ -330,6 +340,7 @@ def execute(
         position = behind
     store(work, REGISTERS, a)
     store(work, REGISTERS + 1, b)
+    store(work, FRAME, frame)
     return outcome, depth, position, steps, executed
 
 
@@ -538,6 +549,7 @@ def judge(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int, Int]:
     """Judge a program; return (verdict, passed, cases, depth, steps): the last run left ``depth`` values."""
     start = 1 if program.size > 0 and at(program, 0) == BOS else 0
     if program.size > start and not CASE <= at(program, start) <= EXACTLY:
+        fresh(work)
         outcome, depth, _, steps, executed = execute(program, start, False, 0, STEPS, work)
         if outcome == RAN:
             if leaves_outputs(0, 0, depth, work):
@@ -555,6 +567,7 @@ def judge(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int, Int]:
     used = ~np.uint64(0)
     for case in range(runs):
         depth = load_inputs(case, cases, work)
+        fresh(work)
         outcome, depth, _, steps, executed = execute(program, body, True, depth, STEPS, work)
         total += steps
         used &= executed
@@ -685,18 +698,23 @@ def trace(program: str | ArrayLike) -> Iterator[Step]:
     if verdict != RAN:
         return
     for case in range(max(cases, 1)):
-        position, registers = body, (0, 0)
-        stack = values(work, load_inputs(case, cases, work))
-        for limit in range(1, STEPS + 2):  # runs again up to each step: there are at most 1024
-            depth = load_inputs(case, cases, work)
-            outcome, depth, behind, steps, _ = execute(tokens, body, True, depth, min(limit, STEPS), work)
-            if outcome == RAN and steps < limit:
+        fresh(work)
+        position, depth = body, load_inputs(case, cases, work)
+        first, bottom = position, depth  # where the token, or the literal it is a digit of, begins, and on what stack
+        stack, registers = values(work, depth), (0, 0)
+        for taken in range(STEPS + 1):
+            token = int(tokens[position])
+            if not (position > first and ZERO <= token <= NINE and ZERO <= tokens[first] <= NINE):
+                first, bottom = position, depth
+            limit = 0 if taken == STEPS else 1 + position - first
+            outcome, depth, behind, steps, _ = execute(tokens, first, True, bottom, limit, work)
+            if outcome == RAN and steps == 0:
                 break
-            if outcome not in (RAN, STEP_LIMIT) or limit > STEPS:
-                yield Step(case, position, int(tokens[position]), stack, registers, Verdict(outcome))
+            if taken == STEPS or outcome not in (RAN, STEP_LIMIT):
+                yield Step(case, position, token, stack, registers, Verdict(outcome))
                 break
             stack, registers = values(work, depth), (int(work[REGISTERS]), int(work[REGISTERS + 1]))
-            yield Step(case, position, int(tokens[position]), stack, registers)
+            yield Step(case, position, token, stack, registers)
             position = behind
 
 
@@ -712,5 +730,6 @@ def standing(program: Tokens) -> tuple[int, ...]:
         if body < 0:
             return ()
         depth = load_inputs(0, cases, work)
+    fresh(work)
     _, depth, *_ = execute(program, body, False, depth, STEPS, work)
     return values(work, depth)
