@@ -134,7 +134,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
         return np.array(self.episodes.tokens[0])
 
     def _info(self) -> Info:
-        return {"action_mask": self.episodes.masks[0].copy()}
+        return {"action_mask": self.episodes.masks[0]}
 
 
 def check_render_mode(mode: str | None) -> None:

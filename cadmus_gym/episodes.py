@@ -15,58 +15,87 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym import forms
 from cadmus_gym.compiling import kernel
-from cadmus_gym.forms import CELLS, SPENT, advance, check_prompt, mask_row, reverse_digits, reverse_rows
-from cadmus_gym.isa import END, VOCABULARY, Int, Ints, Tokens, as_tokens, encode
+from cadmus_gym.forms import (
+    CELLS,
+    DONE,
+    MASKS_PER_STATE,
+    SPENT,
+    advance,
+    check_prompt,
+    mask_row,
+    reverse_digits,
+    reverse_rows,
+)
+from cadmus_gym.isa import END, Int, Ints, Tokens, as_tokens, encode
 from cadmus_gym.machine import TRUE, UNTERMINATED, judge, scratch
 from cadmus_gym.spec import Spec
 from cadmus_gym.stream import Stream, check_seed
 
 QUEUE = 32  # prompts drawn ahead for each row
 
-# What is known of an episode when it has ended: the rows of an int64 array, a column for each episode.
+# What is known of an episode when it has ended: the rows of a uint8 array, a column for each episode.
 VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, OUTCOME = range(6)
 END_INFO: dict[str, type] = {"verdict": int, "passed": int, "cases": int, "is_success": bool, "illegal": bool}
+NOTHING = MASKS_PER_STATE * DONE  # the row of `Table.masks` that allows no token
 
 Rules: TypeAlias = tuple[NDArray[np.int16], Ints, NDArray[np.int8], bool, bool]  # lead, finish, masks, thinks, nests
 Limits: TypeAlias = tuple[int, int, bool, bool, bool]  # max_tokens, thought_tokens, may run out, little, share of cases
 
 
 @kernel
-def put_mask(masks: NDArray[np.int8], row: Int, cells: Ints, rules: Rules, limits: Limits) -> None:
-    _, finish, table, _, _ = rules
-    allowed = mask_row(cells, finish, limits[0], limits[1])
-    for token in range(table.shape[1]):
-        masks[row, token] = table[allowed, token]
-
-
-@kernel
 def begin(
     rows: Ints,
-    sources: Ints,
-    prompts: Tokens,
-    prompt_lengths: NDArray[np.int32],
+    first: Int,
+    queue: Tokens,
+    queued: NDArray[np.int32],
+    indices: Ints,
+    drawn: Ints,
     tokens: Tokens,
     lengths: NDArray[np.int32],
     cells: Ints,
-    masks: NDArray[np.int8],
+    allowed: Ints,
     rules: Rules,
     limits: Limits,
-) -> None:
-    """Begin an episode in each of ``rows`` (n,), each from the prompt at its source, (n,), among ``prompts`` (Q, P)."""
-    lead, _, _, thinks, nests = rules
-    for k in range(rows.size):
+) -> Int:
+    """Begin episodes in ``rows[first:]``, from the queue (Q, N, P); return how far it came before a row had none left.
+
+    The queue is a ring: the prompt of index i of a row stands in slot i % Q, with its length in ``queued`` (Q, N).
+    """
+    lead, finish, _, thinks, nests = rules
+    for k in range(first, rows.size):
         row = rows[k]
-        source = sources[k]
-        length = prompt_lengths[source]
+        if drawn[row] <= indices[row]:
+            return k
+        slot = indices[row] % queue.shape[0]
+        indices[row] += 1
+        length = queued[slot, row]
         for position in range(length):
-            tokens[row, position] = prompts[source, position]
-        for position in range(length, tokens.shape[1]):
+            tokens[row, position] = queue[slot, row, position]
+        for position in range(length, lengths[row]):  # behind the last episode's tokens there are only zeros
             tokens[row, position] = 0
         if limits[3]:
             reverse_rows(tokens[row : row + 1, :length])
         lengths[row] = length
         forms.start(tokens[row, :length], cells[row], lead, thinks, nests)
-        put_mask(masks, row, cells[row], rules, limits)
+        allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+    return rows.size
+
+
+@kernel
+def enqueue(
+    rows: Ints,
+    indices: Ints,
+    programs: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    queue: Tokens,
+    queued: NDArray[np.int32],
+) -> None:
+    """Put the prompts of programs (n, L), of these indices, into the queues of rows (n,)."""
+    for k in range(rows.size):
+        slot = indices[k] % queue.shape[0]
+        queued[slot, rows[k]] = prompt_lengths[k]
+        for position in range(prompt_lengths[k]):
+            queue[slot, rows[k], position] = programs[k, position]
 
 
 @kernel
@@ -76,32 +105,30 @@ def step(
     tokens: Tokens,
     lengths: NDArray[np.int32],
     cells: Ints,
-    masks: NDArray[np.int8],
+    allowed: Ints,
     rewards: NDArray[np.float64],
     terminated: NDArray[np.bool_],
     truncated: NDArray[np.bool_],
-    ends: Ints,
+    ends: NDArray[np.uint8],
     rules: Rules,
     limits: Limits,
     mirror: Tokens,
     work: Ints,
 ) -> Int:
-    """Take one token in every row that is not idle; return the number of episodes that ended."""
+    """Take one token in every row that is not idle; return the number of episodes that ended.
+
+    The arrays of results (rewards, terminated, truncated, ends) come in as zeros.
+    """
     lead, finish, table, thinks, nests = rules
     max_tokens, thought_tokens, may_run_out, little, by_cases = limits
     count = 0
     for row in range(actions.size):
-        rewards[row] = 0.0
-        terminated[row] = False
-        truncated[row] = False
-        for k in range(OUTCOME):
-            ends[k, row] = 0
         if idle[row]:
             continue
         token = actions[row]
-        if table[mask_row(cells[row], finish, max_tokens, thought_tokens), token] == 0:
+        if table[allowed[row], token] == 0:
             terminated[row] = True
-            masks[row] = 0
+            allowed[row] = NOTHING
             ends[VERDICT, row] = UNTERMINATED
             ends[ILLEGAL, row] = 1
             count += 1
@@ -121,7 +148,7 @@ def step(
             else:
                 verdict, passed, cases, _, _ = judge(tokens[row, :length], work)
             terminated[row] = True
-            masks[row] = 0
+            allowed[row] = NOTHING
             success = np.int64(verdict == TRUE)
             ends[VERDICT, row] = verdict
             ends[PASSED, row] = passed
@@ -131,11 +158,11 @@ def step(
             count += 1
         elif may_run_out and cells[row, SPENT] >= max_tokens:
             truncated[row] = True
-            masks[row] = 0
+            allowed[row] = NOTHING
             ends[VERDICT, row] = UNTERMINATED
             count += 1
         else:
-            put_mask(masks, row, cells[row], rules, limits)
+            allowed[row] = mask_row(cells[row], finish, max_tokens, thought_tokens)
     return count
 
 
@@ -146,11 +173,12 @@ class State:
     tokens: Tokens
     lengths: NDArray[np.int32]
     cells: Ints
+    allowed: Ints
     masks: NDArray[np.int8]
     over: NDArray[np.bool_]
     seeds: Ints
     indices: Ints
-    ends: Ints
+    ends: NDArray[np.uint8]
     kind: tuple[Any, ...]  # id, form, words, budgets and endian of the episodes
 
     def __len__(self) -> int:
@@ -160,9 +188,9 @@ class State:
 class Episodes:
     """``count`` episodes of a spec's split, played side by side.
 
-    ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``masks`` (N, 65) int8; ``rewards`` (N,)
-    float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (5, N) int64, 0 where none ended in the last
-    step.
+    ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``allowed`` (N,) int64, the row of the
+    form's `Table.masks` that says what may come next; ``rewards`` (N,) float64; ``terminated``, ``truncated`` and
+    ``over`` (N,) bool; ``ends`` (5, N) uint8, 0 where none ended in the last step.
     """
 
     def __init__(self, spec: Spec, split: str, count: int, endian: str) -> None:
@@ -178,15 +206,15 @@ class Episodes:
         self.tokens = np.zeros((count, self.room), np.uint8)
         self.lengths = np.zeros(count, np.int32)
         self.cells = np.zeros((count, CELLS), np.int64)
-        self.masks = np.zeros((count, len(VOCABULARY)), np.int8)
+        self.allowed = np.full(count, NOTHING, np.int64)
         self.rewards = np.zeros(count)
         self.terminated, self.truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         self.over = np.ones(count, np.bool_)
-        self.ends = np.zeros((OUTCOME, count), np.int64)
+        self.ends = np.zeros((OUTCOME, count), np.uint8)
         self.seeds = np.full(count, -1, np.int64)  # -1: not seeded yet
         self.indices = np.zeros(count, np.int64)  # the next program of the stream of that seed
-        self._queue = np.zeros((count, QUEUE, self.prompt_room), np.uint8)
-        self._queued = np.zeros((count, QUEUE), np.int32)
+        self._queue = np.zeros((QUEUE, count, self.prompt_room), np.uint8)
+        self._queued = np.zeros((QUEUE, count), np.int32)
         self._drawn = np.zeros(count, np.int64)  # prompts up to this index are in the queue
         self._work = scratch(self.room)
         self._mirror = np.zeros((1, self.room), np.uint8)
@@ -197,29 +225,50 @@ class Episodes:
         self.indices[rows] = 0
         self._drawn[rows] = 0
 
+    @property
+    def masks(self) -> NDArray[np.int8]:
+        """Which tokens may come next, (N, 65) int8: a new array at each call."""
+        return self.mask_rows(self.allowed)
+
+    def mask_rows(self, allowed: Ints) -> NDArray[np.int8]:
+        return self.rules[2].take(allowed, axis=0)
+
     def begin(self, rows: Ints, prompts: tuple[Tokens, NDArray[np.int32]] | None = None) -> None:
         """Begin episodes in rows (n,): from the next prompts of their streams, or from what `given` made of others."""
-        if prompts is not None:
-            (batch, lengths), sources = prompts, np.arange(len(rows))
-        else:
-            if (self._drawn[rows] <= self.indices[rows]).any():
-                self._refill()
-            sources = rows * QUEUE + self.indices[rows] % QUEUE
-            batch, lengths = self._queue.reshape(-1, self.prompt_room), self._queued.reshape(-1)
-            self.indices[rows] += 1
-        begin(rows, sources, batch, lengths, self.tokens, self.lengths, self.cells, self.masks, self.rules, self.limits)
+        begun = 0
+        while True:
+            queue, queued, indices, drawn = self._queue, self._queued, self.indices, self._drawn
+            if prompts is not None:  # a queue of one for each row
+                queue, queued = np.zeros((1, *queue.shape[1:]), np.uint8), np.zeros((1, drawn.size), np.int32)
+                queue[0, rows], queued[0, rows] = prompts
+                indices, drawn = np.zeros_like(indices), np.ones_like(drawn)
+            begun = begin(
+                rows,
+                begun,
+                queue,
+                queued,
+                indices,
+                drawn,
+                self.tokens,
+                self.lengths,
+                self.cells,
+                self.allowed,
+                self.rules,
+                self.limits,
+            )
+            if begun == rows.size:
+                break
+            self._refill()
         self.over[rows] = False
 
     def _refill(self) -> None:
         """Draw prompts ahead for every row whose queue is half empty; it is a ring, so what is there stays."""
         missing = np.where(self.seeds >= 0, self.indices + QUEUE - self._drawn, 0)
         missing[missing < QUEUE // 2] = 0
-        rows = np.repeat(np.arange(missing.size), missing)
-        steps = np.arange(rows.size) - np.repeat(np.cumsum(missing) - missing, missing)
+        steps, rows = np.nonzero(np.arange(QUEUE)[:, None] < missing)
         indices = self._drawn[rows] + steps
         programs, lengths = self.stream.gather(self.seeds[rows], indices)
-        self._queue[rows, indices % QUEUE] = programs[:, : self.prompt_room]
-        self._queued[rows, indices % QUEUE] = lengths
+        enqueue(rows, indices, programs, lengths, self._queue, self._queued)
         self._drawn += missing
 
     def given(self, prompts: Sequence[Tokens]) -> tuple[Tokens, NDArray[np.int32]]:
@@ -241,19 +290,19 @@ class Episodes:
     def step(self, actions: Ints, idle: NDArray[np.bool_]) -> int:
         """Take one token (N,) int64 in every row that is not idle; return how many episodes ended.
 
-        The arrays it leaves its results in (masks, rewards, terminated, truncated) are new at each call.
+        The arrays it leaves its results in (rewards, terminated, truncated, ends) are new at each call.
         """
         count = len(self.lengths)
-        self.masks = np.empty((count, len(VOCABULARY)), np.int8)
-        self.rewards = np.empty(count)
-        self.terminated, self.truncated = np.empty(count, np.bool_), np.empty(count, np.bool_)
+        self.rewards = np.zeros(count)
+        self.terminated, self.truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        self.ends = np.zeros((OUTCOME, count), np.uint8)
         ended = step(
             actions,
             idle,
             self.tokens,
             self.lengths,
             self.cells,
-            self.masks,
+            self.allowed,
             self.rewards,
             self.terminated,
             self.truncated,
@@ -277,8 +326,8 @@ class Episodes:
 
     def state(self, rows: Ints) -> State:
         """Copy the episodes in rows (n,)."""
-        parts = (self.tokens, self.lengths, self.cells, self.masks, self.over, self.seeds, self.indices, self.ends.T)
-        return State(*(part[rows].copy() for part in parts), kind=self.kind)  # type: ignore[misc,arg-type]
+        parts = (self.tokens, self.lengths, self.cells, self.allowed, self.masks, self.over, self.seeds, self.indices)
+        return State(*(part[rows].copy() for part in (*parts, self.ends.T)), kind=self.kind)  # type: ignore[misc,arg-type]
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -294,10 +343,9 @@ class Episodes:
                 f"a state of {len(state)} episodes of {state.tokens.shape[1]} tokens cannot be restored to {len(rows)} "
                 f"of {self.room}"
             )
-        self.masks = self.masks.copy()  # the last step's arrays are the caller's
-        self.over = self.over.copy()
+        self.over = self.over.copy()  # the last step's array may be the caller's
         self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
-        self.masks[rows], self.over[rows] = state.masks, state.over
+        self.allowed[rows], self.over[rows] = state.allowed, state.over
         self.seeds[rows], self.indices[rows], self.ends[:, rows] = state.seeds, state.indices, state.ends.T
         self._drawn[rows] = state.indices
 

@@ -288,7 +288,13 @@ def start(prompt: Tokens, cells: Ints, lead: NDArray[np.int16], thinks: bool, ne
         if position == prompt.size and thinks:  # the header is not closed, and only `free` can close it
             cells[STATE] = DEAD
         position += 1
-    while position < prompt.size and cells[STATE] != DONE:
+    if not nests:  # what `advance` does, with the state at hand: half the time
+        state = np.int64(cells[STATE])
+        while position < prompt.size and state != DONE:
+            state = np.int64(lead[np.uint64(state), np.uint64(prompt[np.uint64(position)])])
+            position += 1
+        cells[STATE] = state
+    while nests and position < prompt.size and cells[STATE] != DONE:
         advance(cells, np.int64(prompt[position]), lead, thinks, nests)
         position += 1
     cells[THOUGHT] = 0  # what the prompt thought is not the completion's expense

@@ -142,6 +142,7 @@ def execute(
     executed): a fault's verdict, RAN or UNPREPARED; the depth of the stack; the position it stopped at; the number of
     tokens executed; the set of them (see `bit`).
 
+    Literals, thoughts and `,` stand apart, with tests of their own, so that an instruction in a loop meets few of them.
     What an instruction takes and leaves is checked for all alike, from the table. Its arm then makes of x and y, the
     top, the one ``value`` that changes the top of the stack. The arms are one flat chain of equalities, which LLVM
     turns into a jump table.
@@ -158,18 +159,13 @@ def execute(
             outcome = UNPREPARED
             break
         token = at(program, position)
-        if token == END:
-            break
         if steps >= limit:
-            outcome = STEP_LIMIT
+            if token != END:
+                outcome = STEP_LIMIT
             break
-        if not prepared and (token < BODY or token >= IF):
-            outcome = UNPREPARED
-            break
-        steps += 1
-        executed |= bit(token)
-
         if ZERO <= token <= NINE:  # and what is behind it, to the literal's end
+            steps += 1
+            executed |= bit(token)
             if depth == STACK_ROOM:
                 outcome = STACK_OVERFLOW
                 break
@@ -195,19 +191,32 @@ def execute(
             if outcome != RAN:
                 break
             continue
-
-        if token == OPEN:
-            behind = position + 1
-            while (prepared or behind < size) and at(program, behind) >= BODY and at(program, behind) != OPEN:
-                if at(program, behind) == CLOSE:
-                    break
-                behind += 1
-            if not prepared and (behind == size or at(program, behind) != CLOSE):
+        if token < ZERO:
+            if token == END:
+                break
+            if token == CLOSE or (not prepared and token < BODY):  # a lone `)`: thoughts are passed over
                 outcome = UNPREPARED
                 break
-            position = behind + 1
+            steps += 1
+            executed |= bit(token)
+            behind = position + 1
+            if token == OPEN:
+                while (prepared or behind < size) and at(program, behind) >= BODY and at(program, behind) != OPEN:
+                    if at(program, behind) == CLOSE:
+                        break
+                    behind += 1
+                if not prepared and (behind == size or at(program, behind) != CLOSE):
+                    outcome = UNPREPARED
+                    break
+                behind += 1
+            position = behind
             continue
 
+        if not prepared and token >= IF:
+            outcome = UNPREPARED
+            break
+        steps += 1
+        executed |= bit(token)
         pops = POPS[np.uint64(token)]
         pushes = PUSHES[np.uint64(token)]
         if depth < pops:
@@ -327,10 +336,7 @@ def execute(
         elif token == RET:  # the body of a function is entered by `call` alone, so its frame is there
             frame -= 2
             behind = load(work, frame)
-        elif token == CLOSE:  # a lone one; a thought was passed over
-            outcome = UNPREPARED
-            break
-        # What is left does nothing more: `,` `drop` `fi` `begin`.
+        # What is left does nothing more: `drop` `fi` `begin`.
 
         if value > LARGEST or value < -LARGEST:
             outcome = VALUE_OVERFLOW

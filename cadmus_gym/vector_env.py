@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.env import CadmusEnv, Info, check_options, check_render_mode
-from cadmus_gym.episodes import END_INFO, Episodes, State, as_prompts
+from cadmus_gym.episodes import END_INFO, NOTHING, Episodes, State, as_prompts
 from cadmus_gym.isa import PAD, VOCABULARY, Ints, Tokens
 from cadmus_gym.rendering import frame, text
 from cadmus_gym.spec import Spec, load_spec
@@ -85,15 +85,12 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         self.episodes.seed(seeded, [seeds[row] for row in seeded])
         unseeded = rows[self.episodes.seeds[rows] < 0]
         self.episodes.seed(unseeded, self.np_random.integers(2**62, size=unseeded.size))
-        if len(rows) < self.num_envs:
-            self.episodes.masks = self.episodes.masks.copy()  # the last step's is the caller's
-        else:
-            self.episodes.masks = np.empty_like(self.episodes.masks)
         self.episodes.begin(rows, prompts)
         info: Info = {}
         begun = self._none.copy()
         begun[rows] = True
-        self._tell(info, "action_mask", np.where(begun[:, None], self.episodes.masks, np.int8(0)), begun)
+        masks = self.episodes.mask_rows(np.where(begun, self.episodes.allowed, NOTHING))
+        self._tell(info, "action_mask", masks, begun)
         self._show()
         return self._observations(), info
 
@@ -133,7 +130,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
             self._finish(info, over)
         elif ended:
             self._tell_ends(info, over)
-        self._tell(info, "action_mask", episodes.masks.copy() if self.copy else episodes.masks, ~self._none)
+        self._tell(info, "action_mask", episodes.masks, ~self._none)
         self._show()
         return self._observations(), episodes.rewards, episodes.terminated, episodes.truncated, info
 
@@ -145,7 +142,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
             final[row] = tokens
         self._tell(info, "final_obs", final, over)
         last: Info = {}
-        self._tell(last, "action_mask", np.zeros_like(self.episodes.masks), over.copy())
+        self._tell(last, "action_mask", np.zeros((self.num_envs, len(VOCABULARY)), np.int8), over.copy())
         self._tell_ends(last, over)
         self._tell(info, "final_info", last, over.copy())
         self.episodes.begin(rows)
@@ -170,7 +167,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         """Go on in some sub-environments from episodes as they stood; return what `reset` would for all."""
         self.episodes.restore(state, self._rows(rows))
         info: Info = {}
-        self._tell(info, "action_mask", self.episodes.masks.copy(), ~self._none)
+        self._tell(info, "action_mask", self.episodes.masks, ~self._none)
         return self._observations(), info
 
     def _rows(self, rows: ArrayLike | None) -> Ints:
