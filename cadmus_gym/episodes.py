@@ -267,7 +267,7 @@ class Episodes:
         missing[missing < QUEUE // 2] = 0
         steps, rows = np.nonzero(np.arange(QUEUE)[:, None] < missing)
         indices = self._drawn[rows] + steps
-        programs, lengths = self.stream.gather(self.seeds[rows], indices)
+        programs, lengths = self.stream.prompts(self.seeds[rows], indices)
         enqueue(rows, indices, programs, lengths, self._queue, self._queued)
         self._drawn += missing
 

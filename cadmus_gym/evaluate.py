@@ -97,10 +97,7 @@ def prompts_of(
     spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED
 ) -> tuple[Tokens, NDArray[np.int32]]:
     """Return the first prompts of a split: (count, P) uint8 padded with 0, and their lengths (count,) int32."""
-    stream = Stream(spec, split, seed)
-    programs, lengths = stream.batch(0, count)
-    prompts = programs[:, : stream.prompt_room]
-    return np.where(np.arange(prompts.shape[1]) < lengths[:, None], prompts, np.uint8(0)), lengths
+    return Stream(spec, split, seed).prompts(np.full(count, seed), np.arange(count))
 
 
 def complete_under(

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import END, Int, Ints, Tokens, check_ids
-from cadmus_gym.machine import RAN, STACK, scratch
+from cadmus_gym.machine import RAN, scratch
 from cadmus_gym.sampling import (
     CHOICE,
     CHOICES,
@@ -45,7 +45,7 @@ from cadmus_gym.sampling import (
 from cadmus_gym.spec import Spec
 from cadmus_gym.tasks.family import MARKS, PROMPT, STRATUM, WORK, Writer
 from cadmus_gym.tasks.solving import SLACK, put_answer, think
-from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, attempt, wish
+from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, answer_of, attempt, wish
 
 Key: TypeAlias = tuple[int, ...]
 
@@ -162,7 +162,9 @@ def score(
             choices += share
         else:
             operands += share
-    answer = machine[STACK]
+    outcome, answer = answer_of(program, marks, machine)
+    if outcome != RAN:
+        return impossible
     share = wish[SHARE] / 4294967296
     matches = 0.0
     for thinks in range(2):

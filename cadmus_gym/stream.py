@@ -20,7 +20,7 @@ from cadmus_gym.scoring import Scorer, Scores, score_mixture
 from cadmus_gym.spec import Spec, check_mixture, load_spec
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
-from cadmus_gym.writing import LIMIT, compose_row, explain, fill, no_problem, wish
+from cadmus_gym.writing import NOTHING, compose_row, explain, fill, no_problem, wish
 
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
 
@@ -49,9 +49,9 @@ class Stream:
 
     def __init__(self, spec: Source, split: str = "train", seed: int = 0) -> None:
         self.split, self.seed = split, check_seed(seed)
-        given = dict(spec) if isinstance(spec, Mapping) else {spec: 1}
-        check_mixture(given)
-        whole = [(load_spec(part), weight) for part, weight in given.items()]
+        if isinstance(spec, Mapping):
+            check_mixture(spec)
+        whole = [(load_spec(s), w) for s, w in spec.items()] if isinstance(spec, Mapping) else [(load_spec(spec), 1)]
         parts = _flat(whole, split)
         self.specs = tuple(part for part, _ in parts)
         self.weights = np.array([weight for _, weight in parts], np.int64)
@@ -77,10 +77,26 @@ class Stream:
         self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
     ) -> tuple[Tokens, NDArray[np.int32]]:
         """Return the programs of pairs (seed, index), both (N,): (N, L) uint8 and prompt_lengths (N,) int32."""
+        return self._gather(seeds, indices, self.length, threads)
+
+    def prompts(
+        self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
+    ) -> tuple[Tokens, NDArray[np.int32]]:
+        """Return the prompts alone of pairs (seed, index), both (N,): (N, P) uint8 padded with 0, lengths (N,) int32.
+
+        That is quicker: most of the time a program takes is that of its worked steps.
+        """
+        programs, lengths = self._gather(seeds, indices, self.prompt_room + 1, threads)
+        return programs[:, :-1], lengths
+
+    def _gather(
+        self, seeds: ArrayLike, indices: ArrayLike, length: int, threads: int | None
+    ) -> tuple[Tokens, NDArray[np.int32]]:
+        """Gather rows of that length: whole programs where it is `length`, otherwise prompts and room for an `end`."""
         seeds, indices = _whole(seeds), _whole(indices)
         if seeds.shape != indices.shape:
             raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
-        programs = np.zeros((seeds.size, self.length), np.uint8)
+        programs = np.zeros((seeds.size, length), np.uint8)
         prompt_lengths = np.zeros(seeds.size, np.int32)
         if len(self.specs) == 1:
             self._fill(0, seeds, indices, programs, prompt_lengths, threads)
@@ -90,7 +106,7 @@ class Stream:
         pick_parts(base, self.weights, seeds, indices, np.zeros(2, np.uint64), parts)
         for part in range(len(self.specs)):
             rows = np.flatnonzero(parts == part)
-            some, lengths = np.zeros((rows.size, self.length), np.uint8), np.zeros(rows.size, np.int32)
+            some, lengths = np.zeros((rows.size, length), np.uint8), np.zeros(rows.size, np.int32)
             self._fill(part, seeds[rows], indices[rows], some, lengths, threads)
             programs[rows], prompt_lengths[rows] = some, lengths
         return programs, prompt_lengths
@@ -124,16 +140,15 @@ class Stream:
     ) -> None:
         spec, base = self.specs[part], self._bases[part]
         family, wanted, length = spec.family, wish(spec), programs.shape[1]
+        wanted[NOTHING] = length < self.length
         first, last = (np.uint64(bound) for bound in spec.split(self.split).interval)
         if family.pack is None:
-            thought, room, machine = (
-                np.zeros(wanted[LIMIT] + SLACK, np.uint8),
-                np.zeros(WORK, np.int64),
-                scratch(length),
-            )
+            thought, room = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
             for k, program in enumerate(programs):
                 origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
-                prompt_lengths[k] = compose_row(spec, self.split, origin, program, thought, room, machine)
+                prompt_lengths[k] = compose_row(
+                    spec, self.split, origin, program, wanted, thought, room, scratch(length)
+                )
             return
         packed = family.pack(spec.split_parameters(self.split))
 

@@ -10,10 +10,10 @@ from cadmus_gym.isa import Int, Ints, Tokens, assemble
 from cadmus_gym.machine import FALSE, RAN, STACK, Verdict
 from cadmus_gym.sampling import CHOICE, OPERAND, RANDOM, Words64, happens, join, mix, new_script, threshold
 from cadmus_gym.spec import Spec
-from cadmus_gym.tasks.family import PROMPT, STRATUM, Choices, Writer
+from cadmus_gym.tasks.family import PROMPT, SOLVED, STRATUM, Choices, Writer
 from cadmus_gym.tasks.solving import STYLES, identify, put_answer, solve, think
 
-SHARE, STYLE, LIMIT, RELATION = range(4)  # what is wished of the completions of a stream
+SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # what is wished of the completions of a stream
 ATTEMPTS = 100_000  # a split's share of 1e-3 misses all of them less than once in 1e43 programs
 
 
@@ -28,22 +28,34 @@ def attempt(
     work: Ints,
     machine: Ints,
 ) -> tuple[Int, np.uint64]:
-    """Write a prompt; return (RAN or its fault, the key of its problem), its answer at the bottom of the stack."""
+    """Write a prompt; return (RAN or the fault of a run of it, the key of its problem).
+
+    ``marks[SOLVED]`` says whether it was run; then its answer is at the bottom of the stack.
+    """
     marks[STRATUM] = 0
     key = write(parameters, dice, script, program, marks, work, machine)
+    marks[SOLVED] = np.int64(key == 0)
     if key != 0:
-        outcome, depth = solve(program, marks[PROMPT], machine)
-    else:
-        outcome, depth, key = identify(program, marks[PROMPT], work, machine)
+        return RAN, key
+    outcome, depth, key = identify(program, marks[PROMPT], work, machine)
     return outcome if outcome != RAN or depth == 1 else FALSE, key
 
 
 @kernel
+def answer_of(program: Tokens, marks: Ints, machine: Ints) -> tuple[Int, Int]:
+    """Return (RAN or the fault of the prompt, its answer)."""
+    if marks[SOLVED] == 0:
+        outcome, depth = solve(program, marks[PROMPT], machine)
+        if outcome != RAN or depth != 1:
+            return outcome if outcome != RAN else FALSE, 0
+    return RAN, machine[STACK]
+
+
+@kernel
 def finish(
-    program: Tokens, prompt: Int, wish: Ints, thought: Tokens, dice: Words64, script: Ints, machine: Ints
+    program: Tokens, prompt: Int, answer: Int, wish: Ints, thought: Tokens, dice: Words64, script: Ints, machine: Ints
 ) -> None:
-    """Write worked steps where they are wished for, and the answer, behind a prompt that was just run."""
-    answer = machine[STACK]
+    """Write worked steps where they are wished for, and the answer, behind a prompt."""
     size: Int = 0
     if happens(dice, script, CHOICE, wish[SHARE], False) and wish[STYLE] > 0:
         size = think(program, prompt, wish[STYLE], wish[LIMIT], thought, machine)
@@ -91,18 +103,27 @@ def fill(
             if attempts == ATTEMPTS:
                 return k, RAN
         prompt_lengths[k] = marks[PROMPT]
-        finish(programs[k], marks[PROMPT], wish, thought, dice, script, machine)
+        if wish[NOTHING]:
+            programs[k, marks[PROMPT] :] = 0
+            continue
+        outcome, answer = answer_of(programs[k], marks, machine)
+        if outcome != RAN:
+            return k, outcome
+        finish(programs[k], marks[PROMPT], answer, wish, thought, dice, script, machine)
     return -1, RAN
 
 
 def wish(spec: Spec) -> Ints:
+    """Return what a spec wishes of completions."""
     thoughts = spec.thoughts
-    form = spec.family.form == "relation"
-    return np.array([threshold(thoughts.share), STYLES.index(thoughts.style), thoughts.limit, form], np.int64)
+    relation = spec.family.form == "relation"
+    return np.array(
+        [threshold(thoughts.share), STYLES.index(thoughts.style), thoughts.limit, relation, False], np.int64
+    )
 
 
 def compose_row(
-    spec: Spec, split: str, origin: np.uint64, program: Tokens, thought: Tokens, work: Ints, machine: Ints
+    spec: Spec, split: str, origin: np.uint64, program: Tokens, wanted: Ints, thought: Tokens, work: Ints, machine: Ints
 ) -> int:
     """Do for one program of a family in plain Python what `fill` does; return the length of the prompt.
 
@@ -124,7 +145,11 @@ def compose_row(
         if outcome != RAN or depth != 1:
             raise ValueError(f"{text!r}: {explain(outcome if outcome != RAN else FALSE)}")
         if first <= key <= last:
-            finish(program, tokens.size, wish(spec), thought, choices.dice, new_script(RANDOM), machine)
+            if wanted[NOTHING]:
+                program[tokens.size :] = 0
+            else:
+                answer = machine[STACK]
+                finish(program, tokens.size, answer, wanted, thought, choices.dice, new_script(RANDOM), machine)
             return int(tokens.size)
     raise ValueError(no_problem(spec, split))
 

@@ -18,7 +18,7 @@ from cadmus_gym.sampling import CHOICE, OPERAND, Words64, below, is_guided, unif
 
 # Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some
 # problems keeps the shares of all kinds of programs. What is drawn by CHOICE may not depend on what OPERAND gave.
-PROMPT, STRATUM, MARKS = range(3)  # places in a writer's marks
+PROMPT, STRATUM, SOLVED, MARKS = range(4)  # places in a writer's marks
 WORK = 256  # integers of working room a writer has
 
 OPERATORS = ("add", "sub", "mul")
