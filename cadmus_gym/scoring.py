@@ -298,6 +298,33 @@ class Scores:
         return np.asarray(self.error == 0)
 
 
+@dataclass(frozen=True)
+class Entropy:
+    """What the programs of a stream leave open, in nats a program; a mean over ``count`` of them.
+
+    ``prompt`` is the entropy of the prompt and ``completion`` that of the completion given it, with their standard
+    errors; ``prompt_tokens`` and ``completion_tokens`` are mean lengths.
+    """
+
+    count: int
+    prompt: float
+    prompt_error: float
+    completion: float
+    completion_error: float
+    prompt_tokens: float
+    completion_tokens: float
+
+    def floor(self, prompt_weight: float = 1.0) -> float:
+        """Return a bound that the loss of no model can pass: nats a token, tokens of the prompt with that weight.
+
+        All tokens together lose at least the entropy of the program, and those of the completion at least what the
+        prompt leaves open of it. With a weight other than 1 no model need reach the bound: that a prompt is over shows
+        only in the first token behind it, which the bound counts with the prompt.
+        """
+        nats = prompt_weight * self.prompt + self.completion
+        return nats / (prompt_weight * self.prompt_tokens + self.completion_tokens)
+
+
 def score_mixture(scorers: list[Scorer], weights: Ints, programs: ArrayLike) -> Scores:
     """Score programs (N, L) or (L,) against a mixture, whose parts may write the same programs."""
     rows = check_ids(np.asarray(programs))

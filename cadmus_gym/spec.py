@@ -316,6 +316,9 @@ def _unknown(key: str, known: typing.Iterable[str]) -> str:
     return f"unknown key {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
 
 
+type_hints = functools.cache(typing.get_type_hints)
+
+
 def _build(kind: type, values: Any, where: str) -> Any:
     """Make a dataclass of a table, checking keys and types; ``where`` says which table."""
     place = f"{where}: " if where else ""
@@ -323,7 +326,7 @@ def _build(kind: type, values: Any, where: str) -> Any:
         return values
     if not isinstance(values, Mapping):
         raise ValueError(f"{place}expected a table, not {values!r}")
-    types_of = typing.get_type_hints(kind)
+    types_of = type_hints(kind)
     for key in values:
         if key not in types_of:
             raise ValueError(f"{place}{_unknown(key, types_of)}")
@@ -367,9 +370,10 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
 def _check_apart(spec: Spec) -> None:
     """Raise ValueError where two splits with the same parameters share problems."""
     names = list(spec.splits)
+    parameters = {name: spec.split_parameters(name) for name in names}
     for k, one in enumerate(names):
         for other in names[:k]:
-            if spec.split_parameters(one) != spec.split_parameters(other):
+            if parameters[one] != parameters[other]:
                 continue
             (low, high), (first, last) = spec.splits[one].interval, spec.splits[other].interval
             if low <= last and first <= high:
