@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, assemble, disassemble, load_spec, run, trace
+from cadmus_gym.export import export
 from cadmus_gym.isa import END, VOCABULARY, Tokens, instruction_table
 from cadmus_gym.seen import RUN, Index, splits_of
 
@@ -158,6 +159,12 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--upto", type=int, required=True, help="so many programs of the stream, from the first")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--folder", type=Path, help=f"keeps an index; needed beyond {SCAN} programs")
+    command = commands.add_parser("export", help="write programs of a stream to Parquet files")
+    command.add_argument("spec", help="a registered id or the path of a .toml file")
+    command.add_argument("folder", type=Path)
+    command.add_argument("--split", default="train")
+    command.add_argument("--count", type=int, required=True)
+    command.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
         if given.command == "run":
@@ -170,8 +177,12 @@ def main(arguments: list[str] | None = None) -> int:
             return show_instructions(given.write)
         if given.command == "seen":
             return show_seen(given.program, given.stream, given.upto, given.seed, given.folder)
+        if given.command == "export":
+            stream = Stream(given.spec, given.split, given.seed)
+            print(f"{len(export(stream, given.folder, given.count, report=countdown('programs')))} files")
+            return 0
         return show_envs()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
