@@ -12,6 +12,7 @@ from cadmus_gym import SPECS, Stream, assemble, disassemble, load_spec, run, tra
 from cadmus_gym.export import export
 from cadmus_gym.isa import END, VOCABULARY, Tokens, instruction_table
 from cadmus_gym.seen import RUN, Index, splits_of
+from cadmus_gym.tokenizer import write_tokenizer
 
 MARKER = "<!-- instructions -->"
 SCAN = 2_000_000  # so many programs are sorted in a few seconds, without a folder
@@ -165,6 +166,8 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--split", default="train")
     command.add_argument("--count", type=int, required=True)
     command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser("tokenizer", help="write the vocabulary as a tokenizer of Hugging Face")
+    command.add_argument("folder", type=Path)
     given = parser.parse_args(arguments)
     try:
         if given.command == "run":
@@ -180,6 +183,9 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "export":
             stream = Stream(given.spec, given.split, given.seed)
             print(f"{len(export(stream, given.folder, given.count, report=countdown('programs')))} files")
+            return 0
+        if given.command == "tokenizer":
+            print(*write_tokenizer(given.folder), sep="\n")
             return 0
         return show_envs()
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
