@@ -62,6 +62,7 @@ class Stream:
             self.digest = hashlib.sha256(mixture.encode()).hexdigest()
         self._bases = [np.uint64(int(digest[:16], 16)) for digest in digests]
         self._scorers: list[Scorer] | None = None
+        self.id = "+".join(part.id for part, _ in whole)
         self.prompt_room = max(part.prompt_room for part, _ in whole)
         self.length = max(part.prompt_room + part.completion_room for part, _ in whole)
 
