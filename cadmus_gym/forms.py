@@ -50,6 +50,7 @@ FORMS = ("value", "relation", "answer", "words", "free")
 ENDIANS = ("big", "little")
 
 THINKING, DONE, DEAD, START = range(4)  # states that every form has
+BEHIND = len(VOCABULARY)  # the column of `Table.lead` for the end of a prompt
 NEVER = 3  # the cost of a token that is not allowed; all others are 0, 1 or 2
 MASKS_PER_STATE = 6  # slack of 0, 1, 2 or more, times: may another token of thought be spent or not
 
@@ -74,10 +75,10 @@ _DIGITS = VOCABULARY[ZERO : NINE + 1]
 class Table:
     """A form as a table over S states.
 
-    ``lead`` (S, 65) int16 is the state behind a token, whatever is read; under ``words``, where the nesting decides,
-    the kernel finds it. ``finish`` (S,) int64 is the least number of tokens to `end`, open blocks not counted.
-    ``masks`` (6 S, 65) int8 has the allowed tokens, six rows a state. ``thinks``: whether `(` opens a thought;
-    ``nests``: whether blocks are followed.
+    ``lead`` (S, 66) int16 is the state behind a token, whatever is read, and last that in which a completion starts
+    where a prompt ends; under ``words``, where the nesting decides, the kernel finds both. ``finish`` (S,) int64 is the
+    least number of tokens to `end`, open blocks not counted. ``masks`` (6 S, 65) int8 has the allowed tokens, six rows
+    a state. ``thinks``: whether `(` opens a thought; ``nests``: whether blocks are followed.
     """
 
     lead: NDArray[np.int16]
@@ -149,6 +150,10 @@ def table(form: str, words: tuple[str, ...] = (), endian: str = "big") -> Table:
             if behind != "dead":
                 slack = 1 + finish[number[behind]] - finish[number[name]]
                 cost[number[name], ids] = 0 if form == "free" else slack
+    begins = np.arange(len(lead), dtype=np.int16)
+    if form == "answer":  # `5 5 eq` is a question about two numbers, and no answer that has begun
+        begins[number["compared"]] = START
+    lead = np.column_stack([lead, begins])
     return Table(lead, finish, _masks(cost, form != "free"), thinks=form != "free", nests=False)
 
 
@@ -293,7 +298,7 @@ def start(prompt: Tokens, cells: Ints, lead: NDArray[np.int16], thinks: bool, ne
         while position < prompt.size and state != DONE:
             state = np.int64(lead[np.uint64(state), np.uint64(prompt[np.uint64(position)])])
             position += 1
-        cells[STATE] = state
+        cells[STATE] = lead[state, BEHIND]
     while nests and position < prompt.size and cells[STATE] != DONE:
         advance(cells, np.int64(prompt[position]), lead, thinks, nests)
         position += 1

@@ -151,7 +151,7 @@ class Spec:
         """The specs a mixture is of, with their weights; a spec with a task is one of itself."""
         if not self.mixture:
             return [(self, 1)]
-        own = {} if self.thoughts == Thoughts() else {"thoughts": self.thoughts}
+        own = {} if self.thoughts == Thoughts() else {"thoughts": self.thoughts, "episode": self.episode}
         return [(load_spec(name, **own), weight) for name, weight in self.mixture.items()]
 
     @property

@@ -454,7 +454,7 @@ def test_what_is_no_token_is_a_value_error(endian: str) -> None:
 @pytest.mark.parametrize(
     ("form", "words", "endian", "said"),
     [
-        ("values", (), "big", "known are value, relation, words, free"),
+        ("values", (), "big", "known are value, relation, answer, words, free"),
         ("value", (), "middle", "known are big, little"),
         ("value", ("dup",), "big", "'words' needs a list"),
         ("words", (), "big", "'words' needs a list"),

@@ -30,7 +30,7 @@ def find_family(task: str) -> Family:
     module, _, attribute = task.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"task = {task!r}: {error}") from None
     if not isinstance(found, Family):
         raise ValueError(f"task = {task!r}: expected a cadmus_gym.tasks.Family, not {type(found).__name__}")
