@@ -239,19 +239,24 @@ class Spec:
         if "form" in overrides and overrides["form"] != "words" and "words" not in overrides:
             values["words"] = ()
         if not parameters.isdisjoint(overrides):
-            values["splits"] = {
-                name: split for name, split in values["splits"].items() if self._fits(values["parameters"], split)
-            }
+            values["splits"] = _fitting(self.family, values["parameters"], values["splits"])
         return _located(self.id, values)
 
-    def _fits(self, parameters: dict[str, Any], split: dict[str, Any]) -> bool:
-        """Whether a split's own parameters go with the overridden ones; where those are wrong by themselves they do."""
-        for values in (parameters, parameters | split["parameters"]):
-            try:
-                _build(self.family.parameters, values, "")
-            except ValueError:
-                return values is parameters
-        return True
+
+def _fitting(family: Family, parameters: Any, splits: dict[str, Any]) -> dict[str, Any]:
+    """Return the splits whose own parameters go with new ones; all of them where those are wrong by themselves."""
+    try:
+        _build(family.parameters, parameters, "")
+    except ValueError:
+        return splits
+    fitting = {}
+    for name, split in splits.items():
+        try:
+            _build(family.parameters, parameters | split.get("parameters", {}), "")
+        except (ValueError, TypeError):
+            continue
+        fitting[name] = split
+    return fitting
 
 
 def check_mixture(weights: Mapping[Any, int]) -> None:
@@ -300,6 +305,10 @@ def _read_values(path: Path, depth: int = 0) -> dict[str, Any]:
     for key, value in values.items():
         both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
         inherited[key] = inherited[key] | value if both else value
+    if "parameters" in values and isinstance(inherited.get("splits"), dict) and isinstance(inherited.get("task"), str):
+        own = values.get("splits", {})
+        others = {name: split for name, split in inherited["splits"].items() if name not in own}
+        inherited["splits"] = _fitting(find_family(inherited["task"]), inherited["parameters"], others) | own
     return inherited
 
 

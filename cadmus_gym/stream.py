@@ -166,7 +166,7 @@ class Stream:
         if family.pack is None:
             thought, room = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
             for k, program in enumerate(programs):
-                origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
+                origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
                 prompt_lengths[k] = compose_row(
                     spec, self.split, origin, program, wanted, thought, room, scratch(length)
                 )
