@@ -15,6 +15,7 @@ from cadmus_gym.vector_env import CadmusVectorEnv
 
 if TYPE_CHECKING:
     from cadmus_gym.checkpoint import load_model, save_model
+    from cadmus_gym.dataset import StreamDataset
     from cadmus_gym.generate import Completions, complete
     from cadmus_gym.model import ModelConfig, Transformer
 
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Completions": "generate",
     "ModelConfig": "model",
+    "StreamDataset": "dataset",
     "Transformer": "model",
     "complete": "generate",
     "load_model": "checkpoint",
@@ -43,6 +45,7 @@ __all__ = [
     "State",
     "Step",
     "Stream",
+    "StreamDataset",
     "Transformer",
     "Verdict",
     "assemble",

@@ -1,15 +1,22 @@
-"""A first look at programs, in the notation for people: ``python -m cadmus_gym run|trace|sample|envs|instructions``."""
+"""Programs, in the notation for people, and streams, without writing Python: ``python -m cadmus_gym COMMAND``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, assemble, disassemble, load_spec, run, trace
-from cadmus_gym.isa import VOCABULARY, instruction_table
+from cadmus_gym.export import export
+from cadmus_gym.isa import END, VOCABULARY, Tokens, instruction_table
+from cadmus_gym.seen import RUN, Index, splits_of
+from cadmus_gym.tokenizer import write_tokenizer
 
 MARKER = "<!-- instructions -->"
+SCAN = 2_000_000  # so many programs are sorted in a few seconds, without a folder
+SECONDS = 5.0  # between two lines of progress
 _RUN_EXAMPLE = 'a program in the notation for people, such as "12 7 add 19 eq end"'
 
 
@@ -53,6 +60,64 @@ def show_sample(spec: str, split: str, count: int, seed: int) -> int:
     return 0
 
 
+def show_seen(text: str, id: str, upto: int, seed: int, folder: Path | None) -> int:
+    """Print how often the first programs of a training stream are a program, or begin with a prompt, and what is near.
+
+    Returns 0 where at least one is or does, else 1.
+    """
+    if folder is None and upto > SCAN:
+        raise ValueError(f"--upto {upto}: beyond {SCAN} give --folder, where an index of 4 bytes a program is kept")
+    tokens, stream = assemble(text), Stream(id, "train", seed)
+    index = Index(stream, folder, max(1, min(RUN, upto)) if folder is None else None)
+    index.build(upto, countdown("programs sorted"))
+    count = int(index.count([tokens], upto)[0])
+    print(f"{count} of the first {upto} programs {'are it' if END in tokens else 'begin with it'}")
+    problems = [pair for spec in stream.specs for pair in splits_of(spec, tokens).items()]
+    prompt = problems[0][1].prompt if problems else tokens
+    if not problems:
+        print(f"no split of {id} is known to write such a prompt")
+    else:
+        print(f"{int(index.count_prompts([prompt], upto)[0])} have the prompt  {disassemble(prompt)}")
+        place = problems[0][1].key / 2**64
+        names = ", ".join(dict.fromkeys(name for name, problem in problems if problem.kept)) or "none"
+        print(f"its problem is of split {names} (at {place:.4f} of the hashes)")
+        print(f"log-probability {log_probability(stream, tokens, problems[0][1].programs[0])}")
+    near = index.neighbours(prompt, upto)
+    print(f"prompts one token away: {len(near) or 'none within one'}")
+    for other, times in near:
+        print(f"{times:9d}  {disassemble(other)}")
+    return 0 if count else 1
+
+
+def log_probability(stream: Stream, tokens: Tokens, completed: Tokens) -> str:
+    """Return in words how likely a stream is to write a program, or a prompt that may be completed to another."""
+    scores = stream.score(tokens if END in tokens else completed)
+    value = float(scores.log_prob if END in tokens else scores.prompt)
+    if value != value:
+        return "unknown: its task cannot tell"
+    if scores.exact or value == -float("inf"):
+        return f"{value:.4f}, exact"
+    return f"{value:.4f}, an estimate with standard error {float(scores.error):.1e}"
+
+
+def countdown(what: str) -> Callable[[int, int], None]:
+    """Return what prints, on stderr and not too often, how many are done and the time left."""
+    printed = time.monotonic()
+    first: tuple[int, float] | None = None  # how many were done when, so that what was there before does not count
+
+    def report(done: int, total: int) -> None:
+        nonlocal printed, first
+        now = time.monotonic()
+        if first is None:
+            first = done, now
+        elif now - printed >= SECONDS:
+            printed = now
+            left = (now - first[1]) / (done - first[0]) * (total - done)
+            print(f"{done} of {total} {what}, {left // 60:.0f} min {left % 60:.0f} s left", file=sys.stderr, flush=True)
+
+    return report
+
+
 def show_envs() -> int:
     """Print every registered environment with its splits."""
     for id in SPECS:
@@ -87,6 +152,22 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("envs", help="list the environments")
     command = commands.add_parser("instructions", help="print the table of the 65 tokens")
     command.add_argument("--write", type=Path, help="a Markdown file to write it into, between its markers")
+    command = commands.add_parser(
+        "seen", help="how often a training stream shows a program or prompt, and what is near"
+    )
+    command.add_argument("program", help=f"{_RUN_EXAMPLE}, or a prompt")
+    command.add_argument("--stream", required=True, help="a registered id or the path of a .toml file")
+    command.add_argument("--upto", type=int, required=True, help="so many programs of the stream, from the first")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--folder", type=Path, help=f"keeps an index; needed beyond {SCAN} programs")
+    command = commands.add_parser("export", help="write programs of a stream to Parquet files")
+    command.add_argument("spec", help="a registered id or the path of a .toml file")
+    command.add_argument("folder", type=Path)
+    command.add_argument("--split", default="train")
+    command.add_argument("--count", type=int, required=True)
+    command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser("tokenizer", help="write the vocabulary as a tokenizer of Hugging Face")
+    command.add_argument("folder", type=Path)
     given = parser.parse_args(arguments)
     try:
         if given.command == "run":
@@ -97,8 +178,17 @@ def main(arguments: list[str] | None = None) -> int:
             return show_sample(given.spec, given.split, given.count, given.seed)
         if given.command == "instructions":
             return show_instructions(given.write)
+        if given.command == "seen":
+            return show_seen(given.program, given.stream, given.upto, given.seed, given.folder)
+        if given.command == "export":
+            stream = Stream(given.spec, given.split, given.seed)
+            print(f"{len(export(stream, given.folder, given.count, report=countdown('programs')))} files")
+            return 0
+        if given.command == "tokenizer":
+            print(*write_tokenizer(given.folder), sep="\n")
+            return 0
         return show_envs()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

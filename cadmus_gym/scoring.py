@@ -43,8 +43,8 @@ from cadmus_gym.sampling import (
     rewind,
 )
 from cadmus_gym.spec import Spec
-from cadmus_gym.tasks.family import MARKS, PROMPT, STRATUM, WORK, Writer
-from cadmus_gym.tasks.solving import SLACK, put_answer, think
+from cadmus_gym.tasks.family import MARKS, PROMPT, SOLVED, STRATUM, WORK, Writer
+from cadmus_gym.tasks.solving import SLACK, identify, put_answer, think
 from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, answer_of, attempt, wish
 
 Key: TypeAlias = tuple[int, ...]
@@ -190,6 +190,17 @@ class Share:
     error: float
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What a split makes of a prompt (n,) uint8: the key of its problem, of 64 bits, whether the split keeps it, and
+    the programs that the prompt may be completed to."""
+
+    prompt: Tokens
+    key: int
+    kept: bool
+    programs: tuple[Tokens, ...]
+
+
 class Scorer:
     """Scores programs against one spec's split; normalisers are found when first needed and kept.
 
@@ -204,7 +215,8 @@ class Scorer:
         self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
         self.wish = wish(spec)
         self.shares: dict[Key, Share] = {}
-        length = spec.prompt_room + spec.completion_room
+        self._prompt_room = spec.prompt_room
+        length = self._prompt_room + spec.completion_room
         self._thought = np.zeros(spec.thoughts.limit + SLACK, np.uint8)
         self._script = new_script(GUIDED)
         self._marks = np.zeros(MARKS, np.int64)
@@ -243,6 +255,50 @@ class Scorer:
         total = log_sum(np.array(logs))
         variance = float((np.exp(np.array(logs) - total) * errors) ** 2 @ np.ones(len(logs)))
         return total, given, variance
+
+    def read(self, tokens: Tokens) -> Problem | None:
+        """Return what the split makes of a prompt, or of the prompt of a program whatever its answer, both (n,) uint8;
+        None where its parameters write no such prompt."""
+        program, marks, work, machine = self._rest
+        write, script, whole = self.spec.family.write, self._script, END in tokens
+        if tokens.size > (program.size if whole else self._prompt_room):
+            return None
+        for derivation in range(self.spec.family.derivations):
+            program[:] = 0
+            program[: tokens.size] = tokens
+            if write is None or self.parameters is None:  # it cannot be guided: only what a prompt computes is known
+                outcome, depth, key = identify(program, tokens.size, work, machine)
+                marks[PROMPT], marks[SOLVED] = tokens.size, 1
+                possible = depth == 1 and not whole
+            else:
+                script[DERIVATION] = derivation
+                rewind(script)
+                dice = np.zeros(2, np.uint64)
+                outcome, key = attempt(write, self.parameters, dice, script, program, marks, work, machine)
+                possible = not script[IMPOSSIBLE]
+            prompt = int(marks[PROMPT])
+            fits = prompt < tokens.size if whole else prompt == tokens.size
+            if outcome != RAN or not possible or not fits or not np.array_equal(program[:prompt], tokens[:prompt]):
+                continue
+            outcome, answer = answer_of(program, marks, machine)
+            if outcome == RAN:
+                kept = bool(self.first <= key <= self.last)
+                return Problem(tokens[:prompt].copy(), int(key), kept, self._completed(prompt, answer))
+        return None
+
+    def _completed(self, prompt: int, answer: int) -> tuple[Tokens, ...]:
+        """The programs that a prompt may be completed to: with worked steps, and without."""
+        program, _, _, machine = self._rest
+        share, style, limit = int(self.wish[SHARE]), int(self.wish[STYLE]), int(self.wish[LIMIT])
+        sizes = {0} if share < 2**32 else set()
+        if share > 0:
+            sizes.add(int(think(program, prompt, style, limit, self._thought, machine)) if style else 0)
+        programs = []
+        for size in sorted(sizes):
+            program[prompt : prompt + size] = self._thought[:size]
+            length = put_answer(program, prompt + size, answer, self.wish[RELATION] == 1)
+            programs.append(program[:length].copy())
+        return tuple(programs)
 
     def _share(self, script: Ints) -> Share:
         """The share of operands the split keeps under the choices in a script."""
@@ -296,6 +352,33 @@ class Scores:
     @property
     def exact(self) -> NDArray[np.bool_]:
         return np.asarray(self.error == 0)
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """What the programs of a stream leave open, in nats a program; a mean over ``count`` of them.
+
+    ``prompt`` is the entropy of the prompt and ``completion`` that of the completion given it, with their standard
+    errors; ``prompt_tokens`` and ``completion_tokens`` are mean lengths.
+    """
+
+    count: int
+    prompt: float
+    prompt_error: float
+    completion: float
+    completion_error: float
+    prompt_tokens: float
+    completion_tokens: float
+
+    def floor(self, prompt_weight: float = 1.0) -> float:
+        """Return a bound that the loss of no model can pass: nats a token, tokens of the prompt with that weight.
+
+        All tokens together lose at least the entropy of the program, and those of the completion at least what the
+        prompt leaves open of it. With a weight other than 1 no model need reach the bound: that a prompt is over shows
+        only in the first token behind it, which the bound counts with the prompt.
+        """
+        nats = prompt_weight * self.prompt + self.completion
+        return nats / (prompt_weight * self.prompt_tokens + self.completion_tokens)
 
 
 def score_mixture(scorers: list[Scorer], weights: Ints, programs: ArrayLike) -> Scores:

@@ -239,19 +239,24 @@ class Spec:
         if "form" in overrides and overrides["form"] != "words" and "words" not in overrides:
             values["words"] = ()
         if not parameters.isdisjoint(overrides):
-            values["splits"] = {
-                name: split for name, split in values["splits"].items() if self._fits(values["parameters"], split)
-            }
+            values["splits"] = _fitting(self.family, values["parameters"], values["splits"])
         return _located(self.id, values)
 
-    def _fits(self, parameters: dict[str, Any], split: dict[str, Any]) -> bool:
-        """Whether a split's own parameters go with the overridden ones; where those are wrong by themselves they do."""
-        for values in (parameters, parameters | split["parameters"]):
-            try:
-                _build(self.family.parameters, values, "")
-            except ValueError:
-                return values is parameters
-        return True
+
+def _fitting(family: Family, parameters: Any, splits: dict[str, Any]) -> dict[str, Any]:
+    """Return the splits whose own parameters go with new ones; all of them where those are wrong by themselves."""
+    try:
+        _build(family.parameters, parameters, "")
+    except ValueError:
+        return splits
+    fitting = {}
+    for name, split in splits.items():
+        try:
+            _build(family.parameters, parameters | split.get("parameters", {}), "")
+        except (ValueError, TypeError):
+            continue
+        fitting[name] = split
+    return fitting
 
 
 def check_mixture(weights: Mapping[Any, int]) -> None:
@@ -300,6 +305,10 @@ def _read_values(path: Path, depth: int = 0) -> dict[str, Any]:
     for key, value in values.items():
         both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
         inherited[key] = inherited[key] | value if both else value
+    if "parameters" in values and isinstance(inherited.get("splits"), dict) and isinstance(inherited.get("task"), str):
+        own = values.get("splits", {})
+        others = {name: split for name, split in inherited["splits"].items() if name not in own}
+        inherited["splits"] = _fitting(find_family(inherited["task"]), inherited["parameters"], others) | own
     return inherited
 
 
@@ -316,6 +325,9 @@ def _unknown(key: str, known: typing.Iterable[str]) -> str:
     return f"unknown key {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
 
 
+type_hints = functools.cache(typing.get_type_hints)
+
+
 def _build(kind: type, values: Any, where: str) -> Any:
     """Make a dataclass of a table, checking keys and types; ``where`` says which table."""
     place = f"{where}: " if where else ""
@@ -323,7 +335,7 @@ def _build(kind: type, values: Any, where: str) -> Any:
         return values
     if not isinstance(values, Mapping):
         raise ValueError(f"{place}expected a table, not {values!r}")
-    types_of = typing.get_type_hints(kind)
+    types_of = type_hints(kind)
     for key in values:
         if key not in types_of:
             raise ValueError(f"{place}{_unknown(key, types_of)}")
@@ -367,9 +379,10 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
 def _check_apart(spec: Spec) -> None:
     """Raise ValueError where two splits with the same parameters share problems."""
     names = list(spec.splits)
+    parameters = {name: spec.split_parameters(name) for name in names}
     for k, one in enumerate(names):
         for other in names[:k]:
-            if spec.split_parameters(one) != spec.split_parameters(other):
+            if parameters[one] != parameters[other]:
                 continue
             (low, high), (first, last) = spec.splits[one].interval, spec.splits[other].interval
             if low <= last and first <= high:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import Ints, Tokens, decode
+from cadmus_gym.isa import PAD, Ints, Tokens, decode
 from cadmus_gym.machine import RAN, scratch, spread
 from cadmus_gym.sampling import CHOICE, RANDOM, Words64, below, join, new_script
-from cadmus_gym.scoring import Scorer, Scores, score_mixture, trimmed
+from cadmus_gym.scoring import Entropy, Scorer, Scores, score_mixture, trimmed
 from cadmus_gym.spec import Spec, check_mixture, load_spec
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
@@ -62,6 +62,7 @@ class Stream:
             self.digest = hashlib.sha256(mixture.encode()).hexdigest()
         self._bases = [np.uint64(int(digest[:16], 16)) for digest in digests]
         self._scorers: list[Scorer] | None = None
+        self.id = "+".join(part.id for part, _ in whole)
         self.prompt_room = max(part.prompt_room for part, _ in whole)
         self.length = max(part.prompt_room + part.completion_room for part, _ in whole)
 
@@ -129,6 +130,26 @@ class Stream:
             self._scorers = [Scorer(spec, self.split, budget, samples) for spec in self.specs]
         return score_mixture(self._scorers, self.weights, programs)
 
+    def entropy(self, count: int = 10_000, *, budget: int = 20_000_000, samples: int = 1_000_000) -> Entropy:
+        """Return the entropies of the stream, estimated from the log-probabilities of its programs 0..count.
+
+        ``budget`` and ``samples`` are those of `score`. With tasks that cannot tell probabilities all is nan.
+        """
+        if count < 2:
+            raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
+        programs, lengths = self.batch(0, count)
+        scores = self.score(programs, budget=budget, samples=samples)
+        prompts, completions = -scores.prompt, -scores.completion
+        return Entropy(
+            count=count,
+            prompt=float(prompts.mean()),
+            prompt_error=float(prompts.std(ddof=1) / math.sqrt(count)),
+            completion=float(completions.mean()),
+            completion_error=float(completions.std(ddof=1) / math.sqrt(count)),
+            prompt_tokens=float(lengths.mean()),
+            completion_tokens=float((programs != PAD).sum() / count - lengths.mean()),
+        )
+
     def _fill(
         self,
         part: int,
@@ -145,7 +166,7 @@ class Stream:
         if family.pack is None:
             thought, room = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
             for k, program in enumerate(programs):
-                origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
+                origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
                 prompt_lengths[k] = compose_row(
                     spec, self.split, origin, program, wanted, thought, room, scratch(length)
                 )

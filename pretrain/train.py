@@ -233,6 +233,8 @@ def main(arguments: list[str]) -> int:
     lengths = training.program_lengths(stream.batch(0, 1 << 14)[0])
     steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
     cuts = training.plan_chunks(lengths, config.batch, device)
+    entropy = stream.entropy(1 << 11, budget=1_000_000, samples=100_000)
+    floor = entropy.floor(config.prompt_weight)  # no model's loss can pass it
 
     # Model
     model = Transformer(config.sizes, config.seed).to(device)
@@ -281,7 +283,7 @@ def main(arguments: list[str]) -> int:
         shown = ", ".join(f"{name} {truth:.1%}" for name, truth in truths.items())
         progress.write(f"step {counts['step']}: true {shown}")
         card = {**recipe(about["config"]), **about, **now, "steps": steps, "programs": counts["step"] * config.batch}
-        card |= {"parameters": parameters, "endian": config.endian, "history": counts["history"]}
+        card |= {"floor": floor, "parameters": parameters, "endian": config.endian, "history": counts["history"]}
         card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
         save_model(model, folder / "model", card)
         return found
@@ -324,6 +326,7 @@ def main(arguments: list[str]) -> int:
                     speed = (counts["tokens"] - logged_tokens) / (time.monotonic() - logged)
                     logged, logged_tokens = time.monotonic(), counts["tokens"]
                     scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
+                    scalars |= {"loss/above_floor": loss - floor} if math.isfinite(floor) else {}
                     scalars |= {"tokens/second": speed, "tokens/total": counts["tokens"]}
                     scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in optimizers.items()}
                     for name, value in scalars.items():

@@ -331,14 +331,14 @@ def test_sub_environment_k_plays_what_the_single_one_plays(id: str, endian: str)
 @each_endian
 def test_infos_are_those_of_gymnasium(id: str, mode: AutoresetMode, endian: str) -> None:
     count, seed = 5, 23
-    options = {"endian": endian, "episode": {"max_tokens": 80 if id not in FREE else 30, "thought_tokens": 8}}
+    options = {"endian": endian, "episode": {"max_tokens": 96 if id not in FREE else 30, "thought_tokens": 30}}
     vector = cg.CadmusVectorEnv(count, id, autoreset_mode=mode, **options)
     reference = SyncVectorEnv([lambda: cg.CadmusEnv(id, **options)] * count, autoreset_mode=mode)
     result, expected = vector.reset(seed=seed), reference.reset(seed=seed)
     equal(result, expected)
     observations, info = result
     player, kinds = Player(id, count, seed, endian), set()
-    for turn in range(200):
+    for turn in range(400):
         actions = player.choose(observations, info["action_mask"])
         result, expected = vector.step(actions), reference.step(actions)
         equal(result, expected, f"{turn}")
@@ -910,14 +910,15 @@ def test_a_state_can_be_restored_any_number_of_times(id: str, endian: str) -> No
         restored, info = environment.restore(state)
         np.testing.assert_array_equal(restored, saved.tokens[0])
         np.testing.assert_array_equal(info["action_mask"], saved.masks[0])
-        chooser = np.random.default_rng(number % 2)
+        last = number % 2  # one story takes the first token allowed, one the last
         story: list[Any] = []
         while not (story and (story[-1][2] or story[-1][3])):
-            story.append(environment.step(int(chooser.choice(np.flatnonzero(environment.action_masks())))))
+            story.append(environment.step(int(np.flatnonzero(environment.action_masks())[-last])))
         stories.append([*story, environment.reset()])
     equal(stories[0], stories[2])
     equal(stories[1], stories[3])
-    assert len(stories[0]) != len(stories[1]) or stories[0][0][0].tolist() != stories[1][0][0].tolist()
+    if saved.masks.sum() > 1:
+        assert len(stories[0]) != len(stories[1]) or stories[0][0][0].tolist() != stories[1][0][0].tolist()
     equal(vars(state), vars(saved))
     equal(stories[0][-1], stories[1][-1])  # whatever was played, the next prompt is the same
 

@@ -1,0 +1,183 @@
+"""What holds for every environment here, to be checked of one's own: ``check_spec("my.toml")``.
+
+Each check raises AssertionError with the id, the split and an example of what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from gymnasium.utils.env_checker import check_env
+
+from cadmus_gym.env import CadmusEnv
+from cadmus_gym.evaluate import find_loopholes, judge_completions, prompts_of
+from cadmus_gym.forms import Automata
+from cadmus_gym.isa import END, ID, NINE, ZERO, Tokens, disassemble
+from cadmus_gym.machine import TRUE, Verdict, run_batch
+from cadmus_gym.policies import fixed_policies, play, random_legal
+from cadmus_gym.scoring import Scorer
+from cadmus_gym.spec import Spec, load_spec
+from cadmus_gym.stream import Stream
+from cadmus_gym.vector_env import CadmusVectorEnv
+
+CEILINGS = {"value": 0.05, "relation": 0.55}  # of what can be had without solving a problem, by the form of a family
+SEED = 7
+
+
+def check_spec(spec: str | Path | Spec, count: int = 2000) -> None:
+    """Check an environment: a registered id, a TOML file or a spec, with ``count`` programs of every split.
+
+    Its programs are true, whole and of its form; a range of a stream is the same however it is asked for; splits that
+    differ only in their problems share none; nobody gets far without solving problems; the environments keep
+    Gymnasium's contract and play alike, whatever an agent does. Takes seconds for a compiled family, up to minutes for
+    one in plain Python.
+
+    Raises AssertionError for what does not hold, ValueError for a mistake in the file.
+    """
+    spec = load_spec(spec)
+    for check in CHECKS:
+        check(spec, count)
+
+
+def check_programs(spec: Spec, count: int) -> None:
+    """Every program is true, a prompt and a completion of the form, within the budgets, one `end`, then padding."""
+    for split in spec.splits:
+        stream = Stream(spec, split, SEED)
+        programs, lengths = stream.batch(0, count)
+        verdicts, _ = run_batch(programs)
+        for row in np.flatnonzero(verdicts != TRUE)[:1]:
+            raise AssertionError(_said(spec, split, programs[row], f"is {Verdict(verdicts[row]).name}"))
+        prompts, same = stream.prompts(np.full(count, SEED), np.arange(count))
+        assert np.array_equal(same, lengths), f"{spec.id} {split}: prompts alone have other lengths"
+        budget = spec.episode
+        automata = Automata(
+            spec.form,
+            prompts,
+            lengths,
+            max_tokens=budget.max_tokens,
+            thought_tokens=budget.thought_tokens,
+            words=spec.words,
+        )
+        whole = (programs != 0).sum(axis=1)
+        ends = (programs == END).argmax(axis=1) + 1
+        for row in range(count):
+            program = programs[row]
+            if ends[row] != whole[row]:
+                raise AssertionError(_said(spec, split, program, "has something behind its first `end`"))
+            if not np.array_equal(program[: lengths[row]], prompts[row, : lengths[row]]):
+                raise AssertionError(_said(spec, split, program, f"does not begin with {disassemble(prompts[row])!r}"))
+            last = int(program[lengths[row] - 1])
+            if ZERO <= last <= NINE:
+                raise AssertionError(_said(spec, split, program, "has a prompt that ends inside a literal"))
+        for step in range(int((whole - lengths).max())):
+            going = np.flatnonzero(~automata.done)
+            tokens = np.zeros(count, np.int64)
+            tokens[going] = programs[going, lengths[going] + step]
+            legal = automata.mask()[going, tokens[going]]
+            for row in going[~legal][:1]:
+                raise AssertionError(_said(spec, split, programs[row], f"is not of form {spec.form!r}"))
+            automata.push(tokens)
+        assert automata.done.all(), f"{spec.id} {split}: a completion does not end"
+
+
+def check_purity(spec: Spec, count: int) -> None:
+    """A program is a function of (digest, split, seed, index), whatever else is asked for and by how many threads."""
+    for split in spec.splits:
+        programs, lengths = Stream(spec, split, SEED).batch(0, count)
+        again, of_again = Stream(spec, split, SEED).batch(count // 2, count - count // 2, threads=1)
+        assert np.array_equal(programs[count // 2 :], again), f"{spec.id} {split}: a range differs from the whole"
+        assert np.array_equal(lengths[count // 2 :], of_again), f"{spec.id} {split}: lengths of a range differ"
+        order = np.random.default_rng(0).permutation(count)[:200]
+        some, _ = Stream(spec, split).gather(np.full(order.size, SEED), order)
+        assert np.array_equal(programs[order], some), f"{spec.id} {split}: single programs differ from their range"
+
+
+def check_splits(spec: Spec, count: int) -> None:
+    """No problem is in two splits with the same parameters; what a split writes it also knows to be its own."""
+    for part, _ in spec.parts:
+        keys: dict[str, set[int]] = {}
+        for split in part.splits:
+            scorer = Scorer(part, split, 0, 1)
+            prompts, lengths = Stream(part, split, SEED).prompts(np.full(count, SEED), np.arange(count))
+            keys[split] = set()
+            for prompt, length in zip(prompts, lengths, strict=True):
+                problem = scorer.read(prompt[:length])
+                if problem is None or not problem.kept:
+                    raise AssertionError(_said(part, split, prompt[:length], "is not found to be of the split"))
+                keys[split].add(problem.key)
+        for one in keys:
+            for other in keys:
+                alike = part.split_parameters(one) == part.split_parameters(other)
+                assert one == other or not alike or not keys[one] & keys[other], f"{part.id}: {one} meets {other}"
+
+
+def check_probabilities(spec: Spec, count: int) -> None:
+    """Every program has a probability, unless the task cannot tell any."""
+    for split in spec.splits:
+        stream = Stream(spec, split, SEED)
+        programs, _ = stream.batch(0, min(count, 500))
+        scores = stream.score(programs, budget=10_000, samples=10_000).log_prob
+        for row in np.flatnonzero(np.isinf(scores) | (scores > 0))[:1]:
+            raise AssertionError(_said(spec, split, programs[row], f"has log-probability {scores[row]}"))
+
+
+def check_shortcuts(spec: Spec, count: int) -> None:
+    """Fixed completions, copies from the prompt and random legal tokens get no further than the ceiling of the form,
+    and no true completion stays true when the problem changes."""
+    if spec.form == "free":
+        return
+    for split in spec.splits:
+        prompts, lengths = prompts_of(spec, split, count)
+        ceiling = ceiling_of(spec, split)
+        for name, policy in fixed_policies(spec, split).items():
+            rate = play(spec, split, [policy(row[:size]) for row, size in zip(prompts, lengths, strict=True)]).mean()
+            assert rate <= ceiling, f"{spec.id} {split}: {name} is true for {rate:.1%}, at most {ceiling:.1%} may be"
+        programs, of_programs = random_legal(spec, split, count)
+        rate = judge_completions(spec, split, 0, programs, of_programs).truth_rate
+        assert rate <= ceiling, f"{spec.id} {split}: random tokens are true for {rate:.1%} of the prompts"
+        programs, lengths = Stream(spec, split, SEED).batch(0, min(count, 300))
+        for row in np.flatnonzero(find_loopholes(programs, lengths))[:1]:
+            raise AssertionError(_said(spec, split, programs[row], "stays true when its problem changes"))
+
+
+def ceiling_of(spec: Spec, split: str) -> float:
+    """The share of prompts that what knows nothing may complete truly; of a mixture the mean over its parts."""
+    parts = [(CEILINGS[part.family.form], weight) for part, weight in spec.parts if split in part.splits]
+    return sum(ceiling * weight for ceiling, weight in parts) / sum(weight for _, weight in parts)
+
+
+def check_environments(spec: Spec, count: int) -> None:
+    """Gymnasium finds nothing wrong, an agent may do anything, and the vector environment plays what single ones do."""
+    check_env(CadmusEnv(spec), skip_render_check=True)
+    size = 4
+    vector, singles = CadmusVectorEnv(size, spec), [CadmusEnv(spec) for _ in range(size)]
+    observations, _ = vector.reset(seed=SEED)
+    starts = [single.reset(seed=SEED + k)[0] for k, single in enumerate(singles)]
+    assert np.array_equal(observations, starts), f"{spec.id}: vector and single environment start apart"
+    rng, over = np.random.default_rng(SEED), np.zeros(size, np.bool_)
+    for turn in range(min(count, 300)):
+        actions = rng.integers(0, len(ID), size)
+        if turn % 2:
+            actions = (rng.random((size, len(ID))) * vector.action_masks()).argmax(axis=1)
+        observations, rewards, terminated, truncated, _ = vector.step(actions)
+        for k, single in enumerate(singles):
+            expected = (single.reset()[0], 0.0, False, False) if over[k] else single.step(int(actions[k]))[:4]
+            assert np.array_equal(observations[k], expected[0]), f"{spec.id}: turn {turn}: observations differ"
+            assert expected[1:] == (rewards[k], terminated[k], truncated[k]), f"{spec.id}: turn {turn}: ends differ"
+        over = terminated | truncated
+
+
+CHECKS: tuple[Callable[[Spec, int], None], ...] = (
+    check_programs,
+    check_purity,
+    check_splits,
+    check_probabilities,
+    check_shortcuts,
+    check_environments,
+)
+
+
+def _said(spec: Spec, split: str, program: Tokens, fault: str) -> str:
+    return f"{spec.id} {split}: {disassemble(program[program != 0])!r} {fault}"

@@ -1,0 +1,144 @@
+"""What is checked of one's own environments: it holds of ours, of the documented example, and finds what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cadmus_gym as cg
+from cadmus_gym.tasks import Choices, Family
+from cadmus_gym.testing import CHECKS, check_spec
+
+GUIDE = Path(cg.__file__).parents[1] / "envs" / "README.md"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("id", cg.SPECS)
+def test_it_holds_of_ours(id: str, check: Any) -> None:
+    check(cg.load_spec(id), 1000)
+
+
+def block(language: str, holding: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    (found,) = [text for text in blocks if holding in text]
+    return str(found)
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The documented example, outside the package."""
+    code = block("python", "CLOCK = Family")
+    assert len(code.splitlines()) < 60
+    (tmp_path / "clock.py").write_text(code)
+    (tmp_path / "clock.toml").write_text(block("toml", "Clock-v0"))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "clock.toml"
+    sys.modules.pop("clock", None)
+
+
+def test_it_holds_of_the_documented_family(clock: Path) -> None:
+    check_spec(clock, count=600)
+
+
+def test_the_documented_family_is_what_it_says(clock: Path) -> None:
+    for split, least, most in (("train", 61, 999), ("days", 1000, 9999)):
+        programs, lengths = cg.Stream(clock, split).batch(0, 200)
+        for program, length in zip(programs, lengths, strict=True):
+            now, later, word, minutes, mod = cg.disassemble(program[:length]).split()
+            assert (mod, minutes) == ("mod", "60")
+            assert 0 <= int(now) < 60
+            assert least <= int(later) <= most
+            answer = int(now) + int(later) if word == "add" else int(now) - int(later)
+            assert cg.disassemble(program[length:][program[length:] > 0]).split()[-3] == str(answer % 60)
+    assert np.isnan(cg.Stream(clock).log_prob(programs)).all()
+
+
+def test_the_documented_specs_load(tmp_path: Path) -> None:
+    for holding in ("Mine-v0", "Both-v0"):
+        path = tmp_path / "spec.toml"
+        path.write_text(block("toml", holding))
+        assert cg.load_spec(path).splits.keys() >= {"train", "test", "wide"}
+        for check in CHECKS:
+            if check.__name__ != "check_shortcuts":  # ten numbers to add are too few to hold that
+                check(cg.load_spec(path), 300)
+
+
+# What is wrong is found.
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    size: int = 99
+
+
+def spec_of(monkeypatch: pytest.MonkeyPatch, compose: Any, form: str = "value", room: int = 12) -> cg.Spec:
+    family = Family("bad", 1, Parameters, form, lambda parameters: room, compose=compose)
+    monkeypatch.setattr(sys.modules[__name__], "BAD", family, raising=False)
+    splits = {"train": {"share": [0.1, 1.0]}, "test": {"share": [0.0, 0.1]}}
+    values = {"id": "Bad-v0", "task": f"{__name__}:BAD", "splits": splits}
+    return cg.spec._located("bad.toml", values)
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "a fault": (lambda p, c: f"{c.integer(1, p.size)} add", "STACK_UNDERFLOW"),
+    "two values": (
+        lambda p, c: f"{c.integer(1, p.size)} {c.integer(1, p.size)} dup add",
+        "more or less than one value",
+    ),
+    "no value": (lambda p, c: f"{c.integer(1, p.size)} drop", "more or less than one value"),
+    "a block that is open": (lambda p, c: f"{c.integer(1, p.size)} if 3 add", "SYNTAX"),
+    "an end": (lambda p, c: f"{c.integer(1, p.size)} 4 add end", "end"),
+    "no word": (lambda p, c: f"{c.integer(1, p.size)} 4 plus", "plus"),
+    "too long": (lambda p, c: f"{c.integer(1, p.size)} 4 add 5 add 6 add 7 add 8 add 9 add", "room"),
+    "a prompt that ends in a literal": (lambda p, c: f"{c.integer(1, p.size)}", "inside a literal"),
+    "few problems": (lambda p, c: f"{c.integer(1, 3)} 2 mul", "no problem found|constant|copy"),
+    "a copy": (lambda p, c: f"{c.integer(1, p.size)} {c.integer(1, p.size)} min", "copy literal"),
+    "one answer": (lambda p, c: f"{c.integer(1, p.size)} {c.integer(1, p.size)} mul 0 mul", "constant"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compose, message = BAD[name]
+    with pytest.raises((AssertionError, ValueError), match=message):
+        check_spec(spec_of(monkeypatch, compose), count=400)
+
+
+def test_randomness_from_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+
+    def compose(parameters: Any, choices: Choices) -> str:
+        return f"{rng.integers(1, 99)} {choices.integer(1, 99)} add"
+
+    with pytest.raises(AssertionError, match=r"other lengths|differ"):
+        check_spec(spec_of(monkeypatch, compose), count=400)
+
+
+def test_choices_are_as_asked_for() -> None:
+    choices = Choices()
+    drawn = [choices.integer(-3, 3) for _ in range(7000)]
+    assert set(drawn) == set(range(-3, 4))
+    assert max(drawn.count(value) for value in set(drawn)) < 1150
+    words = [choices.pick({"one": 1, "three": 3}, kind=True) for _ in range(4000)]
+    assert 900 < words.count("one") < 1100
+    assert {choices.pick(["x", "y"]) for _ in range(50)} == {"x", "y"}
+    for wrong in ((3, 2), (0, 2**32)):
+        with pytest.raises(ValueError, match="lowest and highest"):
+            choices.integer(*wrong)
+    with pytest.raises(ValueError, match="pick"):
+        choices.pick({"none": 0})
+
+
+@pytest.mark.parametrize(
+    "task", ["nowhere:FAMILY", "cadmus_gym.tasks:NOTHING", "cadmus_gym:VOCABULARY", "nothing", ":"]
+)
+def test_a_task_that_is_none_is_a_value_error(task: str) -> None:
+    with pytest.raises(ValueError, match="task = "):
+        cg.spec._located("x.toml", {"id": "X-v0", "task": task, "splits": {"train": {}}})
