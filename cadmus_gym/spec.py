@@ -186,7 +186,8 @@ class Spec:
         if self.mixture:
             return max(part.completion_room for part, _ in self.parts)
         thought = self.thoughts.limit if self.thoughts.share and self.thoughts.style != STYLES[0] else 0
-        return thought + ANSWER_ROOMS[self.family.form]
+        answer = self.family.answer or (lambda _: ANSWER_ROOMS[self.family.form])
+        return thought + max(answer(self.split_parameters(name)) for name in self.splits)
 
     def digests(self) -> dict[str, str]:
         """Return for each split 64 hexadecimal digits over all that shapes its programs, and nothing else."""

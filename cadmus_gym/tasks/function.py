@@ -23,6 +23,7 @@ from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
     Family,
+    answer_within,
     apply,
     as_array,
     check_operators,
@@ -258,4 +259,4 @@ def write(
     return np.uint64(0)
 
 
-FUNCTION = Family("function", 1, Parameters, "value", room, write, pack)
+FUNCTION = Family("function", 1, Parameters, "value", room, write, pack, answer_within)

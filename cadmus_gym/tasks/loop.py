@@ -18,6 +18,7 @@ from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
     Family,
+    answer_within,
     as_array,
     check_range,
     check_sizes,
@@ -220,4 +221,4 @@ def write(
     return np.uint64(0)
 
 
-LOOP = Family("loop", 1, Parameters, "value", room, write, pack)
+LOOP = Family("loop", 1, Parameters, "value", room, write, pack, answer_within)
