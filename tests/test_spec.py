@@ -213,13 +213,13 @@ RANGES = {
     "max_tokens 0": at("episode", "max_tokens = 0", "max_tokens", "1 to 4096"),
     "max_tokens too high": at("episode", "max_tokens = 5000", "max_tokens", "1 to 4096"),
     "thought_tokens": at("episode", "max_tokens = 20\nthought_tokens = 21", "thought_tokens", "21", "max_tokens"),
-    "max_tokens for the answer": at("episode", "max_tokens = 13\nthought_tokens = 0", "max_tokens", "13", "14"),
+    "max_tokens for the answer": at("episode", "max_tokens = 7\nthought_tokens = 0", "max_tokens", "7", "8"),
     "max_tokens for thoughts": at(
         "episode",
-        'max_tokens = 43\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nstyle = "trace"\nlimit = 30',
+        'max_tokens = 37\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nstyle = "trace"\nlimit = 30',
         "max_tokens",
-        "43",
-        "44",
+        "37",
+        "38",
     ),
     "max_tokens for the form": (
         f'form = "value"\n{COMPARE}[episode]\nmax_tokens = 2\nthought_tokens = 0{TRAIN}',
@@ -326,7 +326,7 @@ MIXTURES = {
     "split's parameters": mixture(f"{_HALF}\n[splits.train.parameters]\nlimit = 9", "mixture", "parameters", "parts"),
     "unknown split": mixture(f"{_HALF}\n[splits.nowhere]", "[splits]", "nowhere", "train, test"),
     "max_tokens": mixture(
-        f"{_HALF}\n[episode]\nmax_tokens = 77\nthought_tokens = 9", "[episode]", "max_tokens", "77", "78"
+        f"{_HALF}\n[episode]\nmax_tokens = 71\nthought_tokens = 9", "[episode]", "max_tokens", "71", "72"
     ),
 }
 
