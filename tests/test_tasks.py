@@ -560,6 +560,7 @@ def test_parameters_at_their_ends_still_give_true_programs(task: str, parameters
     programs, lengths = stream.batch(0, 1500)
     assert Counter(cg.run_batch(programs)[0].tolist()) == {0: 1500}
     assert lengths.max() <= stream.prompt_room
+    assert ((programs != 0).sum(axis=1) - lengths).max() <= spec.completion_room
     limit = getattr(spec.split_parameters("all"), "limit", 2**31)
     for program, length in zip(programs[:60], lengths[:60].tolist(), strict=True):
         names = [VOCABULARY[token] for token in program[program > 0]]
