@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -206,12 +207,14 @@ def examples(spec: Spec, split: str) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a split's stream holds: lengths (PROGRAMS,) of prompts and completions, distinct prompts, answers and how
-    often each came, tokens (65,), verdicts of changed programs by the part changed (3, 11), entropies and the error
-    that estimated normalisers leave in them, the share of problems found in train, and programs repeated there."""
+    """What a split's stream holds: lengths (PROGRAMS,) of prompts and completions, the share with worked steps, distinct
+    prompts, answers and how often each came, tokens (65,), verdicts of changed programs by the part changed (3, 11),
+    entropies and the error that estimated normalisers leave in them, the share of problems found in train, nan where
+    there is none, and how many programs of train repeat others."""
 
     prompts: Ints
     completions: Ints
+    thinking: float
     distinct: int
     answers: Counter[bytes]
     tokens: Ints
@@ -222,7 +225,14 @@ class Measured:
     repeated: int | None
 
 
-def measure(spec: Spec, split: str) -> Measured:
+def measure(spec: Spec) -> dict[str, Measured]:
+    """Return what the stream of each split holds."""
+    further = np.arange(SOME, SOME + AMONG)
+    train = Stream(spec, "train", SEED).keys(np.full(AMONG, SEED), further) if "train" in spec.splits else None
+    return {split: measure_split(spec, split, train) for split in spec.splits}
+
+
+def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     stream = Stream(spec, split, SEED)
     programs, lengths = stream.batch(0, PROGRAMS)
     width, closed, sizes = programs.shape[1], programs == CLOSE, (programs != PAD).sum(1)
@@ -232,25 +242,23 @@ def measure(spec: Spec, split: str) -> Measured:
     for k, program in enumerate(programs[:CHANGED]):
         verdicts += judge_changes(program[program != PAD], int(lengths[k]), int(answers[k]))
     entropy = stream.entropy(SCORED, budget=BUDGET, samples=SAMPLES)
-    error = float(np.nanmax(stream.score(programs[:200]).error, initial=0.0))
+    error = float(np.nan_to_num(stream.score(programs[:200]).error).max())
     keys = stream.keys(np.full(SOME, SEED), np.arange(SOME))
-    found, repeated = 0.0, None
-    if "train" in spec.splits:
-        train = Stream(spec, "train", SEED).keys(np.full(AMONG, SEED), np.arange(SOME, SOME + AMONG))
-        found = float(np.isin(keys, train).mean())
+    repeated = None
     if split == "train":
-        parts = [fingerprints(stream.batch(start, PROGRAMS)[0]) for start in range(0, REPEATS, PROGRAMS)]
-        repeated = REPEATS - distinct(np.concatenate(parts))
+        parts = [fingerprints(stream.batch(start, PROGRAMS)[0]) for start in range(PROGRAMS, REPEATS, PROGRAMS)]
+        repeated = REPEATS - distinct(np.concatenate([fingerprints(programs), *parts]))
     return Measured(
         prompts=lengths.astype(np.int64),
         completions=sizes - lengths,
+        thinking=float(closed.any(1).mean()),
         distinct=distinct(fingerprints(programs * (np.arange(width) < lengths[:, None]))),
         answers=Counter(text[a:b] for a, b in zip((starts + answers).tolist(), (starts + sizes).tolist(), strict=True)),
         tokens=np.bincount(programs.ravel(), minlength=len(VOCABULARY)) * (np.arange(len(VOCABULARY)) != PAD),
         verdicts=verdicts,
         entropy=entropy,
         error=error,
-        found=found,
+        found=math.nan if train is None else float(np.isin(keys, train).mean()),
         repeated=repeated,
     )
 
@@ -291,14 +299,17 @@ def answer_of(tokens: bytes) -> str:
 
 def data(spec: Spec, measured: dict[str, Measured]) -> str:
     """The section of a card on what its streams hold."""
-    about_streams, entropies, changes = [], [], []
+    rows, entropies, changes = [], [], []
     everything = sum(m.verdicts.sum(0) for m in measured.values())
     seen = [verdict for verdict in Verdict if everything[verdict]]
     for split, m in measured.items():
         (most, times), e = m.answers.most_common(1)[0], m.entropy
         lengths = [f"{n.mean():.1f} ({n.min()} to {n.max()})" for n in (m.prompts, m.completions)]
-        about_streams.append(
-            [split, *lengths, f"{m.distinct:,}", f"`{answer_of(most)}`, {times / PROGRAMS:.2%}", f"{m.found:.2%}"]
+        rows.append(
+            [
+                *(split, *lengths, f"{m.thinking:.1%}", f"{m.distinct:,}"),
+                *(f"`{answer_of(most)}`, {times / PROGRAMS:.2%}", "" if math.isnan(m.found) else f"{m.found:.2%}"),
+            ]
         )
         entropies.append(
             [
@@ -307,7 +318,7 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
                 nats(e.prompt / e.prompt_tokens, e.prompt_error / e.prompt_tokens, 3),
                 nats(e.completion, e.completion_error),
                 nats(e.completion / e.completion_tokens, e.completion_error / e.completion_tokens, 3),
-                "unknown" if e.prompt != e.prompt else f"estimated, ± {m.error:.3f}" if m.error else "exact",
+                "unknown" if math.isnan(e.prompt) else f"estimated, ± {m.error:.3f}" if m.error else "exact",
             ]
         )
         parts = [f"{row[Verdict.TRUE] / row.sum():.1%}" if row.any() else "" for row in m.verdicts]
@@ -325,7 +336,7 @@ Counted over the first {PROGRAMS:,} programs of each split's stream of seed {SEE
 to most). In train: the share of the first {SOME:,} [problems](../README.md) that are among {AMONG:,} further ones of
 train, in that text or another.{repeated}
 
-{markdown(["split", "prompt", "completion", "distinct prompts", "most frequent answer", "in train"], about_streams)}
+{markdown(["split", "prompt", "completion", "worked steps", "distinct prompts", "most frequent answer", "in train"], rows)}
 
 Entropies, with standard errors over {SCORED:,} programs: of the prompt, and of the completion given it, in nats a
 program and nats a token. Probabilities are exact, or the shares of problems that the split keeps are estimated; then
@@ -341,7 +352,7 @@ the part changed, and all verdicts.
 
 
 def nats(value: float, error: float, digits: int = 2) -> str:
-    return "unknown" if value != value else f"{round(value, digits) + 0.0:.{digits}f} ± {error:.{digits}f}"
+    return "unknown" if math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f} ± {error:.{digits}f}"
 
 
 def listed(readme: str) -> str:
@@ -424,9 +435,9 @@ def draw_answers(ax: Any, measured: dict[str, Measured], colours: dict[str, str]
         return
     reach = int(np.ceil(max(np.log10(1 + abs(v)) for of in numbers.values() for v, _ in of)))
     edges = np.arange(-4 * reach - 0.5, 4 * reach + 1) / 4  # of log10(1 + |answer|), with the answer's sign
-    for split, of in numbers.items():
-        if of:
-            values, times = np.array(of, np.float64).T
+    for split, pairs in numbers.items():
+        if pairs:
+            values, times = np.array(pairs, np.float64).T
             heights, _ = np.histogram(np.sign(values) * np.log10(1 + np.abs(values)), edges, weights=times)
             draw_steps(ax, heights / PROGRAMS, edges, colours[split], split == next(iter(measured)))
     powers = range(2, reach + 1, 1 + reach // 4)
@@ -461,7 +472,7 @@ def stale() -> list[Path]:
     files = [] if readme.read_text(encoding="utf-8") == listed(readme.read_text(encoding="utf-8")) else [readme]
     for id in ours():
         spec, path = load_spec(id), path_of(id)
-        measured = {split: measure(spec, split) for split in spec.splits}
+        measured = measure(spec)
         if not path.is_file() or path.read_text(encoding="utf-8") != card(spec, measured):
             files.append(path)
         if not picture(id).is_file() or stamp(spec).encode() not in picture(id).read_bytes():
@@ -475,7 +486,7 @@ def write() -> list[Path]:
     files[0].write_text(listed(files[0].read_text(encoding="utf-8")), encoding="utf-8")
     for id in ours():
         spec, path = load_spec(id), path_of(id)
-        measured = {split: measure(spec, split) for split in spec.splits}
+        measured = measure(spec)
         path.parent.mkdir(exist_ok=True)
         path.write_text(card(spec, measured), encoding="utf-8")
         draw(spec, measured, picture(id))
