@@ -38,7 +38,7 @@ from cadmus_gym.spec import SPECS
 HERE = Path(__file__).resolve().parent
 ID = {name: token for token, name in enumerate(cg.VOCABULARY)}
 
-Section: TypeAlias = Literal["machine", "first-call", "streams", "environments"]
+Section: TypeAlias = Literal["machine", "first-call", "streams", "dataset", "environments"]
 Programs: TypeAlias = NDArray[np.uint8]  # (N, L), padded with 0
 Integers: TypeAlias = NDArray[np.int64]
 Judged: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int32]]  # verdicts (N,), passed (N,)
@@ -50,11 +50,13 @@ VectorEnv: TypeAlias = gym.vector.VectorEnv[Any, Any, Any]
 class Args:
     """How fast the package is, measured."""
 
-    sections: tuple[Section, ...] = ("machine", "first-call", "streams", "environments")
+    sections: tuple[Section, ...] = ("machine", "first-call", "streams", "dataset", "environments")
     count: int = 1_000_000  # programs judged or streamed in a repeat; a fourth with cases, a hundredth with loops
     repeats: int = 9  # of every measurement; tables show the median
     steps: int = 400_000  # of all sub-environments together in a repeat; Gymnasium's sync ones do a twentieth
-    sizes: tuple[int, ...] = (1, 64, 1024, 4096)  # numbers of sub-environments
+    dataset: int = 80_000_000  # programs written and judged on all threads, once
+    sizes: tuple[int, ...] = (1, 64, 1024, 4096)  # numbers of sub-environments; ids not in `detailed` take the last
+    detailed: tuple[str, ...] = ("Cadmus-Arith-v0", "Cadmus-Compare-v0", "Cadmus-Open-v0")
     seconds: int = 2  # that each of Gymnasium's own measurements takes
     ids: tuple[str, ...] = ()  # which environments; all registered ones where none is named
     seed: int = 0  # of programs, streams and environments
@@ -272,13 +274,27 @@ def measure_streams(args: Args, ids: list[str]) -> list[Row]:
     return rows
 
 
+def measure_dataset(args: Args) -> list[Row]:
+    """Seconds to write many programs of Cadmus-Arith-v0 and judge each, in chunks that are not kept, on all threads."""
+    stream, size = cg.Stream("Cadmus-Arith-v0", seed=args.seed), 1 << 20
+    cg.run_batch(stream.batch(0, 1)[0])  # compiles, or loads, the kernels
+    true = 0
+    start, of_processor = time.perf_counter(), time.process_time()
+    for first in range(0, args.dataset, size):
+        programs, _ = stream.batch(first, min(size, args.dataset - first))
+        true += int((cg.run_batch(programs)[0] == cg.Verdict.TRUE).sum())
+    seconds, of_processor = time.perf_counter() - start, time.process_time() - of_processor
+    assert true == args.dataset, f"only {true} of {args.dataset} programs are true"
+    return [{"id": stream.id, "programs": true, "seconds": seconds, "core-seconds": of_processor}]
+
+
 # --------------------------------------------------------------------------------------------- environments
 
 
 def completion(prompt: Programs, form: str) -> list[int]:
     """Return the true completion of a prompt that asks for a value or a relation; [] for any other prompt."""
     stack = cg.run(np.append(prompt, np.uint8(ID["end"]))).stack
-    if len(stack) != 1 or form not in ("value", "free", "relation"):
+    if len(stack) != 1 or form == "words":
         return []
     if form == "relation":
         return [ID["end"]] if stack[0] == 1 else [ID["not"], ID["end"]]
@@ -337,7 +353,7 @@ def measure_vector(args: Args, id: str, n: int) -> Row:
     native = gym.make_vec(id, num_envs=n, vectorization_mode="vector_entry_point")
     sync = gym.make_vec(id, num_envs=n, vectorization_mode="sync")
     cartpole = CartPoleVectorEnv(n)
-    turns = min(max(20, args.steps // n), 5000)
+    turns = min(max(400, args.steps // n), 5000)  # so many that prompts drawn ahead do not last
     actions = choose_actions(native, turns, cg.load_spec(id).form, args.seed)
     few = actions[: max(10, args.steps // (20 * n))]
     pushes = np.random.default_rng(args.seed).integers(0, 2, (turns, n))
@@ -357,6 +373,10 @@ def measure_vector(args: Args, id: str, n: int) -> Row:
         "native / sync": spread(rates["native"] / rates["sync"]),
         "native / CartPole": spread(rates["native"] / rates["CartPole"]),
     }
+
+
+def sizes_of(args: Args, id: str) -> tuple[int, ...]:
+    return args.sizes if id in args.detailed else args.sizes[-1:]
 
 
 def measure_scalar(args: Args, id: str) -> Row:
@@ -414,6 +434,8 @@ def main(args: Args) -> None:
         print("\nstreams, environments: no id is registered, nothing to measure")
     if "streams" in args.sections:
         report("streams", "Programs written a second, one thread.", measure_streams(args, ids))
+    if "dataset" in args.sections:
+        report("dataset", "Programs written and judged in chunks, all threads.", measure_dataset(args))
     if "environments" in args.sections:
         note = (
             "Gymnasium's own measurements of the single environment. They sample all 65 tokens, most of which are\n"
@@ -424,7 +446,7 @@ def main(args: Args) -> None:
             "Steps a second of running episodes. The actions, true completions, were chosen beforehand, for all three\n"
             "alike, so choosing is in no figure. Sync: Gymnasium's own vectorisation of the same id."
         )
-        report("environments, vector", note, [measure_vector(args, id, n) for id in ids for n in args.sizes])
+        report("environments, vector", note, [measure_vector(args, id, n) for id in ids for n in sizes_of(args, id)])
 
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(results, indent=1) + "\n")

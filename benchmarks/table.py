@@ -21,7 +21,7 @@ import torch
 import tyro
 
 from cadmus_gym import Evaluation, evaluate, load_model, load_spec
-from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions
+from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, loss_above_floor
 from cadmus_gym.policies import random_legal, search
 from cadmus_gym.recipe import markdown, recipe
 
@@ -64,24 +64,30 @@ def main(args: Args) -> None:
         )
         for row, (programs, lengths) in zip(results.values(), tries, strict=True):
             row.append(judge_completions(spec, split, args.seed, programs, lengths))
+    above: dict[str, tuple[float, float]] = {}
     for name, folder in models.items():
         if folder is not None:
             model = load_model(folder)
             label = f"{name}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f}M"
+            above[label] = loss_above_floor(model, spec, "train", args.count, args.seed)
             results[label] = [evaluate(model, spec, split, args.count, args.seed) for split in spec.splits]
 
     made = recipe(args)
     made["digests"] = spec.digests()
-    rows = [[name, *(cell(result) for result in row)] for name, row in results.items()]
-    table = markdown([spec.id, *spec.splits], rows)
+    rows = []
+    for name, row in results.items():
+        floor = f"{above[name][0]:.3f} ± {1.96 * above[name][1]:.3f}" if name in above else ""
+        rows.append([name, *(cell(result) for result in row), floor])
+    table = markdown([spec.id, *spec.splits, "loss above floor"], rows)
     note = (
         f"Truth rate, 95 % interval, {args.count} prompts a split, seed {args.seed}; commit {made['commit']}, "
-        f"{made['hardware']['cpu']}, {made['hardware']['cores']} cores. No loopholes where none are named."
+        f"{made['hardware']['cpu']}, {made['hardware']['cores']} cores. No loopholes where none are "
+        "named. Loss above floor: nats a token of the programs of train, beyond the entropy that the generator leaves."
     )
     print(f"\n{table}\n\n{note}")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     rows_json = {name: [asdict(result) for result in row] for name, row in results.items()}
-    args.output.write_text(json.dumps({"recipe": made, "rows": rows_json}, indent=1) + "\n")
+    args.output.write_text(json.dumps({"recipe": made, "rows": rows_json, "above_floor": above}, indent=1) + "\n")
     print(f"written to {args.output}")
     if args.readme:
         before, _, behind = README.read_text().split(MARKER)

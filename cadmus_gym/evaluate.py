@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cadmus_gym.isa import END, NINE, ZERO, Tokens
+from cadmus_gym.forms import reverse_digits
+from cadmus_gym.isa import END, NINE, PAD, ZERO, Tokens
 from cadmus_gym.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
@@ -152,6 +153,34 @@ def evaluate(
         model, spec, prompts, lengths, temperature=temperature, seed=seed, batch_size=batch_size
     )
     return judge_completions(spec, split, seed, completions.programs, completions.prompt_lengths, samples)
+
+
+def loss_above_floor(
+    model: Transformer, spec: str | Path | Spec, split: str = "train", count: int = 1000, seed: int = EVALUATION_SEED
+) -> tuple[float, float]:
+    """Return how much more a model loses on programs of a split than any must: (nats a token, its standard error).
+
+    All tokens count alike, those of prompts too. It is the mean of log p - log q over ``count`` programs, p the exact
+    probability under the generator and q the model's, over their mean length; so it estimates a divergence and is the
+    more precise the nearer both are. nan where the task cannot tell probabilities.
+    """
+    import torch
+
+    from cadmus_gym.training import loss_sums
+
+    stream = Stream(spec, split, seed)
+    programs, lengths = stream.batch(0, count)
+    exact = stream.log_prob(programs)
+    if model.endian == "little":
+        programs = reverse_digits(programs)
+    losses, device = [], next(model.parameters()).device
+    with torch.inference_mode():
+        for program, length in zip(programs, lengths, strict=True):
+            row = torch.from_numpy(program[program != PAD][None]).to(device)
+            of_prompt, of_completion = loss_sums(model, row, torch.tensor([int(length)], device=device))
+            losses.append(float(of_prompt + of_completion))
+    above, tokens = np.array(losses) + exact, float((programs != PAD).sum() / count)
+    return float(above.mean() / tokens), float(above.std(ddof=1) / math.sqrt(count) / tokens)
 
 
 def judge_completions(

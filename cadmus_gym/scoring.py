@@ -49,6 +49,8 @@ from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, answer_of, attempt
 
 Key: TypeAlias = tuple[int, ...]
 
+FEW = 200_000  # cases that are tried whatever their number seems to be: about a tenth of a second
+
 
 @kernel
 def enumerate_operands(
@@ -317,11 +319,10 @@ class Scorer:
         script = new_script(SCRIPTED)
         script[FORCED] = 1
         script[CHOICES : CHOICES + choices.size] = choices
-        cases = _cases(seen)
-        if cases <= self.budget:
-            count, whole, kept = enumerate_operands(*common, np.zeros(2, np.uint64), script, *self._rest, self.budget)
-            if count > 0:
-                return Share(kept / whole, 0.0)
+        budget = self.budget if _cases(seen) <= self.budget else min(self.budget, FEW)
+        count, whole, kept = enumerate_operands(*common, np.zeros(2, np.uint64), script, *self._rest, budget)
+        if count > 0:
+            return Share(kept / whole, 0.0)
         sampled = new_script(SAMPLED)
         sampled[CHOICES : CHOICES + choices.size] = choices
         dice = np.array([0, mix(np.uint64(number))], np.uint64)
@@ -331,7 +332,8 @@ class Scorer:
 
 
 def _cases(script: Ints) -> float:
-    """About how many operands there are under the choices of a script."""
+    """About how many operands there are under the choices of a script, going by those it has: it may be far off where
+    some of them lead to more than others."""
     draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
     return float(np.prod(draws[draws[:, DIE] == OPERAND, OUTCOMES].astype(np.float64)))
 

@@ -87,13 +87,14 @@ class Spec:
     ``task`` names a family of `cadmus_gym.tasks.TASKS`, or one of the user's own as ``"module:attribute"``;
     ``parameters`` holds what differs from the defaults of the task's own dataclass. Instead of a task a spec may have a
     ``mixture``, whole weights of other specs by id: then its splits are theirs, each of those that have one of its
-    name, and worked steps are theirs unless it has its own.
+    name, and so are worked steps; ``common`` holds what is overridden in all of them.
     """
 
     id: str
     task: str = ""
     splits: dict[str, Split] = field(default_factory=dict)
     mixture: dict[str, int] = field(default_factory=dict)
+    common: dict[str, Any] = field(default_factory=dict)
     description: str = ""
     form: str = ""
     words: tuple[str, ...] = ()
@@ -103,8 +104,10 @@ class Spec:
     episode: Episode = Episode()
 
     def __post_init__(self) -> None:
-        if bool(self.task) == bool(self.mixture):
-            raise ValueError(f"task = {self.task!r}, mixture = {self.mixture}: give one of both")
+        if bool(self.task) == bool(self.mixture) or (self.common and self.task):
+            raise ValueError(
+                f"task = {self.task!r}, mixture = {self.mixture}: give one of both; common goes with mixture"
+            )
         if self.reward not in REWARDS:
             raise ValueError(f"reward = {self.reward!r}: known are {', '.join(REWARDS)}")
         if self.thoughts.style not in STYLES:
@@ -132,6 +135,8 @@ class Spec:
         """Find the parts of a mixture and take over their splits."""
         if self.parameters or any(split.share != (0.0, 1.0) or split.parameters for split in self.splits.values()):
             raise ValueError("mixture: parameters and shares are those of its parts; give them there")
+        if self.thoughts != Thoughts():
+            raise ValueError("[thoughts]: those of a mixture are those of its parts; give [common.thoughts]")
         check_mixture(self.mixture)
         if any(part.mixture for part, _ in self.parts):
             raise ValueError(f"mixture = {self.mixture}: its parts are mixtures themselves; give theirs")
@@ -151,8 +156,8 @@ class Spec:
         """The specs a mixture is of, with their weights; a spec with a task is one of itself."""
         if not self.mixture:
             return [(self, 1)]
-        own = {} if self.thoughts == Thoughts() else {"thoughts": self.thoughts, "episode": self.episode}
-        return [(load_spec(name, **own), weight) for name, weight in self.mixture.items()]
+        common = {"episode": self.episode, **self.common} if self.common else {}
+        return [(load_spec(name, **common), weight) for name, weight in self.mixture.items()]
 
     @property
     def family(self) -> Family:
@@ -186,7 +191,8 @@ class Spec:
         if self.mixture:
             return max(part.completion_room for part, _ in self.parts)
         thought = self.thoughts.limit if self.thoughts.share and self.thoughts.style != STYLES[0] else 0
-        return thought + ANSWER_ROOMS[self.family.form]
+        answer = self.family.answer or (lambda _: ANSWER_ROOMS[self.family.form])
+        return thought + max(answer(self.split_parameters(name)) for name in self.splits)
 
     def digests(self) -> dict[str, str]:
         """Return for each split 64 hexadecimal digits over all that shapes its programs, and nothing else."""
@@ -225,6 +231,9 @@ class Spec:
         values["splits"] = {name: dataclasses.asdict(split) for name, split in self.splits.items()}
         if self.mixture:
             values["splits"] = {}
+            if "thoughts" in overrides:
+                thoughts = values["common"].get("thoughts", {}) | dict(overrides.pop("thoughts"))
+                values["common"] = values["common"] | {"thoughts": thoughts}
         parameters = set() if self.mixture else {f.name for f in dataclasses.fields(self.family.parameters)}
         for key, value in overrides.items():
             if key in parameters:

@@ -16,7 +16,7 @@ from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import PAD, Ints, Tokens, decode
 from cadmus_gym.machine import RAN, scratch, spread
 from cadmus_gym.sampling import CHOICE, RANDOM, Words64, below, join, new_script
-from cadmus_gym.scoring import Entropy, Scorer, Scores, score_mixture
+from cadmus_gym.scoring import Entropy, Scorer, Scores, score_mixture, trimmed
 from cadmus_gym.spec import Spec, check_mixture, load_spec
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
@@ -204,7 +204,8 @@ class Stream:
                 raise ValueError(no_problem(spec, self.split))
             if row >= 0:
                 where = f"{spec.id} [splits.{self.split}]: task {spec.task!r}"
-                raise ValueError(f"{where} wrote {decode(programs[rows][row])!r}: {explain(outcome)}")
+                text = decode(trimmed(programs[rows][row]))
+                raise ValueError(f"{where} wrote {text!r}: {explain(outcome)}")
 
         spread(work, seeds.size, threads, least=1024)
 

@@ -53,6 +53,8 @@ GRAMMAR = {
     ("value", "little"): re.compile(THOUGHTS + r"(z|[dz]*d)n?=\."),
     ("relation", "big"): re.compile(THOUGHTS + r"!?\."),
     ("relation", "little"): re.compile(THOUGHTS + r"!?\."),
+    ("answer", "big"): re.compile(THOUGHTS + r"(!?|(z|d[dz]*)n?=)\."),
+    ("answer", "little"): re.compile(THOUGHTS + r"(!?|(z|[dz]*d)n?=)\."),
 }
 ENDINGS = ["", ".", "=.", "z=.", "d=.", ")z=.", ")."]
 
@@ -200,6 +202,43 @@ def test_relation_allows_what_its_grammar_does(prompt: str, endian: str) -> None
         assert is_read(prompt.split() + completion)
 
 
+@pytest.mark.parametrize("endian", ENDIANS)
+@pytest.mark.parametrize("prompt", [*(prompt for prompt in BEGINNINGS if "eq" not in prompt), "3 4 lt", "3 4 lt not"])
+def test_answer_allows_what_either_grammar_does(prompt: str, endian: str) -> None:
+    chooser = random.Random(f"{prompt}{endian}")
+    begun = "!" if prompt.endswith("not") else BEGINNINGS.get(prompt, "")
+    if endian == "little":
+        begun = re.sub("[dz]+", lambda run: run[0][::-1], begun)
+    shortest = {"": 1, "!": 1, "d": 2, "z": 2, "(": 2}[begun[:1]]
+    shortest += endian == "little" and len(begun) > 1 and begun.endswith("z")
+    for turn in range(12):
+        max_tokens = shortest + turn
+        thought_tokens = chooser.randrange(1 if "(" in begun else 0, max_tokens + 1)
+        viable = by_grammar("answer", endian, begun, max_tokens, thought_tokens)
+        automata = automaton(
+            "answer", prompt.split(), endian=endian, max_tokens=max_tokens, thought_tokens=thought_tokens
+        )
+        completion = walk(automata, viable, max_tokens, chooser, ("(", "0", "neg", "not", "eq"))
+        tokens = [ID[name] for name in completion]
+        if endian == "little":
+            tokens = reverse_digits(np.array(tokens, np.uint8)).tolist()
+        assert is_read(prompt.split() + [VOCABULARY[token] for token in tokens])
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+@pytest.mark.parametrize("prompt", ["5 5 eq", "5 , 5 eq", "0 , 0 eq", "1 2 , 3 neg eq", "5 ( 1 ) 5 eq", "1 0 , 0 eq"])
+def test_answer_takes_a_question_about_two_numbers_for_a_question(prompt: str, endian: str) -> None:
+    """Not for an answer that has begun, which could only end; but the answer's own `eq` can."""
+    automata = automaton("answer", prompt.split(), max_tokens=9, thought_tokens=4, endian=endian)
+    assert allowed(automata) == {"(", "not", "end", *DIGITS}
+    push(automata, "7")
+    push(automata, "eq")
+    assert allowed(automata) == {"end"}
+    for name in ("value", "relation"):
+        other = automaton(name, prompt.split(), max_tokens=9, thought_tokens=4, endian=endian)
+        assert allowed(other) == ({"end"} if name == "value" else {"(", "not", "end"})
+
+
 WORD_LISTS = {
     "all control": (*CONTROL, "dup", "1"),
     "no function": ("if", "else", "fi", "times", "next", "begin", "until", "i", ","),
@@ -283,7 +322,7 @@ def test_free_may_go_on_with_a_header(header: str) -> None:
 @given(data=st.data())
 def test_every_masked_prefix_can_still_be_finished(data: st.DataObject) -> None:
     """Whatever is allowed is played; no mask is ever empty before `end`, which always comes within the budget."""
-    form = data.draw(st.sampled_from(("value", "relation", "words")))
+    form = data.draw(st.sampled_from(("value", "relation", "answer", "words")))
     endian = data.draw(st.sampled_from(ENDIANS))
     max_tokens = data.draw(st.integers(3, 30))
     thought_budget = data.draw(st.integers(0, max_tokens))
@@ -390,7 +429,7 @@ def test_a_prompt_that_cannot_be_finished_in_time_is_a_value_error(form: str, pr
         check_prompt(cg.encode(prompt), form, max_tokens=max_tokens, words=words)
 
 
-@pytest.mark.parametrize("form", ["value", "relation", "words"])
+@pytest.mark.parametrize("form", ["value", "relation", "answer", "words"])
 @pytest.mark.parametrize(
     "prompt",
     [

@@ -30,7 +30,7 @@ OVERRIDES: dict[str, Any] = {
     "operators": {"mul": 1},
     "operations": {"1": 1},
     "thoughts": {"share": 0.0},
-    "episode": {"max_tokens": 13, "thought_tokens": 0},
+    "episode": {"max_tokens": 14, "thought_tokens": 0},
 }
 SPEC = cg.load_spec("Cadmus-Arith-v0", **OVERRIDES)
 TINY = ["--overrides", json.dumps(OVERRIDES), "--n-envs", "16", "--n-steps", "16", "--batch-size", "128"]

@@ -48,7 +48,7 @@ EASY: dict[str, Any] = {
     "operators": {"mul": 1},
     "operations": {"1": 1},
     "thoughts": {"share": 0.0},
-    "episode": {"max_tokens": 13, "thought_tokens": 0},
+    "episode": {"max_tokens": 14, "thought_tokens": 0},
 }
 EASY_SPEC = cg.load_spec("Cadmus-Arith-v0", **EASY)
 
@@ -281,7 +281,7 @@ def test_greedy_play_in_the_environment_is_what_complete_writes(folder: Path) ->
     rewards, _ = evaluate_policy(agent, env, n_eval_episodes=40, return_episode_rewards=True)
     prompts, lengths = cg.Stream(EASY_SPEC, "train").gather(np.arange(11, 51), np.zeros(40, np.int64))
     prompts[np.arange(prompts.shape[1]) >= lengths[:, None]] = PAD
-    done = complete(agent.policy.transformer, prompts, prompt_lengths=lengths, max_tokens=13, thought_tokens=0)
+    done = complete(agent.policy.transformer, prompts, prompt_lengths=lengths, max_tokens=14, thought_tokens=0)
     true = cg.run_batch(done.programs)[0] == cg.Verdict.TRUE
     assert sum(rewards) == true.sum()
 

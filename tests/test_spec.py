@@ -213,13 +213,13 @@ RANGES = {
     "max_tokens 0": at("episode", "max_tokens = 0", "max_tokens", "1 to 4096"),
     "max_tokens too high": at("episode", "max_tokens = 5000", "max_tokens", "1 to 4096"),
     "thought_tokens": at("episode", "max_tokens = 20\nthought_tokens = 21", "thought_tokens", "21", "max_tokens"),
-    "max_tokens for the answer": at("episode", "max_tokens = 13\nthought_tokens = 0", "max_tokens", "13", "14"),
+    "max_tokens for the answer": at("episode", "max_tokens = 7\nthought_tokens = 0", "max_tokens", "7", "8"),
     "max_tokens for thoughts": at(
         "episode",
-        'max_tokens = 43\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nstyle = "trace"\nlimit = 30',
+        'max_tokens = 37\nthought_tokens = 9\n[thoughts]\nshare = 0.5\nstyle = "trace"\nlimit = 30',
         "max_tokens",
-        "43",
-        "44",
+        "37",
+        "38",
     ),
     "max_tokens for the form": (
         f'form = "value"\n{COMPARE}[episode]\nmax_tokens = 2\nthought_tokens = 0{TRAIN}',
@@ -292,12 +292,18 @@ FAMILIES = {
     "loop: operators": _loop("operators = { add = 1, mul = 1 }", "operators", "both add and sub"),
     "loop: indexed": _loop("indexed = 2", "indexed", "2", "0 to 1"),
     "loop: limit": _loop("limit = 1088", "limit", "1088", "1089"),
+    "loop: too many steps": _loop(
+        "operands = [5, 9999]\nturns = [1, 64]\nitems = { 4 = 1 }\nlimit = 99999999", "turns", "1355", "1024"
+    ),
+    "function: limit of a fold": _function(
+        "operands = [0, 9]\nlevels = [2, 48]\nlimit = 1184", "limit", "1184", "1185"
+    ),
     "function: operands": _function("operands = [0, 10000]", "operands", "0 to 9999"),
     "function: factors": _function("factors = [1, 2]", "factors", "2 to 99"),
     "function: levels": _function("levels = [0, 4]", "levels", "1 to 48"),
     "function: too many levels": _function("levels = [1, 49]", "levels", "1 to 48"),
-    "function: doubles": _function("doubles = [1, 4]", "doubles", "2 to 9"),
-    "function: too many doubles": _function("doubles = [2, 10]", "doubles", "2 to 9"),
+    "function: doubles": _function("doubles = [1, 4]", "doubles", "2 to 8"),
+    "function: too many doubles": _function("doubles = [2, 9]", "doubles", "2 to 8"),
     "function: kinds": _function("kinds = { triple = 1 }", "kinds", "'triple'", "plain, count, fold, double"),
     "function: limit": _function("limit = 1286", "limit", "1286", "1287"),
 }
@@ -320,7 +326,7 @@ MIXTURES = {
     "split's parameters": mixture(f"{_HALF}\n[splits.train.parameters]\nlimit = 9", "mixture", "parameters", "parts"),
     "unknown split": mixture(f"{_HALF}\n[splits.nowhere]", "[splits]", "nowhere", "train, test"),
     "max_tokens": mixture(
-        f"{_HALF}\n[episode]\nmax_tokens = 77\nthought_tokens = 9", "[episode]", "max_tokens", "77", "78"
+        f"{_HALF}\n[episode]\nmax_tokens = 71\nthought_tokens = 9", "[episode]", "max_tokens", "71", "72"
     ),
 }
 

@@ -745,6 +745,75 @@ def test_a_mixture_takes_its_parts_by_weight_each_as_it_would_be_alone() -> None
     assert abs(np.corrcoef(drawn[1:], drawn[:-1])[0, 1]) < SIGMAS / math.sqrt(COUNT)
 
 
+MIX = "Cadmus-Mix-v0"
+
+
+@pytest.mark.parametrize("split", cg.load_spec(MIX).splits)
+def test_a_mixed_environment_is_its_parts_by_weight(split: str) -> None:
+    """Of those that have a split of its name; the programs are those its parts would write alone."""
+    spec = cg.load_spec(MIX)
+    weights = {id: weight for id, weight in spec.mixture.items() if split in cg.load_spec(id).splits}
+    stream = cg.Stream(spec, split, seed=9)
+    assert [part.id for part in stream.specs] == [*weights]
+    programs, lengths = stream.batch(50, 6000)
+    drawn = np.full(len(programs), -1)
+    for number, id in enumerate(weights):
+        alone, of_alone = cg.Stream(id, split, seed=9).batch(50, 6000)
+        padded = np.zeros_like(programs)
+        padded[:, : alone.shape[1]] = alone
+        drawn[(programs == padded).all(axis=1) & (lengths == of_alone)] = number
+    assert (drawn >= 0).all()
+    for number, weight in enumerate(weights.values()):
+        assert close_to((drawn == number).sum(), len(programs), weight / sum(weights.values()))
+
+
+def test_the_splits_of_a_mixed_environment_are_those_of_its_parts() -> None:
+    spec = cg.load_spec(MIX)
+    assert {*spec.splits} == {split for id in spec.mixture for split in cg.load_spec(id).splits}
+    with pytest.raises(ValueError, match="Cadmus-Mix-v0: no split 'nowhere'; it has train, test"):
+        cg.Stream(spec, "nowhere")
+
+
+def test_a_mixture_within_a_mixture_keeps_its_shares() -> None:
+    stream = cg.Stream({MIX: 1, "Cadmus-Loop-v0": 1}, "long")
+    shares = Counter[str]()
+    for part, weight in zip(stream.specs, stream.weights.tolist(), strict=True):
+        shares[part.id] += weight / int(stream.weights.sum())
+    with_long = [id for id in cg.load_spec(MIX).mixture if "long" in cg.load_spec(id).splits]
+    assert shares == pytest.approx({id: 0.5 / len(with_long) + 0.5 * (id == "Cadmus-Loop-v0") for id in with_long})
+
+
+def test_worked_steps_asked_of_a_mixed_environment_reach_its_parts() -> None:
+    plain = cg.load_spec(MIX)
+    shown = cg.load_spec(MIX, thoughts={"share": 1.0, "style": "trace", "limit": 60})
+    never = cg.load_spec(MIX, thoughts={"share": 1.0, "style": "none"})
+    prompts, lengths = cg.Stream(plain, "test").batch(0, 400)
+    assert [part.thoughts for part, _ in plain.parts] == [cg.load_spec(id).thoughts for id in plain.mixture]
+    for spec, style in ((shown, "trace"), (never, "none")):
+        assert {part.thoughts.style for part, _ in spec.parts} == {style}
+        programs, _ = cg.Stream(spec, "test").batch(0, 400)
+        assert not cg.run_batch(programs)[0].any()
+        thinking = (programs == ID["("]).any(axis=1)
+        assert thinking.any() == (style == "trace")
+        named = (programs == ID["add"]) & (np.cumsum(programs == ID["("], axis=1) > 0)
+        assert named.any() == (style == "trace")
+    assert (prompts == ID["("]).any()
+    assert lengths.min() > 0
+    assert shown.digests() != plain.digests()
+
+
+def test_every_program_of_a_mixed_environment_is_a_success_in_it() -> None:
+    for split in ("train", "reserved"):
+        programs, lengths = cg.Stream(MIX, split, seed=2).batch(0, 60)
+        environment = cg.CadmusEnv(MIX, split=split)
+        for program, length in zip(programs, lengths.tolist(), strict=True):
+            environment.reset(options={"prompt": program[:length]})
+            for token in program[length : int((program != 0).sum())]:
+                assert environment.action_masks()[token]
+                _, reward, terminated, _, info = environment.step(int(token))
+            assert (reward, terminated, info["is_success"]) == (1.0, True, True)
+
+
 def test_a_mixture_is_pure_too() -> None:
     mixture = cg.Stream({id: 1 + k for k, id in enumerate(IDS)}, "train", seed=4)
     programs, lengths = mixture.batch(0, 5000, threads=1)

@@ -32,7 +32,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "pretrain" / "train.py"
 TINY = ["--width", "16", "--layers", "2", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "12"]
 TINY += ["--threads", "1", "--dtype", "float32", "--log-every", "1", "--save-every", "2"]
 TINY += ["--evaluate-every", "4", "--evaluate-count", "8", "--final-count", "16"]
-SPLITS = ["train", "test", "wide", "long", "large"]
+SPLITS = ["train", "test", "wide", "long", "large", "pairs"]
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -21,6 +21,7 @@ from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
     Family,
+    answer_within,
     apply,
     as_array,
     check_held_out,
@@ -186,4 +187,4 @@ def write(
     return np.uint64(0)
 
 
-ARITH = Family("arith", 2, Parameters, "value", room, write, pack)
+ARITH = Family("arith", 2, Parameters, "value", room, write, pack, answer_within)

@@ -18,6 +18,7 @@ from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
     Family,
+    answer_within,
     as_array,
     check_operators,
     check_range,
@@ -184,4 +185,4 @@ def write(
     return np.uint64(0)
 
 
-BRANCH = Family("branch", 1, Parameters, "value", room, write, pack)
+BRANCH = Family("branch", 1, Parameters, "value", room, write, pack, answer_within)

@@ -290,4 +290,4 @@ def write(
     return join(mix(np.uint64(lower)), np.uint64(higher))
 
 
-COMPARE = Family("compare", 2, Parameters, "relation", room, write, pack, DERIVATIONS)
+COMPARE = Family("compare", 2, Parameters, "relation", room, write, pack, derivations=DERIVATIONS)

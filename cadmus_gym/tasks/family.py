@@ -67,7 +67,8 @@ class Family:
 
     ``parameters`` is a frozen dataclass of what a spec may set, whose ``__post_init__`` raises ValueError for what is
     not allowed. ``form`` is "value" where a prompt leaves any number, "relation" where it leaves 0 or 1, and
-    ``room(parameters)`` the largest length of a prompt in tokens. ``version`` counts changes of what is written.
+    ``room(parameters)`` the largest length of a prompt in tokens; ``answer(parameters)``, that of an answer, is by
+    default that of any answer of the form. ``version`` counts changes of what is written.
 
     A prompt comes from one of two functions:
 
@@ -89,6 +90,7 @@ class Family:
     room: Callable[[Any], int]
     write: Any = None  # a Writer
     pack: Any = None  # a function from parameters to Ints
+    answer: Callable[[Any], int] | None = None
     derivations: int = 1
     compose: Callable[[Any, Choices], str] | None = None
 
@@ -251,6 +253,11 @@ def listed(weights: dict[str, int], known: Iterable[object]) -> list[int]:
 def literal_room(largest: int) -> int:
     """Tokens that an integer of at most this magnitude may take, its sign and the `,` before it included."""
     return len(str(largest)) + 2
+
+
+def answer_within(parameters: Any) -> int:
+    """Tokens that an answer within ``parameters.limit`` may take."""
+    return literal_room(parameters.limit) + len(("eq", "end"))
 
 
 def check_weights(name: str, weights: dict[str, int], known: tuple[str, ...]) -> None:

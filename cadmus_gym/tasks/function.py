@@ -23,6 +23,7 @@ from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
     Family,
+    answer_within,
     apply,
     as_array,
     check_operators,
@@ -47,7 +48,7 @@ LOW, HIGH, LIMIT, FEWEST, MOST_LEVELS, FEWEST_DOUBLE, MOST_DOUBLE, LEAST_FACTOR,
 KIND_WEIGHTS = 9
 OPERATOR_WEIGHTS = KIND_WEIGHTS + len(KINDS)
 ALLOWED = 0  # working room: weights of operators
-MOST = 48, 9  # levels of a call, and of one that calls itself twice, within the machine's limits
+MOST = 48, 8  # levels of a call, and of one that calls itself twice, within the machine's limits
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Parameters:
         before, last = 1, 1  # Fibonacci numbers
         for _ in range(self.doubles[1]):
             before, last = last, before + last
-        reach = max(((high * factor + high) * factor + high), high * (1 + self.levels[1]), (high + 1) * last)
+        sums = max(high * (1 + self.levels[1]), high + self.levels[1] * (self.levels[1] + 1) // 2)
+        reach = max((high * factor + high) * factor + high, sums, (high + 1) * last)
         if reach > self.limit:
             raise ValueError(f"limit = {self.limit}: values may reach {reach}; give at least that, at most {LARGEST}")
 
@@ -257,4 +259,4 @@ def write(
     return np.uint64(0)
 
 
-FUNCTION = Family("function", 1, Parameters, "value", room, write, pack)
+FUNCTION = Family("function", 1, Parameters, "value", room, write, pack, answer_within)

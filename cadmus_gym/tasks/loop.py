@@ -12,12 +12,13 @@ import numpy as np
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Int, Ints, Tokens
-from cadmus_gym.machine import ADD, BEGIN, DUP, GE, INDEX, LARGEST, LE, MUL, NEXT, SUB, TIMES, UNTIL
+from cadmus_gym.machine import ADD, BEGIN, DUP, GE, INDEX, LARGEST, LE, MUL, NEXT, STEPS, SUB, TIMES, UNTIL
 from cadmus_gym.sampling import CHOICE, OPERAND, Words64, happens, is_guided, threshold, uniform, weighted
 from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
     Family,
+    answer_within,
     as_array,
     check_range,
     check_sizes,
@@ -73,6 +74,16 @@ class Parameters:
         reach = max(self.operands[1], self.turns[1]) * (1 + self.turns[1] * max(map(int, self.items)))
         if not reach <= self.limit <= LARGEST:
             raise ValueError(f"limit = {self.limit}: sums may reach {reach}; give at least that, at most {LARGEST}")
+        digits = len(str(max(self.operands[1], self.factors[1])))
+        bodies = {
+            "times": max(map(int, self.items)) * (digits + 1) + len(("next",)),
+            "until": digits + len(str(reach)) + len(("add", "dup", "neg", "ge", "until")),
+        }
+        steps = 2 * digits + 3 + self.turns[1] * max(bodies[kind] for kind in self.kinds)
+        if steps > STEPS:
+            raise ValueError(
+                f"turns = {list(self.turns)}: they may take {steps} steps of the machine's {STEPS}; give fewer"
+            )
 
 
 def pack(parameters: Parameters) -> Ints:
@@ -210,4 +221,4 @@ def write(
     return np.uint64(0)
 
 
-LOOP = Family("loop", 1, Parameters, "value", room, write, pack)
+LOOP = Family("loop", 1, Parameters, "value", room, write, pack, answer_within)

@@ -17,6 +17,7 @@ from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
     Family,
+    answer_within,
     as_array,
     check_operators,
     check_range,
@@ -145,4 +146,4 @@ def write(
     return np.uint64(0)
 
 
-REGISTER = Family("register", 1, Parameters, "value", room, write, pack)
+REGISTER = Family("register", 1, Parameters, "value", room, write, pack, answer_within)

@@ -52,7 +52,7 @@ from cadmus_gym.machine import (
     prepare,
 )
 from cadmus_gym.sampling import join, mix
-from cadmus_gym.tasks.family import put_literal
+from cadmus_gym.tasks.family import COMMA, put_literal
 
 STYLES = ("none", "values", "products", "trace", "stack")
 VALUES, PRODUCTS, TRACE, WHOLE = range(1, len(STYLES))
@@ -203,11 +203,12 @@ def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens,
     thought[0] = OPEN
     while outcome == RAN and program[position] != END:
         token = np.int64(program[position])
-        computes = ADD <= token <= XOR and not (token == NEG and position > 0 and ZERO <= program[position - 1] <= NINE)
+        literal = ZERO <= token <= NINE or token == COMMA
+        literal = literal or (token == NEG and position > 0 and ZERO <= program[position - 1] <= NINE)
         x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
         y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
         outcome, depth, position, _ = step(program, position, depth, machine)
-        if outcome != RAN or ZERO <= token <= NINE or (style != WHOLE and not computes):
+        if outcome != RAN or literal or (style != WHOLE and not ADD <= token <= XOR):
             continue
         if size > stop:
             return 0

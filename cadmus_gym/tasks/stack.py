@@ -19,6 +19,7 @@ from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
     Family,
+    answer_within,
     as_array,
     check_held_out,
     check_operators,
@@ -218,4 +219,4 @@ def write(
     return np.uint64(0)
 
 
-STACK_FAMILY = Family("stack", 1, Parameters, "value", room, write, pack)
+STACK_FAMILY = Family("stack", 1, Parameters, "value", room, write, pack, answer_within)
