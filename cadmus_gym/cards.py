@@ -207,8 +207,8 @@ def examples(spec: Spec, split: str) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a split's stream holds: lengths (PROGRAMS,) of prompts and completions, the share with worked steps, distinct
-    prompts, answers and how often each came, tokens (65,), verdicts of changed programs by the part changed (3, 11),
+    """What a split's stream holds: lengths (PROGRAMS,) of prompts and completions, the share with worked steps,
+    distinct prompts, answers and how often each came, tokens (65,), verdicts of changed programs by the part changed (3, 11),
     entropies and the error that estimated normalisers leave in them, the share of problems found in train, nan where
     there is none, and how many programs of train repeat others."""
 
@@ -328,6 +328,7 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
         for split, m in measured.items()
         if m.repeated is not None
     )
+    columns = ["prompt", "completion", "worked steps", "distinct prompts", "most frequent answer", "in train"]
     return f"""## Data
 
 ![What the streams hold](../../benchmarks/results/cards/{spec.id}.png)
@@ -336,7 +337,7 @@ Counted over the first {PROGRAMS:,} programs of each split's stream of seed {SEE
 to most). In train: the share of the first {SOME:,} [problems](../README.md) that are among {AMONG:,} further ones of
 train, in that text or another.{repeated}
 
-{markdown(["split", "prompt", "completion", "worked steps", "distinct prompts", "most frequent answer", "in train"], rows)}
+{markdown(["split", *columns], rows)}
 
 Entropies, with standard errors over {SCORED:,} programs: of the prompt, and of the completion given it, in nats a
 program and nats a token. Probabilities are exact, or the shares of problems that the split keeps are estimated; then
