@@ -27,8 +27,9 @@ table: .venv/installed-rl  ## the README's table, from the models `make demo` ma
 policies: .venv/installed-rl  ## what can be had without solving a problem; writes benchmarks/results/policies.md
 	$(BIN)/python benchmarks/policies.py
 
-docs: .venv/installed-dev  ## write again what is generated: the table of instructions
+docs: .venv/installed-dev  ## write again what is generated: the table of instructions, the cards of environments
 	$(BIN)/python -m cadmus_gym instructions --write cadmus_gym/LANGUAGE.md
+	$(BIN)/python -m cadmus_gym cards --write
 
 clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

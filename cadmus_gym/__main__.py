@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cadmus_gym import SPECS, Stream, assemble, disassemble, load_spec, run, trace
+from cadmus_gym import SPECS, Stream, assemble, cards, disassemble, load_spec, run, trace
 from cadmus_gym.export import export
 from cadmus_gym.isa import END, VOCABULARY, Tokens, instruction_table
 from cadmus_gym.seen import RUN, Index, splits_of
@@ -138,6 +138,13 @@ def show_instructions(path: Path | None) -> int:
     return 0
 
 
+def show_cards(write: bool) -> int:
+    """Write the cards of the environments, or print which are stale and return 1 where any is."""
+    files = cards.write() if write else cards.stale()
+    print("\n".join(map(str, files)) or "no card is stale")
+    return int(bool(files) and not write)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m cadmus_gym", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -166,6 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--split", default="train")
     command.add_argument("--count", type=int, required=True)
     command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser("cards", help="print which cards of the environments are stale")
+    command.add_argument("--write", action="store_true", help="write them again, in a checkout of the source")
     command = commands.add_parser("tokenizer", help="write the vocabulary as a tokenizer of Hugging Face")
     command.add_argument("folder", type=Path)
     given = parser.parse_args(arguments)
@@ -184,6 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
             stream = Stream(given.spec, given.split, given.seed)
             print(f"{len(export(stream, given.folder, given.count, report=countdown('programs')))} files")
             return 0
+        if given.command == "cards":
+            return show_cards(given.write)
         if given.command == "tokenizer":
             print(*write_tokenizer(given.folder), sep="\n")
             return 0

@@ -78,7 +78,7 @@ class Stream:
         self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
     ) -> tuple[Tokens, NDArray[np.int32]]:
         """Return the programs of pairs (seed, index), both (N,): (N, L) uint8 and prompt_lengths (N,) int32."""
-        return self._gather(seeds, indices, self.length, threads)
+        return self._gather(seeds, indices, self.length, threads)[:2]
 
     def prompts(
         self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
@@ -87,30 +87,36 @@ class Stream:
 
         That is quicker: most of the time a program takes is that of its worked steps.
         """
-        programs, lengths = self._gather(seeds, indices, self.prompt_room + 1, threads)
+        programs, lengths, _ = self._gather(seeds, indices, self.prompt_room + 1, threads)
         return programs[:, :-1], lengths
+
+    def keys(self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None) -> Words64:
+        """Return the keys, by which splits are kept apart, of the problems of pairs (seed, index): (N,) uint64."""
+        return self._gather(seeds, indices, self.prompt_room + 1, threads)[2]
 
     def _gather(
         self, seeds: ArrayLike, indices: ArrayLike, length: int, threads: int | None
-    ) -> tuple[Tokens, NDArray[np.int32]]:
-        """Gather rows of that length: whole programs where it is `length`, otherwise prompts and room for an `end`."""
+    ) -> tuple[Tokens, NDArray[np.int32], Words64]:
+        """Gather rows of that length, whole programs where it is `length`, otherwise prompts and room for an `end`;
+        lengths of prompts; keys."""
         seeds, indices = _whole(seeds), _whole(indices)
         if seeds.shape != indices.shape:
             raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
         programs = np.zeros((seeds.size, length), np.uint8)
-        prompt_lengths = np.zeros(seeds.size, np.int32)
+        prompt_lengths, keys = np.zeros(seeds.size, np.int32), np.zeros(seeds.size, np.uint64)
         if len(self.specs) == 1:
-            self._fill(0, seeds, indices, programs, prompt_lengths, threads)
-            return programs, prompt_lengths
+            self._fill(0, seeds, indices, programs, prompt_lengths, keys, threads)
+            return programs, prompt_lengths, keys
         parts = np.zeros(seeds.size, np.int64)
         base = np.uint64(int(self.digest[:16], 16))
         pick_parts(base, self.weights, seeds, indices, np.zeros(2, np.uint64), parts)
         for part in range(len(self.specs)):
             rows = np.flatnonzero(parts == part)
             some, lengths = np.zeros((rows.size, length), np.uint8), np.zeros(rows.size, np.int32)
-            self._fill(part, seeds[rows], indices[rows], some, lengths, threads)
-            programs[rows], prompt_lengths[rows] = some, lengths
-        return programs, prompt_lengths
+            some_keys = np.zeros(rows.size, np.uint64)
+            self._fill(part, seeds[rows], indices[rows], some, lengths, some_keys, threads)
+            programs[rows], prompt_lengths[rows], keys[rows] = some, lengths, some_keys
+        return programs, prompt_lengths, keys
 
     def log_prob(self, programs: ArrayLike) -> NDArray[np.float64]:
         """Return the natural-log probability of programs (N, L) or (L,) under the stream: (N,) or () float64.
@@ -157,6 +163,7 @@ class Stream:
         indices: Ints,
         programs: Tokens,
         prompt_lengths: NDArray[np.int32],
+        keys: Words64,
         threads: int | None,
     ) -> None:
         spec, base = self.specs[part], self._bases[part]
@@ -167,7 +174,7 @@ class Stream:
             thought, room = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
             for k, program in enumerate(programs):
                 origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
-                prompt_lengths[k] = compose_row(
+                prompt_lengths[k], keys[k] = compose_row(
                     spec, self.split, origin, program, wanted, thought, room, scratch(length)
                 )
             return
@@ -185,6 +192,7 @@ class Stream:
                 indices[rows],
                 programs[rows],
                 prompt_lengths[rows],
+                keys[rows],
                 np.zeros(spec.thoughts.limit + SLACK, np.uint8),
                 np.zeros(2, np.uint64),
                 new_script(RANDOM),

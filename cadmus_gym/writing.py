@@ -77,6 +77,7 @@ def fill(
     indices: Ints,
     programs: Tokens,
     prompt_lengths: NDArray[np.int32],
+    keys: Words64,
     thought: Tokens,
     dice: Words64,
     script: Ints,
@@ -84,7 +85,7 @@ def fill(
     work: Ints,
     machine: Ints,
 ) -> tuple[Int, Int]:
-    """Write the programs of pairs (seed, index), keys within [first, last].
+    """Write the programs of pairs (seed, index), keys within [first, last], and the keys of their problems.
 
     Returns (-1, RAN), or the row that failed and why: the fault of a prompt, or RAN where none was found.
     """
@@ -102,7 +103,7 @@ def fill(
             attempts += 1
             if attempts == ATTEMPTS:
                 return k, RAN
-        prompt_lengths[k] = marks[PROMPT]
+        prompt_lengths[k], keys[k] = marks[PROMPT], key
         if wish[NOTHING]:
             programs[k, marks[PROMPT] :] = 0
             continue
@@ -124,8 +125,8 @@ def wish(spec: Spec) -> Ints:
 
 def compose_row(
     spec: Spec, split: str, origin: np.uint64, program: Tokens, wanted: Ints, thought: Tokens, work: Ints, machine: Ints
-) -> int:
-    """Do for one program of a family in plain Python what `fill` does; return the length of the prompt.
+) -> tuple[int, np.uint64]:
+    """Do for one program of a family in plain Python what `fill` does; return (length of the prompt, key).
 
     Raises ValueError for a prompt that is none, and where no problem of the split is found.
     """
@@ -150,7 +151,7 @@ def compose_row(
             else:
                 answer = machine[STACK]
                 finish(program, tokens.size, answer, wanted, thought, choices.dice, new_script(RANDOM), machine)
-            return int(tokens.size)
+            return int(tokens.size), key
     raise ValueError(no_problem(spec, split))
 
 

@@ -26,6 +26,7 @@ from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.isa import END, ID, NINE, VOCABULARY, ZERO
 from cadmus_gym.machine import RAN, scratch
 from cadmus_gym.sampling import RANDOM
+from cadmus_gym.scoring import Scorer
 from cadmus_gym.spec import Spec, Split
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
@@ -701,6 +702,7 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
             np.array([index], np.int64),
             guarded[None, : stream.length],
             np.zeros(1, np.int32),
+            np.zeros(1, np.uint64),
             thought[: limit + SLACK],
             np.zeros(2, np.uint64),
             sampling.new_script(RANDOM),
@@ -711,6 +713,16 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
         assert missing == (-1, RAN)
         assert (thought[limit + SLACK :] == 255).all(), index
         assert (guarded[stream.length :] == 255).all(), index
+
+
+@pytest.mark.parametrize(("id", "split"), SPLITS)
+def test_keys_are_those_that_a_scorer_reads_from_the_prompts(id: str, split: str) -> None:
+    stream, count = cg.Stream(id, split, seed=3), 200
+    prompts, lengths = stream.prompts(np.full(count, 3), np.arange(count))
+    scorers = [Scorer(spec, split, 0, 1) for spec in stream.specs]
+    for key, row, length in zip(stream.keys(np.full(count, 3), np.arange(count)), prompts, lengths, strict=True):
+        read = [problem for scorer in scorers if (problem := scorer.read(row[:length])) is not None]
+        assert int(key) in {problem.key for problem in read if problem.kept}
 
 
 # Mixtures
