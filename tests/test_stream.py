@@ -788,6 +788,7 @@ def test_worked_steps_asked_of_a_mixed_environment_reach_its_parts() -> None:
     shown = cg.load_spec(MIX, thoughts={"share": 1.0, "style": "trace", "limit": 60})
     never = cg.load_spec(MIX, thoughts={"share": 1.0, "style": "none"})
     prompts, lengths = cg.Stream(plain, "test").batch(0, 400)
+    assert {part.thoughts.share for part, _ in cg.load_spec(MIX, thoughts={"share": 0.0}).parts} == {0.0}
     assert [part.thoughts for part, _ in plain.parts] == [cg.load_spec(id).thoughts for id in plain.mixture]
     for spec, style in ((shown, "trace"), (never, "none")):
         assert {part.thoughts.style for part, _ in spec.parts} == {style}
