@@ -208,9 +208,9 @@ def examples(spec: Spec, split: str) -> str:
 @dataclass(frozen=True)
 class Measured:
     """What a split's stream holds: lengths (PROGRAMS,) of prompts and completions, the share with worked steps,
-    distinct prompts, answers and how often each came, tokens (65,), verdicts of changed programs by the part changed (3, 11),
-    entropies and the error that estimated normalisers leave in them, the share of problems found in train, nan where
-    there is none, and how many programs of train repeat others."""
+    distinct prompts, answers and how often each came, tokens (65,), verdicts of changed programs by the part changed
+    (3, 11), entropies and the error that estimated normalisers leave in them, the share of problems found in train, nan
+    where there is none, and how many programs of train repeat others."""
 
     prompts: Ints
     completions: Ints
@@ -234,8 +234,10 @@ def measure(spec: Spec) -> dict[str, Measured]:
 
 def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     stream = Stream(spec, split, SEED)
-    programs, lengths = stream.batch(0, PROGRAMS)
-    width, closed, sizes = programs.shape[1], programs == CLOSE, (programs != PAD).sum(1)
+    padded, lengths = stream.batch(0, PROGRAMS)
+    sizes = (padded != PAD).sum(1)
+    programs = np.ascontiguousarray(padded[:, : sizes.max()])
+    width, closed = programs.shape[1], programs == CLOSE
     answers = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # where the thoughts are over
     text, starts = programs.tobytes(), width * np.arange(PROGRAMS)
     verdicts = np.zeros((len(PARTS), len(Verdict)), np.int64)
@@ -247,7 +249,7 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     repeated = None
     if split == "train":
         parts = [fingerprints(stream.batch(start, PROGRAMS)[0]) for start in range(PROGRAMS, REPEATS, PROGRAMS)]
-        repeated = REPEATS - distinct(np.concatenate([fingerprints(programs), *parts]))
+        repeated = REPEATS - distinct(np.concatenate([fingerprints(padded), *parts]))
     return Measured(
         prompts=lengths.astype(np.int64),
         completions=sizes - lengths,
