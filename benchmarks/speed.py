@@ -237,9 +237,11 @@ cg.run("1 2 , 7 add 1 9 eq end")
 run = now()
 cg.run_batch([cg.encode("1 2 , 7 add 1 9 eq end")])
 batch = now()
+cg.Stream("Cadmus-Arith-v0").batch(0, 1)
+stream = now()
 for _ in range(1000):
     cg.run("1 2 , 7 add 1 9 eq end")
-print(json.dumps([imported - start, run - imported, batch - run, (now() - batch) / 1000]))
+print(json.dumps([imported - start, run - imported, batch - run, stream - batch, (now() - stream) / 1000]))
 """
 
 
@@ -254,7 +256,7 @@ def measure_first_calls(args: Args) -> list[Row]:
                 environment = {**os.environ, "CADMUS_GYM_CACHE": folder}
                 answer = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
                 seconds.append(json.loads(answer.stdout))
-            names = ["import s", "first run s", "then first run_batch s", "later run s"]
+            names = ["import s", "first run s", "then first run_batch s", "then first stream s", "later run s"]
             rows.append({"kernel cache": cache, **dict(zip(names, np.median(seconds, axis=0), strict=True))})
     return rows
 

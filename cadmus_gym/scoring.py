@@ -236,7 +236,7 @@ class Scorer:
             script = self._script
             script[DERIVATION] = derivation
             choices, operands, completion = score(
-                self.spec.family.write,
+                self.spec.family.write(),
                 self.parameters,
                 self.wish,
                 self.first,
@@ -262,13 +262,14 @@ class Scorer:
         """Return what the split makes of a prompt, or of the prompt of a program whatever its answer, both (n,) uint8;
         None where its parameters write no such prompt."""
         program, marks, work, machine = self._rest
-        write, script, whole = self.spec.family.write, self._script, END in tokens
+        script, whole = self._script, END in tokens
+        write = None if self.parameters is None else self.spec.family.write()
         if tokens.size > (program.size if whole else self._prompt_room):
             return None
         for derivation in range(self.spec.family.derivations):
             program[:] = 0
             program[: tokens.size] = tokens
-            if write is None or self.parameters is None:  # it cannot be guided: only what a prompt computes is known
+            if write is None:  # it cannot be guided: only what a prompt computes is known
                 outcome, depth, key = identify(program, tokens.size, work, machine)
                 marks[PROMPT], marks[SOLVED] = tokens.size, 1
                 possible = depth == 1 and not whole
@@ -315,7 +316,7 @@ class Scorer:
         return self.shares[key]
 
     def _find_share(self, choices: Ints, seen: Ints, number: int) -> Share:
-        common = (self.spec.family.write, self.parameters, self.first, self.last)
+        common = (self.spec.family.write(), self.parameters, self.first, self.last)
         script = new_script(SCRIPTED)
         script[FORCED] = 1
         script[CHOICES : CHOICES + choices.size] = choices

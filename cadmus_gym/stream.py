@@ -182,7 +182,7 @@ class Stream:
 
         def work(rows: slice) -> None:
             row, outcome = fill(
-                family.write,
+                family.write(),
                 packed,
                 wanted,
                 base,

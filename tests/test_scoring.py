@@ -102,7 +102,7 @@ def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], flo
         sampling.rewind(script)
         program = np.zeros(length, np.uint8)
         dice = np.zeros(2, np.uint64)
-        outcome, key = attempt(spec.family.write, parameters, dice, script, program, marks, *rest)
+        outcome, key = attempt(spec.family.write(), parameters, dice, script, program, marks, *rest)
         assert outcome == RAN
         draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
         chosen = draws[:, DIE] == CHOICE

@@ -692,7 +692,7 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
     guarded, thought = (np.full(size + 1000, 255, np.uint8) for size in (stream.length, limit + SLACK))
     for index in range(1500):
         missing = fill(
-            spec.family.write,
+            spec.family.write(),
             spec.family.pack(spec.split_parameters(split)),
             wish(spec),
             base,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,7 +89,7 @@ class Family:
     parameters: type
     form: str
     room: Callable[[Any], int]
-    write: Any = None  # a Writer
+    write: Any = None  # what `writer` returned
     pack: Any = None  # a function from parameters to Ints
     answer: Callable[[Any], int] | None = None
     derivations: int = 1
@@ -101,10 +102,19 @@ class Family:
             raise ValueError(f"family {self.name!r}: form = {self.form!r}: known are value, relation")
 
 
-def writer(function: Writer) -> Writer:
-    """Compile a writer to a plain function pointer, so that one driver serves every family and knows none."""
-    with caching():
-        return cast(Writer, numba.cfunc(_WRITER, nopython=True, cache=True, error_model="numpy", _nrt=False)(function))
+def writer(function: Writer) -> Callable[[], Writer]:
+    """Return what compiles a writer to a plain function pointer, so that one driver serves every family and knows none.
+
+    It is compiled, or loaded from the cache, when it is first called for.
+    """
+
+    @functools.cache
+    def compiled() -> Writer:
+        with caching():
+            compiler = numba.cfunc(_WRITER, nopython=True, cache=True, error_model="numpy", _nrt=False)
+            return cast(Writer, compiler(function))
+
+    return compiled
 
 
 @kernel
