@@ -180,7 +180,7 @@ def test_the_module_can_be_named_in_the_id(id: str) -> None:
 
 @each_id
 def test_a_spec_makes_the_same_environment_again(id: str) -> None:
-    overrides = {"split": "test", "endian": "little", "episode": {"max_tokens": 85}, "reward": "cases"}
+    overrides = {"split": "test", "endian": "little", "episode": {"max_tokens": 125}, "reward": "cases"}
     first = gymnasium.make(id, **overrides)
     assert first.spec is not None
     again = [gymnasium.make(first.spec), gymnasium.make(EnvSpec.from_json(first.spec.to_json()))]
@@ -331,7 +331,7 @@ def test_sub_environment_k_plays_what_the_single_one_plays(id: str, endian: str)
 @each_endian
 def test_infos_are_those_of_gymnasium(id: str, mode: AutoresetMode, endian: str) -> None:
     count, seed = 5, 23
-    options = {"endian": endian, "episode": {"max_tokens": 96 if id not in FREE else 30, "thought_tokens": 30}}
+    options = {"endian": endian, "episode": {"max_tokens": 128 if id not in FREE else 30, "thought_tokens": 30}}
     vector = cg.CadmusVectorEnv(count, id, autoreset_mode=mode, **options)
     reference = SyncVectorEnv([lambda: cg.CadmusEnv(id, **options)] * count, autoreset_mode=mode)
     result, expected = vector.reset(seed=seed), reference.reset(seed=seed)

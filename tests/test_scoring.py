@@ -327,7 +327,7 @@ def test_a_mixture_with_estimates_says_how_good_they_are(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("id", "split"), SPLITS)
 def test_every_program_of_a_stream_has_a_probability(id: str, split: str) -> None:
-    for changes in ({}, {"thoughts": {"share": 0.5, "style": "trace", "limit": 40}, "episode": {"max_tokens": 96}}):
+    for changes in ({}, {"thoughts": {"share": 0.5, "style": "trace", "limit": 40}, "episode": {"max_tokens": 128}}):
         stream = cg.Stream(cg.load_spec(id, **changes), split, seed=8)
         programs, _ = stream.batch(0, 60)
         scores = stream.score(programs, budget=1000, samples=300)

@@ -370,7 +370,7 @@ SMALLER: dict[str, dict[str, Any]] = {
 def test_training_problems_come_up_again_and_test_problems_do_not(id: str) -> None:
     spec = cg.load_spec(id, **SMALLER.get(id, {}))
     one, other, held_out = (
-        problems(*cg.Stream(spec, split, seed=seed).batch(0, 5000))
+        problems(*cg.Stream(spec, split, seed=seed).batch(0, 8000))
         for split, seed in (("train", 7), ("train", 8), ("test", 7))
     )
     assert len(one & other) > 100
