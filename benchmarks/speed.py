@@ -1,6 +1,6 @@
 """How fast the package is: the machine beside a C yardstick, first calls, streams, environments.
 
-    python benchmarks/speed.py                                    everything, about five minutes on two cores
+    python benchmarks/speed.py                                    everything, about a quarter of an hour on two cores
     python benchmarks/speed.py --sections machine --repeats 21
 
 Prints Markdown tables and writes the same rows, with the recipe, to benchmarks/results/speed.json. What is compared

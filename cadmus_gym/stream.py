@@ -85,7 +85,7 @@ class Stream:
     ) -> tuple[Tokens, NDArray[np.int32]]:
         """Return the prompts alone of pairs (seed, index), both (N,): (N, P) uint8 padded with 0, lengths (N,) int32.
 
-        That is quicker: most of the time a program takes is that of its worked steps.
+        That is quicker: neither worked steps nor answers are written.
         """
         programs, lengths, _ = self._gather(seeds, indices, self.prompt_room + 1, threads)
         return programs[:, :-1], lengths

@@ -40,7 +40,6 @@ from cadmus_gym.machine import (
     SET_A,
     SET_B,
     STACK,
-    STACK_ROOM,
     STEP_LIMIT,
     STEPS,
     SUB,
@@ -58,7 +57,6 @@ STYLES = ("none", "values", "products", "trace", "stack")
 VALUES, PRODUCTS, TRACE, WHOLE = range(1, len(STYLES))
 ANSWER_ROOMS = {"value": 14, "relation": 2}  # tokens of the longest answer: `,` ten digits `neg eq end`; `not end`
 HASH_A, HASH_B, HASHES = range(3)  # working room of `identify`
-SHADOW = HASHES + STACK_ROOM
 SLACK = 40  # tokens of room a thought needs beyond its limit: what one instruction writes last
 
 
