@@ -5,8 +5,8 @@ BIN := .venv/bin
 .PHONY: demo test lint bench table policies docs clean
 
 demo: .venv/installed-rl  ## pretrain, evaluate, fine-tune with PPO, print the table: about twenty minutes on two cores
-	$(BIN)/python pretrain/train.py --recipe nano --folder runs/nano --resume
-	$(BIN)/python pretrain/train.py --recipe nano --folder runs/half --stop-at-truth 0.5 --evaluate-every 50 --evaluate-count 200 --resume
+	$(BIN)/python pretrain/train.py --recipe nano-arith --tokens 9000000 --folder runs/nano --resume
+	$(BIN)/python pretrain/train.py --recipe nano-arith --tokens 9000000 --folder runs/half --stop-at-truth 0.5 --evaluate-every 50 --evaluate-count 200 --resume
 	$(BIN)/python agents/ppo.py --env Cadmus-Arith-v0 --checkpoint runs/half/model --folder runs/ppo --resume
 	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --output runs/table.json
 

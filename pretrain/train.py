@@ -1,6 +1,6 @@
 """Pretrain a transformer on true programs: next-token loss, Muon and AdamW, evaluation on every split meanwhile.
 
-    python pretrain/train.py                                            the recipe nano, to runs/nano
+    python pretrain/train.py                                            the recipe nano-arith, to runs/nano-arith
     python pretrain/train.py --tokens 1_000_000 --folder runs/try       the same for a minute on two cores
     python pretrain/train.py --resume                                   goes on, or starts where there is nothing
     python pretrain/train.py --stop-at-truth 0.55 --folder runs/half    stops at 55 % truth on test: a start for RL
@@ -107,8 +107,8 @@ class Config:
     stop_at_truth: float | None = None  # finish when the evaluation on the test split first reaches this share
     overrides: Overrides = field(default_factory=dict)
     needs: str = ""  # what machine the recipe is for, and how long it takes there
-    recipe: str = "nano"  # a name in pretrain/recipes or the path of a .toml
-    folder: Path = Path("runs/nano")
+    recipe: str = "nano-arith"  # a name in pretrain/recipes or the path of a .toml
+    folder: Path = Path("runs/nano-arith")
     seed: int = 0  # of the weights and of the stream
     resume: bool = False  # go on with the run in the folder; flags need not be repeated
     overwrite: bool = False  # delete the run in the folder
@@ -165,7 +165,7 @@ def configure(arguments: list[str]) -> Config:
 
     Raises ValueError for a mistake in a recipe, a value without sense, or a flag at odds with a run to be resumed.
     """
-    known = runs.first_flags(arguments, folder=None, recipe="nano")
+    known = runs.first_flags(arguments, folder=None, recipe="nano-arith")
     folder = known.folder or Path("runs") / Path(known.recipe).stem
     values = runs.started_with(folder, "config") if known.resume else None
     if values is None:
@@ -367,6 +367,7 @@ def train(
             raise FloatingPointError(f"the loss is {loss:g}")
         if step > config.warmup * steps and completion_loss > DIVERGED:
             raise FloatingPointError(f"the loss is {completion_loss:.2f} nats a token, worse than guessing")
+        counts.update(loss=loss, completion_loss=completion_loss)
         scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
         scalars |= {"loss/above_floor": loss - floor} if math.isfinite(floor) else {}
         if len(stream.specs) > 1:

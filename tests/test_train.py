@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
     stream = cg.Stream("Cadmus-Arith-v0", "train")
     assert card["digest"] == stream.digest
     assert card["digests"] == {"Cadmus-Arith-v0": cg.load_spec("Cadmus-Arith-v0").digests()}
-    assert (card["settings"]["seed"], card["settings"]["width"], card["settings"]["recipe"]) == (0, 16, "nano")
+    assert (card["settings"]["seed"], card["settings"]["width"], card["settings"]["recipe"]) == (0, 16, "nano-arith")
     assert (card["endian"], card["step"], card["steps"], card["programs"]) == ("little", 12, 12, 12 * 48)
     programs, _ = stream.batch(0, 12 * 48)
     assert card["tokens"] == result["tokens"] == int((programs != 0).sum())
@@ -211,6 +212,29 @@ def test_killed_and_with_its_last_state_damaged_it_resumes_from_the_one_before(
     assert f"steps {int(before.name[:9])} to 12" in reported
     assert_same_weights(finished[0], folder)
     assert len(list((folder / "states").iterdir())) == 2
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(
+    finished: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    """Three kills, or CADMUS_KILLS of them: while it starts, trains, evaluates or saves, whatever the moment hits."""
+    random, kills, delay = np.random.default_rng(), int(os.environ.get("CADMUS_KILLS", "3")), 1.0
+    tiny = [*TINY, "--save-every", "1"]
+    while kills:
+        process = start(tmp_path / "run", *tiny, "--resume")
+        try:
+            _, reported = process.communicate(timeout=float(random.uniform(0, delay)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills, delay = kills - 1, delay * 1.3
+            process.communicate()
+        else:  # it had finished before; begin anew
+            assert process.returncode == 0, reported
+            assert_same_weights(finished[0], tmp_path / "run")
+            shutil.rmtree(tmp_path / "run")
+            delay /= 2
+    run(tmp_path / "run", *tiny, "--resume")
+    assert_same_weights(finished[0], tmp_path / "run")
 
 
 def test_a_folder_is_neither_overwritten_nor_trained_twice(
@@ -394,7 +418,7 @@ def test_a_batch_is_a_multiple_of_the_processes(tmp_path: Path) -> None:
 def test_a_mistake_in_a_recipe_is_named(
     script: ModuleType, tmp_path: Path, change: dict[str, str | None], expected: str
 ) -> None:
-    lines = (SCRIPT.parent / "recipes" / "nano.toml").read_text().splitlines()
+    lines = (SCRIPT.parent / "recipes" / "nano-arith.toml").read_text().splitlines()
     values = {line.split(" = ")[0]: line.split(" = ")[1] for line in lines if " = " in line} | change
     path = tmp_path / "mine.toml"
     path.write_text("\n".join(f"{key} = {value}" for key, value in values.items() if value is not None))
@@ -423,12 +447,25 @@ def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "millions"), [("nano-arith", 1.0), ("nano", 1.0), ("small", 10.6), ("base", 85.0), ("paper", 277.3)]
+)
+def test_a_recipe_is_whole_and_of_the_size_it_says(script: ModuleType, recipe: str, millions: float) -> None:
+    config = script.configure(["--recipe", recipe])
+    assert config.folder == Path("runs") / recipe
+    assert script.make_stream(config).specs  # the context holds its programs
+    sizes = config.sizes
+    of_layer = 2 * sizes.width * (sizes.width + sizes.groups * sizes.head_width) + 3 * sizes.width * sizes.hidden
+    parameters = sizes.layers * (of_layer + 2 * sizes.width) + (65 + 1) * sizes.width
+    assert parameters / 1e6 == pytest.approx(millions, abs=0.06)
+
+
 def test_a_flag_goes_before_the_recipe_and_no_flag_before_what_a_run_was_started_with(
     script: ModuleType, finished: tuple[Path, str, str]
 ) -> None:
     assert script.configure([]).width == 128
     assert script.configure(["--width", "96"]).sizes == ModelConfig(96, 5, 4, hidden=256, context=256)
-    assert script.configure([]).folder == Path("runs/nano")
+    assert script.configure([]).folder == Path("runs/nano-arith")
     with pytest.raises(SystemExit, match="2"):
         script.configure(["--resume", "--overwrite"])
     resumed = script.configure(["--folder", str(finished[0]), "--resume", "--threads", "2"])
