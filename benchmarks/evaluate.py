@@ -60,6 +60,7 @@ MOST_BYTES = 8 * 2**20  # of a model in the package
 ROUNDED = 512  # programs on which the change of logits by rounding is measured
 STORED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 SIDE, BIN = 200, 10  # of the picture: operands below the one, in bins of the other
+BARS = 16  # of the picture, at most
 OPERATORS = ("add", "sub", "mul")
 
 
@@ -123,10 +124,12 @@ def measure(model: Transformer, count: int, elsewhere: int, seed: int) -> dict[s
     specs = trained_on(model.card)
     own = ids_of(specs)
     specs += [load_spec(id) for id in sorted(SPECS, key=lambda id: id not in own) if id not in {s.id for s in specs}]
-    found: dict[str, Any] = {"metrics": [], "strata": {}, "mistakes": []}
+    found: dict[str, Any] = {"metrics": [], "left_out": {}, "strata": {}, "mistakes": []}
     for spec in specs:
-        if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
-            print(f"{spec.id}: left out, it takes a context of {1 + spec.prompt_room + spec.episode.max_tokens}")
+        needed = 1 + spec.prompt_room + spec.episode.max_tokens
+        if needed > model.config.context:
+            found["left_out"][spec.id] = needed
+            print(f"{spec.id}: left out, it takes {needed} positions")
             continue
         for split in spec.splits:
             known = spec.id in own
@@ -135,7 +138,7 @@ def measure(model: Transformer, count: int, elsewhere: int, seed: int) -> dict[s
                 evaluation, of_strata, wrong = measure_split(model, spec, split, prompts_wanted, seed, known)
                 found["metrics"].append(dataclasses.asdict(evaluation))
                 print(evaluation, flush=True)
-                if known:
+                if known and split != "train":  # `test` is of the same distribution
                     found["strata"].setdefault(spec.id, {})[split] = of_strata
                 if known and split in PART_OF_TRAINING:
                     found["mistakes"].append(wrong)
@@ -284,8 +287,8 @@ def draw(model: Transformer, name: str, pairs: int, seed: int, path: Path) -> No
         above.colorbar(image, ax=axes, format=PercentFormatter(1), shrink=0.9)
     below.suptitle(f"share of wrong completions, {spec.id}, test, with 95 % intervals")
     for ax, stratum in zip(np.atleast_1d(below.subplots(1, max(1, len(told[:3])))), told, strict=False):
-        labels = [*tables[stratum]]
-        counts = tables[stratum].values()
+        labels = [*tables[stratum]][:BARS]
+        counts = [tables[stratum][label] for label in labels]
         wrong = np.array([1 - true / count for true, count in counts])
         bounds = 1 - np.array([wilson_interval(true, count) for true, count in counts]).T  # highest, lowest
         reach = np.clip([wrong - bounds[1], bounds[0] - wrong], 0, None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ _COMMON = {
     "attention_bias": False,
     "mlp_bias": False,
 }
+
+_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
 
 
 def save_model(
@@ -243,7 +246,8 @@ def _endian(card: Mapping[str, Any], where: object) -> str:
 
 def _json(value: Mapping[str, Any], what: str) -> str:
     try:
-        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return _PAIR.sub(r"[\1, \2]", text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the {what} is no JSON: {error}") from error
 

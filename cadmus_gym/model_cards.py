@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from cadmus_gym.evaluate import wilson_interval
@@ -92,7 +93,9 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if "metrics" in card:
         sections += ["## Truth", *truth(card, specs)]
     sections += [*strata_tables(card, specs), *mistakes(card), *again(card)]
-    return "\n\n".join(sections) + "\n"
+    kept = "---", "#", "|", "- ", "```", "!["
+    wrapped = [s if s.startswith(kept) else fill(s, 120, break_on_hyphens=False) for s in sections]
+    return "\n\n".join(wrapped) + "\n"
 
 
 def parameters_of(config: Mapping[str, Any]) -> int:
@@ -114,11 +117,8 @@ def stored(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     line = f"- weights stored in {config['dtype']}"
     if "rounding" not in card:
         return line
-    changes = [
-        f"{dtype} changes logits by {change['rms']:.1e} (root mean square; at most {change['largest']:.1e})"
-        for dtype, change in card["rounding"]["logits"].items()
-    ]
-    return f"{line}, computed with in float32: {', '.join(changes)}"
+    changes = [f"{dtype} by {change['rms']:.1e}" for dtype, change in card["rounding"]["logits"].items()]
+    return f"{line}, computed with in float32 (root mean square change of logits: {', '.join(changes)})"
 
 
 def stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -183,7 +183,7 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
             rows.append([*row, percent(metric["truth_rate"]), f"{percent(low)} to {percent(high)}", loopholes])
         if rows:
             columns = ["environment", "split", *(["trained distribution"] if own else []), "prompts"]
-            blocks.append("What it was trained on:" if own else "What it was never shown:")
+            blocks.append("What it was trained on:" if own else "Other environments:")
             blocks.append(markdown([*columns, "true", "95 % interval", "loopholes"], rows))
     how = (
         "Truth rate of greedy completions under the form and the budget of each environment, with its Wilson "
@@ -194,6 +194,9 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
             " Cadmus-Open-v0 has the prompts of Cadmus-Arith-v0 and no mask, so it tells whether the model keeps to "
             "the form by itself."
         )
+    if card.get("left_out"):
+        needed = ", ".join(f"{id} ({positions})" for id, positions in card["left_out"].items())
+        blocks.append(f"Left out, since they take more positions than the model has: {needed}.")
     return [how, *blocks]
 
 
@@ -215,7 +218,8 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
         return []
     told = (
         "The test split of what it was trained on, by what a prompt takes (`cadmus_gym.strata` says how it is "
-        f"counted); strata of fewer than {RARE} prompts are told together. Other splits are in `card.json`."
+        f"counted); strata of fewer than {RARE} prompts are told together. Splits outside the training "
+        "distribution are in `card.json`."
     )
     picture = card.get("picture")
     seen = [f"![Truth rate by operands and by stratum]({REPOSITORY}/{picture})"] if picture else []
