@@ -60,7 +60,7 @@ def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(script, "BIN", 20)
     monkeypatch.setattr(script, "ROUNDED", 64)
     monkeypatch.setattr(sys, "argv", ["benchmarks/evaluate.py"])
-    monkeypatch.setattr(model_cards, "RARE", 5)
+    monkeypatch.setattr(script, "RARE", 5)
     model = Transformer(SIZES, seed=3)
     model.endian = "little"
     cg.save_model(model, tmp_path / "run" / "model", CARD)
