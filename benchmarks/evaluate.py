@@ -48,7 +48,18 @@ from cadmus_gym.generate import complete
 from cadmus_gym.isa import PAD
 from cadmus_gym.machine import Verdict
 from cadmus_gym.model import Transformer, with_bos
-from cadmus_gym.model_cards import MANY, OTHERS, PART_OF_TRAINING, RARE, asked_under, ids_of, page, read, trained_on
+from cadmus_gym.model_cards import (
+    MANY,
+    OTHERS,
+    PART_OF_TRAINING,
+    RARE,
+    asked_under,
+    ids_of,
+    page,
+    read,
+    strata_tables,
+    trained_on,
+)
 from cadmus_gym.recipe import recipe
 from cadmus_gym.spec import Spec
 from cadmus_gym.strata import Strata, families_of, strata
@@ -209,7 +220,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> lis
 
 
 def name_of(folder: Path) -> str:
-    return folder.parent.name if folder.name == "model" and folder.parent != checkpoint.PACKAGED else folder.name
+    """By what a model is loaded: that of a folder is told from beside it."""
+    return folder.name if folder.parent == checkpoint.PACKAGED else f"./{folder.name}"
 
 
 def write_page(folder: Path) -> None:
@@ -223,6 +235,7 @@ def check(folder: Path, tolerance: int) -> list[str]:
     if "evaluated" not in card:
         return ["the card has no evaluation; run without --check"]
     settings = card["evaluated"]["settings"]
+    torch.set_num_threads(settings["threads"])  # other numbers may round otherwise
     found = differences(card, measure(model, settings["count"], settings["elsewhere"], settings["seed"]), tolerance)
     text = folder / checkpoint.README
     if not text.is_file() or text.read_text(encoding="utf-8") != page(name_of(folder), *read(folder)):
@@ -325,6 +338,7 @@ def main(args: Args) -> int:
         names = tuple(name_of(checkpoint.find_model(one)) for one in models)
         card["evaluated"] = recipe(dataclasses.replace(args, models=names))
         model.card = card
+        print("\n\n".join(["", *strata_tables(card, trained_on(card)), ""]))
         if args.pairs and folder.parent == checkpoint.PACKAGED:
             path = PICTURES / f"{folder.name}-operands.png"
             draw(model, folder.name, args.pairs, args.seed, path)

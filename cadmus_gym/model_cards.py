@@ -20,6 +20,7 @@ from cadmus_gym.spec import Episode, Spec, load_spec
 PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
 MANY = 50  # so many wrong completions of a split are not listed
 RARE = 30  # strata of fewer prompts are told together
+MOST = 20  # strata of a kind on a page
 OTHERS = "others"
 REPOSITORY = "../../.."  # from a packaged model's folder
 
@@ -209,7 +210,7 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
             continue
         rows = []
         for stratum, counts in found.items():
-            for label, (true, count) in counts.items():
+            for label, (true, count) in shortened(counts).items():
                 low, high = wilson_interval(true, count)
                 cells = [stratum, f"`{label}`" if label != OTHERS else label, f"{count:,}", f"{count - true:,}"]
                 rows.append([*cells, percent(true / count), f"{percent(low)} to {percent(high)}"])
@@ -218,12 +219,19 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
         return []
     told = (
         "The test split of what it was trained on, by what a prompt takes (`cadmus_gym.strata` says how it is "
-        f"counted); strata of fewer than {RARE} prompts are told together. Splits outside the training "
-        "distribution are in `card.json`."
+        f"counted); strata of fewer than {RARE} prompts, or behind the first {MOST}, are told together. Splits outside "
+        "the training distribution, and the parts of mixtures, are in `card.json`."
     )
     picture = card.get("picture")
     seen = [f"![Truth rate by operands and by stratum]({REPOSITORY}/{picture})"] if picture else []
     return ["## Where it errs", told, *seen, *blocks]
+
+
+def shortened(counts: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Return counts by label with those behind the first `MOST` summed up as others."""
+    first = {label: pair for label, pair in [*counts.items()][:MOST] if label != OTHERS}
+    rest = [pair for label, pair in counts.items() if label not in first]
+    return first | ({OTHERS: [sum(column) for column in zip(*rest, strict=True)]} if rest else {})
 
 
 def mistakes(card: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -217,8 +218,8 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
         ("Cadmus-Arith-v0", "train"),
         ("Cadmus-Arith-v0", "test"),
     ]
-    assert card["evaluated"]["settings"]["models"] == ["sums"]
-    assert (package / "sums" / "model" / "README.md").read_text() == model_cards.page("sums", card, config)
+    assert card["evaluated"]["settings"]["models"] == ["./model"]
+    assert (package / "sums" / "model" / "README.md").read_text() == model_cards.page("./model", card, config)
     assert not (package / "pictures").exists()
     cg.save_model(model, package / "sums" / "model", {})  # a training that goes on
     model.card = card
@@ -234,6 +235,23 @@ def test_strata_of_few_prompts_are_told_together(script: ModuleType, monkeypatch
     assert list(script.by_label(labels, true).items()) == [("2", [2, 3]), ("10", [1, 3]), ("others", [1, 2])]
     words = np.array(["add", "sub", "sub", "sub", "sub", "add", "add"])
     assert list(script.by_label(words, words == "add").items()) == [("sub", [0, 4]), ("add", [3, 3])]
+
+
+def test_a_page_shows_the_first_strata_of_a_kind() -> None:
+    counts = {str(k): [k, 10 + k] for k in range(30)} | {"others": [1, 2]}
+    shown = model_cards.shortened(counts)
+    assert list(shown) == [*map(str, range(20)), "others"]
+    assert shown["others"] == [1 + sum(range(20, 30)), 2 + sum(range(30, 40))]
+    few = {"a": [1, 2], "others": [1, 2]}
+    assert model_cards.shortened(few) == few
+    assert model_cards.shortened({"a": [1, 2]}) == {"a": [1, 2]}
+
+
+def test_the_script_tells_mistakes_as_a_user_meets_them() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "evaluate.py"), "--models", "nowhere"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("error: no model 'nowhere': no such folder")
 
 
 def test_a_page_tells_of_every_training() -> None:
