@@ -21,6 +21,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -184,15 +185,20 @@ def measure_split(
 
 
 def by_label(labels: NDArray[np.str_], true: NDArray[np.bool_]) -> dict[str, list[int]]:
-    """Return how many are true, and how many there are, of each label (N,); rare ones together, last."""
+    """Return how many are true, and how many there are, of each label (N,), rare ones together at last: numbers in
+    their order, then by frequency."""
     counts, right = Counter(labels.tolist()), Counter(labels[true].tolist())
-    numbers = all(label.lstrip("-").isdecimal() for label in counts)
-    order = sorted(counts, key=lambda label: (int(label), "") if numbers else (-counts[label], label))
+    order = sorted(counts, key=lambda label: (number(label), -counts[label], label))
     table = {label: [right[label], counts[label]] for label in order if counts[label] >= RARE}
     rare = [label for label in order if counts[label] < RARE]
     if rare:
         table[OTHERS] = [sum(right[label] for label in rare), sum(counts[label] for label in rare)]
     return table
+
+
+def number(label: str) -> float:
+    found = re.match(r"-?\d+", label)
+    return int(found[0]) if found else math.inf
 
 
 def right_answer(taken: Strata, k: int, family: str) -> str:
@@ -300,7 +306,7 @@ def draw(model: Transformer, name: str, pairs: int, seed: int, path: Path) -> No
         above.colorbar(image, ax=axes, format=PercentFormatter(1), shrink=0.9)
     below.suptitle(f"share of wrong completions, {spec.id}, test, with 95 % intervals")
     for ax, stratum in zip(np.atleast_1d(below.subplots(1, max(1, len(told[:3])))), told, strict=False):
-        labels = [*tables[stratum]][:BARS]
+        labels = [label for label in tables[stratum] if label != OTHERS][:BARS]  # few may be an interval of all
         counts = [tables[stratum][label] for label in labels]
         wrong = np.array([1 - true / count for true, count in counts])
         bounds = 1 - np.array([wilson_interval(true, count) for true, count in counts]).T  # highest, lowest
@@ -338,7 +344,8 @@ def main(args: Args) -> int:
         names = tuple(name_of(checkpoint.find_model(one)) for one in models)
         card["evaluated"] = recipe(dataclasses.replace(args, models=names))
         model.card = card
-        print("\n\n".join(["", *strata_tables(card, trained_on(card)), ""]))
+        tables = [block for block in strata_tables(card, trained_on(card)) if block.startswith("|")]
+        print("\n\n".join(["", *tables, ""]))
         if args.pairs and folder.parent == checkpoint.PACKAGED:
             path = PICTURES / f"{folder.name}-operands.png"
             draw(model, folder.name, args.pairs, args.seed, path)

@@ -233,6 +233,8 @@ def test_strata_of_few_prompts_are_told_together(script: ModuleType, monkeypatch
     labels = np.array(["10", "2", "2", "2", "-1", "10", "10", "7"])
     true = np.array([1, 0, 1, 1, 0, 0, 0, 1], bool)
     assert list(script.by_label(labels, true).items()) == [("2", [2, 3]), ("10", [1, 3]), ("others", [1, 2])]
+    ties = np.repeat(["more", "none", "0", "2-3", "1"], [9, 4, 3, 3, 3])
+    assert list(script.by_label(ties, ties == "0")) == ["0", "1", "2-3", "more", "none"]
     words = np.array(["add", "sub", "sub", "sub", "sub", "add", "add"])
     assert list(script.by_label(words, words == "add").items()) == [("sub", [0, 4]), ("add", [3, 3])]
 
