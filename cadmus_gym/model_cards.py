@@ -144,6 +144,7 @@ def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         "programs": whole(stage.get("programs")),
         "tokens": whole(stage.get("tokens")),
         "steps": whole(stage.get("step") or stage.get("timesteps")),
+        "seconds": whole(stage.get("seconds")),
         "core-seconds": spent(stage, card),
     }
     return markdown(["", ""], [[key, str(value)] for key, value in facts.items() if value is not None])
@@ -154,12 +155,12 @@ def whole(number: float | None) -> str | None:
 
 
 def spent(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str | None:
-    """Core-seconds and what they come to at a price."""
+    """Core-seconds and what they come to at a price, where there was no GPU to be paid for."""
     if "cpu_seconds" not in stage:
         return None
     of = f", {stage['evaluation_cpu_seconds']:,.0f} of them evaluation" if "evaluation_cpu_seconds" in stage else ""
     price, cost = card.get("evaluated", {}).get("settings", {}).get("price"), ""
-    if price is not None:
+    if price is not None and "gpu" not in stage["hardware"]:
         dollars = stage["cpu_seconds"] / 3600 * price
         cost = f"; {dollars:.4f} dollars at {price:g} a core-hour, a price to be put in your own"
     return f"{stage['cpu_seconds']:,.0f}{of}{cost}"

@@ -262,6 +262,11 @@ def test_a_page_tells_of_every_training() -> None:
     del (without := dict(ppo))["cpu_seconds"]
     assert "core-seconds" not in model_cards.training(without, without)
     assert "| steps | 5,000 |" in model_cards.training(without, without)
+    priced = {**CARD, "evaluated": {"settings": {"price": 1}}}
+    assert "; 2.0000 dollars at 1 a core-hour" in model_cards.training(priced, priced)
+    graphics = {**priced, "hardware": {**HARDWARE, "gpu": "a GPU"}}
+    assert "a processor, 2 cores, a GPU" in model_cards.training(graphics, graphics)
+    assert "dollars" not in model_cards.training(graphics, graphics)
 
 
 # What is in the package.
