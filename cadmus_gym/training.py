@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cadmus_gym.focus import fill_kinds
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.isa import PAD, Tokens
 from cadmus_gym.model import Transformer, with_bos
@@ -65,30 +66,48 @@ def plan_chunks(lengths: ArrayLike, batch: int, device: str = "cpu") -> list[int
     return cuts[::-1]
 
 
+class Batch(NamedTuple):
+    """Programs of a stream, in the language's order of digits."""
+
+    programs: Tokens  # (N, L), padded with 0
+    prompt_lengths: NDArray[np.int32]  # (N,)
+    parts: NDArray[np.int64]  # (N,), which of the stream's specs each is of
+    kinds: NDArray[np.int64]  # (N,), see `cadmus_gym.focus`
+
+    def take(self, rows: NDArray[np.integer]) -> Batch:
+        return Batch(*(values[rows] for values in self))
+
+
 class Chunk(NamedTuple):
     """Rows of a batch of about the same length, which pass through a model together."""
 
-    tokens: Tensor  # (B, T) uint8, padded with 0, T of the longest
+    tokens: Tensor  # (B, T) uint8, in the order of digits a model reads, padded with 0, T of the longest
     prompt_lengths: Tensor  # (B,) int32
     lengths: Tensor  # (B,) int64
-    parts: Tensor  # (B,) int64, which of the stream's specs each is of
+    rows: Tensor  # (B,) int64, of the batch
 
     def to(self, device: torch.device) -> Chunk:
         return Chunk(*(part.to(device, non_blocking=True) for part in self))
 
 
-def make_chunks(stream: Stream, indices: NDArray[np.int64], endian: str, cuts: list[int]) -> list[Chunk]:
-    """Return programs (N,) of a stream in the order of digits a model reads, sorted by length and cut."""
+def draw(stream: Stream, indices: NDArray[np.int64]) -> Batch:
+    """Return the programs of a stream with these numbers, (N,)."""
     seeds = np.full(indices.size, stream.seed, np.int64)
     programs, prompt_lengths = stream.gather(seeds, indices, threads=1)
-    if endian == "little":
-        programs = reverse_digits(programs)
-    lengths, parts = program_lengths(programs), stream.parts(seeds, indices)
+    parts, kinds = stream.parts(seeds, indices), np.zeros(indices.size, np.int64)
+    fill_kinds(programs, prompt_lengths, parts, kinds)
+    return Batch(programs, prompt_lengths, parts, kinds)
+
+
+def cut_chunks(batch: Batch, endian: str, cuts: list[int]) -> list[Chunk]:
+    """Return the programs of a batch sorted by length and cut."""
+    programs = reverse_digits(batch.programs) if endian == "little" else batch.programs
+    lengths = program_lengths(programs)
     order = np.argsort(lengths, kind="stable")
     return [
         Chunk(
             torch.from_numpy(programs[rows, : lengths[rows].max()]),
-            *(torch.from_numpy(values[rows]) for values in (prompt_lengths, lengths, parts)),
+            *(torch.from_numpy(values) for values in (batch.prompt_lengths[rows], lengths[rows], rows)),
         )
         for rows in np.split(order, cuts[1:-1])
     ]

@@ -46,6 +46,7 @@ import cadmus_gym as cg
 from cadmus_gym import runs, training
 from cadmus_gym.checkpoint import save_model
 from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, complete_under, evaluate, prompts_of
+from cadmus_gym.focus import AMONG, Focus
 from cadmus_gym.isa import VOCABULARY, disassemble
 from cadmus_gym.machine import Verdict, run_batch
 from cadmus_gym.model import ModelConfig, Transformer
@@ -95,6 +96,7 @@ class Config:
     warmup: float  # share of the steps in which the rates go up
     decay: float  # share of the steps in which they go down to 0, in a line
     prompt_weight: float  # of a prompt's token in the loss, where a completion's has 1
+    focus: float  # share of a batch that is drawn by what its kind of program still loses, see cadmus_gym.focus
     clip: float  # largest norm of the gradient
     dtype: Literal["float32", "bfloat16"]  # in which products are computed; weights are float32 in any case
     evaluate_every: int  # steps
@@ -126,6 +128,7 @@ class Config:
             value, least = getattr(self, name), "a number above 0, at most" if "rate" in name else "a number from 0 to"
             share = type(value) in (int, float) and 0 <= value <= 1 and (value > 0 or "rate" not in name)
             self._require(name, share or (name == "stop_at_truth" and value is None), f"{least} 1")
+        self._require("focus", type(self.focus) in (int, float) and 0 <= self.focus <= 0.9, "a number from 0 to 0.9")
         self._require("clip", type(self.clip) in (int, float) and self.clip > 0, "a number above 0")
         self._require("seed", type(self.seed) is int and 0 <= self.seed < 2**32, "a whole number from 0 to 2**32 - 1")
         self._require("overrides", isinstance(self.overrides, dict), "a table of keys of the spec")
@@ -295,6 +298,9 @@ def train(
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         counts = state["counts"]
+    focus = Focus(AMONG if config.focus else 1)
+    if state is not None:
+        focus.losses = state["focus"].numpy()
     times, cpu_before = counts["times"], counts["cpu_seconds"]
     began, cpu_began = time.monotonic() - counts["seconds"], time.process_time()
     writer = SummaryWriter(folder, purge_step=counts["step"] + 1) if ranks.rank == 0 else None
@@ -321,7 +327,12 @@ def train(
             raise FloatingPointError("a weight is not finite")
         take_time()
         of_optimizers = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
-        whole = {"model": model.state_dict(), "optimizers": of_optimizers, "counts": counts}
+        whole: dict[str, Any] = {
+            "model": model.state_dict(),
+            "optimizers": of_optimizers,
+            "counts": counts,
+            "focus": torch.tensor(focus.losses),
+        }
         ranks.first(lambda: runs.save_state(states, counts["step"], whole))
         spend("saving", now)
 
@@ -382,14 +393,23 @@ def train(
         progress.update(step, f"loss {completion_loss:.3f}, true {truth}, {speed:,.0f} tokens/s")
         logged, logged_times = now, dict(times)
 
-    def batch(step: int) -> list[training.Chunk]:
-        """Return this process's share of a step's programs."""
-        indices = step * config.batch + np.arange(ranks.rank, config.batch, ranks.count, dtype=np.int64)
-        return training.make_chunks(stream, indices, config.endian, cuts)
+    # This process's rows of a batch, and which of them are drawn from several programs; only the others are logged.
+    own = np.arange(ranks.rank, config.batch, ranks.count, dtype=np.int64)
+    drawn = own < config.focus * config.batch
+    counted = torch.from_numpy(~drawn).to(device, torch.float64)
+
+    def draw(step: int) -> training.Batch:
+        indices = (step * config.batch + own)[:, None] * focus.among + np.arange(focus.among)
+        return training.draw(stream, indices.ravel())
+
+    def choose(found: training.Batch) -> training.Batch:
+        uniforms = np.random.default_rng((config.seed, counts["step"])).random(config.batch)[own]
+        chosen = focus.choose(found.kinds.reshape(-1, focus.among), drawn, uniforms)
+        return found.take(np.arange(own.size) * focus.among + chosen)
 
     # The loop
     truth = "-"
-    batches = training.ahead(batch, counts["step"], steps)
+    batches = training.ahead(draw, counts["step"], steps)
     try:
         with runs.Stop(patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
             while counts["step"] < steps and not counts["stopped"]:
@@ -398,7 +418,9 @@ def train(
                 for optimizer in optimizers.values():
                     for group in optimizer.param_groups:
                         group["lr"] = group["peak"] * share
-                chunks = next(batches)
+                batch = choose(next(batches))
+                chunks = training.cut_chunks(batch, config.endian, cuts)
+                parts = torch.from_numpy(batch.parts).to(device)
                 now = spend("data", now)
 
                 in_prompts = sum(int(chunk.prompt_lengths.sum()) for chunk in chunks)
@@ -406,6 +428,7 @@ def train(
                 sizes = torch.tensor([in_prompts, in_all - in_prompts, stop.signal > 0], dtype=torch.float64)
                 all_in_prompts, all_in_completions, stopping = ranks.sum(sizes).tolist()
                 weight = config.prompt_weight * all_in_prompts + all_in_completions
+                completion_losses = torch.zeros(own.size, dtype=torch.float64, device=device)
                 for k, chunk in enumerate(chunks):
                     chunk = chunk.to(device)
                     alone = ranks.apart(wrapped) if k + 1 < len(chunks) else contextlib.nullcontext()
@@ -414,9 +437,10 @@ def train(
                             of_prompts, of_completions = training.losses(wrapped, chunk.tokens, chunk.prompt_lengths)
                         loss = config.prompt_weight * of_prompts.sum() + of_completions.sum()
                         (loss * (ranks.count / weight)).backward()
-                    counted = (chunk.prompt_lengths, chunk.lengths - chunk.prompt_lengths)
-                    row = torch.stack([of_prompts.detach(), of_completions.detach(), *counted], 1)
-                    window.index_add_(0, chunk.parts, row.double())
+                    completion_losses[chunk.rows] = of_completions.detach().double()
+                    lengths_of = (chunk.prompt_lengths, chunk.lengths - chunk.prompt_lengths)
+                    row = torch.stack([of_prompts.detach(), of_completions.detach(), *lengths_of], 1).double()
+                    window.index_add_(0, parts[chunk.rows], row * counted[chunk.rows, None])
                 norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip))
                 now = spend("model", now)
                 if not math.isfinite(norm):
@@ -424,6 +448,9 @@ def train(
                 for optimizer in optimizers.values():
                     optimizer.step()
                     optimizer.zero_grad()
+                if config.focus:
+                    met = focus.sums(batch.kinds, completion_losses.cpu().numpy())
+                    focus.learn(ranks.sum(torch.from_numpy(met)).cpu().numpy())
                 spend("optimizer", now)
                 counts["step"] += 1
                 counts["tokens"] += int(all_in_prompts + all_in_completions)
