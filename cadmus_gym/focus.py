@@ -3,7 +3,7 @@
 The kind of a program is a hash of its prompt without the digits, so `12 7 add` and `3 99 add` are of one kind. The
 programs stay those of the stream, and its splits are kept; what changes is how often each kind is trained on. It is
 importance sampling by loss (Katharopoulos and Fleuret 2018, arXiv:1803.00942), with a table of kinds in place of a
-model, and without weights to undo it: near the end nearly all of the loss comes from kinds that the stream rarely shows.
+model, and without weights to undo it: near the end nearly all loss comes from kinds that the stream rarely shows.
 """
 
 from __future__ import annotations

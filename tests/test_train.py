@@ -27,6 +27,7 @@ import cadmus_gym as cg
 from cadmus_gym import runs, training
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.evaluate import EVALUATION_SEED
+from cadmus_gym.focus import START, Focus, fill_kinds
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
 
 SCRIPT = Path(__file__).resolve().parents[1] / "pretrain" / "train.py"
@@ -120,8 +121,7 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
     assert card["digests"] == {"Cadmus-Arith-v0": cg.load_spec("Cadmus-Arith-v0").digests()}
     assert (card["settings"]["seed"], card["settings"]["width"], card["settings"]["recipe"]) == (0, 16, "nano-arith")
     assert (card["endian"], card["step"], card["steps"], card["programs"]) == ("little", 12, 12, 12 * 48)
-    programs, _ = stream.batch(0, 12 * 48)
-    assert card["tokens"] == result["tokens"] == int((programs != 0).sum())
+    assert card["tokens"] == result["tokens"] > 12 * 48 * 10
     assert card["cpu_seconds"] > card["evaluation_cpu_seconds"] > 0
     assert card["commit"]
     assert card["hardware"]["cores"]
@@ -137,6 +137,12 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
         assert list(curves[f"truth/{split}"]) == [4, 8, 12]
     assert math.log(65) - 1 < curves["loss/all"][1] < math.log(65) + 1
     assert curves["rate/muon"][12] < curves["rate/muon"][1]
+
+
+def test_without_focus_it_trains_on_the_stream_as_it_stands(script: ModuleType, tmp_path: Path) -> None:
+    assert script.main(["--folder", str(tmp_path / "plain"), *TINY, "--focus", "0"]) == 0
+    programs, _ = cg.Stream("Cadmus-Arith-v0", "train").batch(0, 12 * 48)
+    assert load_model(tmp_path / "plain" / "model").card["tokens"] == int((programs != 0).sum())
 
 
 def test_two_runs_of_a_seed_are_one_whatever_ran_before(script: ModuleType, finished: tuple[Path, str, str]) -> None:
@@ -491,7 +497,7 @@ def test_the_loss_of_a_batch_is_that_of_its_programs_alone() -> None:
         for row, length, end in zip(programs, lengths, ends, strict=True)
     ]
     wide = training.losses(model, torch.from_numpy(programs), torch.from_numpy(ends))
-    chunks = training.make_chunks(stream, np.arange(24), "big", [0, 8, 24])
+    chunks = training.cut_chunks(training.draw(stream, np.arange(24)), "big", [0, 8, 24])
     cut = [training.losses(model, chunk.tokens, chunk.prompt_lengths) for chunk in chunks]
     order = np.argsort(lengths, kind="stable")
     for part in range(2):
@@ -513,12 +519,13 @@ def test_chunks_hold_every_program_once_and_waste_little() -> None:
     assert 1 < len(cuts) - 1 < 10
     assert all((stop - start) % training.ROWS == 0 for start, stop in pairwise(cuts))
     seen, padded = [], 0
-    for chunk in training.make_chunks(stream, np.arange(256), "big", cuts):
+    batch = training.draw(stream, np.arange(256))
+    for chunk in training.cut_chunks(batch, "big", cuts):
         padded += chunk.tokens.numel()
         assert (chunk.tokens[:, -1] != 0).any()
         rows = [bytes(row[row != 0].tolist()) for row in chunk.tokens.numpy()]
         assert chunk.lengths.tolist() == [len(row) for row in rows]
-        seen += zip(rows, chunk.prompt_lengths.tolist(), chunk.parts.tolist(), strict=True)
+        seen += zip(rows, chunk.prompt_lengths.tolist(), batch.parts[chunk.rows].tolist(), strict=True)
     rows = [bytes(row[row != 0].tolist()) for row in programs]
     compares = [cg.decode(list(row[end:])) in ("end", "not end") for row, end in zip(rows, ends, strict=True)]
     assert sorted(seen) == sorted(zip(rows, ends.tolist(), map(int, compares), strict=True))
@@ -526,6 +533,45 @@ def test_chunks_hold_every_program_once_and_waste_little() -> None:
     assert training.plan_chunks([5, 9], 3) == [0, 3]
     assert training.plan_chunks([7] * 100, 1024) == [0, 1024]  # of one length: nothing to gain by a cut
     assert training.plan_chunks([100] * 9, 512) == [0, 32, 192, 352, 512]  # no pass above 16,384 tokens
+
+
+def kinds_of(*prompts: str, parts: tuple[int, ...] = ()) -> list[int]:
+    programs = [cg.assemble(prompt) for prompt in prompts]
+    rows = np.zeros((len(programs), 20), np.uint8)
+    for row, program in zip(rows, programs, strict=True):
+        row[: program.size] = program
+    kinds = np.zeros(len(programs), np.int64)
+    lengths = np.array([program.size for program in programs], np.int32)
+    fill_kinds(rows, lengths, np.array(parts or [0] * len(programs)), kinds)
+    return list(kinds.tolist())
+
+
+def test_a_kind_is_a_prompt_without_its_digits_and_the_part_it_is_of() -> None:
+    same = kinds_of("12 7 add", "3 99 add", "123 0 add")
+    assert len(set(same)) == 1
+    assert len(set(kinds_of("12 7 add", "12 7 sub", "12 neg 7 add", "1 2 3 add add", "12 7 add 3 add"))) == 5
+    assert len(set(kinds_of("12 7 add", "12 7 add", parts=(0, 1)))) == 2
+
+
+def test_what_loses_more_is_drawn_more_and_the_rest_is_what_comes_next() -> None:
+    focus, random = Focus(among=4), np.random.default_rng(0)
+    kinds = np.arange(4)
+    for _ in range(400):  # means become 1, 2, 3 and 4
+        focus.learn(focus.sums(kinds, np.array([1.0, 2.0, 3.0, 4.0])))
+    assert focus.losses[:4] == pytest.approx([1, 2, 3, 4], rel=1e-2)
+    assert (focus.losses[4:] == START).all()
+    drawn = np.arange(40_000) % 2 == 0
+    chosen = focus.choose(np.tile(kinds, (40_000, 1)), drawn, random.random(40_000))
+    assert (chosen[~drawn] == 0).all()
+    assert np.bincount(chosen[drawn]) / 20_000 == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.015)
+    focus.losses[:] = 0.0  # nothing loses anything: no division by zero
+    assert set(focus.choose(np.tile(kinds, (8, 1)), drawn[:8], random.random(8)).tolist()) <= {0, 1, 2, 3}
+
+    one, other = Focus(), Focus()  # the mean after a batch is about that after its programs one by one
+    one.learn(one.sums(np.zeros(50, np.int64), np.full(50, 2.0)))
+    for _ in range(50):
+        other.learn(other.sums(np.zeros(1, np.int64), np.full(1, 2.0)))
+    assert one.losses[0] == pytest.approx(other.losses[0])
 
 
 def test_rates_go_up_stay_and_go_down_in_a_line() -> None:
