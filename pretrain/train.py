@@ -265,7 +265,8 @@ def train(
 ) -> int:
     """Train from a state, or from the beginning; return the exit status."""
     folder, states, device = config.folder, config.folder / "states", ranks.device
-    again = f"python {sys.argv[0]} --folder {folder} --resume"
+    starter = "python" if ranks.count == 1 else f"torchrun --nproc-per-node {ranks.count}"  # as many as before
+    again = f"{starter} {sys.argv[0]} --folder {folder} --resume"
     if config.threads is not None:
         torch.set_num_threads(config.threads)
 
