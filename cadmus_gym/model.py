@@ -126,12 +126,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, view: View) -> Tensor:
         rows, length, _ = x.shape
         queries = self.q_proj(x).view(rows, length, -1, self.head_width)
-        keys = self.k_proj(x).view(rows, length, -1, self.head_width)
-        values = self.v_proj(x).view(rows, length, -1, self.head_width).transpose(1, 2)  # (B, G, T, d)
         queries = rotate(queries, view.cos, view.sin).transpose(1, 2)  # (B, H, T, d)
-        keys = rotate(keys, view.cos, view.sin).transpose(1, 2)  # (B, G, T, d)
-        if view.cache is not None:
-            keys, values = view.cache.extend(self.layer, keys, values)  # (B, G, S, d)
+        keys, values = self.remember(x, view)
         if view.plain or self.pattern._forward_hooks:  # the fused kernel has no pattern to show
             mask = view.mask
             if mask is None:
@@ -152,6 +148,13 @@ class Attention(nn.Module):
             )
         out: Tensor = self.o_proj(self.mixed(mixed).transpose(1, 2).reshape(rows, length, -1))
         return out
+
+    def remember(self, x: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """Enter keys and values of x (B, T, width) in the cache, if any; return all that there are, (B, G, S, d)."""
+        keys = self.k_proj(x).view(*x.shape[:2], -1, self.head_width)
+        values = self.v_proj(x).view(*x.shape[:2], -1, self.head_width).transpose(1, 2)  # (B, G, T, d)
+        keys = rotate(keys, view.cos, view.sin).transpose(1, 2)  # (B, G, T, d)
+        return (keys, values) if view.cache is None else view.cache.extend(self.layer, keys, values)
 
 
 class MLP(nn.Module):
@@ -240,7 +243,9 @@ class Transformer(Hooked):
         """Apply the output layer: (..., width) -> (..., 65)."""
         return linear(hidden, (self.embed_tokens if self.lm_head is None else self.lm_head).weight)
 
-    def hidden(self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def hidden(
+        self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None, *, wanted: bool = True
+    ) -> Tensor:
         """Return what the output layer reads, the normed residual stream (B, T, width), at every token.
 
         tokens: (B, T), any integer type; a row may be padded on the right with anything, and gives at its real
@@ -248,6 +253,8 @@ class Transformer(Hooked):
         positions: (B, T) int64, each token's place in its row from 0, -1 for padding anywhere. A token sees those
             of its row at positions 0 up to its own, cached ones included. Default: 0, 1, 2 ... behind the cache.
         cache: holds the tokens before these, and is extended by these.
+        wanted: where it is False only the cache is extended, most of the last layer is saved if no point is hooked,
+            and what is returned is of no use.
 
         Raises ValueError where tokens are no (B, T) or exceed the context or the cache.
         """
@@ -262,8 +269,11 @@ class Transformer(Hooked):
             )
         view = self._view(tokens.shape[1], positions, cache, start)
         x: Tensor = self.embed_tokens(tokens.long())
-        for layer in self.layers:
+        skipped = 0 if wanted or any(module._forward_hooks for module in self.modules()) else 1
+        for layer in self.layers[: len(self.layers) - skipped]:
             x = layer(x, view)
+        for layer in self.layers[len(self.layers) - skipped :]:
+            layer.self_attn.remember(layer.input_layernorm(x), view)
         if cache is not None:
             cache.length += tokens.shape[1]
         out: Tensor = self.norm(x)
@@ -282,7 +292,7 @@ class Transformer(Hooked):
             cache.positions[:, start : start + length] = positions
         mask = None
         if not causal:
-            seen = positions if cache is None else cache.positions[:, : start + length]  # (B, S)
+            seen = positions if cache is None or start == 0 else cache.positions  # (B, S)
             masked = (seen < 0)[:, None, :] | (seen[:, None, :] > positions[:, :, None])  # (B, T, S)
             mask = (masked.to(self.cos.dtype) * HIDDEN)[:, None]
         at = positions.clamp(min=0)

@@ -280,8 +280,9 @@ class Trail:
         """Return the part of the cache in which the last tokens of rows of that length lie, the next slot included."""
         first = self.cache.length + 1 - length
         window = copy.copy(self.cache)
-        window.keys, window.values = self.cache.keys[:, :, :, first:], self.cache.values[:, :, :, first:]
-        window.positions, window.length = self.cache.positions[:, first:], length - 1
+        seen = slice(first, first + length)
+        window.keys, window.values = self.cache.keys[:, :, :, seen], self.cache.values[:, :, :, seen]
+        window.positions, window.length = self.cache.positions[:, seen], length - 1
         return window
 
     def _begin(self, rows: Tokens, lengths: Ints, at: Tensor) -> Tensor:
