@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,18 +26,18 @@ class Cache:
 
     def __init__(self, model: Transformer, rows: int, slots: int) -> None:
         config, like = model.config, model.embed_tokens.weight
-        shape = (config.layers, rows, config.groups, slots, config.head_width)
-        # A masked slot counts 0 times what it holds, which therefore is finite from the start.
-        self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        self.values = torch.zeros_like(self.keys)
+        shape = (rows, config.groups, slots, config.head_width)
+        # One tensor a layer. A masked slot counts 0 times what it holds, which therefore is finite from the start.
+        self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(config.layers)]
+        self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.positions = torch.full((rows, slots), -1, device=like.device)  # int64
         self.length = 0  # slots in use
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write (B, G, T, d) keys and values behind the slots in use; return those of all slots, (B, G, S, d)."""
         stop = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : stop] = keys
-        self.values[layer, :, :, self.length : stop] = values
+        self.keys[layer][:, :, self.length : stop] = keys
+        self.values[layer][:, :, self.length : stop] = values
         if self.length == 0:
             return keys, values
         return self.keys[layer], self.values[layer]
@@ -44,21 +45,31 @@ class Cache:
     def part(self, start: int, stop: int) -> Cache:
         """Return rows ``start`` to ``stop`` as a cache of their own, in the same memory."""
         part = copy.copy(self)
-        part.keys, part.values = self.keys[:, start:stop], self.values[:, start:stop]
-        part.positions = self.positions[start:stop]
+        part._replace(lambda store: store[start:stop], lambda positions: positions[start:stop])
         return part
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these rows, (K,) int64, in this order; forget the others."""
-        self.keys, self.values = self.keys.index_select(1, rows), self.values.index_select(1, rows)
-        self.positions = self.positions.index_select(0, rows)
+        """Keep these rows, (K,) int64 without repeats, in this order; forget the others.
+
+        Only a row that changes its place is copied.
+        """
+        kept = len(rows)
+        moved = (rows != torch.arange(kept, device=rows.device)).nonzero()[:, 0]
+        source = rows[moved]
+        for store in (*self.keys, *self.values, self.positions):
+            store[moved] = store[source]
+        self._replace(lambda store: store[:kept], lambda positions: positions[:kept])
 
     def copied(self, rows: Tensor | None, slots: int) -> Cache:
         """Return a cache with room for ``slots`` that starts as a copy of these rows, (K,) int64, or of all."""
-        fresh, more = copy.copy(self), slots - self.length
-        if rows is not None:
-            fresh.keep(rows)
-        fresh.keys = F.pad(fresh.keys[:, :, :, : self.length], (0, 0, 0, more))
-        fresh.values = F.pad(fresh.values[:, :, :, : self.length], (0, 0, 0, more))
-        fresh.positions = F.pad(fresh.positions[:, : self.length], (0, more), value=-1)
+        fresh, used, more = copy.copy(self), self.length, slots - self.length
+        some = slice(None) if rows is None else rows
+        fresh._replace(
+            lambda store: F.pad(store[some, :, :used], (0, 0, 0, more)),
+            lambda positions: F.pad(positions[some, :used], (0, more), value=-1),
+        )
         return fresh
+
+    def _replace(self, store: Callable[[Tensor], Tensor], positions: Callable[[Tensor], Tensor]) -> None:
+        self.keys, self.values = [store(keys) for keys in self.keys], [store(values) for values in self.values]
+        self.positions = positions(self.positions)

@@ -143,7 +143,7 @@ def _complete_batch(
     log_probs, raw_log_probs = np.zeros((2, *uniforms.shape), np.float32)
     spent = np.zeros(rows, np.int32)
     cache = _read_prompts(model, shown, lengths)
-    device = cache.keys.device
+    device = cache.positions.device
     last = torch.from_numpy(lengths).to(device, torch.int64)  # position of the last token; that of `<bos>` is 0
     following = with_bos(torch.from_numpy(shown).to(device)).gather(1, last[:, None])[:, 0]
 
@@ -173,7 +173,10 @@ def _complete_batch(
             break
         following, room = drawn[0], -(-running.size // ROWS) * ROWS
         if room < held.size:
-            kept = np.concatenate([running, np.flatnonzero(ended)[: room - running.size]])
+            # What runs behind the room moves into the places of what has ended before it; the others stay.
+            kept = np.arange(room)
+            late = running[running >= room]
+            kept[np.setdiff1d(kept, running)[: late.size]] = late
             automata.select(kept)
             held, ended, allowed = held[kept], ended[kept], allowed[kept]
             places = torch.from_numpy(kept).to(device)
