@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class Cache:
     def part(self, start: int, stop: int) -> Cache:
         """Return rows ``start`` to ``stop`` as a cache of their own, in the same memory."""
         part = copy.copy(self)
-        part._replace(lambda store: store[start:stop], lambda positions: positions[start:stop])
+        part._replace(lambda store: store[start:stop])
         return part
 
     def keep(self, rows: Tensor) -> None:
@@ -58,18 +59,22 @@ class Cache:
         source = rows[moved]
         for store in (*self.keys, *self.values, self.positions):
             store[moved] = store[source]
-        self._replace(lambda store: store[:kept], lambda positions: positions[:kept])
+        self._replace(lambda store: store[:kept])
 
-    def copied(self, rows: Tensor | None, slots: int) -> Cache:
-        """Return a cache with room for ``slots`` that starts as a copy of these rows, (K,) int64, or of all."""
-        fresh, used, more = copy.copy(self), self.length, slots - self.length
-        some = slice(None) if rows is None else rows
-        fresh._replace(
-            lambda store: F.pad(store[some, :, :used], (0, 0, 0, more)),
-            lambda positions: F.pad(positions[some, :used], (0, more), value=-1),
-        )
+    def grow(self, slots: int) -> None:
+        """Make room for so many slots."""
+        more, stores = slots - self.positions.shape[1], (self.keys, self.values)
+        room = torch.zeros_like(self.keys[0][:, :, :1]).expand(-1, -1, more, -1)
+        for layer, store in itertools.product(range(len(self.keys)), stores):  # one by one, to need little memory
+            store[layer] = torch.cat((store[layer], room), dim=2)
+        self.positions = F.pad(self.positions, (0, more), value=-1)
+
+    def copied(self, rows: Tensor) -> Cache:
+        """Return a copy of these rows, (K,) int64, repeats allowed."""
+        fresh = copy.copy(self)
+        fresh._replace(lambda store: store[rows])
         return fresh
 
-    def _replace(self, store: Callable[[Tensor], Tensor], positions: Callable[[Tensor], Tensor]) -> None:
-        self.keys, self.values = [store(keys) for keys in self.keys], [store(values) for values in self.values]
-        self.positions = positions(self.positions)
+    def _replace(self, change: Callable[[Tensor], Tensor]) -> None:
+        self.keys, self.values = [change(keys) for keys in self.keys], [change(values) for values in self.values]
+        self.positions = change(self.positions)

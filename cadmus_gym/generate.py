@@ -152,7 +152,7 @@ def _complete_batch(
     allowed = automata.mask()
     for step in range(max_tokens):
         if cache.length == cache.positions.shape[1]:
-            cache = cache.copied(None, cache.length + SLOTS)
+            cache.grow(cache.length + SLOTS)
         hidden = model.hidden(following[:, None], last[:, None], cache)[:, 0]
         allowed[ended] = np.arange(allowed.shape[1]) == PAD
         drawn = _draw(model.logits(hidden).float(), allowed, temperature, uniforms[held, step])
@@ -203,7 +203,7 @@ def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32])
     cache.positions.masked_fill_(cache.positions >= torch.from_numpy(few).to(device)[:, None], -1)
     if len(prompts) < len(shown):
         source = torch.from_numpy(np.cumsum(fresh) - 1).to(device)
-        return cache.copied(source, cache.positions.shape[1])
+        return cache.copied(source)
     return cache
 
 
