@@ -269,11 +269,13 @@ class Transformer(Hooked):
             )
         view = self._view(tokens.shape[1], positions, cache, start)
         x: Tensor = self.embed_tokens(tokens.long())
-        skipped = 0 if wanted or any(module._forward_hooks for module in self.modules()) else 1
-        for layer in self.layers[: len(self.layers) - skipped]:
+        whole = wanted or any(module._forward_hooks for module in self.modules())
+        for layer in self.layers if whole else self.layers[:-1]:
             x = layer(x, view)
-        for layer in self.layers[len(self.layers) - skipped :]:
-            layer.self_attn.remember(layer.input_layernorm(x), view)
+        if not whole:
+            last = self.layers[-1]
+            assert isinstance(last, Layer)
+            last.self_attn.remember(last.input_layernorm(x), view)
         if cache is not None:
             cache.length += tokens.shape[1]
         out: Tensor = self.norm(x)

@@ -120,6 +120,14 @@ def test_the_batch_does_not_matter(model, temperature, monkeypatch):
             return method(*arguments)
 
         monkeypatch.setattr(Cache, name, counted)
+    allocate = Cache.__init__
+
+    def allocated(self, *arguments):
+        allocate(self, *arguments)
+        for store in (*self.keys, *self.values):
+            store.fill_(10.0)  # what is in no use must not count
+
+    monkeypatch.setattr(Cache, "__init__", allocated)
     monkeypatch.setattr(generate, "PROMPTS", 4)
     options = {"temperature": temperature, "seed": 5, "max_tokens": 24}
     done = complete(model, prompts, prompt_lengths=lengths, **options)
