@@ -25,8 +25,8 @@ from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.sampling import join
 
 # Measured with 1M parameters on a busy CPU:
-# A cache has a multiple of so many slots. Attention reads all; over less than 13 PyTorch takes a slow way of its own.
-SLOTS = 16
+SLOTS = 8  # A cache has a multiple of so many slots, and grows by so many: attention reads all.
+LEAST_SLOTS = 16  # Over less than 13 slots PyTorch attends in a slow way of its own.
 PROMPTS = 64  # So many prompts are read at once, each such part padded to its own longest.
 ROWS = 16  # Rows are dropped by so many; oneDNN compiles anew for each number of rows it meets.
 
@@ -193,7 +193,7 @@ def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32])
     device, few = model.embed_tokens.weight.device, lengths[fresh]
     longest = int(few[-1])
     prompts = with_bos(torch.from_numpy(shown[fresh]).to(device))
-    cache = Cache(model, len(prompts), -(-(longest + 1) // SLOTS) * SLOTS)
+    cache = Cache(model, len(prompts), max(LEAST_SLOTS, -(-(longest + 1) // SLOTS) * SLOTS))
     for start in range(0, len(prompts), PROMPTS):
         stop = min(start + PROMPTS, len(prompts))
         if (length := int(few[stop - 1])) > 0:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from cadmus_gym.cache import Cache
 from cadmus_gym.hooks import Hook, Hooked
 from cadmus_gym.isa import BOS, VOCABULARY
-from cadmus_gym.linear import Linear, linear
+from cadmus_gym.linear import Linear, linear, together
 
 # Up to how many tokens in a row plain attention is the faster one for training on a CPU; what it keeps for the
 # gradient grows with the square. Measured on a Zen 5 core against the fused kernel: level in float32, twice as fast in
@@ -115,7 +115,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.head_width, shared = layer, config.head_width, config.groups * config.head_width
+        self.layer, self.head_width, self.groups = layer, config.head_width, config.groups
+        shared = config.groups * config.head_width
         self.q_proj = Linear(config.width, config.width)
         self.k_proj = Linear(config.width, shared)
         self.v_proj = Linear(config.width, shared)
@@ -125,9 +126,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         rows, length, _ = x.shape
-        queries = self.q_proj(x).view(rows, length, -1, self.head_width)
-        queries = rotate(queries, view.cos, view.sin).transpose(1, 2)  # (B, H, T, d)
-        keys, values = self.remember(x, view)
+        mapped = together(x, (self.q_proj, self.k_proj, self.v_proj)).view(rows, length, -1, self.head_width)
+        turned = rotate(mapped[:, :, : -self.groups], view.cos, view.sin).transpose(1, 2)  # (B, H + G, T, d)
+        queries, keys = turned[:, : -self.groups], turned[:, -self.groups :]
+        values = mapped[:, :, -self.groups :].transpose(1, 2)
+        if view.cache is not None:
+            keys, values = view.cache.extend(self.layer, keys, values)  # (B, G, S, d)
         if view.plain or self.pattern._forward_hooks:  # the fused kernel has no pattern to show
             mask = view.mask
             if mask is None:
@@ -149,12 +153,10 @@ class Attention(nn.Module):
         out: Tensor = self.o_proj(self.mixed(mixed).transpose(1, 2).reshape(rows, length, -1))
         return out
 
-    def remember(self, x: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        """Enter keys and values of x (B, T, width) in the cache, if any; return all that there are, (B, G, S, d)."""
-        keys = self.k_proj(x).view(*x.shape[:2], -1, self.head_width)
-        values = self.v_proj(x).view(*x.shape[:2], -1, self.head_width).transpose(1, 2)  # (B, G, T, d)
-        keys = rotate(keys, view.cos, view.sin).transpose(1, 2)  # (B, G, T, d)
-        return (keys, values) if view.cache is None else view.cache.extend(self.layer, keys, values)
+    def remember(self, x: Tensor, view: View, cache: Cache) -> None:
+        """Enter the keys and values of x (B, T, width) in the cache, and leave the rest."""
+        keys, values = together(x, (self.k_proj, self.v_proj)).view(*x.shape[:2], -1, self.head_width).chunk(2, dim=2)
+        cache.extend(self.layer, rotate(keys, view.cos, view.sin).transpose(1, 2), values.transpose(1, 2))
 
 
 class MLP(nn.Module):
@@ -272,11 +274,11 @@ class Transformer(Hooked):
         whole = wanted or any(module._forward_hooks for module in self.modules())
         for layer in self.layers if whole else self.layers[:-1]:
             x = layer(x, view)
-        if not whole:
-            last = self.layers[-1]
-            assert isinstance(last, Layer)
-            last.self_attn.remember(last.input_layernorm(x), view)
         if cache is not None:
+            if not whole:
+                last = self.layers[-1]
+                assert isinstance(last, Layer)
+                last.self_attn.remember(last.input_layernorm(x), view, cache)
             cache.length += tokens.shape[1]
         out: Tensor = self.norm(x)
         return out
