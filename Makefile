@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench table policies docs clean
+.PHONY: demo test lint bench table policies evaluate docs clean
 
 demo: .venv/installed-rl  ## pretrain, evaluate, fine-tune with PPO, print the table: about twenty minutes on two cores
-	$(BIN)/python pretrain/train.py --recipe nano --folder runs/nano --resume
-	$(BIN)/python pretrain/train.py --recipe nano --folder runs/half --stop-at-truth 0.5 --evaluate-every 50 --evaluate-count 200 --resume
+	$(BIN)/python pretrain/train.py --recipe nano-arith --tokens 9000000 --folder runs/nano --resume
+	$(BIN)/python pretrain/train.py --recipe nano-arith --tokens 9000000 --folder runs/half --stop-at-truth 0.5 --evaluate-every 50 --evaluate-count 200 --resume
 	$(BIN)/python agents/ppo.py --env Cadmus-Arith-v0 --checkpoint runs/half/model --folder runs/ppo --resume
 	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --output runs/table.json
 
@@ -27,6 +27,9 @@ table: .venv/installed-rl  ## the README's table, from the models `make demo` ma
 
 policies: .venv/installed-rl  ## what can be had without solving a problem; writes benchmarks/results/policies.md
 	$(BIN)/python benchmarks/policies.py
+
+evaluate: .venv/installed-dev  ## the figures, pages and pictures of the models in the package
+	$(BIN)/python benchmarks/evaluate.py
 
 docs: .venv/installed-dev  ## write again what is generated: the table of instructions, the cards of environments
 	$(BIN)/python -m cadmus_gym instructions --write cadmus_gym/LANGUAGE.md

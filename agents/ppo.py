@@ -44,7 +44,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
-from cadmus_gym import training
+from cadmus_gym import runs
 from cadmus_gym.checkpoint import load_model, save_model
 from cadmus_gym.evaluate import EVALUATION_SEED, complete_under, lift_interval, prompts_of, wilson_interval
 from cadmus_gym.model import ModelConfig, Transformer
@@ -52,7 +52,7 @@ from cadmus_gym.recipe import recipe
 from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, restore_agent
 
 # What a resumed run may have otherwise than before: it changes no weights.
-FREE = {*training.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
+FREE = {*runs.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
 _json = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="JSON",
@@ -127,13 +127,13 @@ class Args:
 
 def configure(arguments: list[str]) -> Args:
     """Return what is asked for, by flags, else by the run to be resumed. Raises ValueError where they are at odds."""
-    known = training.first_flags(arguments, folder=Args.folder)
-    values = training.started_with(known.folder, "args") if known.resume else None
+    known = runs.first_flags(arguments, folder=Args.folder)
+    values = runs.started_with(known.folder, "args") if known.resume else None
     if values is None:
         return tyro.cli(Args, args=arguments)
     before = Args(**values)
     args = tyro.cli(Args, args=arguments, default=before)
-    training.check_resumed(before, args, FREE)
+    runs.check_resumed(before, args, FREE)
     return args
 
 
@@ -212,7 +212,7 @@ def main(arguments: list[str]) -> int:
         start = load_model(args.checkpoint) if args.checkpoint is not None else None
         agent = make_agent(args, spec, start)
         prompts, prompt_lengths = prompts_of(spec, "test", args.eval_episodes)
-        about, state = training.open_run(args, "args", spec.digest, {spec.id: spec.digests()})
+        about, state = runs.open_run(args, "args", spec.digest, {spec.id: spec.digests()})
     except (ValueError, FileNotFoundError) as error:
         print(f"ppo.py: {error}", file=sys.stderr)
         return 2
@@ -229,7 +229,7 @@ def main(arguments: list[str]) -> int:
     begun = time.monotonic() - done["seconds"]
     curves = Curves(folder, agent.num_timesteps + 1)
     agent.set_logger(Logger(os.fspath(folder), [curves]))
-    bar = training.Progress(agent.num_timesteps, args.total_timesteps) if args.progress_bar else None
+    bar = runs.Progress(agent.num_timesteps, args.total_timesteps) if args.progress_bar else None
 
     def tell(line: str) -> None:
         if bar is not None:
@@ -256,7 +256,7 @@ def main(arguments: list[str]) -> int:
         done["seconds"] = time.monotonic() - begun
         first = {name: torch.from_numpy(one) for name, one in before.items()}
         now = {**agent_state(agent), "history": history, "done": done, "before": first}
-        training.save_state(folder / "states", agent.num_timesteps, now)
+        runs.save_state(folder / "states", agent.num_timesteps, now)
         card = {**recipe(about["args"]), **about, "endian": model.endian, "timesteps": agent.num_timesteps}
         card |= {"parent": start.card if start is not None else None, "history": history}
         save_model(model, folder / "model", card)
@@ -269,7 +269,7 @@ def main(arguments: list[str]) -> int:
             before = {name: one.numpy() for name, one in state["before"].items()}
 
         # The loop: a rollout, its minibatches; then look, save, stop.
-        with training.Stop() as stop:
+        with runs.Stop() as stop:
             while agent.num_timesteps < args.total_timesteps:
                 last, clock = agent.num_timesteps, time.monotonic()
                 agent.learn(args.rollout, reset_num_timesteps=False, log_interval=2)  # one rollout; logged below
@@ -314,7 +314,7 @@ def main(arguments: list[str]) -> int:
     )
     result = {"line": line, **found, "interval": "95 %, paired, Newcombe 1998 method 10", "lowest": least}
     result |= {"timesteps": agent.num_timesteps, "seconds": done["seconds"], "history": history}
-    training.write_json(folder / "result.json", {**result, **about, "recipe": recipe(about["args"])})
+    runs.write_json(folder / "result.json", {**result, **about, "recipe": recipe(about["args"])})
     print(line)
     return 0
 

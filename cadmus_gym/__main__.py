@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, assemble, cards, disassemble, load_spec, run, trace
 from cadmus_gym.export import export
+from cadmus_gym.forms import FORMS
 from cadmus_gym.isa import END, VOCABULARY, Tokens, instruction_table
 from cadmus_gym.seen import RUN, Index, splits_of
 from cadmus_gym.tokenizer import write_tokenizer
@@ -119,6 +120,28 @@ def countdown(what: str) -> Callable[[int, int], None]:
     return report
 
 
+def show_complete(given: argparse.Namespace) -> int:
+    """Print what a model makes of a prompt, with the machine's verdict; return 0 where an answer is true, else 1."""
+    try:
+        from cadmus_gym.answering import answer, told
+        from cadmus_gym.checkpoint import load_model
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"models need {error.name}: pip install 'cadmus-gym[train]'") from None
+    tokens, model = assemble(given.prompt), load_model(given.model)
+    answers = answer(
+        model,
+        tokens,
+        form=given.form,
+        max_tokens=given.max_tokens,
+        thought_tokens=given.thoughts,
+        temperature=given.temperature,
+        samples=given.samples,
+        seed=given.seed,
+    )
+    print(told(answers, top=given.top, endian=model.endian))
+    return 0 if any(one.outcome.true for one in answers) else 1
+
+
 def show_envs() -> int:
     """Print every registered environment with its splits."""
     for id in SPECS:
@@ -152,6 +175,16 @@ def main(arguments: list[str] | None = None) -> int:
     for name, help in (("run", "judge a program"), ("trace", "judge a program and show every step")):
         command = commands.add_parser(name, help=help)
         command.add_argument("program", help=_RUN_EXAMPLE)
+    command = commands.add_parser("complete", help="let a model complete a prompt, and show how sure it is")
+    command.add_argument("prompt", help='a prompt in the notation for people, such as "12 7 add"')
+    command.add_argument("--model", default="nano", help="the name of a model in the package, or a folder")
+    command.add_argument("--form", choices=FORMS, help="what a completion may look like; default: as it was trained")
+    command.add_argument("--max-tokens", type=int, help="of a completion; default: as it was trained")
+    command.add_argument("--thoughts", type=int, metavar="N", help="tokens of thought; default: as it was trained")
+    command.add_argument("--top", type=int, default=5, help="alternatives shown for a token")
+    command.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token")
+    command.add_argument("--samples", type=int, default=1, help="completions, at a temperature above 0")
+    command.add_argument("--seed", type=int, default=0)
     command = commands.add_parser("sample", help="print programs of a stream")
     command.add_argument("spec", help=f"a registered id ({', '.join(SPECS)}) or the path of a .toml file")
     command.add_argument("--split", default="train")
@@ -184,6 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
             return show_run(given.program)
         if given.command == "trace":
             return show_trace(given.program)
+        if given.command == "complete":
+            return show_complete(given)
         if given.command == "sample":
             return show_sample(given.spec, given.split, given.count, given.seed)
         if given.command == "instructions":

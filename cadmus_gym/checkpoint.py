@@ -3,7 +3,7 @@
 `model.safetensors` holds the weights, `config.json` what ``transformers.LlamaForCausalLM.from_pretrained`` needs to
 load the folder as it is, `card.json` what is known about the model: recipe, digests of its specs, seed, commit,
 metrics, the order of digits it was trained in (``endian``), and SHA-256 sums of the two other files, so that a
-flipped bit is refused and not sampled from.
+flipped bit is refused and not sampled from. A `README.md` says what the card says (`cadmus_gym.model_cards`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from cadmus_gym.forms import ENDIANS
 from cadmus_gym.isa import BOS, END, PAD, VOCABULARY
 from cadmus_gym.model import ModelConfig, Transformer
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
+WEIGHTS, CONFIG, CARD, README = "model.safetensors", "config.json", "card.json", "README.md"
 PACKAGED = Path(__file__).parent / "_models"
 
 # Our sizes by the names that Hugging Face's LlamaConfig has for them, and what all our models have in common.
@@ -48,13 +49,21 @@ _COMMON = {
     "mlp_bias": False,
 }
 
+_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
 
-def save_model(model: Transformer, folder: str | os.PathLike[str], card: Mapping[str, Any] | None = None) -> None:
+
+def save_model(
+    model: Transformer,
+    folder: str | os.PathLike[str],
+    card: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Write a model and its card to a folder, in place of the one that stands there.
 
     ``card`` is anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it has none,
-    and its "sha256" is written here. The folder is written beside and renamed: an error or a crash at any moment
-    leaves the previous one, whole (see `replacing`).
+    and its "sha256" is written here. Weights are rounded to ``dtype``, by default kept in the type they have. The
+    folder is written beside and renamed: an error or a crash at any moment leaves the previous one, whole (see
+    `replacing`). A README.md there goes, since it told of the previous one.
 
     Raises ValueError for a card that JSON cannot hold, an unknown endian, or a folder that holds other files, which
     replacing it would delete.
@@ -62,18 +71,19 @@ def save_model(model: Transformer, folder: str | os.PathLike[str], card: Mapping
     folder = Path(folder)
     if folder.exists():
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-        if foreign := sorted(names - {WEIGHTS, CONFIG, CARD}):
+        if foreign := sorted(names - {WEIGHTS, CONFIG, CARD, README}):
             raise ValueError(f"{folder} holds {foreign[0]}, and a model's folder is replaced whole; name another")
     known = {"endian": model.endian, **(model.card if card is None else card)}
     _endian(known, "card")
+    dtype = dtype or model.embed_tokens.weight.dtype
     with replacing(folder) as new:
         # Copies on the CPU: safetensors wants contiguous tensors that share no memory.
         weights = {
-            _stored(name): tensor.detach().to("cpu", copy=True).contiguous()
+            _stored(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
             for name, tensor in model.state_dict().items()
         }
         safetensors.torch.save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
-        (new / CONFIG).write_text(_json(_llama_config(model), "config"), encoding="utf-8")
+        (new / CONFIG).write_text(_json(_llama_config(model.config, dtype), "config"), encoding="utf-8")
         known["sha256"] = {name: _sha256(new / name) for name in (WEIGHTS, CONFIG)}
         (new / CARD).write_text(_json(known, "card"), encoding="utf-8")
 
@@ -90,7 +100,7 @@ def load_model(
     Raises FileNotFoundError where there is no such model, or a file of it is missing, and ValueError, naming the
     file, for a damaged one, a config that is no model of this package, or weights that are not those of the config.
     """
-    folder = _find(name)
+    folder = find_model(name)
     if missing := [file for file in (WEIGHTS, CONFIG, CARD) if not (folder / file).is_file()]:
         raise FileNotFoundError(f"{folder / missing[0]} is missing; a model is {WEIGHTS}, {CONFIG} and {CARD}")
     card = _read_json(folder / CARD)
@@ -110,6 +120,19 @@ def load_model(
     model.load_state_dict({name: weights[stored] for name, stored in names.items()})
     model.card, model.endian = card, endian
     return model.to(device=device, dtype=dtype)
+
+
+def write_card(folder: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
+    """Write the card of a model that stands in a folder anew, at once and whole; weights and config stay.
+
+    Raises ValueError for a card that JSON cannot hold or an unknown endian.
+    """
+    path = Path(folder) / CARD
+    _endian(card, "card")
+    sums = {name: _sha256(path.with_name(name)) for name in (WEIGHTS, CONFIG)}
+    new = path.with_name(CARD + ".partial")
+    new.write_text(_json({**card, "sha256": sums}, "card"), encoding="utf-8")
+    new.replace(path)
 
 
 def packaged_models() -> list[str]:
@@ -150,7 +173,11 @@ def standing(folder: str | os.PathLike[str]) -> Path:
     return previous if not folder.exists() and previous.is_dir() else folder
 
 
-def _find(name: str | os.PathLike[str]) -> Path:
+def find_model(name: str | os.PathLike[str]) -> Path:
+    """Return the folder of a model: of a packaged one by its name, otherwise the one given.
+
+    Raises FileNotFoundError where there is none.
+    """
     packaged = packaged_models()
     if isinstance(name, str) and name in packaged:
         return PACKAGED / name
@@ -161,8 +188,7 @@ def _find(name: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _llama_config(model: Transformer) -> dict[str, Any]:
-    config = model.config
+def _llama_config(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         **_COMMON,
@@ -173,7 +199,7 @@ def _llama_config(model: Transformer) -> dict[str, Any]:
         "bos_token_id": BOS,
         "eos_token_id": END,
         "pad_token_id": PAD,
-        "dtype": str(model.embed_tokens.weight.dtype).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
     }
 
 
@@ -220,7 +246,8 @@ def _endian(card: Mapping[str, Any], where: object) -> str:
 
 def _json(value: Mapping[str, Any], what: str) -> str:
     try:
-        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return _PAIR.sub(r"[\1, \2]", text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the {what} is no JSON: {error}") from error
 

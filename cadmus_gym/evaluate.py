@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.forms import reverse_digits
-from cadmus_gym.isa import END, NINE, PAD, ZERO, Tokens
+from cadmus_gym.isa import END, NINE, ZERO, Tokens
 from cadmus_gym.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cadmus_gym.generate import Completions
     from cadmus_gym.model import Transformer
 
+ROWS = 64  # of programs whose loss is computed at once
 EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -166,21 +167,21 @@ def loss_above_floor(
     """
     import torch
 
-    from cadmus_gym.training import loss_sums
+    from cadmus_gym.training import losses, program_lengths
 
-    stream = Stream(spec, split, seed)
-    programs, lengths = stream.batch(0, count)
-    exact = stream.log_prob(programs)
+    stream, device = Stream(spec, split, seed), next(model.parameters()).device
+    programs, prompt_lengths = stream.batch(0, count)
+    above = stream.log_prob(programs)
     if model.endian == "little":
         programs = reverse_digits(programs)
-    losses, device = [], next(model.parameters()).device
+    lengths = program_lengths(programs)
     with torch.inference_mode():
-        for program, length in zip(programs, lengths, strict=True):
-            row = torch.from_numpy(program[program != PAD][None]).to(device)
-            of_prompt, of_completion = loss_sums(model, row, torch.tensor([int(length)], device=device))
-            losses.append(float(of_prompt + of_completion))
-    above, tokens = np.array(losses) + exact, float((programs != PAD).sum() / count)
-    return float(above.mean() / tokens), float(above.std(ddof=1) / math.sqrt(count) / tokens)
+        for rows in np.array_split(np.argsort(lengths, kind="stable"), -(-count // ROWS)):
+            tokens = torch.from_numpy(programs[rows, : lengths[rows].max()]).to(device)
+            of_prompts, of_completions = losses(model, tokens, torch.from_numpy(prompt_lengths[rows]).to(device))
+            above[rows] += (of_prompts.double() + of_completions.double()).cpu().numpy()
+    tokens_each = float(lengths.mean())
+    return float(above.mean() / tokens_each), float(above.std(ddof=1) / math.sqrt(count) / tokens_each)
 
 
 def judge_completions(

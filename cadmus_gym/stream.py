@@ -94,22 +94,27 @@ class Stream:
         """Return the keys, by which splits are kept apart, of the problems of pairs (seed, index): (N,) uint64."""
         return self._gather(seeds, indices, self.prompt_room + 1, threads)[2]
 
+    def parts(self, seeds: ArrayLike, indices: ArrayLike) -> Ints:
+        """Return which of `specs` the programs of pairs (seed, index), both (N,), are of: (N,) int64."""
+        seeds, indices = _pairs(seeds, indices)
+        parts = np.zeros(seeds.size, np.int64)
+        if len(self.specs) > 1:
+            base = np.uint64(int(self.digest[:16], 16))
+            pick_parts(base, self.weights, seeds, indices, np.zeros(2, np.uint64), parts)
+        return parts
+
     def _gather(
         self, seeds: ArrayLike, indices: ArrayLike, length: int, threads: int | None
     ) -> tuple[Tokens, NDArray[np.int32], Words64]:
         """Gather rows of that length, whole programs where it is `length`, otherwise prompts and room for an `end`;
         lengths of prompts; keys."""
-        seeds, indices = _whole(seeds), _whole(indices)
-        if seeds.shape != indices.shape:
-            raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
+        seeds, indices = _pairs(seeds, indices)
         programs = np.zeros((seeds.size, length), np.uint8)
         prompt_lengths, keys = np.zeros(seeds.size, np.int32), np.zeros(seeds.size, np.uint64)
         if len(self.specs) == 1:
             self._fill(0, seeds, indices, programs, prompt_lengths, keys, threads)
             return programs, prompt_lengths, keys
-        parts = np.zeros(seeds.size, np.int64)
-        base = np.uint64(int(self.digest[:16], 16))
-        pick_parts(base, self.weights, seeds, indices, np.zeros(2, np.uint64), parts)
+        parts = self.parts(seeds, indices)
         for part in range(len(self.specs)):
             rows = np.flatnonzero(parts == part)
             some, lengths = np.zeros((rows.size, length), np.uint8), np.zeros(rows.size, np.int32)
@@ -224,6 +229,13 @@ def _flat(specs: list[tuple[Spec, int]], split: str) -> list[tuple[Spec, int]]:
     ]
     shared = math.gcd(*(weight for _, weight in flat))
     return [(part, weight // shared) for part, weight in flat]
+
+
+def _pairs(seeds: ArrayLike, indices: ArrayLike) -> tuple[Ints, Ints]:
+    seeds, indices = _whole(seeds), _whole(indices)
+    if seeds.shape != indices.shape:
+        raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
+    return seeds, indices
 
 
 def _whole(numbers: ArrayLike) -> Ints:

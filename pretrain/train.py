@@ -1,6 +1,6 @@
 """Pretrain a transformer on true programs: next-token loss, Muon and AdamW, evaluation on every split meanwhile.
 
-    python pretrain/train.py                                            the recipe nano, to runs/nano
+    python pretrain/train.py                                            the recipe nano-arith, to runs/nano-arith
     python pretrain/train.py --tokens 1_000_000 --folder runs/try       the same for a minute on two cores
     python pretrain/train.py --resume                                   goes on, or starts where there is nothing
     python pretrain/train.py --stop-at-truth 0.55 --folder runs/half    stops at 55 % truth on test: a start for RL
@@ -9,17 +9,23 @@ A recipe is a file of recipes/; it gives every value, and flags go before it. A 
 asked for), `model/` (weights and card as of the last evaluation, for `cadmus_gym.load_model`), `states/` (the last two
 training states), TensorBoard's curves, and `result.json` as soon as it is finished.
 
+Several processes train as one, with the same programs at each step: on two cores that is faster than two threads.
+
+    torchrun --standalone --nproc-per-node 2 pretrain/train.py          or as many as there are GPUs; see README.md
+
 A run can be stopped at any moment. Ctrl-C finishes the step, saves, says how to resume and exits with 130; the second
-one exits at once. On a CPU with as many threads, a resumed run ends with the same weights to the bit as one that never
-stopped: program number step * batch + row belongs to a step wherever the process began.
+one exits at once. On a CPU with as many threads and processes, a resumed run ends with the same weights to the bit as
+one that never stopped: program number step * batch + row belongs to a step wherever the process began.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -31,22 +37,28 @@ from typing import Annotated, Any, Literal
 # too, waiting in a loop made two threads ten times slower than one (measured on two busy cores).
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+import numpy as np
 import torch
 import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
-from cadmus_gym import training
+from cadmus_gym import runs, training
 from cadmus_gym.checkpoint import save_model
-from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, evaluate
-from cadmus_gym.forms import reverse_digits
-from cadmus_gym.isa import PAD
+from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, complete_under, evaluate, prompts_of
+from cadmus_gym.focus import AMONG, Focus
+from cadmus_gym.isa import VOCABULARY, disassemble
+from cadmus_gym.machine import Verdict, run_batch
 from cadmus_gym.model import ModelConfig, Transformer
-from cadmus_gym.recipe import recipe
+from cadmus_gym.recipe import markdown, recipe
+
+SHOWN = 8  # completions a spec whose text TensorBoard shows, about so many over all specs
+STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
+DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats a token: half more than guessing loses
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 # What a resumed run may have otherwise than before.
-FREE = {*training.OF_CALL, "device", "threads"}
+FREE = {*runs.OF_CALL, "device", "threads", "needs"}
 FREE |= {"evaluate_every", "evaluate_count", "final_count", "save_every", "log_every"}
 
 JSON = tyro.constructors.PrimitiveConstructorSpec(
@@ -84,6 +96,7 @@ class Config:
     warmup: float  # share of the steps in which the rates go up
     decay: float  # share of the steps in which they go down to 0, in a line
     prompt_weight: float  # of a prompt's token in the loss, where a completion's has 1
+    focus: float  # share of a batch that is drawn by what its kind of program still loses, see cadmus_gym.focus
     clip: float  # largest norm of the gradient
     dtype: Literal["float32", "bfloat16"]  # in which products are computed; weights are float32 in any case
     evaluate_every: int  # steps
@@ -95,8 +108,9 @@ class Config:
     steps: int | None = None  # in place of tokens
     stop_at_truth: float | None = None  # finish when the evaluation on the test split first reaches this share
     overrides: Overrides = field(default_factory=dict)
-    recipe: str = "nano"  # a name in pretrain/recipes or the path of a .toml
-    folder: Path = Path("runs/nano")
+    needs: str = ""  # what machine the recipe is for, and how long it takes there
+    recipe: str = "nano-arith"  # a name in pretrain/recipes or the path of a .toml
+    folder: Path = Path("runs/nano-arith")
     seed: int = 0  # of the weights and of the stream
     resume: bool = False  # go on with the run in the folder; flags need not be repeated
     overwrite: bool = False  # delete the run in the folder
@@ -114,6 +128,7 @@ class Config:
             value, least = getattr(self, name), "a number above 0, at most" if "rate" in name else "a number from 0 to"
             share = type(value) in (int, float) and 0 <= value <= 1 and (value > 0 or "rate" not in name)
             self._require(name, share or (name == "stop_at_truth" and value is None), f"{least} 1")
+        self._require("focus", type(self.focus) in (int, float) and 0 <= self.focus <= 0.9, "a number from 0 to 0.9")
         self._require("clip", type(self.clip) in (int, float) and self.clip > 0, "a number above 0")
         self._require("seed", type(self.seed) is int and 0 <= self.seed < 2**32, "a whole number from 0 to 2**32 - 1")
         self._require("overrides", isinstance(self.overrides, dict), "a table of keys of the spec")
@@ -153,14 +168,14 @@ def configure(arguments: list[str]) -> Config:
 
     Raises ValueError for a mistake in a recipe, a value without sense, or a flag at odds with a run to be resumed.
     """
-    known = training.first_flags(arguments, folder=None, recipe="nano")
+    known = runs.first_flags(arguments, folder=None, recipe="nano-arith")
     folder = known.folder or Path("runs") / Path(known.recipe).stem
-    values = training.started_with(folder, "config") if known.resume else None
+    values = runs.started_with(folder, "config") if known.resume else None
     if values is None:
         return tyro.cli(Config, args=arguments, default=read_recipe(known.recipe, folder))
     before = Config(**values)
     config = tyro.cli(Config, args=arguments, default=before)
-    training.check_resumed(before, config, FREE)
+    runs.check_resumed(before, config, FREE)
     return config
 
 
@@ -170,7 +185,7 @@ def read_recipe(name: str, folder: Path) -> Config:
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ValueError(f"recipe {name!r}: no file {path}; known: {names}, or give the path of a .toml")
-    values = training.read_values(path, Config, f"recipe {name}", without=("recipe", *training.OF_CALL))
+    values = runs.read_values(path, Config, f"recipe {name}", without=("recipe", *runs.OF_CALL))
     return Config(**values, recipe=name, folder=folder)
 
 
@@ -191,14 +206,26 @@ def make_stream(config: Config) -> cg.Stream:
     return stream
 
 
-def judge(model: Transformer, stream: cg.Stream, count: int) -> dict[str, Evaluation]:
-    """Evaluate on all splits; prompts come from a seed that no training stream has."""
-    found = {}
+def judge(model: Transformer, stream: cg.Stream, count: int, ranks: training.Ranks) -> dict[str, Evaluation]:
+    """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has."""
+    every = [(spec, split) for spec in stream.specs for split in spec.splits]
+    own = [evaluate(model, *one, count, EVALUATION_SEED) for one in every[ranks.rank :: ranks.count]]
+    found = ranks.gather(own)
+    names = [split if len(stream.specs) == 1 else f"{spec.id} {split}" for spec, split in every]
+    return {name: found[k % ranks.count][k // ranks.count] for k, name in enumerate(names)}
+
+
+def show_completions(model: Transformer, stream: cg.Stream) -> str:
+    """Return a table of some prompts of the test splits, completed and judged."""
+    rows = []
     for spec in stream.specs:
-        for split in spec.splits:
-            name = split if len(stream.specs) == 1 else f"{spec.id} {split}"
-            found[name] = evaluate(model, spec, split, count, EVALUATION_SEED)
-    return found
+        split = "test" if "test" in spec.splits else "train"
+        done = complete_under(model, spec, *prompts_of(spec, split, max(1, SHOWN // len(stream.specs))))
+        verdicts, _ = run_batch(done.programs)
+        for program, ends, verdict in zip(done.programs, done.prompt_lengths, verdicts, strict=True):
+            prompt, completion = disassemble(program[:ends]), disassemble(program[ends:][program[ends:] > 0])
+            rows.append([spec.id, f"`{prompt}`", f"`{completion}`", Verdict(verdict).name])
+    return markdown(["environment", "prompt", "completion", "verdict"], rows)
 
 
 def truth_on_test(found: Mapping[str, Evaluation]) -> float:
@@ -209,37 +236,55 @@ def truth_on_test(found: Mapping[str, Evaluation]) -> float:
 
 
 def main(arguments: list[str]) -> int:
+    ranks = None
     try:
         config = configure(arguments)
-        folder, states = config.folder, config.folder / "states"
-        again = f"python {sys.argv[0]} --folder {folder} --resume"
+        folder = config.folder
         if config.resume and (folder / "result.json").is_file():
-            print(f"{folder} is finished, nothing to do")
-            print(json.loads((folder / "result.json").read_text())["line"])
+            if os.environ.get("RANK", "0") == "0":
+                print(f"{folder} is finished, nothing to do")
+                print(json.loads((folder / "result.json").read_text())["line"])
             return 0
         stream = make_stream(config)
+        ranks = training.Ranks(config.device)
+        if config.batch % ranks.count:
+            raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
         digests = {spec.id: spec.digests() for spec in stream.specs}
-        about, state = training.open_run(config, "config", stream.digest, digests)
+        about, state = ranks.first(lambda: runs.open_run(config, "config", stream.digest, digests))
+        return train(config, stream, ranks, about, state)
     except ValueError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    finally:
+        if ranks is not None:
+            ranks.close()
 
-    # Device and threads. Nothing is random but the weights and the stream, and both have the seed.
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+def train(
+    config: Config, stream: cg.Stream, ranks: training.Ranks, about: dict[str, Any], state: dict[str, Any] | None
+) -> int:
+    """Train from a state, or from the beginning; return the exit status."""
+    folder, states, device = config.folder, config.folder / "states", ranks.device
+    again = f"python {sys.argv[0]} --folder {folder} --resume"
     if config.threads is not None:
         torch.set_num_threads(config.threads)
 
     # Stream: a sample of it says how long a step is, and where to cut it.
+    rows = config.batch // ranks.count
     lengths = training.program_lengths(stream.batch(0, 1 << 14)[0])
     steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
-    cuts = training.plan_chunks(lengths, config.batch, device)
-    entropy = stream.entropy(1 << 11, budget=1_000_000, samples=100_000)
-    floor = entropy.floor(config.prompt_weight)  # no model's loss can pass it
+    cuts = training.plan_chunks(lengths, rows, device.type)
+    # No model's loss can pass the floor.
+    floor = ranks.first(lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000).floor(config.prompt_weight))
 
-    # Model
-    model = Transformer(config.sizes, config.seed).to(device)
+    # Model. Nothing is random but its weights and the stream, and both have the seed.
+    model = Transformer(config.sizes, config.seed)
     model.endian = config.endian
     parameters = sum(weight.numel() for weight in model.parameters())
+    if state is not None:
+        model.load_state_dict(state["model"])
+    model.to(device)
+    wrapped = ranks.wrap(model)
 
     # Optimizers
     muon_rate = config.muon_rate if config.optimizer == "muon" else None
@@ -248,101 +293,180 @@ def main(arguments: list[str]) -> int:
     # Where an interrupted run goes on
     counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": []}
     counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
+    counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
     if state is not None:
-        model.load_state_dict(state["model"])
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         counts = state["counts"]
-    began, cpu_began = time.monotonic() - counts["seconds"], time.process_time() - counts["cpu_seconds"]
-    writer = SummaryWriter(folder, purge_step=counts["step"] + 1)
-    progress = training.Progress(counts["step"], steps)
+    focus = Focus(AMONG if config.focus else 1)
+    if state is not None:
+        focus.losses = state["focus"].numpy()
+    times, cpu_before = counts["times"], counts["cpu_seconds"]
+    began, cpu_began = time.monotonic() - counts["seconds"], time.process_time()
+    writer = SummaryWriter(folder, purge_step=counts["step"] + 1) if ranks.rank == 0 else None
+    progress = runs.Progress(counts["step"], steps, quiet=ranks.rank > 0)
     progress.write(
         f"{folder}: {parameters:,} parameters, steps {counts['step']} to {steps} of {config.batch} programs in "
-        f"{len(cuts) - 1} chunks, {device}, {torch.get_num_threads()} threads"
+        f"{ranks.count} x {len(cuts) - 1} chunks, {device.type}, {torch.get_num_threads()} threads a process"
+        + (f"; recipe {config.recipe} is for {config.needs}" if config.needs else "")
     )
 
+    def spend(kind: str, since: float) -> float:
+        """Book the time since then; return now."""
+        now = time.monotonic()
+        times[kind] += now - since
+        return now
+
+    def take_time() -> None:
+        cpu = ranks.sum(torch.tensor(time.process_time() - cpu_began, dtype=torch.float64))
+        counts.update(seconds=time.monotonic() - began, cpu_seconds=cpu_before + float(cpu))
+
     def save() -> None:
+        now = time.monotonic()
         if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
             raise FloatingPointError("a weight is not finite")
-        counts.update(seconds=time.monotonic() - began, cpu_seconds=time.process_time() - cpu_began)
+        take_time()
         of_optimizers = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
-        now = {"model": model.state_dict(), "optimizers": of_optimizers, "counts": counts}
-        training.save_state(states, counts["step"], now)
+        whole: dict[str, Any] = {
+            "model": model.state_dict(),
+            "optimizers": of_optimizers,
+            "counts": counts,
+            "focus": torch.tensor(focus.losses),
+        }
+        ranks.first(lambda: runs.save_state(states, counts["step"], whole))
+        spend("saving", now)
 
     def evaluate_all(count: int) -> dict[str, Evaluation]:
         """Evaluate on every split, show it, and write the model with a card that says so."""
-        cpu = time.process_time()
-        found = judge(model, stream, count)
-        counts["evaluation_cpu_seconds"] += time.process_time() - cpu
-        counts.update(seconds=time.monotonic() - began, cpu_seconds=time.process_time() - cpu_began)
+        began_now, cpu = time.monotonic(), time.process_time()
+        found = judge(model, stream, count, ranks)
+        spent = ranks.sum(torch.tensor(time.process_time() - cpu, dtype=torch.float64))
+        counts["evaluation_cpu_seconds"] += float(spent)
+        spend("evaluation", began_now)
+        take_time()
         now = {key: value for key, value in counts.items() if key not in ("history", "stopped")}
+        now["times"] = {kind: round(seconds, 1) for kind, seconds in times.items()}
         truths = {name: round(one.truth_rate, 6) for name, one in found.items()}
         counts["history"].append({**now, "truth": truths})
-        for name, truth in truths.items():
-            writer.add_scalar(f"truth/{name}", truth, counts["step"])
         shown = ", ".join(f"{name} {truth:.1%}" for name, truth in truths.items())
         progress.write(f"step {counts['step']}: true {shown}")
         card = {**recipe(about["config"]), **about, **now, "steps": steps, "programs": counts["step"] * config.batch}
         card |= {"floor": floor, "parameters": parameters, "endian": config.endian, "history": counts["history"]}
-        card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
-        save_model(model, folder / "model", card)
+        card |= {"processes": ranks.count, "metrics": [dataclasses.asdict(one) for one in found.values()]}
+        ranks.first(lambda: save_model(model, folder / "model", card))
+        if writer is not None:
+            for name, truth in truths.items():
+                writer.add_scalar(f"truth/{name}", truth, counts["step"])
+            writer.add_text("completions", show_completions(model, stream), counts["step"])
         return found
 
+    # Of each spec, since the last line of the log: losses of prompts and of completions, and their numbers of tokens.
+    window = torch.zeros(len(stream.specs), 4, dtype=torch.float64, device=device)
+    logged, logged_times = time.monotonic(), dict(times)
+
+    def log(norm: float, truth: str) -> None:
+        """Show the steps since the last call. Raises FloatingPointError where the loss says that training diverged."""
+        nonlocal logged, logged_times
+        step, now = counts["step"], time.monotonic()
+        table = ranks.sum(window).cpu()
+        window.zero_()
+        of_prompts, of_completions, in_prompts, in_completions = table.sum(0).tolist()
+        loss = config.prompt_weight * of_prompts + of_completions
+        loss /= config.prompt_weight * in_prompts + in_completions
+        completion_loss, speed = of_completions / in_completions, (in_prompts + in_completions) / (now - logged)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss:g}")
+        if step > config.warmup * steps and completion_loss > DIVERGED:
+            raise FloatingPointError(f"the loss is {completion_loss:.2f} nats a token, worse than guessing")
+        counts.update(loss=loss, completion_loss=completion_loss)
+        scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
+        scalars |= {"loss/above_floor": loss - floor} if math.isfinite(floor) else {}
+        if len(stream.specs) > 1:
+            families = zip(stream.specs, table.tolist(), strict=True)
+            scalars |= {f"loss of {spec.id}/completion": row[1] / row[3] for spec, row in families if row[3]}
+        scalars |= {"tokens/second": speed, "tokens/total": counts["tokens"]}
+        scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in optimizers.items()}
+        scalars |= {f"time/{kind}": (times[kind] - logged_times[kind]) / (now - logged) for kind in times}
+        if writer is not None:
+            for name, value in scalars.items():
+                writer.add_scalar(name, value, step)
+        progress.update(step, f"loss {completion_loss:.3f}, true {truth}, {speed:,.0f} tokens/s")
+        logged, logged_times = now, dict(times)
+
+    # This process's rows of a batch, and which of them are drawn from several programs; only the others are logged.
+    own = np.arange(ranks.rank, config.batch, ranks.count, dtype=np.int64)
+    drawn = own < config.focus * config.batch
+    counted = torch.from_numpy(~drawn).to(device, torch.float64)
+
+    def draw(step: int) -> training.Batch:
+        indices = (step * config.batch + own)[:, None] * focus.among + np.arange(focus.among)
+        return training.draw(stream, indices.ravel())
+
+    def choose(found: training.Batch) -> training.Batch:
+        uniforms = np.random.default_rng((config.seed, counts["step"])).random(config.batch)[own]
+        chosen = focus.choose(found.kinds.reshape(-1, focus.among), drawn, uniforms)
+        return found.take(np.arange(own.size) * focus.among + chosen)
+
     # The loop
-    truth, logged, logged_tokens = "-", time.monotonic(), counts["tokens"]
+    truth = "-"
+    batches = training.ahead(draw, counts["step"], steps)
     try:
-        with training.Stop() as stop:
+        with runs.Stop(patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
             while counts["step"] < steps and not counts["stopped"]:
+                now = time.monotonic()
                 share = training.rate_at(counts["step"], steps, config.warmup, config.decay)
                 for optimizer in optimizers.values():
                     for group in optimizer.param_groups:
                         group["lr"] = group["peak"] * share
+                batch = choose(next(batches))
+                chunks = training.cut_chunks(batch, config.endian, cuts)
+                parts = torch.from_numpy(batch.parts).to(device)
+                now = spend("data", now)
 
-                programs, prompt_lengths = stream.batch(counts["step"] * config.batch, config.batch, threads=1)
-                if config.endian == "little":
-                    programs = reverse_digits(programs)
-                in_prompts = int(prompt_lengths.sum())
-                in_completions = int((programs != PAD).sum()) - in_prompts
-                weight = config.prompt_weight * in_prompts + in_completions
-                loss = completion_loss = torch.zeros((), device=device)
-                for tokens, ends in training.chunks(programs, prompt_lengths, cuts, device):
-                    with torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                        of_prompts, of_completions = training.loss_sums(model, tokens, ends)
-                    part = (config.prompt_weight * of_prompts + of_completions) / weight
-                    part.backward()  # type: ignore[no-untyped-call]
-                    loss = loss + part.detach()
-                    completion_loss = completion_loss + of_completions.detach() / in_completions
-                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-                if not math.isfinite(loss + norm):
-                    raise FloatingPointError(f"the loss is {loss:g}, the norm of its gradient {norm:g}")
+                in_prompts = sum(int(chunk.prompt_lengths.sum()) for chunk in chunks)
+                in_all = sum(int(chunk.lengths.sum()) for chunk in chunks)
+                sizes = torch.tensor([in_prompts, in_all - in_prompts, stop.signal > 0], dtype=torch.float64)
+                all_in_prompts, all_in_completions, stopping = ranks.sum(sizes).tolist()
+                weight = config.prompt_weight * all_in_prompts + all_in_completions
+                completion_losses = torch.zeros(own.size, dtype=torch.float64, device=device)
+                for k, chunk in enumerate(chunks):
+                    chunk = chunk.to(device)
+                    alone = ranks.apart(wrapped) if k + 1 < len(chunks) else contextlib.nullcontext()
+                    with alone:  # gradients go through the processes once a step, with the last chunk
+                        with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+                            of_prompts, of_completions = training.losses(wrapped, chunk.tokens, chunk.prompt_lengths)
+                        loss = config.prompt_weight * of_prompts.sum() + of_completions.sum()
+                        (loss * (ranks.count / weight)).backward()
+                    completion_losses[chunk.rows] = of_completions.detach().double()
+                    lengths_of = (chunk.prompt_lengths, chunk.lengths - chunk.prompt_lengths)
+                    row = torch.stack([of_prompts.detach(), of_completions.detach(), *lengths_of], 1).double()
+                    window.index_add_(0, parts[chunk.rows], row * counted[chunk.rows, None])
+                norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip))
+                now = spend("model", now)
+                if not math.isfinite(norm):
+                    raise FloatingPointError(f"the norm of the gradient is {norm:g}")
                 for optimizer in optimizers.values():
                     optimizer.step()
                     optimizer.zero_grad()
+                if config.focus:
+                    met = focus.sums(batch.kinds, completion_losses.cpu().numpy())
+                    focus.learn(ranks.sum(torch.from_numpy(met)).cpu().numpy())
+                spend("optimizer", now)
                 counts["step"] += 1
-                counts["tokens"] += in_prompts + in_completions
+                counts["tokens"] += int(all_in_prompts + all_in_completions)
                 step = counts["step"]
 
                 if step % config.log_every == 0 or step == steps:
-                    speed = (counts["tokens"] - logged_tokens) / (time.monotonic() - logged)
-                    logged, logged_tokens = time.monotonic(), counts["tokens"]
-                    scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
-                    scalars |= {"loss/above_floor": loss - floor} if math.isfinite(floor) else {}
-                    scalars |= {"tokens/second": speed, "tokens/total": counts["tokens"]}
-                    scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in optimizers.items()}
-                    for name, value in scalars.items():
-                        writer.add_scalar(name, value, step)
-                    progress.update(step, f"loss {completion_loss:.3f}, true {truth}, {speed:,.0f} tokens/s")
+                    log(norm, truth)
                 if step % config.evaluate_every == 0 and step < steps:
-                    paused = time.monotonic()
                     reached = truth_on_test(evaluate_all(config.evaluate_count))
                     truth = f"{reached:.1%}"
                     counts["stopped"] = config.stop_at_truth is not None and reached >= config.stop_at_truth
-                    logged += time.monotonic() - paused
-                if step % config.save_every == 0 or step == steps or counts["stopped"] or stop.signal:
+                if step % config.save_every == 0 or step == steps or counts["stopped"] or stopping:
                     save()
-                if stop.signal and step < steps:
+                if stopping and step < steps:
                     progress.write(f"stopped at step {step} of {steps}, and saved; go on with: {again}")
-                    return 128 + stop.signal
+                    return 128 + (stop.signal or signal.SIGTERM)
         found = evaluate_all(config.final_count)
     except FloatingPointError as error:
         progress.write(
@@ -356,8 +480,10 @@ def main(arguments: list[str]) -> int:
         )
         return 1
     finally:
+        batches.close()
         progress.close()
-        writer.close()
+        if writer is not None:
+            writer.close()
 
     # The result
     metrics = [dataclasses.asdict(one) for one in found.values()]
@@ -367,8 +493,9 @@ def main(arguments: list[str]) -> int:
         f"{folder / 'model'}: true of {config.final_count} prompts: {', '.join(rates)}; {counts['step']} steps, "
         f"{counts['tokens']} tokens, {counts['cpu_seconds']:.0f} s of CPU time, {speed:.0f} tokens a CPU second"
     )
-    training.write_json(folder / "result.json", {"line": line, **counts, "metrics": metrics})
-    print(line)
+    if ranks.rank == 0:
+        runs.write_json(folder / "result.json", {"line": line, **counts, "metrics": metrics})
+        print(line)
     return 0
 
 

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from cadmus_gym import checkpoint
-from cadmus_gym.checkpoint import CARD, CONFIG, WEIGHTS, load_model, replacing, save_model, standing
+from cadmus_gym.checkpoint import CARD, CONFIG, WEIGHTS, load_model, replacing, save_model, standing, write_card
 from cadmus_gym.model import ModelConfig, Transformer
 
 SMALL = ModelConfig(width=32, layers=2, heads=4, hidden=48, context=64, rope_theta=500.0, norm_eps=1e-6)
@@ -93,6 +93,36 @@ def test_types(tmp_path: Path) -> None:
     loaded = load_model(str(tmp_path / "x"), dtype=torch.bfloat16)
     assert loaded(TOKENS).dtype == torch.bfloat16
     assert same(loaded, model_of().to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_are_stored_in_another_type(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = model_of()
+    save_model(model, tmp_path / "x", {}, dtype)
+    assert model.embed_tokens.weight.dtype == torch.float32
+    stored = safetensors.torch.load_file(tmp_path / "x" / WEIGHTS)
+    assert {tensor.dtype for tensor in stored.values()} == {dtype}
+    assert json.loads((tmp_path / "x" / CONFIG).read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    loaded = load_model(tmp_path / "x")
+    assert loaded.embed_tokens.weight.dtype == torch.float32
+    assert same(loaded, model_of().to(dtype).float())
+    assert (tmp_path / "x" / WEIGHTS).stat().st_size < 2 * sum(p.numel() for p in model.parameters()) + 4000
+
+
+def test_a_card_is_written_anew_and_the_readme_goes_with_the_model(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    save_model(model_of(), folder, {"seed": 3})
+    before = (folder / WEIGHTS).read_bytes()
+    write_card(folder, {"seed": 4, "sha256": {}})
+    assert load_model(folder).card["seed"] == 4
+    assert (folder / WEIGHTS).read_bytes() == before
+    assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD}
+    with pytest.raises(ValueError, match="the card is no JSON"):
+        write_card(folder, {"seed": float("nan")})
+    assert load_model(folder).card["seed"] == 4
+    (folder / "README.md").write_text("of seed 4")
+    save_model(model_of(), folder, {"seed": 5})
+    assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD}
 
 
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,17 @@
 """The package as a user meets it: quick to import, installable alone, its README true."""
 
 import doctest
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 import cadmus_gym as cg
+from cadmus_gym.model import ModelConfig, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,8 +42,18 @@ def test_versions_agree() -> None:
     assert f"## {cg.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_wheel_holds_specs_and_language_and_works_alone(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Path) -> None:
+    # Of a copy with one more model. By way of the source distribution, as whoever installs that does.
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "cadmus_gym", source / "cadmus_gym", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "envs", source / "envs")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    model = Transformer(ModelConfig(width=32, layers=1, heads=4, hidden=48, context=32))
+    models = source / "cadmus_gym" / "_models"
+    cg.save_model(model, models / "tiny", {"seed": 7}, torch.float16)
+    (models / "tiny" / "README.md").write_text("# tiny\n")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, capture_output=True, text=True, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     alone = tmp_path / "alone"
@@ -54,6 +67,7 @@ def test_the_wheel_holds_specs_and_language_and_works_alone(tmp_path: Path) -> N
         env = gymnasium.make("Cadmus-Arith-v0")
         env.reset(seed=0)
         print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.spec.FOLDER / "arith.toml").is_file())
+        print(cadmus_gym.load_model("tiny").card["seed"])
     """
     result = subprocess.run(
         [sys.executable, "-c", "\n".join(line.strip() for line in script.splitlines())],
@@ -64,6 +78,11 @@ def test_the_wheel_holds_specs_and_language_and_works_alone(tmp_path: Path) -> N
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    where, outcome = result.stdout.split("\n")[:2]
+    where, outcome, seed = result.stdout.split("\n")[:3]
     assert where.startswith(str(alone))
     assert outcome == "TRUE True"
+    assert seed == "7"
+    shipped = {path.relative_to(models): path.read_bytes() for path in models.rglob("*") if path.is_file()}
+    assert {"README.md", "card.json", "config.json", "model.safetensors"} <= {path.name for path in shipped}
+    held = alone / "cadmus_gym" / "_models"
+    assert {path.relative_to(held): path.read_bytes() for path in held.rglob("*") if path.is_file()} == shipped

@@ -18,7 +18,7 @@ from sb3_contrib import MaskablePPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import training
+from cadmus_gym import runs
 from cadmus_gym.checkpoint import load_model, save_model
 from cadmus_gym.evaluate import evaluate
 from cadmus_gym.model import ModelConfig, Transformer
@@ -140,7 +140,7 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(
     assert [one["timesteps"] for one in result["history"]] == [0, 512, 1024, 1280]
 
 
-class StopAfter(training.Stop):
+class StopAfter(runs.Stop):
     """Ctrl-C while the update of that number is under way."""
 
     def __init__(self, updates: int) -> None:
@@ -168,7 +168,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     common = ["--checkpoint", str(checkpoint), *TINY]
     assert ppo.main(["--folder", str(whole), *common]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(training, "Stop", lambda: StopAfter(2))
+        patch.setattr(runs, "Stop", lambda: StopAfter(2))
         assert ppo.main(["--folder", str(parted), *common]) == 130
     reported = capsys.readouterr().err
     stopped = re.search(r"stopped at step (\d+), and saved; go on with: (.*)", reported)

@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +24,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import training
+from cadmus_gym import runs, training
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.evaluate import EVALUATION_SEED
+from cadmus_gym.focus import START, Focus, fill_kinds
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
 
 SCRIPT = Path(__file__).resolve().parents[1] / "pretrain" / "train.py"
@@ -117,10 +119,9 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
     stream = cg.Stream("Cadmus-Arith-v0", "train")
     assert card["digest"] == stream.digest
     assert card["digests"] == {"Cadmus-Arith-v0": cg.load_spec("Cadmus-Arith-v0").digests()}
-    assert (card["settings"]["seed"], card["settings"]["width"], card["settings"]["recipe"]) == (0, 16, "nano")
+    assert (card["settings"]["seed"], card["settings"]["width"], card["settings"]["recipe"]) == (0, 16, "nano-arith")
     assert (card["endian"], card["step"], card["steps"], card["programs"]) == ("little", 12, 12, 12 * 48)
-    programs, _ = stream.batch(0, 12 * 48)
-    assert card["tokens"] == result["tokens"] == int((programs != 0).sum())
+    assert card["tokens"] == result["tokens"] > 12 * 48 * 10
     assert card["cpu_seconds"] > card["evaluation_cpu_seconds"] > 0
     assert card["commit"]
     assert card["hardware"]["cores"]
@@ -136,6 +137,12 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
         assert list(curves[f"truth/{split}"]) == [4, 8, 12]
     assert math.log(65) - 1 < curves["loss/all"][1] < math.log(65) + 1
     assert curves["rate/muon"][12] < curves["rate/muon"][1]
+
+
+def test_without_focus_it_trains_on_the_stream_as_it_stands(script: ModuleType, tmp_path: Path) -> None:
+    assert script.main(["--folder", str(tmp_path / "plain"), *TINY, "--focus", "0"]) == 0
+    programs, _ = cg.Stream("Cadmus-Arith-v0", "train").batch(0, 12 * 48)
+    assert load_model(tmp_path / "plain" / "model").card["tokens"] == int((programs != 0).sum())
 
 
 def test_two_runs_of_a_seed_are_one_whatever_ran_before(script: ModuleType, finished: tuple[Path, str, str]) -> None:
@@ -213,6 +220,29 @@ def test_killed_and_with_its_last_state_damaged_it_resumes_from_the_one_before(
     assert len(list((folder / "states").iterdir())) == 2
 
 
+def test_killed_at_random_moments_it_ends_with_the_same_weights(
+    finished: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    """Three kills, or CADMUS_KILLS of them: while it starts, trains, evaluates or saves, whatever the moment hits."""
+    random, kills, delay = np.random.default_rng(), int(os.environ.get("CADMUS_KILLS", "3")), 1.0
+    tiny = [*TINY, "--save-every", "1"]
+    while kills:
+        process = start(tmp_path / "run", *tiny, "--resume")
+        try:
+            _, reported = process.communicate(timeout=float(random.uniform(0, delay)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills, delay = kills - 1, delay * 1.3
+            process.communicate()
+        else:  # it had finished before; begin anew
+            assert process.returncode == 0, reported
+            assert_same_weights(finished[0], tmp_path / "run")
+            shutil.rmtree(tmp_path / "run")
+            delay /= 2
+    run(tmp_path / "run", *tiny, "--resume")
+    assert_same_weights(finished[0], tmp_path / "run")
+
+
 def test_a_folder_is_neither_overwritten_nor_trained_twice(
     script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,18 +276,18 @@ def test_a_folder_is_neither_overwritten_nor_trained_twice(
 def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_state_stays(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss_sums, calls = training.loss_sums, []
+    losses, calls = training.losses, []
 
     def poisoned(model: Transformer, tokens: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(tokens)
-        of_prompts, of_completions = loss_sums(model, tokens, ends)
+        of_prompts, of_completions = losses(model, tokens, ends)
         return of_prompts, of_completions * (math.nan if len(calls) > 6 else 1.0)
 
-    monkeypatch.setattr(training, "loss_sums", poisoned)
+    monkeypatch.setattr(training, "losses", poisoned)
     monkeypatch.setattr(training, "plan_chunks", lambda lengths, batch, device: [0, batch])
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
-    assert "stopped in step 7: the loss is nan" in capsys.readouterr().err
-    state = training.load_state(tmp_path / "run" / "states", print)
+    assert "stopped in step 7: the norm of the gradient is nan" in capsys.readouterr().err
+    state = runs.load_state(tmp_path / "run" / "states", print)
     assert state is not None
     assert state["counts"]["step"] == 6
     assert all(bool(weight.isfinite().all()) for weight in state["model"].values())
@@ -287,6 +317,86 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
     assert_same_weights(finished[0], folder)
 
 
+def test_a_run_that_diverges_is_stopped(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, calls = training.losses, []
+
+    def worse(model: Transformer, tokens: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(tokens)
+        of_prompts, of_completions = losses(model, tokens, ends)
+        return of_prompts, of_completions * (2.0 if len(calls) > 6 else 1.0)
+
+    monkeypatch.setattr(training, "losses", worse)
+    monkeypatch.setattr(training, "plan_chunks", lambda lengths, batch, device: [0, batch])
+    assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
+    assert re.search(r"the loss is \d\.\d\d nats a token, worse than guessing", capsys.readouterr().err)
+    state = runs.load_state(tmp_path / "run" / "states", print)
+    assert state is not None
+    assert state["counts"]["step"] == 6
+
+
+# ---------------------------------------------------------------------------------------------- several processes
+
+SPREAD = [*TINY, "--steps", "50", "--warmup", "1", "--evaluate-every", "25", "--save-every", "20"]
+
+
+def start_ranks(folder: Path, count: int, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command += [str(SCRIPT), "--folder", str(folder), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of two processes that nothing interrupted: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("ranks") / "two"
+    process = start_ranks(folder, 2, *SPREAD)
+    printed, reported = process.communicate()
+    assert process.returncode == 0, reported
+    return folder, printed
+
+
+def test_two_processes_train_as_one(script: ModuleType, two_ranks: tuple[Path, str], tmp_path: Path) -> None:
+    folder, printed = two_ranks
+    assert printed.count(": true of 16 prompts: ") == 1
+    assert script.main(["--folder", str(tmp_path / "one"), *SPREAD]) == 0
+    curves, expected = scalars(folder), scalars(tmp_path / "one")
+    for tag in ("loss/all", "loss/completion", "loss/above_floor"):
+        assert list(curves[tag]) == list(range(1, 51)), tag
+        assert curves[tag] == pytest.approx(expected[tag], abs=1e-4), tag
+    for tag in ("tokens/total", "rate/muon", "truth/test"):
+        assert curves[tag] == expected[tag], tag
+    card = load_model(folder / "model").card
+    assert (card["processes"], card["tokens"]) == (2, load_model(tmp_path / "one" / "model").card["tokens"])
+    assert card["digest"] == load_model(tmp_path / "one" / "model").card["digest"]
+
+
+def test_two_processes_stop_together_and_resume_to_the_bit(two_ranks: tuple[Path, str], tmp_path: Path) -> None:
+    process = start_ranks(tmp_path / "run", 2, *SPREAD)
+    assert process.stderr is not None
+    seen = ""
+    while not seen.startswith("step 25: true"):
+        seen = process.stderr.readline()
+        assert seen, "ended before"
+    process.send_signal(signal.SIGINT)
+    _, reported = process.communicate()
+    assert process.returncode != 0
+    assert re.search(r"stopped at step (\d+) of 50, and saved", reported), reported
+    process = start_ranks(tmp_path / "run", 2, "--resume")
+    _, reported = process.communicate()
+    assert process.returncode == 0, reported
+    assert_same_weights(two_ranks[0], tmp_path / "run")
+
+
+def test_a_batch_is_a_multiple_of_the_processes(tmp_path: Path) -> None:
+    process = start_ranks(tmp_path / "run", 2, *SPREAD, "--batch", "47")
+    _, reported = process.communicate()
+    assert process.returncode != 0
+    assert "batch = 47; allowed: a multiple of the number of processes, 2" in reported
+    assert not (tmp_path / "run").exists()
+
+
 # ---------------------------------------------------------------------------------------------- mistakes
 
 
@@ -314,7 +424,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
 def test_a_mistake_in_a_recipe_is_named(
     script: ModuleType, tmp_path: Path, change: dict[str, str | None], expected: str
 ) -> None:
-    lines = (SCRIPT.parent / "recipes" / "nano.toml").read_text().splitlines()
+    lines = (SCRIPT.parent / "recipes" / "nano-arith.toml").read_text().splitlines()
     values = {line.split(" = ")[0]: line.split(" = ")[1] for line in lines if " = " in line} | change
     path = tmp_path / "mine.toml"
     path.write_text("\n".join(f"{key} = {value}" for key, value in values.items() if value is not None))
@@ -343,12 +453,25 @@ def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "millions"), [("nano-arith", 1.0), ("nano", 1.0), ("small", 10.6), ("base", 85.0), ("paper", 277.3)]
+)
+def test_a_recipe_is_whole_and_of_the_size_it_says(script: ModuleType, recipe: str, millions: float) -> None:
+    config = script.configure(["--recipe", recipe])
+    assert config.folder == Path("runs") / recipe
+    assert script.make_stream(config).specs  # the context holds its programs
+    sizes = config.sizes
+    of_layer = 2 * sizes.width * (sizes.width + sizes.groups * sizes.head_width) + 3 * sizes.width * sizes.hidden
+    parameters = sizes.layers * (of_layer + 2 * sizes.width) + (65 + 1) * sizes.width
+    assert parameters / 1e6 == pytest.approx(millions, abs=0.06)
+
+
 def test_a_flag_goes_before_the_recipe_and_no_flag_before_what_a_run_was_started_with(
     script: ModuleType, finished: tuple[Path, str, str]
 ) -> None:
     assert script.configure([]).width == 128
     assert script.configure(["--width", "96"]).sizes == ModelConfig(96, 5, 4, hidden=256, context=256)
-    assert script.configure([]).folder == Path("runs/nano")
+    assert script.configure([]).folder == Path("runs/nano-arith")
     with pytest.raises(SystemExit, match="2"):
         script.configure(["--resume", "--overwrite"])
     resumed = script.configure(["--folder", str(finished[0]), "--resume", "--threads", "2"])
@@ -366,21 +489,21 @@ def programs_of(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 def test_the_loss_of_a_batch_is_that_of_its_programs_alone() -> None:
     model = Transformer(ModelConfig(16, 2, 2), seed=1).double()
-    programs, ends = programs_of(24)
+    stream = cg.Stream("Cadmus-Arith-v0", seed=3)
+    programs, ends = stream.batch(0, 24)
     lengths = training.program_lengths(programs)
-    cuts = training.plan_chunks(lengths, 24)
     alone = [
-        training.loss_sums(model, torch.from_numpy(row[None, :length]), torch.tensor([end]))
+        training.losses(model, torch.from_numpy(row[None, :length]), torch.tensor([end]))
         for row, length, end in zip(programs, lengths, ends, strict=True)
     ]
-    wide = training.loss_sums(model, torch.from_numpy(programs), torch.from_numpy(ends))
-    cut = [training.loss_sums(model, tokens, some) for tokens, some in training.chunks(programs, ends, [0, 8, 24])]
+    wide = training.losses(model, torch.from_numpy(programs), torch.from_numpy(ends))
+    chunks = training.cut_chunks(training.draw(stream, np.arange(24)), "big", [0, 8, 24])
+    cut = [training.losses(model, chunk.tokens, chunk.prompt_lengths) for chunk in chunks]
+    order = np.argsort(lengths, kind="stable")
     for part in range(2):
-        expected = sum(sums[part].item() for sums in alone)
-        assert wide[part].item() == pytest.approx(expected, rel=1e-5)
-        assert sum(sums[part].item() for sums in cut) == pytest.approx(expected, rel=1e-5)
-    assert cuts[0] == 0
-    assert cuts[-1] == 24
+        expected = torch.cat([sums[part] for sums in alone])
+        assert torch.allclose(wide[part], expected, rtol=1e-5)
+        assert torch.allclose(torch.cat([sums[part] for sums in cut]), expected[order], rtol=1e-5)
 
     program, end = programs[0, : lengths[0]], int(ends[0])
     log_probs = model(with_bos(torch.from_numpy(program[None]))[:, :-1])[0].log_softmax(-1)
@@ -390,21 +513,65 @@ def test_the_loss_of_a_batch_is_that_of_its_programs_alone() -> None:
 
 
 def test_chunks_hold_every_program_once_and_waste_little() -> None:
-    programs, ends = programs_of(256)
-    cuts = training.plan_chunks(training.program_lengths(programs_of(4096)[0]), 256)
+    stream = cg.Stream({"Cadmus-Arith-v0": 1, "Cadmus-Compare-v0": 1}, seed=3)
+    programs, ends = stream.batch(0, 256)
+    cuts = training.plan_chunks(training.program_lengths(stream.batch(0, 4096)[0]), 256)
     assert 1 < len(cuts) - 1 < 10
     assert all((stop - start) % training.ROWS == 0 for start, stop in pairwise(cuts))
     seen, padded = [], 0
-    for tokens, some in training.chunks(programs, ends, cuts):
-        padded += tokens.numel()
-        assert (tokens[:, -1] != 0).any()
-        seen += [(bytes(row[row != 0].tolist()), end) for row, end in zip(tokens.numpy(), some.tolist(), strict=True)]
-    assert sorted(seen) == sorted(
-        (bytes(row[row != 0].tolist()), end) for row, end in zip(programs, ends.tolist(), strict=True)
-    )
+    batch = training.draw(stream, np.arange(256))
+    for chunk in training.cut_chunks(batch, "big", cuts):
+        padded += chunk.tokens.numel()
+        assert (chunk.tokens[:, -1] != 0).any()
+        rows = [bytes(row[row != 0].tolist()) for row in chunk.tokens.numpy()]
+        assert chunk.lengths.tolist() == [len(row) for row in rows]
+        seen += zip(rows, chunk.prompt_lengths.tolist(), batch.parts[chunk.rows].tolist(), strict=True)
+    rows = [bytes(row[row != 0].tolist()) for row in programs]
+    compares = [cg.decode(list(row[end:])) in ("end", "not end") for row, end in zip(rows, ends, strict=True)]
+    assert sorted(seen) == sorted(zip(rows, ends.tolist(), map(int, compares), strict=True))
     assert padded < 1.3 * (programs != 0).sum()
     assert training.plan_chunks([5, 9], 3) == [0, 3]
-    assert training.plan_chunks([7] * 100, 4096) == [0, 4096]  # of one length: nothing to gain by a cut
+    assert training.plan_chunks([7] * 100, 1024) == [0, 1024]  # of one length: nothing to gain by a cut
+    assert training.plan_chunks([100] * 9, 512) == [0, 32, 192, 352, 512]  # no pass above 16,384 tokens
+
+
+def kinds_of(*prompts: str, parts: tuple[int, ...] = ()) -> list[int]:
+    programs = [cg.assemble(prompt) for prompt in prompts]
+    rows = np.zeros((len(programs), 20), np.uint8)
+    for row, program in zip(rows, programs, strict=True):
+        row[: program.size] = program
+    kinds = np.zeros(len(programs), np.int64)
+    lengths = np.array([program.size for program in programs], np.int32)
+    fill_kinds(rows, lengths, np.array(parts or [0] * len(programs)), kinds)
+    return list(kinds.tolist())
+
+
+def test_a_kind_is_a_prompt_without_its_digits_and_the_part_it_is_of() -> None:
+    same = kinds_of("12 7 add", "3 99 add", "123 0 add")
+    assert len(set(same)) == 1
+    assert len(set(kinds_of("12 7 add", "12 7 sub", "12 neg 7 add", "1 2 3 add add", "12 7 add 3 add"))) == 5
+    assert len(set(kinds_of("12 7 add", "12 7 add", parts=(0, 1)))) == 2
+
+
+def test_what_loses_more_is_drawn_more_and_the_rest_is_what_comes_next() -> None:
+    focus, random = Focus(among=4), np.random.default_rng(0)
+    kinds = np.arange(4)
+    for _ in range(400):  # means become 1, 2, 3 and 4
+        focus.learn(focus.sums(kinds, np.array([1.0, 2.0, 3.0, 4.0])))
+    assert focus.losses[:4] == pytest.approx([1, 2, 3, 4], rel=1e-2)
+    assert (focus.losses[4:] == START).all()
+    drawn = np.arange(40_000) % 2 == 0
+    chosen = focus.choose(np.tile(kinds, (40_000, 1)), drawn, random.random(40_000))
+    assert (chosen[~drawn] == 0).all()
+    assert np.bincount(chosen[drawn]) / 20_000 == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.015)
+    focus.losses[:] = 0.0  # nothing loses anything: no division by zero
+    assert set(focus.choose(np.tile(kinds, (8, 1)), drawn[:8], random.random(8)).tolist()) <= {0, 1, 2, 3}
+
+    one, other = Focus(), Focus()  # the mean after a batch is about that after its programs one by one
+    one.learn(one.sums(np.zeros(50, np.int64), np.full(50, 2.0)))
+    for _ in range(50):
+        other.learn(other.sums(np.zeros(1, np.int64), np.full(1, 2.0)))
+    assert one.losses[0] == pytest.approx(other.losses[0])
 
 
 def test_rates_go_up_stay_and_go_down_in_a_line() -> None:
@@ -435,33 +602,33 @@ def test_each_weight_has_one_optimizer_and_only_matrices_of_layers_decay() -> No
 def test_states_survive_a_failing_write_and_are_never_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert training.load_state(tmp_path, print) is None
+    assert runs.load_state(tmp_path, print) is None
     for step in (5, 10, 15):
-        training.save_state(tmp_path, step, {"step": step, "weight": torch.full((3,), step / 7)})
+        runs.save_state(tmp_path, step, {"step": step, "weight": torch.full((3,), step / 7)})
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
-            training.save_state(tmp_path, 20, {"step": 20})
+            runs.save_state(tmp_path, 20, {"step": 20})
     names = sorted(path.name for path in tmp_path.iterdir())
     assert [name[:9] for name in names] == ["000000010", "000000015"]
-    state = training.load_state(tmp_path, print)
+    state = runs.load_state(tmp_path, print)
     assert state is not None
     assert state["step"] == 15
     assert torch.equal(state["weight"], torch.full((3,), 15 / 7))
 
     told: list[str] = []
     (tmp_path / names[1]).write_bytes((tmp_path / names[1]).read_bytes()[:-1])
-    state = training.load_state(tmp_path, told.append)
+    state = runs.load_state(tmp_path, told.append)
     assert state is not None
     assert state["step"] == 10
     assert names[1] in told[0]
-    training.save_state(tmp_path, 15, {"step": 15})  # takes the place of the damaged one
+    runs.save_state(tmp_path, 15, {"step": 15})  # takes the place of the damaged one
     assert not (tmp_path / names[1]).exists()
     assert len(list(tmp_path.iterdir())) == 2
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="none of its 2 states is whole"):
-        training.load_state(tmp_path, told.append)
+        runs.load_state(tmp_path, told.append)
 
 
 class Pickled:
@@ -472,10 +639,10 @@ class Pickled:
 
 
 def test_a_state_with_an_object_in_it_is_refused(tmp_path: Path) -> None:
-    path = training.save_state(tmp_path, 1, {"step": 1})
+    path = runs.save_state(tmp_path, 1, {"step": 1})
     buffer = io.BytesIO()
     torch.save({"step": Pickled()}, buffer)
     path.unlink()
-    (tmp_path / f"000000001-{training._digits(buffer.getvalue())}.pt").write_bytes(buffer.getvalue())
+    (tmp_path / f"000000001-{runs._digits(buffer.getvalue())}.pt").write_bytes(buffer.getvalue())
     with pytest.raises(pickle.UnpicklingError):
-        training.load_state(tmp_path, print)
+        runs.load_state(tmp_path, print)

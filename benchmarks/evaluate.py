@@ -1,0 +1,364 @@
+"""How often the models that ship are right, on every environment and split, and where they err.
+
+    python benchmarks/evaluate.py                                         every model in the package: its card and page
+    python benchmarks/evaluate.py --models runs/nano/model --count 1000   another one
+    python benchmarks/evaluate.py --check                                 exits 1 where a card says something else
+    python benchmarks/evaluate.py --publish runs/nano/model --name nano   puts a run's model into the package
+
+Completions are greedy, under the form and the budget of each environment. Of what a model was trained on, the parts of
+a mixture included, the splits `train` and `test` have --count prompts, everything else --elsewhere; Cadmus-Open-v0 too,
+whose form masks nothing: it tells whether a model keeps to the form by itself. Truth rates by stratum are counted for
+what a model was trained on.
+
+Figures go to `card.json` in the model's folder, beside the facts of its training, and from there to its README.md; the
+picture of a model in the package to results/models. A published model is stored in bfloat16 or float16, whichever
+changes its logits less.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait sleep, see pretrain/train.py
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from cadmus_gym import SPECS, Stream, assemble, checkpoint, disassemble, load_model, load_spec, run_batch
+from cadmus_gym.evaluate import (
+    EVALUATION_SEED,
+    Evaluation,
+    complete_under,
+    judge_completions,
+    prompts_of,
+    wilson_interval,
+)
+from cadmus_gym.forms import reverse_digits
+from cadmus_gym.generate import complete
+from cadmus_gym.isa import PAD
+from cadmus_gym.machine import Verdict
+from cadmus_gym.model import Transformer, with_bos
+from cadmus_gym.model_cards import (
+    MANY,
+    OTHERS,
+    PART_OF_TRAINING,
+    RARE,
+    asked_under,
+    ids_of,
+    page,
+    read,
+    strata_tables,
+    trained_on,
+)
+from cadmus_gym.recipe import recipe
+from cadmus_gym.spec import Spec
+from cadmus_gym.strata import Strata, families_of, strata
+from cadmus_gym.tasks import find_family
+
+TOP = Path(__file__).resolve().parents[1]
+PICTURES = TOP / "benchmarks" / "results" / "models"
+MOST_BYTES = 8 * 2**20  # of a model in the package
+ROUNDED = 512  # programs on which the change of logits by rounding is measured
+STORED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+SIDE, BIN = 200, 10  # of the picture: operands below the one, in bins of the other
+BARS = 16  # of the picture, at most
+OPERATORS = ("add", "sub", "mul")
+
+
+@dataclass(frozen=True)
+class Args:
+    """How often models are right, and where they err."""
+
+    models: tuple[str, ...] = ()  # names or folders; by default every model in the package
+    count: int = 10_000  # prompts of train and test of what a model was trained on
+    elsewhere: int = 2000  # prompts of every other split; 0: none
+    seed: int = EVALUATION_SEED  # of the prompts
+    price: float = 0.05  # dollars a core-hour, in the pages: put in your own
+    pairs: int = 16  # of operands for each square of the picture; 0: no picture
+    threads: int = 2
+    check: bool = False  # compute again what the cards tell, by their counts and seeds, and write nothing
+    tolerance: int = 0  # completions of a split by which --check lets a count differ: other machines round otherwise
+    publish: str | None = None  # folder of a model to be put into the package, and nothing else
+    name: str | None = None  # of the published model
+
+
+def publish(source: str, name: str) -> Path:
+    """Write a model into the package, rounded to the type of 16 bits that changes its logits less; return its folder.
+
+    Raises ValueError for a name that is no plain one or a model that takes more than `MOST_BYTES`.
+    """
+    if Path(name).name != name or not name.replace("-", "").isalnum():
+        raise ValueError(f"name = {name!r}: give letters, digits and -")
+    model = load_model(source)
+    weights = 2 * sum(p.numel() for p in model.parameters())
+    if weights > MOST_BYTES:
+        raise ValueError(f"{source} takes {weights / 2**20:.1f} MiB in 16 bits; allowed: {MOST_BYTES / 2**20:.0f} MiB")
+    changes = {dtype: change_of_logits(model, STORED[dtype]) for dtype in STORED}
+    best = min(changes, key=lambda dtype: changes[dtype]["rms"])
+    finite = {dtype: change for dtype, change in changes.items() if math.isfinite(change["rms"])}
+    card = {**model.card, "rounding": {"dtype": best, "programs": ROUNDED, "logits": finite}}
+    folder = checkpoint.PACKAGED / name
+    checkpoint.save_model(model, folder, card, STORED[best])
+    write_page(folder)
+    return folder
+
+
+@torch.inference_mode()
+def change_of_logits(model: Transformer, dtype: torch.dtype) -> dict[str, float]:
+    """Return by how much rounding the weights changes logits over programs of the training stream, in float32."""
+    programs, _ = Stream(trained_on(model.card)[0], "train", EVALUATION_SEED).batch(0, ROUNDED)
+    shown = torch.from_numpy(reverse_digits(programs) if model.endian == "little" else programs)
+    tokens = with_bos(shown)[:, :-1]
+    rounded = Transformer(model.config)
+    rounded.load_state_dict({name: weight.to(dtype).float() for name, weight in model.state_dict().items()})
+    changes: list[torch.Tensor] = []
+    for start in range(0, ROUNDED, 64):
+        part = slice(start, start + 64)
+        changes.append((model(tokens[part]) - rounded(tokens[part]))[shown[part] != PAD])
+    change = torch.cat(changes)  # (all tokens, 65)
+    rms, largest = (float(x) for x in (change.square().mean().sqrt(), change.abs().max()))
+    return {"rms": rms if math.isfinite(rms) else math.inf, "largest": largest}
+
+
+def measure(model: Transformer, count: int, elsewhere: int, seed: int) -> dict[str, Any]:
+    """Return what a card tells of how often a model is right: metrics, strata and mistakes."""
+    specs = trained_on(model.card)
+    own = ids_of(specs)
+    specs += [load_spec(id) for id in sorted(SPECS, key=lambda id: id not in own) if id not in {s.id for s in specs}]
+    found: dict[str, Any] = {"metrics": [], "left_out": {}, "strata": {}, "mistakes": []}
+    for spec in specs:
+        needed = 1 + spec.prompt_room + spec.episode.max_tokens
+        if needed > model.config.context:
+            found["left_out"][spec.id] = needed
+            print(f"{spec.id}: left out, it takes {needed} positions")
+            continue
+        for split in spec.splits:
+            known = spec.id in own
+            prompts_wanted = count if known and split in PART_OF_TRAINING else elsewhere
+            if prompts_wanted:
+                evaluation, of_strata, wrong = measure_split(model, spec, split, prompts_wanted, seed, known)
+                found["metrics"].append(dataclasses.asdict(evaluation))
+                print(evaluation, flush=True)
+                if known and split != "train":  # `test` is of the same distribution
+                    found["strata"].setdefault(spec.id, {})[split] = of_strata
+                if known and split in PART_OF_TRAINING:
+                    found["mistakes"].append(wrong)
+    plain: dict[str, Any] = json.loads(json.dumps(found))  # as the card will have it
+    return plain
+
+
+def measure_split(
+    model: Transformer, spec: Spec, split: str, count: int, seed: int, known: bool
+) -> tuple[Evaluation, dict[str, Any], dict[str, Any]]:
+    """Return the evaluation of a split; of one that is known, counts by stratum and what was wrong."""
+    prompts, lengths = prompts_of(spec, split, count, seed)
+    programs = complete_under(model, spec, prompts, lengths, seed=seed).programs
+    evaluation = judge_completions(spec, split, seed, programs, lengths)
+    if not known:
+        return evaluation, {}, {}
+    true = run_batch(programs)[0] == Verdict.TRUE
+    taken, families = strata(prompts, lengths), families_of(spec, split, count, seed)
+    labels = ({"family": families} if spec.mixture else {}) | taken.labels()
+    counts = {name: by_label(of, true) for name, of in labels.items()}
+    wrong: dict[str, Any] = {"spec": spec.id, "split": split, "count": count, "wrong": int((~true).sum())}
+    if wrong["wrong"] < MANY:
+        wrong["completions"] = [
+            {
+                "prompt": disassemble(programs[k][: lengths[k]]),
+                "completion": disassemble(programs[k][lengths[k] :][programs[k][lengths[k] :] != PAD]),
+                "answer": right_answer(taken, int(k), str(families[k])),
+            }
+            for k in np.flatnonzero(~true)
+        ]
+    return evaluation, {name: of for name, of in counts.items() if len(of) > 1}, wrong
+
+
+def by_label(labels: NDArray[np.str_], true: NDArray[np.bool_]) -> dict[str, list[int]]:
+    """Return how many are true, and how many there are, of each label (N,), rare ones together at last: numbers in
+    their order, then by frequency."""
+    counts, right = Counter(labels.tolist()), Counter(labels[true].tolist())
+    order = sorted(counts, key=lambda label: (number(label), -counts[label], label))
+    table = {label: [right[label], counts[label]] for label in order if counts[label] >= RARE}
+    rare = [label for label in order if counts[label] < RARE]
+    if rare:
+        table[OTHERS] = [sum(right[label] for label in rare), sum(counts[label] for label in rare)]
+    return table
+
+
+def number(label: str) -> float:
+    found = re.match(r"-?\d+", label)
+    return int(found[0]) if found else math.inf
+
+
+def right_answer(taken: Strata, k: int, family: str) -> str:
+    answer = int(taken.answers[k])
+    if find_family(family).form == "relation":
+        return "end" if answer else "not end"
+    return str(answer)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list[str]:
+    """Return where two cards differ in what `measure` finds; above 0, ``tolerance`` counts completions of a split."""
+    found = []
+    rows = [{(row["spec"], row["split"]): row for row in card.get("metrics", [])} for card in (old, new)]
+    for key in rows[0] | rows[1]:
+        before, after = rows[0].get(key), rows[1].get(key)
+        if before is None or after is None:
+            found.append(f"{' '.join(key)}: {'not in the card' if before is None else 'in the card alone'}")
+        elif abs(before["truth_rate"] - after["truth_rate"]) * after["count"] > tolerance + 0.5 or (
+            not tolerance and before != after
+        ):
+            found.append(f"{' '.join(key)}: {before['truth_rate']:.2%} true by the card, {after['truth_rate']:.2%} now")
+    if not tolerance:
+        found += [f"{part} differ" for part in ("strata", "mistakes") if old.get(part) != new[part]]
+    return found
+
+
+def name_of(folder: Path) -> str:
+    """By what a model is loaded: that of a folder is told from beside it."""
+    return folder.name if folder.parent == checkpoint.PACKAGED else f"./{folder.name}"
+
+
+def write_page(folder: Path) -> None:
+    text = page(name_of(folder), *read(folder))
+    (folder / checkpoint.README).write_text(text, encoding="utf-8")
+
+
+def check(folder: Path, tolerance: int) -> list[str]:
+    """Return in what a model's card and page are not what is found now."""
+    model, card = load_model(folder), read(folder)[0]
+    if "evaluated" not in card:
+        return ["the card has no evaluation; run without --check"]
+    settings = card["evaluated"]["settings"]
+    torch.set_num_threads(settings["threads"])  # other numbers may round otherwise
+    found = differences(card, measure(model, settings["count"], settings["elsewhere"], settings["seed"]), tolerance)
+    text = folder / checkpoint.README
+    if not text.is_file() or text.read_text(encoding="utf-8") != page(name_of(folder), *read(folder)):
+        found.append(f"{checkpoint.README} is not what the card gives")
+    return found
+
+
+# The picture.
+
+
+def truth_by_operands(model: Transformer, operator: str, pairs: int, seed: int) -> NDArray[np.float64]:
+    """Return the truth rate of `a b operator`, (SIDE / BIN, SIDE / BIN), rows for bins of a, columns of b."""
+    form, words, episode = asked_under(trained_on(model.card))
+    bins = SIDE // BIN
+    rng = np.random.default_rng([seed, OPERATORS.index(operator)])
+    a, b = (rng.integers(0, BIN, (bins, bins, pairs)) for _ in range(2))
+    a += BIN * np.arange(bins)[:, None, None]
+    b += BIN * np.arange(bins)[None, :, None]
+    prompts = [assemble(f"{x} {y} {operator}") for x, y in zip(a.ravel(), b.ravel(), strict=True)]
+    done = complete(
+        model,
+        prompts,
+        form=form,
+        words=words,
+        max_tokens=episode.max_tokens,
+        thought_tokens=episode.thought_tokens,
+    )
+    true = run_batch(done.programs)[0] == Verdict.TRUE
+    rates: NDArray[np.float64] = true.reshape(bins, bins, pairs).mean(2)
+    return rates
+
+
+def draw(model: Transformer, name: str, pairs: int, seed: int, path: Path) -> None:
+    """Draw the truth rate by operands, for a model of arithmetic, and the share that is wrong by stratum."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import PercentFormatter
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("pictures need matplotlib: pip install 'cadmus-gym[plot]'") from None
+    spec = trained_on(model.card)[0]
+    card: Any = model.card
+    tables = card["strata"].get(spec.id, {}).get("test", {})
+    told = [s for s in ("family", "operators", "carries", "near ties", "answer length") if len(tables.get(s, {})) > 1]
+    arithmetic = [part for part, _ in spec.parts if part.task == "arith"]
+    figure = Figure(figsize=(13.5, 9 if arithmetic else 4.6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.15, 1]) if arithmetic else [None, figure]
+    above, below = parts
+    if above is not None:
+        low, high = arithmetic[0].split_parameters("train").operands
+        first, last = low, min(high + 1, SIDE)
+        above.suptitle(f"{name}: share of true completions, {pairs} pairs a square; trained inside the line")
+        axes = above.subplots(1, len(OPERATORS))
+        for ax, operator in zip(axes, OPERATORS, strict=True):
+            rates = truth_by_operands(model, operator, pairs, seed)
+            image = ax.imshow(rates, origin="lower", extent=(0, SIDE, 0, SIDE), vmin=0, vmax=1, cmap="viridis")
+            ax.plot([first, first, last, last, first], [first, last, last, first, first], color="#ff3b30", linewidth=2)
+            inside = rates[first // BIN : last // BIN, first // BIN : last // BIN]
+            title = f"a b {operator}: {inside.mean():.1%} inside, {rates.mean():.1%} of all"
+            ax.set(title=title, xlabel="b", ylabel="a")
+        above.colorbar(image, ax=axes, format=PercentFormatter(1), shrink=0.9)
+    below.suptitle(f"share of wrong completions, {spec.id}, test, with 95 % intervals")
+    for ax, stratum in zip(np.atleast_1d(below.subplots(1, max(1, len(told[:3])))), told, strict=False):
+        labels = [label for label in tables[stratum] if label != OTHERS][:BARS]  # few may be an interval of all
+        counts = [tables[stratum][label] for label in labels]
+        wrong = np.array([1 - true / count for true, count in counts])
+        bounds = 1 - np.array([wilson_interval(true, count) for true, count in counts]).T  # highest, lowest
+        reach = np.clip([wrong - bounds[1], bounds[0] - wrong], 0, None)
+        ax.barh(labels, wrong, xerr=reach, color="#9db8d2", ecolor="#1f5fa8", capsize=3)
+        ax.invert_yaxis()
+        ax.set(title=f"by {stratum}", xlim=(0, None))
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Weights": card["sha256"][checkpoint.WEIGHTS]})
+
+
+def main(args: Args) -> int:
+    torch.set_num_threads(args.threads)
+    if args.publish is not None:
+        if args.name is None:
+            raise ValueError("--publish needs --name, by which the model is loaded")
+        print(f"written to {publish(args.publish, args.name)}")
+        return 0
+    models = args.models or tuple(checkpoint.packaged_models())
+    if not models:
+        raise ValueError("the package has no models; give --models")
+    failed = False
+    for name in models:
+        folder = checkpoint.find_model(name)
+        print(f"{name_of(folder)}:", flush=True)
+        if args.check:
+            found = check(folder, args.tolerance)
+            print("\n".join(found) or "as the card tells")
+            failed |= bool(found)
+            continue
+        model = load_model(folder)
+        card = {**model.card, **measure(model, args.count, args.elsewhere, args.seed)}
+        names = tuple(name_of(checkpoint.find_model(one)) for one in models)
+        card["evaluated"] = recipe(dataclasses.replace(args, models=names))
+        model.card = card
+        tables = [block for block in strata_tables(card, trained_on(card)) if block.startswith("|")]
+        print("\n\n".join(["", *tables, ""]))
+        if args.pairs and folder.parent == checkpoint.PACKAGED:
+            path = PICTURES / f"{folder.name}-operands.png"
+            draw(model, folder.name, args.pairs, args.seed, path)
+            card["picture"] = path.relative_to(TOP).as_posix()
+        checkpoint.write_card(folder, card)
+        write_page(folder)
+        print(f"written to {folder}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(Args, description=__doc__)))
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,228 @@
+"""Pretrain many small models at equal compute, and say what each choice bought.
+
+    python benchmarks/study.py factors      what worked steps, digit order, optimizer, prompt weight and shape are worth
+    python benchmarks/study.py scaling      loss and truth rate against compute, for models of several sizes
+
+A study is a file of benchmarks/studies/: settings of pretrain/train.py for all runs and for each, seeds, and budgets in
+FLOPs, of which a model of N parameters takes 6 N for each token (Kaplan et al. 2020, arXiv:2001.08361). Every run is
+a command of its own, printed, that can be given by hand; a study that was interrupted goes on where it was, inside
+a run too, and one whose runs are done only sums up. Writes benchmarks/results/STUDY.json and .md, and with several
+budgets a picture.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait sleep, see pretrain/train.py
+
+import tyro
+
+from cadmus_gym import ModelConfig, Transformer, load_model, load_spec
+from cadmus_gym.evaluate import loss_above_floor
+from cadmus_gym.recipe import markdown, recipe
+
+HERE = Path(__file__).resolve().parent
+TRAIN = HERE.parent / "pretrain" / "train.py"
+ABOVE = 1000  # programs on which the loss above the floor is measured
+# Student's t, 97.5 %, by the number of seeds: the interval of a mean of so few.
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+
+
+@dataclass(frozen=True)
+class Args:
+    """Pretrain many small models at equal compute."""
+
+    study: tyro.conf.Positional[str]  # a name in benchmarks/studies or the path of a .toml
+    folder: Path | None = None  # of the runs; by default runs/STUDY
+    output: Path = HERE / "results"
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(help="in place of the study's")] = ()
+    only: Annotated[tuple[str, ...], tyro.conf.arg(help="names of runs; all where none is given")] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model of a study: what it is called, and how train.py is to be called."""
+
+    name: str
+    compute: float  # FLOPs
+    seed: int
+    folder: Path
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a run."""
+
+    name: str
+    compute: float
+    seed: int
+    parameters: int
+    tokens: int
+    core_seconds: float  # of training, evaluations left out
+    truth: dict[str, float]  # by split
+    count: int  # prompts a split
+    above_floor: float  # nats a token
+    above_floor_error: float
+    digest: str
+    commit: str
+
+
+def plan(path: Path, folder: Path, seeds: tuple[int, ...], only: tuple[str, ...]) -> list[Run]:
+    """Return the runs of a study. Raises ValueError, naming the file, for what is no study."""
+    with open(path, "rb") as file:
+        study = tomllib.load(file)
+    missing = [key for key in ("recipe", "compute", "seeds", "settings", "runs") if key not in study]
+    unknown = [key for key in study if key not in ("description", "recipe", "compute", "seeds", "settings", "runs")]
+    if missing or unknown:
+        raise ValueError(f"{path}: {'no' if missing else 'unknown'} key {(missing + unknown)[0]!r}")
+    if other := [name for name in only if name not in study["runs"]]:
+        raise ValueError(f"{path}: no run {other[0]!r}; known: {', '.join(study['runs'])}")
+    found = []
+    for compute in study["compute"]:
+        for name, changed in study["runs"].items():
+            settings = study["settings"] | changed
+            sizes = {key: settings[key] for key in ("width", "layers", "heads", "hidden") if key in settings}
+            sizes.setdefault("hidden", -(-sizes["width"] // 3) * 8)
+            parameters = sum(weight.numel() for weight in Transformer(ModelConfig(**sizes)).parameters())
+            tokens = round(compute / (6 * parameters))
+            for seed in seeds or study["seeds"]:
+                own = folder / f"{name.replace(' ', '-')}-{compute:.0e}-{seed}"
+                flags = {"recipe": study["recipe"], "folder": own, "seed": seed, "tokens": tokens, **settings}
+                command = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", text(value))]
+                if not only or name in only:
+                    found.append(Run(name, compute, seed, own, (*command, "--resume")))
+    return found
+
+
+def text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+def train(run: Run) -> None:
+    """Train a run to its end, or do nothing where it has been."""
+    if not (run.folder / "result.json").is_file():
+        print(shlex.join(["python", "pretrain/train.py", *run.command]), flush=True)
+        subprocess.run([sys.executable, str(TRAIN), *run.command], check=True, stdout=subprocess.DEVNULL)
+
+
+def measure(run: Run) -> Row:
+    """Read what became of a run, and measure its loss; what was measured stays in its folder."""
+    result, kept = json.loads((run.folder / "result.json").read_text()), run.folder / "above_floor.json"
+    model = load_model(run.folder / "model")
+    card: dict[str, Any] = model.card
+    if not kept.is_file():
+        spec = load_spec(card["config"]["env"], **card["config"]["overrides"])
+        kept.write_text(json.dumps(loss_above_floor(model, spec, "train", ABOVE)))
+    above, error = json.loads(kept.read_text())
+    return Row(
+        name=run.name,
+        compute=run.compute,
+        seed=run.seed,
+        parameters=card["parameters"],
+        tokens=result["tokens"],
+        core_seconds=result["cpu_seconds"] - result["evaluation_cpu_seconds"],
+        truth={one["split"]: one["truth_rate"] for one in result["metrics"]},
+        count=result["metrics"][0]["count"],
+        above_floor=above,
+        above_floor_error=error,
+        digest=card["digest"],
+        commit=card["commit"],
+    )
+
+
+def interval(values: list[float], scale: float = 1.0) -> str:
+    """Return a mean with its 95 % interval over seeds."""
+    mean = fmean(values)
+    if len(values) < 2:
+        return f"{mean * scale:.4g}"
+    half = STUDENT[len(values)] * stdev(values) / math.sqrt(len(values))
+    return f"{mean * scale:.4g} ± {half * scale:.2g}"
+
+
+def table(rows: list[Row]) -> str:
+    """Return Markdown, a line for each run and budget, over its seeds."""
+    lines = []
+    for compute, name in dict.fromkeys((row.compute, row.name) for row in rows):
+        some = [row for row in rows if (row.compute, row.name) == (compute, name)]
+        truths = [interval([row.truth["test"] for row in some], 100)]
+        cost = [
+            f"{fmean([row.tokens for row in some]) / 1e6:.2f} M",
+            f"{fmean([row.core_seconds for row in some]):.0f}",
+        ]
+        above = interval([row.above_floor for row in some])
+        lines.append([name, f"{some[0].parameters / 1e6:.2f} M", f"{compute:.1e}", *cost, *truths, above])
+    columns = ["run", "parameters", "FLOPs", "tokens", "core-seconds", "true on test, %", "nats a token above floor"]
+    return markdown(columns, lines)
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Draw loss above the floor and truth rate on test against compute, a line for each run."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    names = list(dict.fromkeys(row.name for row in rows))
+    for k, name in enumerate(names):
+        some = [row for row in rows if row.name == name]
+        budgets = sorted({row.compute for row in some})
+        above = [fmean([row.above_floor for row in some if row.compute == budget]) for budget in budgets]
+        wrong = [1 - fmean([row.truth["test"] for row in some if row.compute == budget]) for budget in budgets]
+        color = pyplot.get_cmap("viridis")(k / max(1, len(names) - 1) * 0.85)
+        for axis, values in zip(axes, (above, wrong), strict=True):
+            axis.plot(budgets, values, "o-", color=color, label=name)
+    for axis, label in zip(
+        axes, ("nats a token above the floor", "share of test prompts not completed truly"), strict=True
+    ):
+        axis.set(xscale="log", yscale="log", xlabel="FLOPs of training, 6 x parameters x tokens", ylabel=label)
+        axis.grid(alpha=0.3, which="both")
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main(args: Args) -> None:
+    path = Path(args.study) if args.study.endswith(".toml") else HERE / "studies" / f"{args.study}.toml"
+    folder = args.folder or Path("runs") / path.stem
+    runs = plan(path, folder, args.seeds, args.only)
+    made = recipe(args)
+    rows = []
+    for k, run in enumerate(runs):
+        train(run)
+        rows.append(measure(run))
+        print(
+            f"{k + 1} of {len(runs)}: {run.folder.name}, test {rows[-1].truth['test']:.2%}", file=sys.stderr, flush=True
+        )
+    found = table(rows)
+    seeds, commits = sorted({row.seed for row in rows}), ", ".join(sorted({row.commit for row in rows}))
+    note = (
+        f"`{made['command']}`: seeds {', '.join(map(str, seeds))}, {rows[0].count} prompts a run; mean and 95 % "
+        f"interval over seeds (Student's t); commit {commits}; {made['hardware']['cpu']}."
+    )
+    print(f"\n{found}\n\n{note}")
+    args.output.mkdir(parents=True, exist_ok=True)
+    content = {"recipe": made, "rows": [asdict(row) for row in rows]}
+    (args.output / f"{path.stem}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (args.output / f"{path.stem}.md").write_text(f"{found}\n\n{note}\n")
+    if len({row.compute for row in rows}) > 1:
+        draw(rows, args.output / f"{path.stem}.png")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Args, description=__doc__))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"study.py: {error}")

@@ -1,0 +1,191 @@
+"""A model asked for people to read: completions with the probability of every token that could have stood in its place.
+
+The probabilities come from one forward pass over the finished program, under the masks of the form, at temperature 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import fill
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from cadmus_gym.forms import Automata, check_prompt, reverse_digits
+from cadmus_gym.generate import complete
+from cadmus_gym.isa import VOCABULARY, Tokens, as_tokens, disassemble
+from cadmus_gym.machine import CLOSE, Outcome, run
+from cadmus_gym.model import Transformer, with_bos
+from cadmus_gym.model_cards import asked_under, trained_on
+from cadmus_gym.spec import Episode
+
+LEAST = 0.0005  # alternatives less likely are not shown
+WIDTH = 100  # columns of a terminal
+ABREAST = 5  # alternatives in a line
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model made of a prompt.
+
+    ``written`` is the completion in the order of digits in which the model wrote it, and ``log_probs`` belongs to that:
+    row t has the log-probabilities of all tokens that the form allowed in place of ``written[t]``, -inf for others.
+    """
+
+    prompt: Tokens  # (p,)
+    completion: Tokens  # (m,), in the language's own order of digits
+    written: Tokens  # (m,)
+    log_probs: NDArray[np.float32]  # (m, 65)
+    outcome: Outcome
+
+    @property
+    def log_prob(self) -> float:
+        """Of the completion, in nats."""
+        return float(self.log_probs[np.arange(self.written.size), self.written].sum())
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """Thoughts and answer, in the notation for people."""
+        behind = int(np.flatnonzero(self.completion == CLOSE)[-1]) + 1 if CLOSE in self.completion else 0
+        return disassemble(self.completion[:behind]), disassemble(self.completion[behind:])
+
+
+def budget(model: Transformer, prompt: Tokens) -> tuple[str, tuple[str, ...], Episode]:
+    """Return the form, its words and what a completion may spend as the model's card says it was trained, as far as the
+    context goes. Raises ValueError where the card does not tell."""
+    form, words, episode = asked_under(trained_on(model.card))
+    most = max(1, min(episode.max_tokens, model.config.context - prompt.size))
+    return form, words, Episode(most, min(episode.thought_tokens, most))
+
+
+def answer(
+    model: Transformer,
+    prompt: str | ArrayLike,
+    *,
+    form: str | None = None,
+    max_tokens: int | None = None,
+    thought_tokens: int | None = None,
+    temperature: float = 0.0,
+    samples: int = 1,
+    seed: int = 0,
+) -> list[Answer]:
+    """Let a model complete one prompt, a text of token names or ids (n,); return its answers, one for each sample.
+
+    Form and budget are by default those that the model was trained under. A temperature of 0 takes the likeliest token;
+    more than one sample needs one above. Raises ValueError as `cadmus_gym.complete` does, and for a prompt that no
+    completion of the form makes a well-formed program.
+    """
+    tokens = as_tokens(prompt)
+    if samples < 1 or (samples > 1 and temperature <= 0):
+        raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")
+    try:
+        known, words, episode = budget(model, tokens)
+    except (ValueError, FileNotFoundError) as error:
+        if form is None:
+            raise ValueError(f"{error}; give a form") from None
+        known, words, episode = form, (), Episode(max(1, min(Episode().max_tokens, model.config.context - tokens.size)))
+    words = words if form in (None, known) else ()
+    form = form or known
+    most = episode.max_tokens if max_tokens is None else max_tokens
+    thoughts = min(episode.thought_tokens, most) if thought_tokens is None else thought_tokens
+    check_prompt(tokens, form, max_tokens=most, words=words)
+    done = complete(
+        model,
+        [tokens] * samples,
+        form=form,
+        words=words,
+        max_tokens=most,
+        thought_tokens=thoughts,
+        temperature=temperature,
+        seed=seed,
+    )
+    completions = [row[:size] for row, size in zip(done.tokens, done.lengths, strict=True)]
+    tables = alternatives(model, tokens, completions, form=form, words=words, max_tokens=most, thought_tokens=thoughts)
+    little = model.endian == "little"
+    return [
+        Answer(tokens, row, reverse_digits(row) if little else row, table, run(np.concatenate([tokens, row])))
+        for row, table in zip(completions, tables, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def alternatives(
+    model: Transformer,
+    prompt: Tokens,
+    completions: Sequence[Tokens],
+    *,
+    form: str,
+    words: tuple[str, ...] = (),
+    max_tokens: int,
+    thought_tokens: int,
+) -> list[NDArray[np.float32]]:
+    """Return for each completion (m,) of a prompt (p,) what the model makes of every token in its place, (m, 65).
+
+    Log-probabilities under the form's masks, -inf where a token is not allowed. Under ``endian="little"`` the rows
+    follow the order in which the model writes, as `cadmus_gym.forms.reverse_digits` gives it.
+    """
+    count, sizes = len(completions), np.array([row.size for row in completions])
+    written = np.zeros((count, sizes.max(initial=0)), np.uint8)
+    for row, completion in zip(written, completions, strict=True):
+        row[: completion.size] = completion
+    shown = np.tile(prompt, (count, 1))
+    if model.endian == "little":  # apart from one another: what a prompt ends with the model has not written
+        written, shown = reverse_digits(written), reverse_digits(shown)
+    automata = Automata(
+        form,
+        np.tile(prompt, (count, 1)),
+        np.full(count, prompt.size),
+        max_tokens=max_tokens,
+        thought_tokens=thought_tokens,
+        words=words,
+        endian=model.endian,
+    )
+    allowed = np.zeros((*written.shape, len(VOCABULARY)), np.bool_)
+    for step in range(written.shape[1]):
+        allowed[:, step] = automata.mask()
+        automata.push(written[:, step].astype(np.int64))
+    device = model.embed_tokens.weight.device
+    programs = torch.from_numpy(np.concatenate([shown, written], axis=1)).to(device)
+    logits = model(with_bos(programs)[:, :-1])[:, prompt.size :].float()
+    masked = logits.masked_fill(~torch.from_numpy(allowed).to(device), -math.inf)
+    log_probs: NDArray[np.float32] = masked.log_softmax(2).cpu().numpy()
+    return [row[:size] for row, size in zip(log_probs, sizes, strict=True)]
+
+
+def told(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
+    """Return answers to one prompt as text of at most 100 columns: how often each came, and the most frequent token by
+    token, with up to ``top`` alternatives that are not too unlikely."""
+    texts = [disassemble(one.completion) for one in answers]
+    counts = Counter(texts)
+    lines = [fill(disassemble(answers[0].prompt), WIDTH), ""]
+    if len(answers) > 1:
+        lines.append("times  verdict              log-probability  completion")
+        for text, times in counts.most_common():
+            one = answers[texts.index(text)]
+            head = f"{times:5d}  {one.outcome.verdict.name:19s}  {one.log_prob:15.4f}  "
+            lines.append(fill(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
+        lines.append("")
+    one = answers[texts.index(counts.most_common(1)[0][0])]
+    for name, part in zip(("thoughts", "answer"), one.parts, strict=True):
+        if part:
+            lines.append(fill(part, WIDTH, initial_indent=f"{name:10s}", subsequent_indent=" " * 10))
+    stack = " ".join(map(str, one.outcome.stack)) or "(empty)"
+    lines += [
+        fill(f"{one.outcome.verdict.name}, stack {stack}, {one.outcome.steps} steps", WIDTH),
+        f"log-probability {one.log_prob:.4f}, probability {math.exp(one.log_prob):.2%}",
+        "",
+        f"{'written':9s}{'probability':>11s}   instead",
+    ]
+    for token, row in zip(one.written.tolist(), np.exp(one.log_probs), strict=True):
+        others = [k for k in np.argsort(-row, kind="stable").tolist() if k != token and row[k] >= LEAST][:top]
+        cells = [f"{VOCABULARY[k]} {row[k]:.2%}" for k in others]
+        parts = ["  ".join(cells[k : k + ABREAST]) for k in range(0, len(cells), ABREAST)] or [""]
+        lines.append(f"{VOCABULARY[token]:9s}{row[token]:>11.2%}   {parts[0]}".rstrip())
+        lines += [f"{'':23s}{part}" for part in parts[1:]]
+    if endian == "little":
+        lines += ["", "This model writes the digits of a number from the last to the first."]
+    return "\n".join(lines)

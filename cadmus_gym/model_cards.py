@@ -1,0 +1,264 @@
+"""A model's card as a page: what it is, how it was trained, how often it is right and where it errs.
+
+``card.json`` holds every fact (see `cadmus_gym.checkpoint`); README.md beside it is a function of that file and of
+config.json alone, so that a test finds a stale one. `benchmarks/evaluate.py` writes both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from cadmus_gym.evaluate import wilson_interval
+from cadmus_gym.recipe import markdown
+from cadmus_gym.spec import Episode, Spec, load_spec
+
+PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
+MANY = 50  # so many wrong completions of a split are not listed
+RARE = 30  # strata of fewer prompts are told together
+MOST = 20  # strata of a kind on a page
+OTHERS = "others"
+REPOSITORY = "../../.."  # from a packaged model's folder
+
+
+def trained_on(card: Mapping[str, Any]) -> list[Spec]:
+    """Return the specs that a model was trained on, as its card tells: one, or those of a weighted mixture.
+
+    Raises ValueError where the card does not tell, and as `load_spec` does.
+    """
+    settings = card.get("settings")
+    env = settings.get("env") if isinstance(settings, Mapping) else None
+    if not isinstance(settings, Mapping) or not isinstance(env, (str, Mapping)) or not env:
+        raise ValueError("the model's card does not tell what it was trained on")
+    if isinstance(env, Mapping):
+        return [load_spec(name) for name in env]
+    return [load_spec(env, **settings.get("overrides", {}))]
+
+
+def ids_of(specs: list[Spec]) -> list[str]:
+    """Return the ids of specs and of the parts of those that are mixtures."""
+    return list(dict.fromkeys(id for spec in specs for id in (spec.id, *spec.mixture)))
+
+
+def asked_under(specs: list[Spec]) -> tuple[str, tuple[str, ...], Episode]:
+    """Return the form, its words and the budget under which completions of all of these specs can be had.
+
+    Raises ValueError where their forms do not go together.
+    """
+    forms = {(spec.form, spec.words) for spec in specs}
+    if len(forms) > 1 and {form for form, _ in forms} <= {"value", "relation", "answer"}:
+        forms = {("answer", ())}
+    if len(forms) > 1:
+        raise ValueError(f"{', '.join(spec.id for spec in specs)} have forms that do not go together; name one")
+    ((form, words),) = forms
+    episodes = [spec.episode for spec in specs]
+    return form, words, Episode(max(e.max_tokens for e in episodes), max(e.thought_tokens for e in episodes))
+
+
+def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the card and the config of a model's folder."""
+    card, config = (Path(folder) / f"{name}.json" for name in ("card", "config"))
+    return json.loads(card.read_text(encoding="utf-8")), json.loads(config.read_text(encoding="utf-8"))
+
+
+def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the text of a model's README.md, given its name, card and config."""
+    parameters, specs = parameters_of(config), trained_on(card)
+    grouped = config["num_key_value_heads"] != config["num_attention_heads"]
+    groups = f" sharing {config['num_key_value_heads']} groups of keys and values" if grouped else ""
+    order = "lowest digit first" if card["endian"] == "little" else "highest digit first"
+    sections = [
+        front_matter(),
+        f"# {name}",
+        f"A transformer of {parameters:,} parameters, trained to complete programs of "
+        f"{', '.join(spec.id for spec in specs)}. Whether a completion is right, the machine says.",
+        f"- {config['num_hidden_layers']} layers of width {config['hidden_size']}, {config['num_attention_heads']} "
+        f"heads{groups}, MLPs of {config['intermediate_size']}, {config['max_position_embeddings']} positions; "
+        f"Llama's architecture to the letter, a vocabulary of {config['vocab_size']} tokens\n"
+        f'- reads and writes numbers {order} (`endian = "{card["endian"]}"`); `cg.complete` sees to that\n'
+        f"{stored(card, config)}",
+        "```python\n"
+        "import cadmus_gym as cg\n\n"
+        f'model = cg.load_model("{name}")\n'
+        'completion = cg.complete(model, ["12 7 add"]).tokens[0]\n'
+        "print(cg.disassemble(completion[completion > 0]))\n"
+        "```",
+        f'Or `python -m cadmus_gym complete "12 7 add" --model {name}`.',
+        "## Training",
+        *(training(stage, card) for stage in stages(card)),
+    ]
+    if "metrics" in card:
+        sections += ["## Truth", *truth(card, specs)]
+    sections += [*strata_tables(card, specs), *mistakes(card), *again(card)]
+    kept = "---", "#", "|", "- ", "```", "!["
+    wrapped = [s if s.startswith(kept) else fill(s, 120, break_on_hyphens=False) for s in sections]
+    return "\n\n".join(wrapped) + "\n"
+
+
+def parameters_of(config: Mapping[str, Any]) -> int:
+    """Return how many weights a config makes."""
+    width, hidden, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    shared = config["head_dim"] * config["num_key_value_heads"]
+    layer = 2 * width * width + 2 * width * shared + 3 * width * hidden + 2 * width
+    embeddings = config["vocab_size"] * width * (1 if config["tie_word_embeddings"] else 2)
+    return int(layers * layer + embeddings + width)
+
+
+def front_matter() -> str:
+    """What Hugging Face reads of a model card."""
+    tags = "".join(f"\n- {tag}" for tag in ("program-synthesis", "verifiable-rewards", "cadmus-gym"))
+    return f"---\nlicense: mit\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:{tags}\n---"
+
+
+def stored(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    line = f"- weights stored in {config['dtype']}"
+    if "rounding" not in card:
+        return line
+    changes = [f"{dtype} by {change['rms']:.1e}" for dtype, change in card["rounding"]["logits"].items()]
+    return f"{line}, computed with in float32 (root mean square change of logits: {', '.join(changes)})"
+
+
+def stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the cards of what a model was made in, the first training first."""
+    parent = card.get("parent")
+    return [*(stages(parent) if isinstance(parent, Mapping) else []), card]
+
+
+def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """A table of how one training went."""
+    settings, hardware = stage["settings"], stage["hardware"]
+    env = settings["env"] if isinstance(settings["env"], str) else json.dumps(settings["env"])
+    facts = {
+        "command": f"`{stage['command']}`",
+        "environment" if isinstance(settings["env"], str) else "environments": env,
+        "overrides": f"`{json.dumps(settings['overrides'])}`" if settings.get("overrides") else None,
+        "recipe": settings.get("recipe"),
+        "seed": settings.get("seed"),
+        "commit": stage["commit"],
+        "hardware": ", ".join([hardware["cpu"], f"{hardware['cores']} cores", *filter(None, [hardware.get("gpu")])]),
+        "versions": f"Python {stage['python']}, PyTorch {stage['versions'].get('torch', 'unknown')}",
+        "programs": whole(stage.get("programs")),
+        "tokens": whole(stage.get("tokens")),
+        "steps": whole(stage.get("step") or stage.get("timesteps")),
+        "seconds": whole(stage.get("seconds")),
+        "core-seconds": spent(stage, card),
+    }
+    return markdown(["", ""], [[key, str(value)] for key, value in facts.items() if value is not None])
+
+
+def whole(number: float | None) -> str | None:
+    return None if number is None else f"{number:,.0f}"
+
+
+def spent(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str | None:
+    """Core-seconds and what they come to at a price, where there was no GPU to be paid for."""
+    if "cpu_seconds" not in stage:
+        return None
+    of = f", {stage['evaluation_cpu_seconds']:,.0f} of them evaluation" if "evaluation_cpu_seconds" in stage else ""
+    price, cost = card.get("evaluated", {}).get("settings", {}).get("price"), ""
+    if price is not None and "gpu" not in stage["hardware"]:
+        dollars = stage["cpu_seconds"] / 3600 * price
+        cost = f"; {dollars:.4f} dollars at {price:g} a core-hour, a price to be put in your own"
+    return f"{stage['cpu_seconds']:,.0f}{of}{cost}"
+
+
+def percent(share: float) -> str:
+    return f"{share:.2%}"
+
+
+def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
+    """Tables of the truth rate on every environment and split: what the model was trained on, then the others."""
+    known, blocks = ids_of(specs), []
+    for own in (True, False):
+        rows = []
+        for metric in card["metrics"]:
+            if (metric["spec"] in known) != own:
+                continue
+            split, (low, high) = metric["split"], metric["interval"]
+            seen = "yes" if split in PART_OF_TRAINING else "no"
+            loopholes = percent(metric["loophole_rate"]) if metric["loophole_rate"] else ""
+            row = [metric["spec"], split, *([seen] if own else []), f"{metric['count']:,}"]
+            rows.append([*row, percent(metric["truth_rate"]), f"{percent(low)} to {percent(high)}", loopholes])
+        if rows:
+            columns = ["environment", "split", *(["trained distribution"] if own else []), "prompts"]
+            blocks.append("What it was trained on:" if own else "Other environments:")
+            blocks.append(markdown([*columns, "true", "95 % interval", "loopholes"], rows))
+    how = (
+        "Truth rate of greedy completions under the form and the budget of each environment, with its Wilson "
+        "interval. `test` shares no problem with `train`; other splits leave the training distribution on purpose."
+    )
+    if any(metric["spec"] == "Cadmus-Open-v0" for metric in card["metrics"]):
+        how += (
+            " Cadmus-Open-v0 has the prompts of Cadmus-Arith-v0 and no mask, so it tells whether the model keeps to "
+            "the form by itself."
+        )
+    if card.get("left_out"):
+        needed = ", ".join(f"{id} ({positions})" for id, positions in card["left_out"].items())
+        blocks.append(f"Left out, since they take more positions than the model has: {needed}.")
+    return [how, *blocks]
+
+
+def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
+    """A table for each environment trained on: the truth rate of its test split by stratum."""
+    blocks = []
+    for spec in specs:
+        found = card.get("strata", {}).get(spec.id, {}).get("test")
+        if not found:
+            continue
+        rows = []
+        for stratum, counts in found.items():
+            for label, (true, count) in shortened(counts).items():
+                low, high = wilson_interval(true, count)
+                cells = [stratum, f"`{label}`" if label != OTHERS else label, f"{count:,}", f"{count - true:,}"]
+                rows.append([*cells, percent(true / count), f"{percent(low)} to {percent(high)}"])
+        blocks.append(markdown([spec.id, "", "prompts", "wrong", "true", "95 % interval"], rows))
+    if not blocks:
+        return []
+    told = (
+        "The test split of what it was trained on, by what a prompt takes (`cadmus_gym.strata` says how it is "
+        f"counted); strata of fewer than {RARE} prompts, or behind the first {MOST}, are told together. Splits outside "
+        "the training distribution, and the parts of mixtures, are in `card.json`."
+    )
+    picture = card.get("picture")
+    seen = [f"![Truth rate by operands and by stratum]({REPOSITORY}/{picture})"] if picture else []
+    return ["## Where it errs", told, *seen, *blocks]
+
+
+def shortened(counts: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Return counts by label with those behind the first `MOST` summed up as others."""
+    first = {label: pair for label, pair in [*counts.items()][:MOST] if label != OTHERS}
+    rest = [pair for label, pair in counts.items() if label not in first]
+    return first | ({OTHERS: [sum(column) for column in zip(*rest, strict=True)]} if rest else {})
+
+
+def mistakes(card: Mapping[str, Any]) -> list[str]:
+    """Tables of the wrong completions of each split of the trained distribution that has few."""
+    blocks = []
+    for listed in card.get("mistakes", []):
+        title = f"{listed['spec']} {listed['split']}"
+        if listed["wrong"] >= MANY:
+            blocks.append(f"{title}: {listed['wrong']:,} of {listed['count']:,} wrong, too many to list.")
+            continue
+        blocks.append(f"{title}: {listed['wrong']:,} of {listed['count']:,} wrong.")
+        if listed["wrong"]:
+            cells = [[f"`{one[key]}`" for key in ("prompt", "completion", "answer")] for one in listed["completions"]]
+            blocks.append(markdown(["prompt", "completion", "right"], cells))
+    return ["## Mistakes", *blocks] if blocks else []
+
+
+def again(card: Mapping[str, Any]) -> list[str]:
+    """How the figures were made."""
+    made = card.get("evaluated")
+    if made is None:
+        return []
+    settings, hardware = made["settings"], made["hardware"]
+    return [
+        "## These figures again",
+        f"Commit {made['commit']}, {hardware['cpu']}, PyTorch {made['versions'].get('torch', 'unknown')}, prompts "
+        f"of seed {settings['seed']}: `{made['command']}` wrote them, `python benchmarks/evaluate.py --check` makes "
+        "them again.",
+    ]

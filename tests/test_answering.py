@@ -1,0 +1,162 @@
+"""A model asked for people to read: `cadmus_gym.answering` and ``python -m cadmus_gym complete``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cadmus_gym as cg
+from cadmus_gym.__main__ import main
+from cadmus_gym.answering import answer, told
+from cadmus_gym.forms import reverse_digits
+from cadmus_gym.model import ModelConfig, Transformer
+
+PROMPTS = ["12 7 add", "61 78 mul 5 sub", "5", "9 8 7 add ("]
+
+
+def tiny(endian: str = "big", env: object = "Cadmus-Arith-v0", context: int = 256) -> Transformer:
+    model = Transformer(ModelConfig(width=32, layers=2, heads=4, hidden=48, context=context), seed=1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)  # so that it is sure of some tokens
+    model.endian, model.card = endian, {"endian": endian, "settings": {"env": env, "overrides": {}}}
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    cg.save_model(tiny("little"), tmp_path / "tiny")
+    return str(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize("endian", ["big", "little"])
+@pytest.mark.parametrize("form", ["value", "relation", "answer", "free"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_log_probs_are_those_of_drawing(endian: str, form: str, temperature: float) -> None:
+    model = tiny(endian)
+    for prompt in map(cg.assemble, PROMPTS):
+        arguments = {"form": form, "max_tokens": 24, "temperature": temperature, "seed": 3}
+        samples = 3 if temperature else 1
+        answers = answer(model, prompt, thought_tokens=9, samples=samples, **arguments)
+        done = cg.complete(model, [prompt] * samples, thought_tokens=9, **arguments)
+        assert len(answers) == samples
+        for one, tokens, length, log_probs in zip(answers, done.tokens, done.lengths, done.log_probs, strict=True):
+            assert one.completion.tolist() == tokens[:length].tolist()
+            assert one.written.tolist() == (tokens if endian == "big" else reverse_digits(tokens))[:length].tolist()
+            assert one.log_probs.shape == (length, 65)
+            assert np.allclose(one.log_probs[np.arange(length), one.written], log_probs[:length], atol=1e-4)
+            assert np.allclose(np.exp(one.log_probs).sum(1), 1, atol=1e-5)
+            assert one.log_prob == pytest.approx(log_probs.sum(), abs=1e-3)
+            assert one.outcome == cg.run(np.concatenate([prompt, one.completion]))
+            assert (one.log_probs[:, cg.isa.PAD] == -math.inf).all() == (form != "free")
+
+
+def test_form_and_budget_are_those_of_training() -> None:
+    few = answer(tiny(env="Cadmus-Compare-v0"), cg.assemble("12 7 lt"))[0]
+    assert cg.decode(few.completion).endswith(("end", "not end"))
+    assert few.completion.size <= cg.load_spec("Cadmus-Compare-v0").episode.max_tokens
+    mixed = tiny(env={"Cadmus-Compare-v0": 1, "Cadmus-Arith-v0": 2})
+    both = answer(mixed, cg.assemble("12 7 lt"))[0]
+    first = np.isfinite(both.log_probs[0])
+    assert {cg.VOCABULARY[k] for k in np.flatnonzero(first)} == {"(", "not", "end", *"0123456789"}
+    # the context is short of the budget
+    short = answer(tiny(context=24), cg.assemble("12 7 add"))[0]
+    assert short.completion.size <= 24 - 6
+    bare = tiny()
+    bare.card = {}
+    with pytest.raises(ValueError, match="card does not tell what it was trained on; give a form"):
+        answer(bare, cg.assemble("12 7 add"))
+    assert answer(bare, cg.assemble("12 7 add"), form="value")[0].completion.size > 0
+
+
+def test_parts() -> None:
+    for thoughts in (0, 9):
+        one = answer(tiny(), cg.assemble("12 7 add"), thought_tokens=thoughts, max_tokens=20, temperature=2, seed=5)[0]
+        thought, behind = one.parts
+        assert f"{thought} {behind}".strip() == cg.disassemble(one.completion)
+        assert (thought == "") == (")" not in cg.decode(one.completion).split())
+        assert ")" not in behind
+        assert thoughts or not thought
+
+
+def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["complete", "12 7 add", "--model", folder, "--top", "3"])
+    out = capsys.readouterr().out
+    (one,) = answer(cg.load_model(folder), cg.assemble("12 7 add"))
+    assert status == (0 if one.outcome.true else 1)
+    lines = out.splitlines()
+    assert lines[0] == "12 7 add"
+    assert one.outcome.verdict.name in out
+    assert f"log-probability {one.log_prob:.4f}" in out
+    assert all(len(line) <= 100 for line in lines)
+    table = out.split("instead\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in table] == [cg.VOCABULARY[token] for token in one.written]
+    for line, row, token in zip(table, np.exp(one.log_probs), one.written, strict=True):
+        shown = line.split()[1:]
+        assert shown[0] == f"{row[token]:.2%}"
+        others = shown[1::2]
+        assert len(others) == min(3, int((np.delete(row, token) >= 0.0005).sum()))
+        assert all(f"{row[cg.isa.ID[other]]:.2%}" in shown for other in others)
+    assert "from the last to the first" in out
+
+
+def test_the_status_says_whether_it_is_true(folder: str) -> None:
+    right = main(["complete", "12 7 add ( 9 ) 19", "--model", folder, "--form", "value", "--thoughts", "0"])
+    wrong = main(["complete", "12 7 add ( 9 ) 18 eq", "--model", folder, "--form", "value"])
+    assert wrong == 1
+    # `19` may go on with digits; only `eq end` is left where the budget is
+    assert right in (0, 1)
+    assert main(["complete", "12 7 add 19", "--model", folder, "--max-tokens", "2"]) == 0
+
+
+def test_samples_are_counted(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["complete", "12 7 lt", "--model", folder, "--form", "relation", "--thoughts", "0"]
+    main([*arguments, "--samples", "20", "--temperature", "1", "--seed", "4"])
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.split("completion\n")[1].split("\n\n")[0].splitlines()]
+    assert sum(int(row[0]) for row in rows) == 20
+    assert {" ".join(row[3:]) for row in rows} == {"end", "not end"}
+    main([*arguments, "--samples", "20", "--temperature", "1", "--seed", "4"])
+    assert capsys.readouterr().out == out
+
+
+def test_long_texts_stay_within_the_columns() -> None:
+    prompt = cg.assemble(" ".join(["123456 654321 add 99 mul 12 sub"] * 6))
+    text = told(answer(tiny(), prompt, form="free", max_tokens=60, temperature=1, samples=4, seed=1), top=20)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["12 7 add", "--model", "nowhere"], "no model 'nowhere': no such folder; models in the package: "),
+        (["12 if", "FOLDER"], "no completion of form 'value'"),
+        (["12 7 add 19 eq end", "FOLDER"], "cannot finish from there"),
+        (["12 7 ad", "FOLDER"], "word 2, 'ad', is no token"),
+        (["12 7 add", "FOLDER", "--samples", "3"], "samples = 3 at temperature 0.0"),
+        (["12 7 add", "FOLDER", "--temperature", "-1"], "temperature = -1.0"),
+        (["12 7 add", "FOLDER", "--max-tokens", "999"], "max_tokens = 999"),
+        (["12 7 add", "FOLDER", "--thoughts", "-1"], "thought_tokens = -1"),
+        (["12 7 add", "FOLDER", "--form", "words"], "'words' needs a list of words"),
+    ],
+)
+def test_mistakes_are_told(arguments: list[str], message: str, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [part for word in arguments for part in (["--model", folder] if word == "FOLDER" else [word])]
+    assert main(["complete", *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_without_torch_the_extra_is_told(
+    folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "cadmus_gym.answering")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["complete", "12 7 add", "--model", folder]) == 2
+    assert "pip install 'cadmus-gym[train]'" in capsys.readouterr().err

@@ -1,0 +1,290 @@
+"""Models that ship: their figures, pages and pictures, and benchmarks/evaluate.py, which writes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import cadmus_gym as cg
+from cadmus_gym import checkpoint, model_cards
+from cadmus_gym.evaluate import evaluate
+from cadmus_gym.model import ModelConfig, Transformer
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = ModelConfig(width=32, layers=1, heads=4, hidden=48, context=256)
+HARDWARE = {"cpu": "a processor", "cores": 2}
+CARD: dict[str, Any] = {
+    "command": "python pretrain/train.py",
+    "settings": {"env": "Cadmus-Compare-v0", "overrides": {}, "recipe": "nano", "seed": 7},
+    "commit": "0123456789ab",
+    "hardware": HARDWARE,
+    "python": "3.11.7",
+    "versions": {"torch": "2.13.0"},
+    "tokens": 1_234_567,
+    "cpu_seconds": 7200.0,
+    "history": [{"step": 1}],
+}
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[ModuleType]:
+    specification = importlib.util.spec_from_file_location("evaluate_script", ROOT / "benchmarks" / "evaluate.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["evaluate_script"] = module
+    specification.loader.exec_module(module)
+    yield module
+    del sys.modules["evaluate_script"]
+
+
+@pytest.fixture
+def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of no models yet, with a model to be published beside it; pictures of few squares."""
+    monkeypatch.setattr(checkpoint, "PACKAGED", tmp_path / "_models")
+    monkeypatch.setattr(script, "TOP", tmp_path)
+    monkeypatch.setattr(script, "PICTURES", tmp_path / "pictures")
+    monkeypatch.setattr(script, "SIDE", 40)
+    monkeypatch.setattr(script, "BIN", 20)
+    monkeypatch.setattr(script, "ROUNDED", 64)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/evaluate.py"])
+    monkeypatch.setattr(script, "RARE", 5)
+    model = Transformer(SIZES, seed=3)
+    model.endian = "little"
+    cg.save_model(model, tmp_path / "run" / "model", CARD)
+    return tmp_path
+
+
+@pytest.mark.parametrize("grouped", [None, 2])
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_counted_from_the_config(tmp_path: Path, grouped: int | None, tied: bool) -> None:
+    model = Transformer(replace(SIZES, key_value_heads=grouped, tied=tied, layers=3))
+    cg.save_model(model, tmp_path / "x", {})
+    _, config = model_cards.read(tmp_path / "x")
+    assert model_cards.parameters_of(config) == sum(p.numel() for p in model.parameters())
+
+
+def test_what_a_model_was_trained_on() -> None:
+    def ids(settings: dict[str, Any]) -> list[str]:
+        return [spec.id for spec in model_cards.trained_on({"settings": settings})]
+
+    assert ids({"env": "Cadmus-Mix-v0"}) == ["Cadmus-Mix-v0"]
+    assert ids({"env": {"Cadmus-Arith-v0": 2, "Cadmus-Loop-v0": 1}}) == ["Cadmus-Arith-v0", "Cadmus-Loop-v0"]
+    (spec,) = model_cards.trained_on({"settings": {"env": "Cadmus-Arith-v0", "overrides": {"reward": "cases"}}})
+    assert spec.reward == "cases"
+    assert len(model_cards.ids_of([cg.load_spec("Cadmus-Mix-v0")])) == 9
+    for card in ({}, {"settings": {}}, {"settings": {"env": None}}, {"settings": 3}):
+        with pytest.raises(ValueError, match="does not tell"):
+            model_cards.trained_on(card)
+    specs = [cg.load_spec(f"Cadmus-{name}-v0") for name in ("Arith", "Compare", "Open")]
+    assert model_cards.asked_under(specs[:1])[0] == "value"
+    form, words, episode = model_cards.asked_under(specs[:2])
+    assert (form, words, episode.max_tokens) == ("answer", (), 80)
+    with pytest.raises(ValueError, match="do not go together"):
+        model_cards.asked_under(specs)
+
+
+def test_publish_rounds_to_the_better_type(script: ModuleType, package: Path) -> None:
+    assert script.main(script.Args(publish=str(package / "run" / "model"), name="small-one")) == 0
+    folder = package / "_models" / "small-one"
+    model = cg.load_model("small-one")
+    assert model.embed_tokens.weight.dtype == torch.float32
+    card, config = model_cards.read(folder)
+    rounding = card["rounding"]
+    assert config["dtype"] == rounding["dtype"] == min(rounding["logits"], key=lambda t: rounding["logits"][t]["rms"])
+    assert rounding["logits"]["float16"]["rms"] < rounding["logits"]["bfloat16"]["rms"]
+    assert {key: card[key] for key in CARD} == CARD
+    text = (folder / "README.md").read_text()
+    assert text == model_cards.page("small-one", card, config)
+    assert "2 cores" in text
+    assert "## Truth" not in text  # nothing is known yet
+
+
+def test_publish_refuses(script: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = str(package / "run" / "model")
+    for name in ("../x", "a b", "", "."):
+        with pytest.raises(ValueError, match="give letters, digits and -"):
+            script.publish(run, name)
+    with pytest.raises(ValueError, match="--publish needs --name"):
+        script.main(script.Args(publish=run))
+    monkeypatch.setattr(script, "MOST_BYTES", 20_000)
+    with pytest.raises(ValueError, match="MiB in 16 bits; allowed"):
+        script.publish(run, "small")
+    assert not (package / "_models").exists()
+
+
+def test_a_weight_too_large_for_float16(script: ModuleType, package: Path) -> None:
+    model = Transformer(SIZES, seed=3)
+    with torch.no_grad():
+        model.layers[0].mlp.down_proj.weight[0, 0] = 1e6
+    cg.save_model(model, package / "large" / "model", CARD)
+    folder = script.publish(str(package / "large" / "model"), "large")
+    card, config = model_cards.read(folder)
+    assert config["dtype"] == "bfloat16"
+    assert list(card["rounding"]["logits"]) == ["bfloat16"]
+
+
+def test_evaluating_writes_what_checking_finds(
+    script: ModuleType, package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.publish(str(package / "run" / "model"), "small")
+    folder, few = package / "_models" / "small", script.Args(count=60, elsewhere=4, threads=1, price=0.1)
+    assert script.main(replace(few, check=True)) == 1
+    assert "has no evaluation" in capsys.readouterr().out
+    assert script.main(few) == 0
+    card, config = model_cards.read(folder)
+    assert {key: card[key] for key in CARD} == CARD
+
+    # every environment and split, what it was trained on first
+    rows = [(row["spec"], row["split"], row["count"]) for row in card["metrics"]]
+    assert [row[:2] for row in rows[:4]] == [("Cadmus-Compare-v0", s) for s in ("train", "test", "wide", "reserved")]
+    assert [row[2] for row in rows[:4]] == [60, 60, 4, 4]
+    assert {row[2] for row in rows[4:]} == {4}
+    left_out = {"Cadmus-Mix-v0": 275}
+    assert card["left_out"] == left_out
+    assert {row[:2] for row in rows} == {
+        (id, split) for id in cg.SPECS if id not in left_out for split in cg.load_spec(id).splits
+    }
+    found = evaluate(cg.load_model("small"), "Cadmus-Compare-v0", "test", 60)
+    assert card["metrics"][1]["truth_rate"] == found.truth_rate
+    assert card["metrics"][1]["verdicts"] == found.verdicts
+
+    # strata add up, and mistakes are wrong
+    strata = card["strata"]["Cadmus-Compare-v0"]
+    assert list(strata) == ["test", "wide", "reserved"]
+    for name in ("operators", "near ties"):
+        true, counts = np.array(list(strata["test"][name].values())).T
+        assert (counts.sum(), true.sum() / 60) == (60, found.truth_rate)
+    for listed in card["mistakes"]:
+        assert listed["count"] == 60
+        assert listed["wrong"] == 60 - round(60 * card["metrics"][listed["split"] == "test"]["truth_rate"])
+        assert len(listed["completions"]) == listed["wrong"] < 50
+        for one in listed["completions"]:
+            assert not cg.run(cg.assemble(f"{one['prompt']} {one['completion']}")).true
+            assert cg.run(cg.assemble(f"{one['prompt']} {one['answer']}")).true
+
+    text = (folder / "README.md").read_text()
+    assert text == model_cards.page("small", card, config)
+    assert f"| Cadmus-Compare-v0 | test | yes | 60 | {found.truth_rate:.2%} |" in text
+    assert "7,200; 0.2000 dollars at 0.1 a core-hour" in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "-", "!"))) <= 120
+    link = re.search(r"\]\(../../../(.+?)\)", text)
+    assert link is not None
+    with Image.open(package / link[1]) as image:
+        assert image.info["Weights"] == card["sha256"]["model.safetensors"]
+
+    # and again
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert script.main(replace(few, check=True)) == 0
+    assert "as the card tells" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+    (folder / "README.md").write_text(text.replace("7,200", "7,201"))
+    assert script.main(replace(few, check=True)) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "README.md is not what the card gives"
+    (folder / "README.md").write_text(text)
+    wrong = json.loads(json.dumps(card))
+    wrong["metrics"][1]["truth_rate"] += 1 / 60
+    checkpoint.write_card(folder, wrong)
+    script.write_page(folder)
+    assert script.main(replace(few, check=True)) == 1
+    assert "Cadmus-Compare-v0 test: " in capsys.readouterr().out
+    assert script.main(replace(few, check=True, tolerance=1)) == 0
+
+
+def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, package: Path) -> None:
+    """It is evaluated where it stands, and has no picture; one of a published arithmetic model shows operands."""
+    settings = {"env": "Cadmus-Arith-v0", "overrides": {}}
+    model = Transformer(SIZES, seed=3)
+    cg.save_model(model, package / "sums" / "model", {**CARD, "settings": settings})
+    few = script.Args(models=(str(package / "sums" / "model"),), count=4, elsewhere=0, threads=1, pairs=1)
+    assert script.main(few) == 0
+    card, config = model_cards.read(package / "sums" / "model")
+    assert [(row["spec"], row["split"]) for row in card["metrics"]] == [
+        ("Cadmus-Arith-v0", "train"),
+        ("Cadmus-Arith-v0", "test"),
+    ]
+    assert card["evaluated"]["settings"]["models"] == ["./model"]
+    assert (package / "sums" / "model" / "README.md").read_text() == model_cards.page("./model", card, config)
+    assert not (package / "pictures").exists()
+    cg.save_model(model, package / "sums" / "model", {})  # a training that goes on
+    model.card = card
+    script.draw(model, "sums", 1, 0, package / "pictures" / "sums.png")
+    with Image.open(package / "pictures" / "sums.png") as image:
+        assert min(image.size) > 400
+
+
+def test_strata_of_few_prompts_are_told_together(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "RARE", 3)
+    labels = np.array(["10", "2", "2", "2", "-1", "10", "10", "7"])
+    true = np.array([1, 0, 1, 1, 0, 0, 0, 1], bool)
+    assert list(script.by_label(labels, true).items()) == [("2", [2, 3]), ("10", [1, 3]), ("others", [1, 2])]
+    ties = np.repeat(["more", "none", "0", "2-3", "1"], [9, 4, 3, 3, 3])
+    assert list(script.by_label(ties, ties == "0")) == ["0", "1", "2-3", "more", "none"]
+    words = np.array(["add", "sub", "sub", "sub", "sub", "add", "add"])
+    assert list(script.by_label(words, words == "add").items()) == [("sub", [0, 4]), ("add", [3, 3])]
+
+
+def test_a_page_shows_the_first_strata_of_a_kind() -> None:
+    counts = {str(k): [k, 10 + k] for k in range(30)} | {"others": [1, 2]}
+    shown = model_cards.shortened(counts)
+    assert list(shown) == [*map(str, range(20)), "others"]
+    assert shown["others"] == [1 + sum(range(20, 30)), 2 + sum(range(30, 40))]
+    few = {"a": [1, 2], "others": [1, 2]}
+    assert model_cards.shortened(few) == few
+    assert model_cards.shortened({"a": [1, 2]}) == {"a": [1, 2]}
+
+
+def test_the_script_tells_mistakes_as_a_user_meets_them() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "evaluate.py"), "--models", "nowhere"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("error: no model 'nowhere': no such folder")
+
+
+def test_a_page_tells_of_every_training() -> None:
+    ppo = {**CARD, "command": "python agents/ppo.py", "timesteps": 5000, "parent": CARD}
+    assert model_cards.stages(ppo) == [CARD, ppo]
+    del (without := dict(ppo))["cpu_seconds"]
+    assert "core-seconds" not in model_cards.training(without, without)
+    assert "| steps | 5,000 |" in model_cards.training(without, without)
+    priced = {**CARD, "evaluated": {"settings": {"price": 1}}}
+    assert "; 2.0000 dollars at 1 a core-hour" in model_cards.training(priced, priced)
+    graphics = {**priced, "hardware": {**HARDWARE, "gpu": "a GPU"}}
+    assert "a processor, 2 cores, a GPU" in model_cards.training(graphics, graphics)
+    assert "dollars" not in model_cards.training(graphics, graphics)
+
+
+# What is in the package.
+
+
+@pytest.mark.parametrize("name", checkpoint.packaged_models())
+def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
+    folder = checkpoint.PACKAGED / name
+    card, config = model_cards.read(folder)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert text == model_cards.page(name, card, config), "stale: run `make evaluate`"
+    assert {path.name for path in folder.iterdir()} == {"card.json", "config.json", "model.safetensors", "README.md"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8 * 2**20
+    assert cg.load_model(name).card == card
+    assert "evaluated" in card
+    evaluated = {(row["spec"], row["split"]) for row in card["metrics"]}
+    assert evaluated == {
+        (id, split) for id in cg.SPECS if id not in card["left_out"] for split in cg.load_spec(id).splits
+    }
+    with Image.open(ROOT / "benchmarks" / "results" / "models" / f"{name}-operands.png") as image:
+        assert image.info["Weights"] == card["sha256"]["model.safetensors"], "stale: run `make evaluate`"
