@@ -44,7 +44,6 @@ PARTS = ("forward", "backward", "optimizers", "data")
 
 Section: TypeAlias = Literal["completion", "training"]
 Programs: TypeAlias = NDArray[np.uint8]  # (N, L), padded with 0
-Batch: TypeAlias = tuple[Programs, NDArray[np.int32]]  # programs as the model sees them, lengths of their prompts (N,)
 Row: TypeAlias = dict[str, Any]
 
 
@@ -54,7 +53,7 @@ class Args:
 
     sections: tuple[Section, ...] = ("completion", "training")
     checkpoint: Path = Path("runs/nano/model")  # its weights complete; training takes its sizes, and fresh weights
-    recipe: Path = HERE.parent / "pretrain" / "recipes" / "nano.toml"  # rates, prompt weight and clip of training
+    recipe: Path = HERE.parent / "pretrain" / "recipes" / "nano-arith.toml"  # rates, prompt weight and clip of training
     env: str = "Cadmus-Arith-v0"
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
     prompts: int = 1024  # of the split test, completed in each repeat
@@ -216,25 +215,25 @@ def measure_completion(args: Args) -> list[Row]:
 # ------------------------------------------------------------------------------------------------- training
 
 
-def loss_of(model: Transformer, tokens: Tensor, ends: Tensor, prompt_weight: float) -> Tensor:
+def loss_of(model: Transformer, chunk: training.Chunk, prompt_weight: float) -> Tensor:
     """Return the loss of a chunk, summed over its tokens, those of prompts weighted."""
-    of_prompts, of_completions = training.loss_sums(model, tokens, ends)
-    return prompt_weight * of_prompts + of_completions
+    of_prompts, of_completions = training.losses(model, chunk.tokens, chunk.prompt_lengths)
+    return prompt_weight * of_prompts.sum() + of_completions.sum()
 
 
 class Ours:
     """Steps of training as pretrain/train.py makes them."""
 
-    def __init__(self, args: Args, dtype: str, optimizer: str, sample: Batch) -> None:
-        self.values = tomllib.loads(args.recipe.read_text())
-        self.model = Transformer(load_model(args.checkpoint).config, args.seed)
+    def __init__(self, args: Args, dtype: str, optimizer: str, sample: training.Batch) -> None:
+        self.values, loaded = tomllib.loads(args.recipe.read_text()), load_model(args.checkpoint)
+        self.model, self.endian = Transformer(loaded.config, args.seed), loaded.endian
         muon_rate = self.values["muon_rate"] if optimizer == "muon" else None
         self.optimizers = training.make_optimizers(self.model, muon_rate, self.values["adamw_rate"])
-        self.cuts = training.plan_chunks(training.program_lengths(sample[0]), args.batch)
+        self.cuts = training.plan_chunks(training.program_lengths(sample.programs), args.batch)
         self.low = dtype == "bfloat16"
         self.spent = dict.fromkeys(PARTS, 0.0)
 
-    def step(self, programs: Programs, prompt_lengths: NDArray[np.int32]) -> None:
+    def step(self, batch: training.Batch) -> None:
         last = time.process_time()
 
         def spend(part: str) -> None:
@@ -243,11 +242,13 @@ class Ours:
             self.spent[part] += now - last
             last = now
 
-        in_prompts = int(prompt_lengths.sum())
-        weight = self.values["prompt_weight"] * in_prompts + int((programs != PAD).sum()) - in_prompts
-        for tokens, ends in training.chunks(programs, prompt_lengths, self.cuts):
+        in_prompts = int(batch.prompt_lengths.sum())
+        weight = self.values["prompt_weight"] * in_prompts + int((batch.programs != PAD).sum()) - in_prompts
+        chunks = training.cut_chunks(batch, self.endian, self.cuts)
+        spend("data")
+        for chunk in chunks:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.low):
-                loss = loss_of(self.model, tokens, ends, self.values["prompt_weight"]) / weight
+                loss = loss_of(self.model, chunk, self.values["prompt_weight"]) / weight
             spend("forward")
             loss.backward()
             spend("backward")
@@ -263,14 +264,15 @@ class Theirs:
 
     def __init__(self, args: Args, dtype: str, attention: str) -> None:
         values = tomllib.loads(args.recipe.read_text())
-        self.clip, self.low = values["clip"], dtype == "bfloat16"
+        self.clip, self.low, self.endian = values["clip"], dtype == "bfloat16", load_model(args.checkpoint).endian
         torch.manual_seed(args.seed)
         config = transformers.LlamaConfig.from_pretrained(args.checkpoint)
         config._attn_implementation = attention
         self.model: Any = transformers.LlamaForCausalLM(config).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), fused=True)
 
-    def step(self, programs: Programs, prompt_lengths: NDArray[np.int32]) -> None:
+    def step(self, batch: training.Batch) -> None:
+        programs = reverse_digits(batch.programs) if self.endian == "little" else batch.programs
         tokens = torch.from_numpy(programs[:, : training.program_lengths(programs).max()])
         labels = with_bos(torch.where(tokens == PAD, -100, tokens.long()))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.low):
@@ -283,19 +285,17 @@ class Theirs:
 
 def measure_training(args: Args) -> tuple[list[Row], list[Row]]:
     """Tokens a core-second of steps on the same programs, and where the time of a step of the recipe goes."""
-    stream, endian = cg.Stream(args.env, seed=args.seed), load_model(args.checkpoint).endian
+    stream = cg.Stream(args.env, seed=args.seed)
 
-    def batch(start: int, count: int) -> Batch:
-        programs, prompt_lengths = stream.batch(start, count, threads=1)
-        return (reverse_digits(programs) if endian == "little" else programs), prompt_lengths
+    def draw(start: int, count: int) -> training.Batch:
+        return training.draw(stream, np.arange(start, start + count))
 
-    sample, step = batch(0, max(args.batch, 1 << 12)), 0
-    data = batch(0, args.batch)
-    tokens = int((data[0] != PAD).sum())
+    sample, batch = draw(0, max(args.batch, 1 << 12)), draw(0, args.batch)
+    tokens = int((batch.programs != PAD).sum())
     ours = {f"{name} {dtype}": Ours(args, dtype, name, sample) for dtype in args.dtypes for name in ("muon", "adamw")}
     theirs = {f"{name} {dtype}": Theirs(args, dtype, name) for dtype in args.dtypes for name in ("sdpa", "eager")}
     steppers: dict[str, Ours | Theirs] = {**ours, **theirs}
-    calls: dict[str, Callable[[], object]] = {name: partial(one.step, *data) for name, one in steppers.items()}
+    calls: dict[str, Callable[[], object]] = {name: partial(one.step, batch) for name, one in steppers.items()}
     taken = in_turns(calls, args.repeats)
     rows = []
     best_theirs = best_of(taken, list(theirs))
@@ -318,8 +318,8 @@ def measure_training(args: Args) -> tuple[list[Row], list[Row]]:
     for name, one in ours.items():
         one.spent = dict.fromkeys(PARTS, 0.0)
         for step in range(args.repeats):
-            one.spent["data"] += core_seconds(partial(batch, step * args.batch, args.batch))
-            one.step(*data)
+            one.spent["data"] += core_seconds(partial(draw, step * args.batch, args.batch))
+            one.step(batch)
         whole = sum(one.spent.values())
         shares.append({"ours": name, **{part: seconds / whole for part, seconds in one.spent.items()}})
     return rows, shares

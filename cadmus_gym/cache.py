@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ class Cache:
     is no token of that row (padding behind a short prompt), so that rows of unequal length need no alignment.
 
     Attention reads all slots, those not in use yet as well, and masks what is no token: on a CPU a block of memory
-    without gaps is read up to three times as fast. So give a cache few slots more than are in use (see `copied`).
+    without gaps is read up to three times as fast. So give a cache few slots more than are in use, and let it `grow`.
     """
 
     def __init__(self, model: Transformer, rows: int, slots: int) -> None:
@@ -63,10 +62,11 @@ class Cache:
 
     def grow(self, slots: int) -> None:
         """Make room for so many slots."""
-        more, stores = slots - self.positions.shape[1], (self.keys, self.values)
+        more = slots - self.positions.shape[1]
         room = torch.zeros_like(self.keys[0][:, :, :1]).expand(-1, -1, more, -1)
-        for layer, store in itertools.product(range(len(self.keys)), stores):  # one by one, to need little memory
-            store[layer] = torch.cat((store[layer], room), dim=2)
+        for store in (self.keys, self.values):
+            for layer, held in enumerate(store):  # one by one, to need little memory
+                store[layer] = torch.cat((held, room), dim=2)
         self.positions = F.pad(self.positions, (0, more), value=-1)
 
     def copied(self, rows: Tensor) -> Cache:

@@ -255,8 +255,8 @@ class Transformer(Hooked):
         positions: (B, T) int64, each token's place in its row from 0, -1 for padding anywhere. A token sees those
             of its row at positions 0 up to its own, cached ones included. Default: 0, 1, 2 ... behind the cache.
         cache: holds the tokens before these, and is extended by these.
-        wanted: where it is False only the cache is extended, most of the last layer is saved if no point is hooked,
-            and what is returned is of no use.
+        wanted: False where only the cache is to be extended: what the last layer does behind keys and values is left
+            out, unless something is hooked, and what is returned is of no use.
 
         Raises ValueError where tokens are no (B, T) or exceed the context or the cache.
         """

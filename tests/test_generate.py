@@ -144,6 +144,26 @@ def test_the_batch_does_not_matter(model, temperature, monkeypatch):
         assert np.array_equal(shuffled.tokens, done.tokens[order])
 
 
+def test_hooks_see_all_and_change_nothing_by_being_there(model):
+    """Also where products are joined and the end of the last layer is left out when nobody looks."""
+    prompts, lengths = prompts_of(9)
+    plain = complete(model, prompts, prompt_lengths=lengths, temperature=1.0, max_tokens=24)
+    seen = {"layers.1.residual_after": 0, "layers.1.self_attn.v_proj": 0}
+
+    def count(name):
+        def look(value):
+            seen[name] += value.shape[0] * value.shape[1]
+
+        return look
+
+    with model.hooked({name: count(name) for name in seen}):
+        hooked = complete(model, prompts, prompt_lengths=lengths, temperature=1.0, max_tokens=24)
+    assert np.array_equal(hooked.programs, plain.programs)
+    np.testing.assert_allclose(hooked.log_probs, plain.log_probs, atol=1e-5)
+    assert len(set(seen.values())) == 1
+    assert min(seen.values()) >= lengths[::3].sum() + plain.lengths.sum() - len(prompts)
+
+
 @pytest.mark.parametrize("attention", ["plain", "fused"])
 def test_either_attention(model, attention):
     prompts, lengths = prompts_of(9)
