@@ -18,8 +18,9 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-dev  ## how fast the package is; writes benchmarks/results/speed.json
+bench: .venv/installed-dev  ## how fast the package is; writes benchmarks/results/speed.json and transformer.json
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/transformer.py --checkpoint runs/nano/model
 
 table: .venv/installed-rl  ## the README's table, from the models `make demo` made
 	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --readme

@@ -25,7 +25,8 @@ from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.sampling import join
 
 # Measured with 1M parameters on a busy CPU:
-SLOTS = 8  # A cache grows by so many; with much unused room between the rows a step took a third longer.
+SLOTS = 8  # A cache has a multiple of so many slots, and grows by so many: attention reads all.
+LEAST_SLOTS = 16  # Over less than 13 slots PyTorch attends in a slow way of its own.
 PROMPTS = 64  # So many prompts are read at once, each such part padded to its own longest.
 ROWS = 16  # Rows are dropped by so many; oneDNN compiles anew for each number of rows it meets.
 
@@ -141,14 +142,18 @@ def _complete_batch(
     tokens = np.zeros(uniforms.shape, np.uint8)
     log_probs, raw_log_probs = np.zeros((2, *uniforms.shape), np.float32)
     spent = np.zeros(rows, np.int32)
-    cache, hidden = _read_prompts(model, shown, lengths)
-    device = hidden.device
+    cache = _read_prompts(model, shown, lengths)
+    device = cache.positions.device
     last = torch.from_numpy(lengths).to(device, torch.int64)  # position of the last token; that of `<bos>` is 0
+    following = with_bos(torch.from_numpy(shown).to(device)).gather(1, last[:, None])[:, 0]
 
     held = np.arange(rows)  # the rows in the cache
     ended = np.zeros(rows, np.bool_)  # which of those have ended; they are given `<pad>` until they are dropped
     allowed = automata.mask()
     for step in range(max_tokens):
+        if cache.length == cache.positions.shape[1]:
+            cache.grow(cache.length + SLOTS)
+        hidden = model.hidden(following[:, None], last[:, None], cache)[:, 0]
         allowed[ended] = np.arange(allowed.shape[1]) == PAD
         drawn = _draw(model.logits(hidden).float(), allowed, temperature, uniforms[held, step])
         chosen, *scores = (x.cpu().numpy() for x in drawn)
@@ -177,36 +182,29 @@ def _complete_batch(
             places = torch.from_numpy(kept).to(device)
             following, last = following[places], last[places]
             cache.keep(places)
-        if cache.length == cache.positions.shape[1]:
-            cache = cache.copied(torch.arange(held.size, device=device), cache.length + SLOTS)
         last = last + 1
-        hidden = model.hidden(following[:, None], last[:, None], cache)[:, 0]
     return tokens, log_probs, raw_log_probs, spent
 
 
-def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32]) -> tuple[Cache, Tensor]:
-    """Return a cache of prompts (B, L) in order of their lengths (B,), and (B, width) of their last tokens."""
+def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32]) -> Cache:
+    """Return a cache of prompts (B, L) in order of their lengths (B,), all but the last token of each (or `<bos>`)."""
     # A prompt that repeats the one before it (several completions are wanted) is read once.
     fresh = np.append(True, (shown[1:] != shown[:-1]).any(1) | (lengths[1:] != lengths[:-1]))
-    device, longest = model.embed_tokens.weight.device, int(lengths.max())
-    prompts = with_bos(torch.from_numpy(shown[fresh, :longest]).to(device))
-    last = torch.from_numpy(lengths[fresh]).to(device, torch.int64)
-    cache = Cache(model, len(prompts), 1 + longest + SLOTS)
-    for store in (cache.keys, cache.values):  # masked later, and 0 times what memory happens to hold may be nan
-        store[:, :, :, 1 + int(lengths[0]) : 1 + longest] = 0
-    parts = []
+    device, few = model.embed_tokens.weight.device, lengths[fresh]
+    longest = int(few[-1])
+    prompts = with_bos(torch.from_numpy(shown[fresh]).to(device))
+    cache = Cache(model, len(prompts), max(LEAST_SLOTS, -(-(longest + 1) // SLOTS) * SLOTS))
     for start in range(0, len(prompts), PROMPTS):
         stop = min(start + PROMPTS, len(prompts))
-        part = prompts[start:stop, : 1 + int(lengths[fresh][stop - 1])]
-        hidden = model.hidden(part, cache=cache.part(start, stop))
-        parts.append(hidden[torch.arange(stop - start, device=device), last[start:stop]])
-    cache.length = 1 + longest
+        if (length := int(few[stop - 1])) > 0:
+            model.hidden(prompts[start:stop, :length], cache=cache.part(start, stop), wanted=False)
+    cache.length = longest
     # What stands behind a prompt was read by no token of it, and from here on by none at all.
-    cache.positions.masked_fill_(cache.positions > last[:, None], -1)
+    cache.positions.masked_fill_(cache.positions >= torch.from_numpy(few).to(device)[:, None], -1)
     if len(prompts) < len(shown):
         source = torch.from_numpy(np.cumsum(fresh) - 1).to(device)
-        return cache.copied(source, cache.positions.shape[1]), torch.cat(parts)[source]
-    return cache, torch.cat(parts)
+        return cache.copied(source)
+    return cache
 
 
 def _draw(

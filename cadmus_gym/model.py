@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from cadmus_gym.cache import Cache
 from cadmus_gym.hooks import Hook, Hooked
 from cadmus_gym.isa import BOS, VOCABULARY
-from cadmus_gym.linear import Linear, linear
+from cadmus_gym.linear import Linear, linear, together
 
 # Up to how many tokens in a row plain attention is the faster one for training on a CPU; what it keeps for the
 # gradient grows with the square. Measured on a Zen 5 core against the fused kernel: level in float32, twice as fast in
@@ -115,7 +115,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.head_width, shared = layer, config.head_width, config.groups * config.head_width
+        self.layer, self.head_width, self.groups = layer, config.head_width, config.groups
+        shared = config.groups * config.head_width
         self.q_proj = Linear(config.width, config.width)
         self.k_proj = Linear(config.width, shared)
         self.v_proj = Linear(config.width, shared)
@@ -125,11 +126,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         rows, length, _ = x.shape
-        queries = self.q_proj(x).view(rows, length, -1, self.head_width)
-        keys = self.k_proj(x).view(rows, length, -1, self.head_width)
-        values = self.v_proj(x).view(rows, length, -1, self.head_width).transpose(1, 2)  # (B, G, T, d)
-        queries = rotate(queries, view.cos, view.sin).transpose(1, 2)  # (B, H, T, d)
-        keys = rotate(keys, view.cos, view.sin).transpose(1, 2)  # (B, G, T, d)
+        mapped = together(x, (self.q_proj, self.k_proj, self.v_proj)).view(rows, length, -1, self.head_width)
+        turned = rotate(mapped[:, :, : -self.groups], view.cos, view.sin).transpose(1, 2)  # (B, H + G, T, d)
+        queries, keys = turned[:, : -self.groups], turned[:, -self.groups :]
+        values = mapped[:, :, -self.groups :].transpose(1, 2)
         if view.cache is not None:
             keys, values = view.cache.extend(self.layer, keys, values)  # (B, G, S, d)
         if view.plain or self.pattern._forward_hooks:  # the fused kernel has no pattern to show
@@ -152,6 +152,11 @@ class Attention(nn.Module):
             )
         out: Tensor = self.o_proj(self.mixed(mixed).transpose(1, 2).reshape(rows, length, -1))
         return out
+
+    def remember(self, x: Tensor, view: View, cache: Cache) -> None:
+        """Enter the keys and values of x (B, T, width) in the cache, and leave the rest."""
+        keys, values = together(x, (self.k_proj, self.v_proj)).view(*x.shape[:2], -1, self.head_width).chunk(2, dim=2)
+        cache.extend(self.layer, rotate(keys, view.cos, view.sin).transpose(1, 2), values.transpose(1, 2))
 
 
 class MLP(nn.Module):
@@ -240,7 +245,9 @@ class Transformer(Hooked):
         """Apply the output layer: (..., width) -> (..., 65)."""
         return linear(hidden, (self.embed_tokens if self.lm_head is None else self.lm_head).weight)
 
-    def hidden(self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def hidden(
+        self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None, *, wanted: bool = True
+    ) -> Tensor:
         """Return what the output layer reads, the normed residual stream (B, T, width), at every token.
 
         tokens: (B, T), any integer type; a row may be padded on the right with anything, and gives at its real
@@ -248,6 +255,8 @@ class Transformer(Hooked):
         positions: (B, T) int64, each token's place in its row from 0, -1 for padding anywhere. A token sees those
             of its row at positions 0 up to its own, cached ones included. Default: 0, 1, 2 ... behind the cache.
         cache: holds the tokens before these, and is extended by these.
+        wanted: False where only the cache is to be extended: what the last layer does behind keys and values is left
+            out, unless something is hooked, and what is returned is of no use.
 
         Raises ValueError where tokens are no (B, T) or exceed the context or the cache.
         """
@@ -262,9 +271,14 @@ class Transformer(Hooked):
             )
         view = self._view(tokens.shape[1], positions, cache, start)
         x: Tensor = self.embed_tokens(tokens.long())
-        for layer in self.layers:
+        whole = wanted or any(module._forward_hooks for module in self.modules())
+        for layer in self.layers if whole else self.layers[:-1]:
             x = layer(x, view)
         if cache is not None:
+            if not whole:
+                last = self.layers[-1]
+                assert isinstance(last, Layer)
+                last.self_attn.remember(last.input_layernorm(x), view, cache)
             cache.length += tokens.shape[1]
         out: Tensor = self.norm(x)
         return out
@@ -282,7 +296,7 @@ class Transformer(Hooked):
             cache.positions[:, start : start + length] = positions
         mask = None
         if not causal:
-            seen = positions if cache is None else cache.positions[:, : start + length]  # (B, S)
+            seen = positions if cache is None or start == 0 else cache.positions  # (B, S)
             masked = (seen < 0)[:, None, :] | (seen[:, None, :] > positions[:, :, None])  # (B, T, S)
             mask = (masked.to(self.cos.dtype) * HIDDEN)[:, None]
         at = positions.clamp(min=0)

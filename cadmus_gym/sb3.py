@@ -252,17 +252,15 @@ class Trail:
         self.lengths = np.full(shape[0], -2)  # no row is one longer than that
         self.room = shape[1] + 1  # slots for the longest row there may be
         self.cache = Cache(transformer, shape[0], self.room + SPARE)
-        for store in (self.cache.keys, self.cache.values):
-            store.zero_()  # short rows see slots before their own as masked, and 0 times what memory holds may be nan
         self.cache.length = self.room
 
     def read(self, rows: Tokens) -> Tensor:
         """Return what the output layer reads at the last token of each row, (N, width)."""
-        device = self.cache.keys.device
+        device = self.cache.positions.device
         lengths = lengths_of(rows)
         begun = np.arange(rows.shape[1]) < self.lengths[:, None]
         going = (lengths == self.lengths + 1) & ((rows == self.rows) | ~begun).all(1)
-        hidden = torch.empty((len(rows), self.transformer.config.width), dtype=self.cache.keys.dtype, device=device)
+        hidden = torch.empty((len(rows), self.transformer.config.width), dtype=self.cache.keys[0].dtype, device=device)
         if going.any():
             if self.cache.length == self.cache.positions.shape[1]:
                 self._move_back()
@@ -280,8 +278,10 @@ class Trail:
         """Return the part of the cache in which the last tokens of rows of that length lie, the next slot included."""
         first = self.cache.length + 1 - length
         window = copy.copy(self.cache)
-        window.keys, window.values = self.cache.keys[:, :, :, first:], self.cache.values[:, :, :, first:]
-        window.positions, window.length = self.cache.positions[:, first:], length - 1
+        seen = slice(first, first + length)
+        window.keys = [keys[:, :, seen] for keys in self.cache.keys]
+        window.values = [values[:, :, seen] for values in self.cache.values]
+        window.positions, window.length = self.cache.positions[:, seen], length - 1
         return window
 
     def _begin(self, rows: Tokens, lengths: Ints, at: Tensor) -> Tensor:
@@ -293,8 +293,8 @@ class Trail:
         part = Cache(self.transformer, len(rows), longest)
         hidden = self.transformer.hidden(tokens, positions, part)[:, -1]
         stop = self.cache.length
-        self.cache.keys[:, at, :, stop - longest : stop] = part.keys
-        self.cache.values[:, at, :, stop - longest : stop] = part.values
+        for store, new in zip((*self.cache.keys, *self.cache.values), (*part.keys, *part.values), strict=True):
+            store[at, :, stop - longest : stop] = new
         self.cache.positions[at] = -1
         self.cache.positions[at, stop - longest : stop] = positions
         return hidden
@@ -302,8 +302,8 @@ class Trail:
     def _move_back(self) -> None:
         cache, width = self.cache, int(self.lengths.max()) + 1
         old, new = slice(cache.length - width, cache.length), slice(self.room - width, self.room)
-        for store in (cache.keys, cache.values):
-            store[:, :, :, new] = store[:, :, :, old].clone()
+        for store in (*cache.keys, *cache.values):
+            store[:, :, new] = store[:, :, old].clone()
         cache.positions[:, new] = cache.positions[:, old].clone()
         cache.length = self.room
 

@@ -111,7 +111,7 @@ def test_log_probabilities_are_those_of_a_full_pass(model, form, temperature, en
 def test_the_batch_does_not_matter(model, temperature, monkeypatch):
     """Rows dropped, moved and alone, the cache grown, prompts read once for three completions: all the same."""
     prompts, lengths = prompts_of(75)
-    calls = {"keep": 0, "copied": 0}
+    calls = {"keep": 0, "copied": 0, "grow": 0}
     for name in calls:
         method = getattr(Cache, name)
 
@@ -124,8 +124,8 @@ def test_the_batch_does_not_matter(model, temperature, monkeypatch):
 
     def allocated(self, *arguments):
         allocate(self, *arguments)
-        self.keys.fill_(torch.nan)  # what memory may happen to hold
-        self.values.fill_(torch.nan)
+        for store in (*self.keys, *self.values):
+            store.fill_(10.0)  # what is in no use must not count
 
     monkeypatch.setattr(Cache, "__init__", allocated)
     monkeypatch.setattr(generate, "PROMPTS", 4)
@@ -142,6 +142,26 @@ def test_the_batch_does_not_matter(model, temperature, monkeypatch):
     if temperature == 0:  # a sample also depends on the number of its row
         shuffled = complete(model, prompts[order], **options)
         assert np.array_equal(shuffled.tokens, done.tokens[order])
+
+
+def test_hooks_see_all_and_change_nothing_by_being_there(model):
+    """Also where products are joined and the end of the last layer is left out when nobody looks."""
+    prompts, lengths = prompts_of(9)
+    plain = complete(model, prompts, prompt_lengths=lengths, temperature=1.0, max_tokens=24)
+    seen = {"layers.1.residual_after": 0, "layers.1.self_attn.v_proj": 0}
+
+    def count(name):
+        def look(value):
+            seen[name] += value.shape[0] * value.shape[1]
+
+        return look
+
+    with model.hooked({name: count(name) for name in seen}):
+        hooked = complete(model, prompts, prompt_lengths=lengths, temperature=1.0, max_tokens=24)
+    assert np.array_equal(hooked.programs, plain.programs)
+    np.testing.assert_allclose(hooked.log_probs, plain.log_probs, atol=1e-5)
+    assert len(set(seen.values())) == 1
+    assert min(seen.values()) >= lengths[::3].sum() + plain.lengths.sum() - len(prompts)
 
 
 @pytest.mark.parametrize("attention", ["plain", "fused"])

@@ -105,7 +105,8 @@ def test_cached_steps_equal_one_pass(config, attention):
             held = held[kept]
         if step == 5:
             kept = torch.tensor([1, 0, 0, 2])
-            cache = cache.copied(kept, 30)
+            cache = cache.copied(kept)
+            cache.grow(30)
             held = held[kept]
         at = lengths[held] + step
         logits = model(tokens[held, at][:, None], at[:, None], cache)[:, 0]

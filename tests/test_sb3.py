@@ -287,12 +287,12 @@ def test_greedy_play_in_the_environment_is_what_complete_writes(folder: Path) ->
 
 
 class Poisoned(Cache):
-    """A cache in memory that held something else before."""
+    """A cache whose slots hold something else before they are used."""
 
     def __init__(self, model: Transformer, rows: int, slots: int) -> None:
         super().__init__(model, rows, slots)
-        self.keys.fill_(torch.nan)
-        self.values.fill_(torch.nan)
+        for store in (*self.keys, *self.values):
+            store.fill_(10.0)
 
 
 def check_followed(policy: TransformerPolicy, observations: np.ndarray) -> None:
