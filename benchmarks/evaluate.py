@@ -320,6 +320,32 @@ def draw(model: Transformer, name: str, pairs: int, seed: int, path: Path) -> No
     figure.savefig(path, metadata={"Weights": card["sha256"][checkpoint.WEIGHTS]})
 
 
+def draw_curves(card: Any, name: str, path: Path) -> None:
+    """Draw what training went through: loss above its floor, and the share that is wrong on each test split."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points = card["history"]
+    tokens = [point["tokens"] / 1e6 for point in points]
+    figure = Figure(figsize=(11, 4.4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, wrong = figure.subplots(1, 2)
+    loss.plot(tokens, [point["loss"] - card["floor"] for point in points], color="#1f5fa8")
+    loss.set(
+        title=f"{name}: loss above its floor",
+        ylabel=f"nats a token, prompts' weighted {card['config']['prompt_weight']}",
+    )
+    for split in (split for split in points[-1]["truth"] if split.split()[-1] == "test"):
+        shares = [max(1 - point["truth"][split], 1e-4) for point in points]
+        wrong.plot(tokens, shares, label=split.removesuffix(" test"))
+    wrong.set(title="share of wrong completions, test (none: at 0.0001)")
+    wrong.legend(frameon=False, fontsize=8)
+    for ax in (loss, wrong):
+        ax.set(yscale="log", xlabel="million tokens")
+        ax.grid(alpha=0.3)
+    figure.savefig(path)
+
+
 def main(args: Args) -> int:
     torch.set_num_threads(args.threads)
     if args.publish is not None:
@@ -350,6 +376,10 @@ def main(args: Args) -> int:
             path = PICTURES / f"{folder.name}-operands.png"
             draw(model, folder.name, args.pairs, args.seed, path)
             card["picture"] = path.relative_to(TOP).as_posix()
+            if "loss" in card["history"][0]:
+                path = PICTURES / f"{folder.name}-curves.png"
+                draw_curves(card, folder.name, path)
+                card["curves"] = path.relative_to(TOP).as_posix()
         checkpoint.write_card(folder, card)
         write_page(folder)
         print(f"written to {folder}")

@@ -223,8 +223,8 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
         f"counted); strata of fewer than {RARE} prompts, or behind the first {MOST}, are told together. Splits outside "
         "the training distribution, and the parts of mixtures, are in `card.json`."
     )
-    picture = card.get("picture")
-    seen = [f"![Truth rate by operands and by stratum]({REPOSITORY}/{picture})"] if picture else []
+    pictures = {"Truth rate by operands and by stratum": card.get("picture"), "Training": card.get("curves")}
+    seen = [f"![{title}]({REPOSITORY}/{path})" for title, path in pictures.items() if path]
     return ["## Where it errs", told, *seen, *blocks]
 
 
