@@ -330,9 +330,9 @@ def draw_curves(card: Any, name: str, path: Path) -> None:
     figure = Figure(figsize=(11, 4.4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     loss, wrong = figure.subplots(1, 2)
-    loss.plot(tokens, [point["loss"] - card["floor"] for point in points], color="#1f5fa8")
+    loss.plot(tokens, [point["loss"] - (card["floor"] or 0.0) for point in points], color="#1f5fa8")
     loss.set(
-        title=f"{name}: loss above its floor",
+        title=f"{name}: loss{'' if card['floor'] is None else ' above its floor'}",
         ylabel=f"nats a token, prompts' weighted {card['config']['prompt_weight']}",
     )
     for split in (split for split in points[-1]["truth"] if split.split()[-1] == "test"):

@@ -352,7 +352,12 @@ def train(
         shown = ", ".join(f"{name} {truth:.1%}" for name, truth in truths.items())
         progress.write(f"step {counts['step']}: true {shown}")
         card = {**recipe(about["config"]), **about, **now, "steps": steps, "programs": counts["step"] * config.batch}
-        card |= {"floor": floor, "parameters": parameters, "endian": config.endian, "history": counts["history"]}
+        card |= {
+            "floor": floor if math.isfinite(floor) else None,
+            "parameters": parameters,
+            "endian": config.endian,
+            "history": counts["history"],
+        }
         card |= {"processes": ranks.count, "metrics": [dataclasses.asdict(one) for one in found.values()]}
         ranks.first(lambda: save_model(model, folder / "model", card))
         if writer is not None:
