@@ -14,6 +14,7 @@ from textwrap import fill
 from typing import Any
 
 from cadmus_gym.evaluate import wilson_interval
+from cadmus_gym.focus import AMONG
 from cadmus_gym.recipe import markdown
 from cadmus_gym.spec import Episode, Spec, load_spec
 
@@ -141,13 +142,21 @@ def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         "commit": stage["commit"],
         "hardware": ", ".join([hardware["cpu"], f"{hardware['cores']} cores", *filter(None, [hardware.get("gpu")])]),
         "versions": f"Python {stage['python']}, PyTorch {stage['versions'].get('torch', 'unknown')}",
-        "programs": whole(stage.get("programs")),
+        "programs": shown(stage),
         "tokens": whole(stage.get("tokens")),
         "steps": whole(stage.get("step") or stage.get("timesteps")),
         "seconds": whole(stage.get("seconds")),
         "core-seconds": spent(stage, card),
     }
     return markdown(["", ""], [[key, str(value)] for key, value in facts.items() if value is not None])
+
+
+def shown(stage: Mapping[str, Any]) -> str | None:
+    """How many programs a training saw, and among how many of its stream they are."""
+    programs, focus = stage.get("programs"), stage["settings"].get("focus")
+    if not programs or not focus:
+        return whole(programs)
+    return f"{programs:,}, {focus:.0%} of them chosen by focus among the stream's first {programs * AMONG:,}"
 
 
 def whole(number: float | None) -> str | None:

@@ -4,9 +4,9 @@ rates, and several processes that train as one."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cadmus_gym.focus import fill_kinds
+from cadmus_gym.focus import AMONG, Focus, fill_kinds
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.isa import PAD, Tokens
 from cadmus_gym.model import Transformer, with_bos
@@ -137,6 +137,37 @@ def losses(model: nn.Module, tokens: Tensor, prompt_lengths: Tensor) -> tuple[Te
     return in_prompts, each.sum(1) - in_prompts
 
 
+class Feed:
+    """What one process trains on: every ``count``-th row of each batch, some of them drawn by `cadmus_gym.focus`.
+
+    Row number k of step s is program number s * batch + k of the stream; where there is focus, one of the `AMONG` from
+    that number times `AMONG` on: the first of them, or for ``share`` of the rows the one that the focus chooses. So all
+    processes together have the rows of one, wherever they begin.
+    """
+
+    def __init__(self, stream: Stream, batch: int, share: float, rank: int = 0, count: int = 1) -> None:
+        self.stream, self.batch = stream, batch
+        self.rows = np.arange(rank, batch, count, dtype=np.int64)
+        self.drawn = self.rows < share * batch  # which rows the focus chooses
+        self.focus = Focus(AMONG if share else 1)
+
+    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
+        """Yield the batch of each step; what it is chosen from is drawn while the one before is used."""
+        with closing(ahead(self._candidates, start, stop)) as found:
+            for step, candidates in enumerate(found, start):
+                yield self._choose(step, candidates)
+
+    def _candidates(self, step: int) -> Batch:
+        among = self.focus.among
+        return draw(self.stream, ((step * self.batch + self.rows)[:, None] * among + np.arange(among)).ravel())
+
+    def _choose(self, step: int, candidates: Batch) -> Batch:
+        among = self.focus.among
+        uniforms = np.random.default_rng((self.stream.seed, step)).random(self.batch)[self.rows]
+        chosen = self.focus.choose(candidates.kinds.reshape(-1, among), self.drawn, uniforms)
+        return candidates.take(np.arange(self.rows.size) * among + chosen)
+
+
 # ---------------------------------------------------------------------------------------------- optimizers
 
 
@@ -171,6 +202,13 @@ def make_optimizers(
 def rate_at(step: int, steps: int, warmup: float, decay: float) -> float:
     """Return the share of the peak rate at a step: up over the first share of the steps, down to 0 over the last."""
     return min(1.0, (step + 1) / max(1.0, warmup * steps), (steps - step) / max(1.0, decay * steps))
+
+
+def set_rates(optimizers: Mapping[str, torch.optim.Optimizer], share: float) -> None:
+    """Give all parameters this share of their peak rate."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * share
 
 
 # ---------------------------------------------------------------------------------------------- several processes

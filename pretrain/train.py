@@ -28,7 +28,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,7 +37,6 @@ from typing import Annotated, Any, Literal
 # too, waiting in a loop made two threads ten times slower than one (measured on two busy cores).
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
-import numpy as np
 import torch
 import tyro
 from torch.utils.tensorboard import SummaryWriter
@@ -46,7 +45,6 @@ import cadmus_gym as cg
 from cadmus_gym import runs, training
 from cadmus_gym.checkpoint import save_model
 from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, complete_under, evaluate, prompts_of
-from cadmus_gym.focus import AMONG, Focus
 from cadmus_gym.isa import VOCABULARY, disassemble
 from cadmus_gym.machine import Verdict, run_batch
 from cadmus_gym.model import ModelConfig, Transformer
@@ -228,6 +226,18 @@ def show_completions(model: Transformer, stream: cg.Stream) -> str:
     return markdown(["environment", "prompt", "completion", "verdict"], rows)
 
 
+def shown(found: Mapping[str, Evaluation], rate: Callable[[Evaluation], str]) -> str:
+    """Return all rates in a line; of several environments, the mean on test, and a line for each."""
+    lines: dict[str, list[str]] = {}
+    for one in found.values():
+        lines.setdefault(one.spec, []).append(f"{one.split} {rate(one)}")
+    if len(lines) == 1:
+        return ", ".join(*lines.values())
+    return f"test {truth_on_test(found):.2%}, the mean of" + "".join(
+        f"\n  {env}: {', '.join(rates)}" for env, rates in lines.items()
+    )
+
+
 def truth_on_test(found: Mapping[str, Evaluation]) -> float:
     """The mean over environments; of the train split where there is no split named test."""
     rates = [one.truth_rate for one in found.values() if one.split == "test"]
@@ -251,7 +261,7 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
         digests = {spec.id: spec.digests() for spec in stream.specs}
         about, state = ranks.first(lambda: runs.open_run(config, "config", stream.digest, digests))
-        return train(config, stream, ranks, about, state)
+        return Trainer(config, stream, ranks, about, state).run()
     except ValueError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
@@ -260,249 +270,259 @@ def main(arguments: list[str]) -> int:
             ranks.close()
 
 
-def train(
-    config: Config, stream: cg.Stream, ranks: training.Ranks, about: dict[str, Any], state: dict[str, Any] | None
-) -> int:
-    """Train from a state, or from the beginning; return the exit status."""
-    folder, states, device = config.folder, config.folder / "states", ranks.device
-    starter = "python" if ranks.count == 1 else f"torchrun --nproc-per-node {ranks.count}"  # as many as before
-    again = f"{starter} {sys.argv[0]} --folder {folder} --resume"
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+class Trainer:
+    """A run: what is trained, on what, and how far it is; from a state, or from the beginning."""
 
-    # Stream: a sample of it says how long a step is, and where to cut it.
-    rows = config.batch // ranks.count
-    lengths = training.program_lengths(stream.batch(0, 1 << 14)[0])
-    steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
-    cuts = training.plan_chunks(lengths, rows, device.type)
-    # No model's loss can pass the floor.
-    floor = ranks.first(lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000).floor(config.prompt_weight))
+    def __init__(
+        self,
+        config: Config,
+        stream: cg.Stream,
+        ranks: training.Ranks,
+        about: dict[str, Any],
+        state: dict[str, Any] | None,
+    ) -> None:
+        self.config, self.stream, self.ranks, self.about = config, stream, ranks, about
+        self.folder, self.states, self.device = config.folder, config.folder / "states", ranks.device
+        starter = "python" if ranks.count == 1 else f"torchrun --nproc-per-node {ranks.count}"  # as many as before
+        self.again = f"{starter} {sys.argv[0]} --folder {self.folder} --resume"
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
 
-    # Model. Nothing is random but its weights and the stream, and both have the seed.
-    model = Transformer(config.sizes, config.seed)
-    model.endian = config.endian
-    parameters = sum(weight.numel() for weight in model.parameters())
-    if state is not None:
-        model.load_state_dict(state["model"])
-    model.to(device)
-    wrapped = ranks.wrap(model)
+        # A sample of the stream says how long a step is, and where to cut it.
+        lengths = training.program_lengths(stream.batch(0, 1 << 14)[0])
+        self.steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
+        self.cuts = training.plan_chunks(lengths, config.batch // ranks.count, self.device.type)
+        # No model's loss can pass the floor.
+        self.floor = ranks.first(
+            lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000).floor(config.prompt_weight)
+        )
 
-    # Optimizers
-    muon_rate = config.muon_rate if config.optimizer == "muon" else None
-    optimizers = training.make_optimizers(model, muon_rate, config.adamw_rate, config.weight_decay)
+        # Nothing is random but the weights and the stream, and both have the seed.
+        self.model = Transformer(config.sizes, config.seed)
+        self.model.endian = config.endian
+        self.parameters = sum(weight.numel() for weight in self.model.parameters())
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+        self.model.to(self.device)
+        self.wrapped = ranks.wrap(self.model)
+        muon_rate = config.muon_rate if config.optimizer == "muon" else None
+        self.optimizers = training.make_optimizers(self.model, muon_rate, config.adamw_rate, config.weight_decay)
+        self.feed = training.Feed(stream, config.batch, config.focus, ranks.rank, ranks.count)
 
-    # Where an interrupted run goes on
-    counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": []}
-    counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
-    counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
-    if state is not None:
-        for name, optimizer in optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        counts = state["counts"]
-    focus = Focus(AMONG if config.focus else 1)
-    if state is not None:
-        focus.losses = state["focus"].numpy()
-    times, cpu_before = counts["times"], counts["cpu_seconds"]
-    began, cpu_began = time.monotonic() - counts["seconds"], time.process_time()
-    writer = SummaryWriter(folder, purge_step=counts["step"] + 1) if ranks.rank == 0 else None
-    progress = runs.Progress(counts["step"], steps, quiet=ranks.rank > 0)
-    progress.write(
-        f"{folder}: {parameters:,} parameters, steps {counts['step']} to {steps} of {config.batch} programs in "
-        f"{ranks.count} x {len(cuts) - 1} chunks, {device.type}, {torch.get_num_threads()} threads a process"
-        + (f"; recipe {config.recipe} is for {config.needs}" if config.needs else "")
-    )
+        self.counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": []}
+        self.counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
+        self.counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
+        if state is not None:
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            self.feed.focus.losses = state["focus"].numpy()
+            self.counts = state["counts"]
+        self.cpu_before = self.counts["cpu_seconds"]
+        self.began, self.cpu_began = time.monotonic() - self.counts["seconds"], time.process_time()
 
-    def spend(kind: str, since: float) -> float:
+        # Of each spec, since the last line of the log: losses of prompts and of completions, their numbers of tokens.
+        # Of the rows that the focus does not choose only, so that the loss is that of the stream.
+        self.window = torch.zeros(len(stream.specs), 4, dtype=torch.float64, device=self.device)
+        self.counted = torch.from_numpy(~self.feed.drawn).to(self.device, torch.float64)
+        self.logged, self.logged_times = time.monotonic(), dict(self.counts["times"])
+        self.truth = "-"  # on test, as last evaluated
+        self.writer = SummaryWriter(self.folder, purge_step=self.counts["step"] + 1) if ranks.rank == 0 else None
+        self.progress = runs.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
+
+    def run(self) -> int:
+        """Train to the end, unless something is in the way; return the exit status."""
+        config, counts, ranks = self.config, self.counts, self.ranks
+        self.progress.write(
+            f"{self.folder}: {self.parameters:,} parameters, steps {counts['step']} to {self.steps} of {config.batch} "
+            f"programs in {ranks.count} x {len(self.cuts) - 1} chunks, {self.device.type}, "
+            f"{torch.get_num_threads()} threads a process"
+            + (f"; recipe {config.recipe} is for {config.needs}" if config.needs else "")
+        )
+        try:
+            with runs.Stop(patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
+                if self.loop(stop):
+                    self.progress.write(
+                        f"stopped at step {counts['step']} of {self.steps}, and saved; go on with: {self.again}"
+                    )
+                    return 128 + (stop.signal or signal.SIGTERM)
+            self.finish(self.evaluate(config.final_count))
+        except FloatingPointError as error:
+            self.progress.write(
+                f"train.py: stopped in step {counts['step'] + 1}: {error}. The last good state is in {self.states}; "
+                "begin anew with lower muon_rate, adamw_rate or clip"
+            )
+            return 1
+        except OSError as error:
+            self.progress.write(
+                f"train.py: stopped at step {counts['step']}: {error}. What was saved before is whole; "
+                f"go on with: {self.again}"
+            )
+            return 1
+        finally:
+            self.progress.close()
+            if self.writer is not None:
+                self.writer.close()
+        return 0
+
+    def loop(self, stop: runs.Stop) -> bool:
+        """Train to the last step, or to where a signal stops it; return whether one did."""
+        config, counts = self.config, self.counts
+        with contextlib.closing(self.feed.batches(counts["step"], self.steps)) as batches:
+            while counts["step"] < self.steps and not counts["stopped"]:
+                norm, stopping = self.train_step(batches, stop)
+                step = counts["step"]
+                if step % config.log_every == 0 or step == self.steps:
+                    self.log(norm)
+                if step % config.evaluate_every == 0 and step < self.steps:
+                    reached = truth_on_test(self.evaluate(config.evaluate_count))
+                    self.truth = f"{reached:.1%}"
+                    counts["stopped"] = config.stop_at_truth is not None and reached >= config.stop_at_truth
+                if step % config.save_every == 0 or step == self.steps or counts["stopped"] or stopping:
+                    self.save()
+                if stopping and step < self.steps:
+                    return True
+        return False
+
+    def train_step(self, batches: Iterator[training.Batch], stop: runs.Stop) -> tuple[float, bool]:
+        """Train on one batch; return the norm of the gradient, and whether any process was told to stop.
+
+        Raises FloatingPointError where the norm is not finite; then the weights are as before.
+        """
+        config, counts, ranks, now = self.config, self.counts, self.ranks, time.monotonic()
+        share = training.rate_at(counts["step"], self.steps, config.warmup, config.decay)
+        training.set_rates(self.optimizers, share)
+        batch = next(batches)
+        chunks = training.cut_chunks(batch, config.endian, self.cuts)
+        parts = torch.from_numpy(batch.parts).to(self.device)
+        now = self.spend("data", now)
+
+        in_prompts = sum(int(chunk.prompt_lengths.sum()) for chunk in chunks)
+        in_all = sum(int(chunk.lengths.sum()) for chunk in chunks)
+        sizes = torch.tensor([in_prompts, in_all - in_prompts, stop.signal > 0], dtype=torch.float64)
+        all_in_prompts, all_in_completions, stopping = ranks.sum(sizes).tolist()
+        weight = config.prompt_weight * all_in_prompts + all_in_completions
+        completion_losses = torch.zeros(len(parts), dtype=torch.float64, device=self.device)
+        for k, chunk in enumerate(chunks):
+            chunk = chunk.to(self.device)
+            alone = ranks.apart(self.wrapped) if k + 1 < len(chunks) else contextlib.nullcontext()
+            with alone:  # gradients go through the processes once a step, with the last chunk
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+                    of_prompts, of_completions = training.losses(self.wrapped, chunk.tokens, chunk.prompt_lengths)
+                loss = config.prompt_weight * of_prompts.sum() + of_completions.sum()
+                (loss * (ranks.count / weight)).backward()
+            completion_losses[chunk.rows] = of_completions.detach().double()
+            lengths = (chunk.prompt_lengths, chunk.lengths - chunk.prompt_lengths)
+            row = torch.stack([of_prompts.detach(), of_completions.detach(), *lengths], 1).double()
+            self.window.index_add_(0, parts[chunk.rows], row * self.counted[chunk.rows, None])
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
+        now = self.spend("model", now)
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the norm of the gradient is {norm:g}")
+
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        if config.focus:
+            met = self.feed.focus.sums(batch.kinds, completion_losses.cpu().numpy())
+            self.feed.focus.learn(ranks.sum(torch.from_numpy(met)).cpu().numpy())
+        self.spend("optimizer", now)
+        counts["step"] += 1
+        counts["tokens"] += int(all_in_prompts + all_in_completions)
+        return norm, stopping > 0
+
+    def spend(self, kind: str, since: float) -> float:
         """Book the time since then; return now."""
         now = time.monotonic()
-        times[kind] += now - since
+        self.counts["times"][kind] += now - since
         return now
 
-    def take_time() -> None:
-        cpu = ranks.sum(torch.tensor(time.process_time() - cpu_began, dtype=torch.float64))
-        counts.update(seconds=time.monotonic() - began, cpu_seconds=cpu_before + float(cpu))
+    def take_time(self) -> None:
+        cpu = self.ranks.sum(torch.tensor(time.process_time() - self.cpu_began, dtype=torch.float64))
+        self.counts.update(seconds=time.monotonic() - self.began, cpu_seconds=self.cpu_before + float(cpu))
 
-    def save() -> None:
-        now = time.monotonic()
-        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
-            raise FloatingPointError("a weight is not finite")
-        take_time()
-        of_optimizers = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
-        whole: dict[str, Any] = {
-            "model": model.state_dict(),
-            "optimizers": of_optimizers,
-            "counts": counts,
-            "focus": torch.tensor(focus.losses),
-        }
-        ranks.first(lambda: runs.save_state(states, counts["step"], whole))
-        spend("saving", now)
-
-    def evaluate_all(count: int) -> dict[str, Evaluation]:
-        """Evaluate on every split, show it, and write the model with a card that says so."""
-        began_now, cpu = time.monotonic(), time.process_time()
-        found = judge(model, stream, count, ranks)
-        spent = ranks.sum(torch.tensor(time.process_time() - cpu, dtype=torch.float64))
-        counts["evaluation_cpu_seconds"] += float(spent)
-        spend("evaluation", began_now)
-        take_time()
-        now = {key: value for key, value in counts.items() if key not in ("history", "stopped")}
-        now["times"] = {kind: round(seconds, 1) for kind, seconds in times.items()}
-        truths = {name: round(one.truth_rate, 6) for name, one in found.items()}
-        counts["history"].append({**now, "truth": truths})
-        shown = ", ".join(f"{name} {truth:.1%}" for name, truth in truths.items())
-        progress.write(f"step {counts['step']}: true {shown}")
-        card = {**recipe(about["config"]), **about, **now, "steps": steps, "programs": counts["step"] * config.batch}
-        card |= {
-            "floor": floor if math.isfinite(floor) else None,
-            "parameters": parameters,
-            "endian": config.endian,
-            "history": counts["history"],
-        }
-        card |= {"processes": ranks.count, "metrics": [dataclasses.asdict(one) for one in found.values()]}
-        ranks.first(lambda: save_model(model, folder / "model", card))
-        if writer is not None:
-            for name, truth in truths.items():
-                writer.add_scalar(f"truth/{name}", truth, counts["step"])
-            writer.add_text("completions", show_completions(model, stream), counts["step"])
-        return found
-
-    # Of each spec, since the last line of the log: losses of prompts and of completions, and their numbers of tokens.
-    window = torch.zeros(len(stream.specs), 4, dtype=torch.float64, device=device)
-    logged, logged_times = time.monotonic(), dict(times)
-
-    def log(norm: float, truth: str) -> None:
+    def log(self, norm: float) -> None:
         """Show the steps since the last call. Raises FloatingPointError where the loss says that training diverged."""
-        nonlocal logged, logged_times
-        step, now = counts["step"], time.monotonic()
-        table = ranks.sum(window).cpu()
-        window.zero_()
+        config, counts, step, now = self.config, self.counts, self.counts["step"], time.monotonic()
+        table = self.ranks.sum(self.window).cpu()
+        self.window.zero_()
         of_prompts, of_completions, in_prompts, in_completions = table.sum(0).tolist()
         loss = config.prompt_weight * of_prompts + of_completions
         loss /= config.prompt_weight * in_prompts + in_completions
-        completion_loss, speed = of_completions / in_completions, (in_prompts + in_completions) / (now - logged)
+        completion_loss, speed = of_completions / in_completions, (in_prompts + in_completions) / (now - self.logged)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss:g}")
-        if step > config.warmup * steps and completion_loss > DIVERGED:
+        if step > config.warmup * self.steps and completion_loss > DIVERGED:
             raise FloatingPointError(f"the loss is {completion_loss:.2f} nats a token, worse than guessing")
         counts.update(loss=loss, completion_loss=completion_loss)
         scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
-        scalars |= {"loss/above_floor": loss - floor} if math.isfinite(floor) else {}
-        if len(stream.specs) > 1:
-            families = zip(stream.specs, table.tolist(), strict=True)
+        scalars |= {"loss/above_floor": loss - self.floor} if math.isfinite(self.floor) else {}
+        if len(self.stream.specs) > 1:
+            families = zip(self.stream.specs, table.tolist(), strict=True)
             scalars |= {f"loss of {spec.id}/completion": row[1] / row[3] for spec, row in families if row[3]}
         scalars |= {"tokens/second": speed, "tokens/total": counts["tokens"]}
-        scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in optimizers.items()}
-        scalars |= {f"time/{kind}": (times[kind] - logged_times[kind]) / (now - logged) for kind in times}
-        if writer is not None:
+        scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in self.optimizers.items()}
+        spent = {kind: seconds - self.logged_times[kind] for kind, seconds in counts["times"].items()}
+        scalars |= {f"time/{kind}": seconds / (now - self.logged) for kind, seconds in spent.items()}
+        if self.writer is not None:
             for name, value in scalars.items():
-                writer.add_scalar(name, value, step)
-        progress.update(step, f"loss {completion_loss:.3f}, true {truth}, {speed:,.0f} tokens/s")
-        logged, logged_times = now, dict(times)
+                self.writer.add_scalar(name, value, step)
+        self.progress.update(step, f"loss {completion_loss:.3f}, true {self.truth}, {speed:,.0f} tokens/s")
+        self.logged, self.logged_times = now, dict(counts["times"])
 
-    # This process's rows of a batch, and which of them are drawn from several programs; only the others are logged.
-    own = np.arange(ranks.rank, config.batch, ranks.count, dtype=np.int64)
-    drawn = own < config.focus * config.batch
-    counted = torch.from_numpy(~drawn).to(device, torch.float64)
+    def save(self) -> None:
+        """Write a state. Raises FloatingPointError, and writes none, where a weight is not finite."""
+        now = time.monotonic()
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise FloatingPointError("a weight is not finite")
+        self.take_time()
+        whole: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "counts": self.counts,
+            "focus": torch.tensor(self.feed.focus.losses),
+        }
+        self.ranks.first(lambda: runs.save_state(self.states, self.counts["step"], whole))
+        self.spend("saving", now)
 
-    def draw(step: int) -> training.Batch:
-        indices = (step * config.batch + own)[:, None] * focus.among + np.arange(focus.among)
-        return training.draw(stream, indices.ravel())
+    def evaluate(self, count: int) -> dict[str, Evaluation]:
+        """Evaluate on every split, show it, and write the model with a card that says so."""
+        counts, now, cpu = self.counts, time.monotonic(), time.process_time()
+        found = judge(self.model, self.stream, count, self.ranks)
+        spent = self.ranks.sum(torch.tensor(time.process_time() - cpu, dtype=torch.float64))
+        counts["evaluation_cpu_seconds"] += float(spent)
+        self.spend("evaluation", now)
+        self.take_time()
+        so_far = {key: value for key, value in counts.items() if key not in ("history", "stopped")}
+        so_far["times"] = {kind: round(seconds, 1) for kind, seconds in counts["times"].items()}
+        truths = {name: round(one.truth_rate, 6) for name, one in found.items()}
+        counts["history"].append({**so_far, "truth": truths})
+        self.progress.write(f"step {counts['step']}: true {shown(found, lambda one: f'{one.truth_rate:.1%}')}")
+        card = {**recipe(self.about["config"]), **self.about, **so_far, "steps": self.steps}
+        card |= {"programs": counts["step"] * self.config.batch, "processes": self.ranks.count}
+        card |= {"floor": self.floor if math.isfinite(self.floor) else None, "parameters": self.parameters}
+        card |= {"endian": self.config.endian, "history": counts["history"]}
+        card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
+        self.ranks.first(lambda: save_model(self.model, self.folder / "model", card))
+        if self.writer is not None:
+            for name, truth in truths.items():
+                self.writer.add_scalar(f"truth/{name}", truth, counts["step"])
+            self.writer.add_text("completions", show_completions(self.model, self.stream), counts["step"])
+        return found
 
-    def choose(found: training.Batch) -> training.Batch:
-        uniforms = np.random.default_rng((config.seed, counts["step"])).random(config.batch)[own]
-        chosen = focus.choose(found.kinds.reshape(-1, focus.among), drawn, uniforms)
-        return found.take(np.arange(own.size) * focus.among + chosen)
-
-    # The loop
-    truth = "-"
-    batches = training.ahead(draw, counts["step"], steps)
-    try:
-        with runs.Stop(patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
-            while counts["step"] < steps and not counts["stopped"]:
-                now = time.monotonic()
-                share = training.rate_at(counts["step"], steps, config.warmup, config.decay)
-                for optimizer in optimizers.values():
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["peak"] * share
-                batch = choose(next(batches))
-                chunks = training.cut_chunks(batch, config.endian, cuts)
-                parts = torch.from_numpy(batch.parts).to(device)
-                now = spend("data", now)
-
-                in_prompts = sum(int(chunk.prompt_lengths.sum()) for chunk in chunks)
-                in_all = sum(int(chunk.lengths.sum()) for chunk in chunks)
-                sizes = torch.tensor([in_prompts, in_all - in_prompts, stop.signal > 0], dtype=torch.float64)
-                all_in_prompts, all_in_completions, stopping = ranks.sum(sizes).tolist()
-                weight = config.prompt_weight * all_in_prompts + all_in_completions
-                completion_losses = torch.zeros(own.size, dtype=torch.float64, device=device)
-                for k, chunk in enumerate(chunks):
-                    chunk = chunk.to(device)
-                    alone = ranks.apart(wrapped) if k + 1 < len(chunks) else contextlib.nullcontext()
-                    with alone:  # gradients go through the processes once a step, with the last chunk
-                        with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                            of_prompts, of_completions = training.losses(wrapped, chunk.tokens, chunk.prompt_lengths)
-                        loss = config.prompt_weight * of_prompts.sum() + of_completions.sum()
-                        (loss * (ranks.count / weight)).backward()
-                    completion_losses[chunk.rows] = of_completions.detach().double()
-                    lengths_of = (chunk.prompt_lengths, chunk.lengths - chunk.prompt_lengths)
-                    row = torch.stack([of_prompts.detach(), of_completions.detach(), *lengths_of], 1).double()
-                    window.index_add_(0, parts[chunk.rows], row * counted[chunk.rows, None])
-                norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip))
-                now = spend("model", now)
-                if not math.isfinite(norm):
-                    raise FloatingPointError(f"the norm of the gradient is {norm:g}")
-                for optimizer in optimizers.values():
-                    optimizer.step()
-                    optimizer.zero_grad()
-                if config.focus:
-                    met = focus.sums(batch.kinds, completion_losses.cpu().numpy())
-                    focus.learn(ranks.sum(torch.from_numpy(met)).cpu().numpy())
-                spend("optimizer", now)
-                counts["step"] += 1
-                counts["tokens"] += int(all_in_prompts + all_in_completions)
-                step = counts["step"]
-
-                if step % config.log_every == 0 or step == steps:
-                    log(norm, truth)
-                if step % config.evaluate_every == 0 and step < steps:
-                    reached = truth_on_test(evaluate_all(config.evaluate_count))
-                    truth = f"{reached:.1%}"
-                    counts["stopped"] = config.stop_at_truth is not None and reached >= config.stop_at_truth
-                if step % config.save_every == 0 or step == steps or counts["stopped"] or stopping:
-                    save()
-                if stopping and step < steps:
-                    progress.write(f"stopped at step {step} of {steps}, and saved; go on with: {again}")
-                    return 128 + (stop.signal or signal.SIGTERM)
-        found = evaluate_all(config.final_count)
-    except FloatingPointError as error:
-        progress.write(
-            f"train.py: stopped in step {counts['step'] + 1}: {error}. The last good state is in {states}; "
-            "begin anew with lower muon_rate, adamw_rate or clip"
+    def finish(self, found: Mapping[str, Evaluation]) -> None:
+        """Write and print the result, that of the last evaluation."""
+        counts = self.counts
+        rates = shown(found, lambda one: f"{one.truth_rate:.2%} [{one.interval[0]:.2%}, {one.interval[1]:.2%}]")
+        speed = counts["tokens"] / (counts["cpu_seconds"] - counts["evaluation_cpu_seconds"])
+        line = (
+            f"{self.folder / 'model'}: {counts['step']} steps, {counts['tokens']} tokens, "
+            f"{counts['cpu_seconds']:.0f} s of CPU time, {speed:.0f} tokens a CPU second; "
+            f"true of {self.config.final_count} prompts: {rates}"
         )
-        return 1
-    except OSError as error:
-        progress.write(
-            f"train.py: stopped at step {counts['step']}: {error}. What was saved before is whole; go on with: {again}"
-        )
-        return 1
-    finally:
-        batches.close()
-        progress.close()
-        if writer is not None:
-            writer.close()
-
-    # The result
-    metrics = [dataclasses.asdict(one) for one in found.values()]
-    rates = [f"{k} {one.truth_rate:.2%} [{one.interval[0]:.2%}, {one.interval[1]:.2%}]" for k, one in found.items()]
-    speed = counts["tokens"] / (counts["cpu_seconds"] - counts["evaluation_cpu_seconds"])
-    line = (
-        f"{folder / 'model'}: true of {config.final_count} prompts: {', '.join(rates)}; {counts['step']} steps, "
-        f"{counts['tokens']} tokens, {counts['cpu_seconds']:.0f} s of CPU time, {speed:.0f} tokens a CPU second"
-    )
-    if ranks.rank == 0:
-        runs.write_json(folder / "result.json", {"line": line, **counts, "metrics": metrics})
-        print(line)
-    return 0
+        if self.ranks.rank == 0:
+            metrics = [dataclasses.asdict(one) for one in found.values()]
+            runs.write_json(self.folder / "result.json", {"line": line, **counts, "metrics": metrics})
+            print(line)
 
 
 if __name__ == "__main__":

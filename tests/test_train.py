@@ -24,7 +24,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import runs, training
+from cadmus_gym import model_cards, runs, training
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.evaluate import EVALUATION_SEED
 from cadmus_gym.focus import START, Focus, fill_kinds
@@ -105,10 +105,11 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
 def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished: tuple[Path, str, str]) -> None:
     folder, printed, reported = finished
     assert printed.count("\n") == 1
-    assert printed.startswith(f"{folder / 'model'}: true of 16 prompts: train ")
+    assert printed.startswith(f"{folder / 'model'}: ")
     for split in SPLITS:
         assert f"{split} " in printed
-    assert "; 12 steps, " in printed
+    assert ": 12 steps, " in printed
+    assert "; true of 16 prompts: train " in printed
     assert "step 4: true train " in reported
     assert "step 12/12, loss " in reported
     assert f"{sum(weight.numel() for weight in weights(folder).values()):,} parameters, steps 0 to 12" in reported
@@ -145,6 +146,26 @@ def test_without_focus_it_trains_on_the_stream_as_it_stands(script: ModuleType, 
     assert load_model(tmp_path / "plain" / "model").card["tokens"] == int((programs != 0).sum())
 
 
+def test_of_a_family_without_probabilities_it_trains_without_a_floor(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["from cadmus_gym.tasks import Family", "from cadmus_gym.tasks.compare import Parameters"]
+    lines += ["def compose(parameters, choices):", "    return f'{choices.integer(0, 99)} 7 add'"]
+    lines += ["SUMS = Family('sums', 1, Parameters, 'value', lambda parameters: 6, compose=compose)"]
+    (tmp_path / "own_sums.py").write_text("\n".join(lines))
+    spec = ['id = "Sums-v0"', 'task = "own_sums:SUMS"']
+    spec += ["[splits.train]", "share = [0.2, 1.0]", "[splits.test]", "share = [0.0, 0.2]"]
+    (tmp_path / "sums.toml").write_text("\n".join(spec))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "run"
+    assert script.main(["--folder", str(folder), *TINY, "--env", str(tmp_path / "sums.toml"), "--log-every", "5"]) == 0
+    card, config = model_cards.read(folder / "model")
+    assert card["floor"] is None
+    assert "loss/completion" in scalars(folder)
+    assert "loss/above_floor" not in scalars(folder)
+    assert "50% of them chosen by focus among the stream's first 4,608" in model_cards.page("sums", card, config)
+
+
 def test_two_runs_of_a_seed_are_one_whatever_ran_before(script: ModuleType, finished: tuple[Path, str, str]) -> None:
     folder = finished[0].parent
     cg.Stream("Cadmus-Arith-v0", "train", seed=5).batch(0, 100)
@@ -168,7 +189,7 @@ def test_mixtures_overrides_and_a_goal(script: ModuleType, tmp_path: Path, capsy
     mixture = {"Cadmus-Arith-v0": 2, "Cadmus-Compare-v0": 1}
     goal = ["--stop-at-truth", "0", "--endian", "big", "--optimizer", "adamw", "--dtype", "bfloat16"]
     assert script.main(["--folder", str(tmp_path / "mix"), *TINY, "--env", json.dumps(mixture), *goal]) == 0
-    assert "Cadmus-Compare-v0 reserved " in capsys.readouterr().out
+    assert re.search(r"\n  Cadmus-Compare-v0: train .*, reserved ", capsys.readouterr().out)
     model = load_model(tmp_path / "mix" / "model")
     assert model.endian == "big"
     assert model.card["digest"] == cg.Stream(mixture).digest
@@ -359,7 +380,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_two_processes_train_as_one(script: ModuleType, two_ranks: tuple[Path, str], tmp_path: Path) -> None:
     folder, printed = two_ranks
-    assert printed.count(": true of 16 prompts: ") == 1
+    assert printed.count("; true of 16 prompts: ") == 1
     assert script.main(["--folder", str(tmp_path / "one"), *SPREAD]) == 0
     curves, expected = scalars(folder), scalars(tmp_path / "one")
     for tag in ("loss/all", "loss/completion", "loss/above_floor"):
