@@ -324,7 +324,7 @@ class Trainer:
         # Of the rows that the focus does not choose only, so that the loss is that of the stream.
         self.window = torch.zeros(len(stream.specs), 4, dtype=torch.float64, device=self.device)
         self.counted = torch.from_numpy(~self.feed.drawn).to(self.device, torch.float64)
-        self.logged, self.logged_times = time.monotonic(), dict(self.counts["times"])
+        self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
         self.truth = "-"  # on test, as last evaluated
         self.writer = SummaryWriter(self.folder, purge_step=self.counts["step"] + 1) if ranks.rank == 0 else None
         self.progress = runs.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
@@ -448,7 +448,7 @@ class Trainer:
         of_prompts, of_completions, in_prompts, in_completions = table.sum(0).tolist()
         loss = config.prompt_weight * of_prompts + of_completions
         loss /= config.prompt_weight * in_prompts + in_completions
-        completion_loss, speed = of_completions / in_completions, (in_prompts + in_completions) / (now - self.logged)
+        completion_loss = of_completions / in_completions
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss:g}")
         if step > config.warmup * self.steps and completion_loss > DIVERGED:
@@ -459,15 +459,16 @@ class Trainer:
         if len(self.stream.specs) > 1:
             families = zip(self.stream.specs, table.tolist(), strict=True)
             scalars |= {f"loss of {spec.id}/completion": row[1] / row[3] for spec, row in families if row[3]}
+        since, tokens, times = self.logged
+        seconds, speed = now - since, (counts["tokens"] - tokens) / (now - since)
         scalars |= {"tokens/second": speed, "tokens/total": counts["tokens"]}
         scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in self.optimizers.items()}
-        spent = {kind: seconds - self.logged_times[kind] for kind, seconds in counts["times"].items()}
-        scalars |= {f"time/{kind}": seconds / (now - self.logged) for kind, seconds in spent.items()}
+        scalars |= {f"time/{kind}": (spent - times[kind]) / seconds for kind, spent in counts["times"].items()}
         if self.writer is not None:
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, step)
         self.progress.update(step, f"loss {completion_loss:.3f}, true {self.truth}, {speed:,.0f} tokens/s")
-        self.logged, self.logged_times = now, dict(counts["times"])
+        self.logged = now, counts["tokens"], dict(counts["times"])
 
     def save(self) -> None:
         """Write a state. Raises FloatingPointError, and writes none, where a weight is not finite."""

@@ -13,7 +13,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from itertools import pairwise
+import time
+from itertools import count, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -138,6 +139,18 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
         assert list(curves[f"truth/{split}"]) == [4, 8, 12]
     assert math.log(65) - 1 < curves["loss/all"][1] < math.log(65) + 1
     assert curves["rate/muon"][12] < curves["rate/muon"][1]
+
+
+def test_the_speed_is_that_of_all_tokens(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
+    assert script.main(["--folder", str(tmp_path), *TINY]) == 0
+    curves = scalars(tmp_path)
+    for step in range(2, 13):
+        tokens = curves["tokens/total"][step] - curves["tokens/total"][step - 1]
+        seconds = tokens / curves["tokens/second"][step]
+        assert seconds > 5
+        assert seconds == pytest.approx(round(seconds), abs=1e-4)
 
 
 def test_without_focus_it_trains_on_the_stream_as_it_stands(script: ModuleType, tmp_path: Path) -> None:
