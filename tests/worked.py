@@ -6,6 +6,7 @@ import naive
 import symbolic
 
 DIGITS = tuple("0123456789")
+BITWISE = ("and", "or", "xor")
 RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 Names = list[str]
@@ -55,6 +56,8 @@ def thought_of(names: Names, style: str, limit: int) -> Names:
             told += parts(x, y)
         if style == "products" and name in RELATIONS:
             told.append(x - y)
+        if style == "products" and name in BITWISE and x >= 0 and y >= 0 and max(x, y) >= 8:
+            told += [int(f"{number:o}") for number in (x, y, value)]
         last = [value]
         if style == "trace":
             last = [name, value]

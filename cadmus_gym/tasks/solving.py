@@ -15,6 +15,7 @@ from cadmus_gym.isa import END, NINE, ZERO, Int, Ints, Tokens
 from cadmus_gym.machine import (
     ABS,
     ADD,
+    AND,
     CLOSE,
     DEC,
     DIV,
@@ -179,13 +180,32 @@ def put_parts(thought: Tokens, position: Int, stop: Int, x: Int, y: Int) -> Int:
 
 
 @kernel
+def put_octal(thought: Tokens, position: Int, stop: Int, x: Int, y: Int, joined: Int) -> Int:
+    """Write two numbers and what joining their bits came to in base 8, where digits are joined each for itself; nothing
+    where a number is negative, or both have one such digit."""
+    if x < 0 or y < 0 or (x < 8 and y < 8):
+        return position
+    for number in (x, y, joined):
+        written: Int = 0
+        place: Int = 1
+        while number > 0:
+            written += number % 8 * place
+            number //= 8
+            place *= 10
+        if position <= stop:
+            position = put_literal(thought, position, written)
+    return position
+
+
+@kernel
 def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens, machine: Ints) -> Int:
     """Run a prompt and write worked steps into ``thought``; return their length, 0 where none fit into ``limit``.
 
     The styles, of every instruction executed that computes something:
 
     - values: what it came to
-    - products: also the parts of a product digit by digit, and the difference of two numbers that are compared
+    - products: also the parts of a product digit by digit, the difference of two numbers that are compared, and in
+      base 8 two numbers whose bits are joined, and what comes of it
     - trace: its name, then what it came to
     - stack: for every instruction but literals, its name and all values on the stack behind it
 
@@ -216,6 +236,10 @@ def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens,
                 return 0
         if style == PRODUCTS and EQ <= token <= GE:
             size = put_literal(thought, size, x - y)
+        if style == PRODUCTS and AND <= token <= XOR and token != NOT:
+            size = put_octal(thought, size, stop, x, y, machine[STACK + depth - 1])
+            if size > stop:
+                return 0
         last = size
         if style == TRACE or style == WHOLE:
             thought[size] = token
