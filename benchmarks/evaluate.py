@@ -56,6 +56,7 @@ from cadmus_gym.model_cards import (
     RARE,
     asked_under,
     ids_of,
+    in_readme,
     page,
     read,
     strata_tables,
@@ -383,6 +384,14 @@ def main(args: Args) -> int:
         checkpoint.write_card(folder, card)
         write_page(folder)
         print(f"written to {folder}")
+    readme = TOP / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if in_readme(text) != text:
+        if args.check:
+            print(f"{readme}: its table of models is not what their cards give")
+            return 1
+        readme.write_text(in_readme(text), encoding="utf-8")
+        print(f"written to {readme}")
     return int(failed)
 
 

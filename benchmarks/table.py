@@ -23,7 +23,7 @@ import tyro
 from cadmus_gym import Evaluation, evaluate, load_model, load_spec
 from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, loss_above_floor
 from cadmus_gym.policies import random_legal, search
-from cadmus_gym.recipe import markdown, recipe
+from cadmus_gym.recipe import inserted, markdown, recipe
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
@@ -90,8 +90,7 @@ def main(args: Args) -> None:
     args.output.write_text(json.dumps({"recipe": made, "rows": rows_json, "above_floor": above}, indent=1) + "\n")
     print(f"written to {args.output}")
     if args.readme:
-        before, _, behind = README.read_text().split(MARKER)
-        README.write_text(f"{before}{MARKER}\n\n{table}\n\n{note}\n\n{MARKER}{behind}")
+        README.write_text(inserted(README.read_text(), MARKER, f"{table}\n\n{note}"))
         print(f"written to {README}")
 
 

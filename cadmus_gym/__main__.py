@@ -13,6 +13,7 @@ from cadmus_gym import SPECS, Stream, assemble, cards, disassemble, load_spec, r
 from cadmus_gym.export import export
 from cadmus_gym.forms import FORMS
 from cadmus_gym.isa import END, VOCABULARY, Tokens, instruction_table
+from cadmus_gym.recipe import inserted
 from cadmus_gym.seen import RUN, Index, splits_of
 from cadmus_gym.tokenizer import write_tokenizer
 
@@ -157,8 +158,7 @@ def show_instructions(path: Path | None) -> int:
     if path is None:
         print(instruction_table())
         return 0
-    before, _, behind = path.read_text().split(MARKER)
-    path.write_text(f"{before}{MARKER}\n\n{instruction_table()}\n\n{MARKER}{behind}")
+    path.write_text(inserted(path.read_text(), MARKER, instruction_table()))
     return 0
 
 

@@ -23,7 +23,7 @@ from cadmus_gym import forms
 from cadmus_gym.env import CadmusEnv
 from cadmus_gym.isa import PAD, VOCABULARY, Ints, Tokens, disassemble
 from cadmus_gym.machine import CLOSE, Verdict, run_batch
-from cadmus_gym.recipe import markdown
+from cadmus_gym.recipe import inserted, markdown
 from cadmus_gym.sampling import Words64
 from cadmus_gym.scoring import Entropy
 from cadmus_gym.spec import FOLDER, SPECS, Spec, load_spec
@@ -364,9 +364,7 @@ def listed(readme: str) -> str:
     for id in ours():
         spec = load_spec(id)
         rows.append([f"[{id}](envs/cards/{id}.md)", spec.description, f"`{spec.form}`", ", ".join(spec.splits)])
-    before, _, behind = readme.split(MARKER)
-    table = markdown(["environment", "what is asked", "form", "splits"], rows)
-    return f"{before}{MARKER}\n\n{table}\n\n{MARKER}{behind}"
+    return inserted(readme, MARKER, markdown(["environment", "what is asked", "form", "splits"], rows))
 
 
 def stamp(spec: Spec) -> str:

@@ -13,9 +13,10 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from cadmus_gym import checkpoint
 from cadmus_gym.evaluate import wilson_interval
 from cadmus_gym.focus import AMONG
-from cadmus_gym.recipe import markdown
+from cadmus_gym.recipe import inserted, markdown
 from cadmus_gym.spec import Episode, Spec, load_spec
 
 PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
@@ -24,6 +25,7 @@ RARE = 30  # strata of fewer prompts are told together
 MOST = 20  # strata of a kind on a page
 OTHERS = "others"
 REPOSITORY = "../../.."  # from a packaged model's folder
+MARKER = "<!-- models -->"
 
 
 def trained_on(card: Mapping[str, Any]) -> list[Spec]:
@@ -98,6 +100,34 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     kept = "---", "#", "|", "- ", "```", "!["
     wrapped = [s if s.startswith(kept) else fill(s, 120, break_on_hyphens=False) for s in sections]
     return "\n\n".join(wrapped) + "\n"
+
+
+def summary(cards: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    """Return a table of models side by side, given card and config of each: truth rates on test, and their cost."""
+    known = {name: ids_of(trained_on(card)) for name, (card, _) in cards.items()}
+    tests = {
+        name: {metric["spec"]: metric for metric in card.get("metrics", []) if metric["split"] == "test"}
+        for name, (card, _) in cards.items()
+    }
+    rows = []
+    for id in sorted(set().union(*tests.values()), key=lambda id: (id == "Cadmus-Mix-v0", id)):
+        row = [id]
+        for name, found in tests.items():
+            rate = f"{percent(found[id]['truth_rate'])} of {found[id]['count']:,}" if id in found else ""
+            row.append(f"**{rate}**" if rate and id in known[name] else rate)
+        rows.append(row)
+    rows.append(["parameters", *(f"{parameters_of(config):,}" for _, config in cards.values())])
+    hours = [sum(stage.get("cpu_seconds", 0.0) for stage in stages(card)) / 3600 for card, _ in cards.values()]
+    rows.append(["core-hours of training", *(f"{one:.2f}" for one in hours)])
+    columns = [f"[{name}](cadmus_gym/{checkpoint.PACKAGED.name}/{name}/README.md)" for name in cards]
+    table = markdown(["true on `test`", *columns], rows)
+    return f"{table}\n\nGreedy completions of so many prompts; bold where a model was trained on the environment."
+
+
+def in_readme(readme: str) -> str:
+    """Return the project's README with its table of the models that ship written anew."""
+    ours = {name: read(checkpoint.PACKAGED / name) for name in checkpoint.packaged_models()}
+    return inserted(readme, MARKER, summary(ours))
 
 
 def parameters_of(config: Mapping[str, Any]) -> int:

@@ -72,6 +72,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def inserted(text: str, marker: str, block: str) -> str:
+    """Return a text with what stands between its two markers written anew."""
+    before, _, behind = text.split(marker)
+    return f"{before}{marker}\n\n{block}\n\n{marker}{behind}"
+
+
 def markdown(columns: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]

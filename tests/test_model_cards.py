@@ -62,6 +62,7 @@ def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(script, "ROUNDED", 64)
     monkeypatch.setattr(sys, "argv", ["benchmarks/evaluate.py"])
     monkeypatch.setattr(script, "RARE", 5)
+    (tmp_path / "README.md").write_text(f"before\n\n{model_cards.MARKER}\n{model_cards.MARKER}\n\nbehind\n")
     model = Transformer(SIZES, seed=3)
     model.endian = "little"
     cg.save_model(model, tmp_path / "run" / "model", CARD)
@@ -186,6 +187,13 @@ def test_evaluating_writes_what_checking_finds(
     with Image.open(package / link[1]) as image:
         assert image.info["Weights"] == card["sha256"]["model.safetensors"]
 
+    readme = package / "README.md"
+    row = f"| Cadmus-Compare-v0 | **{found.truth_rate:.2%} of 60** |"
+    assert row in readme.read_text()
+    assert "| core-hours of training | 2.00 |" in readme.read_text()
+    assert readme.read_text().startswith("before\n")
+    assert readme.read_text().endswith("\nbehind\n")
+
     # and again
     capsys.readouterr()
     before = {path: path.read_bytes() for path in folder.iterdir()}
@@ -202,7 +210,10 @@ def test_evaluating_writes_what_checking_finds(
     checkpoint.write_card(folder, wrong)
     script.write_page(folder)
     assert script.main(replace(few, check=True)) == 1
-    assert "Cadmus-Compare-v0 test: " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Cadmus-Compare-v0 test: " in shown
+    assert "README.md: its table of models is not what their cards give" in shown
+    readme.write_text(model_cards.in_readme(readme.read_text()))
     assert script.main(replace(few, check=True, tolerance=1)) == 0
 
 
@@ -270,6 +281,11 @@ def test_a_page_tells_of_every_training() -> None:
 
 
 # What is in the package.
+
+
+def test_the_readme_has_the_figures_of_the_cards() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == model_cards.in_readme(readme), "stale: run `make evaluate`"
 
 
 @pytest.mark.parametrize("name", checkpoint.packaged_models())
