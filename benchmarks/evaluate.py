@@ -358,6 +358,7 @@ def main(args: Args) -> int:
     if not models:
         raise ValueError("the package has no models; give --models")
     failed = False
+    made = recipe(dataclasses.replace(args, models=tuple(name_of(checkpoint.find_model(one)) for one in models)))
     for name in models:
         folder = checkpoint.find_model(name)
         print(f"{name_of(folder)}:", flush=True)
@@ -368,8 +369,7 @@ def main(args: Args) -> int:
             continue
         model = load_model(folder)
         card = {**model.card, **measure(model, args.count, args.elsewhere, args.seed)}
-        names = tuple(name_of(checkpoint.find_model(one)) for one in models)
-        card["evaluated"] = recipe(dataclasses.replace(args, models=names))
+        card["evaluated"] = made
         model.card = card
         tables = [block for block in strata_tables(card, trained_on(card)) if block.startswith("|")]
         print("\n\n".join(["", *tables, ""]))
