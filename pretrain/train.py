@@ -311,6 +311,7 @@ class Trainer:
 
         self.counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": []}
         self.counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
+        self.counts["met"] = [0.0] * 4  # as a row of the window below, since the last evaluation
         self.counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
         if state is not None:
             for name, optimizer in self.optimizers.items():
@@ -371,9 +372,10 @@ class Trainer:
             while counts["step"] < self.steps and not counts["stopped"]:
                 norm, stopping = self.train_step(batches, stop)
                 step = counts["step"]
-                if step % config.log_every == 0 or step == self.steps:
+                due = step % config.evaluate_every == 0 or step == self.steps
+                if step % config.log_every == 0 or due:
                     self.log(norm)
-                if step % config.evaluate_every == 0 and step < self.steps:
+                if due and step < self.steps:
                     reached = truth_on_test(self.evaluate(config.evaluate_count))
                     self.truth = f"{reached:.1%}"
                     counts["stopped"] = config.stop_at_truth is not None and reached >= config.stop_at_truth
@@ -445,15 +447,13 @@ class Trainer:
         config, counts, step, now = self.config, self.counts, self.counts["step"], time.monotonic()
         table = self.ranks.sum(self.window).cpu()
         self.window.zero_()
-        of_prompts, of_completions, in_prompts, in_completions = table.sum(0).tolist()
-        loss = config.prompt_weight * of_prompts + of_completions
-        loss /= config.prompt_weight * in_prompts + in_completions
-        completion_loss = of_completions / in_completions
+        met = table.sum(0).tolist()
+        loss, completion_loss = self.mean(met)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss:g}")
         if step > config.warmup * self.steps and completion_loss > DIVERGED:
             raise FloatingPointError(f"the loss is {completion_loss:.2f} nats a token, worse than guessing")
-        counts.update(loss=loss, completion_loss=completion_loss)
+        counts["met"] = [before + now for before, now in zip(counts["met"], met, strict=True)]
         scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
         scalars |= {"loss/above_floor": loss - self.floor} if math.isfinite(self.floor) else {}
         if len(self.stream.specs) > 1:
@@ -469,6 +469,13 @@ class Trainer:
                 self.writer.add_scalar(name, value, step)
         self.progress.update(step, f"loss {completion_loss:.3f}, true {self.truth}, {speed:,.0f} tokens/s")
         self.logged = now, counts["tokens"], dict(counts["times"])
+
+    def mean(self, row: list[float]) -> tuple[float, float]:
+        """Return nats a token, prompts' weighted, and those of completions alone, of a row of the window."""
+        of_prompts, of_completions, in_prompts, in_completions = row
+        weight = self.config.prompt_weight
+        loss = (weight * of_prompts + of_completions) / (weight * in_prompts + in_completions)
+        return loss, of_completions / in_completions
 
     def save(self) -> None:
         """Write a state. Raises FloatingPointError, and writes none, where a weight is not finite."""
@@ -493,7 +500,10 @@ class Trainer:
         counts["evaluation_cpu_seconds"] += float(spent)
         self.spend("evaluation", now)
         self.take_time()
-        so_far = {key: value for key, value in counts.items() if key not in ("history", "stopped")}
+        if any(counts["met"]):  # else there was no step since the last evaluation
+            counts["loss"], counts["completion_loss"] = self.mean(counts["met"])
+            counts["met"] = [0.0] * 4
+        so_far = {key: value for key, value in counts.items() if key not in ("history", "stopped", "met")}
         so_far["times"] = {kind: round(seconds, 1) for kind, seconds in counts["times"].items()}
         truths = {name: round(one.truth_rate, 6) for name, one in found.items()}
         counts["history"].append({**so_far, "truth": truths})

@@ -130,6 +130,10 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
     assert [one["split"] for one in card["metrics"]] == SPLITS
     assert all(one["count"] == 16 and one["seed"] == EVALUATION_SEED for one in card["metrics"])
     assert [point["step"] for point in card["history"]] == [4, 8, 12]
+    losses = scalars(folder)["loss/all"]
+    for point in card["history"]:  # of all steps since the one before
+        some = [losses[step] for step in range(point["step"] - 3, point["step"] + 1)]
+        assert point["loss"] == pytest.approx(sum(some) / 4, rel=0.02)
 
     assert [path.name[:9] for path in sorted((folder / "states").iterdir())] == ["000000010", "000000012"]
     curves = scalars(folder)
