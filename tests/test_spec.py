@@ -165,7 +165,7 @@ UNKNOWN_NAMES = {
     "attribute of another type": (f'id = "My-v0"\ntask = "json:dumps"\n{TRAIN}', ["task", "Family", "function"]),
     "form": top('form = "any"', "form", "'any'", "value, relation, answer, words, free"),
     "reward": top('reward = "money"', "reward", "'money'", "truth, cases, hidden"),
-    "style": at("thoughts", 'style = "loud"', "style", "'loud'", "none, values, products, trace, stack"),
+    "style": at("thoughts", 'style = "loud"', "style", "'loud'", "none, values, products, digits, trace, stack"),
     "pool": compare('pool = "all"', "pool", "'all'", "open, reserved"),
 }
 

@@ -52,11 +52,11 @@ def thought_of(names: Names, style: str, limit: int) -> Names:
             continue
         told += last
         value = stack[-1] if stack else 0
-        if style == "products" and name == "mul":
+        if style in ("products", "digits") and name == "mul":
             told += parts(x, y)
-        if style == "products" and name in RELATIONS:
+        if style in ("products", "digits") and name in RELATIONS:
             told.append(x - y)
-        if style == "products" and name in BITWISE and x >= 0 and y >= 0 and max(x, y) >= 8:
+        if style == "digits" and name in BITWISE and x >= 0 and y >= 0 and max(x, y) >= 8:
             told += [int(f"{number:o}") for number in (x, y, value)]
         last = [value]
         if style == "trace":

@@ -54,8 +54,8 @@ from cadmus_gym.machine import (
 from cadmus_gym.sampling import join, mix
 from cadmus_gym.tasks.family import COMMA, put_literal
 
-STYLES = ("none", "values", "products", "trace", "stack")
-VALUES, PRODUCTS, TRACE, WHOLE = range(1, len(STYLES))
+STYLES = ("none", "values", "products", "digits", "trace", "stack")
+VALUES, PRODUCTS, DIGITS, TRACE, WHOLE = range(1, len(STYLES))
 ANSWER_ROOMS = {"value": 14, "relation": 2}  # tokens of the longest answer: `,` ten digits `neg eq end`; `not end`
 HASH_A, HASH_B, HASHES = range(3)  # working room of `identify`
 SLACK = 40  # tokens of room a thought needs beyond its limit: what one instruction writes last
@@ -204,8 +204,8 @@ def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens,
     The styles, of every instruction executed that computes something:
 
     - values: what it came to
-    - products: also the parts of a product digit by digit, the difference of two numbers that are compared, and in
-      base 8 two numbers whose bits are joined, and what comes of it
+    - products: also the parts of a product digit by digit, and the difference of two numbers that are compared
+    - digits: also two numbers whose bits are joined, and what comes of it, in base 8
     - trace: its name, then what it came to
     - stack: for every instruction but literals, its name and all values on the stack behind it
 
@@ -230,13 +230,13 @@ def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens,
             continue
         if size > stop:
             return 0
-        if style == PRODUCTS and token == MUL:
+        if (style == PRODUCTS or style == DIGITS) and token == MUL:
             size = put_parts(thought, size, stop, x, y)
             if size > stop:
                 return 0
-        if style == PRODUCTS and EQ <= token <= GE:
+        if (style == PRODUCTS or style == DIGITS) and EQ <= token <= GE:
             size = put_literal(thought, size, x - y)
-        if style == PRODUCTS and AND <= token <= XOR and token != NOT:
+        if style == DIGITS and AND <= token <= XOR and token != NOT:
             size = put_octal(thought, size, stop, x, y, machine[STACK + depth - 1])
             if size > stop:
                 return 0
