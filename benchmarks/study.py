@@ -1,13 +1,14 @@
-"""Pretrain many small models at equal compute, and say what each choice bought.
+"""Pretrain many small models at about equal compute, and say what each choice bought.
 
     python benchmarks/study.py factors      what worked steps, digit order, optimizer, prompt weight and shape are worth
     python benchmarks/study.py scaling      loss and truth rate against compute, for models of several sizes
 
 A study is a file of benchmarks/studies/: settings of pretrain/train.py for all runs and for each, seeds, and budgets in
-FLOPs, of which a model of N parameters takes 6 N for each token (Kaplan et al. 2020, arXiv:2001.08361). Every run is
-a command of its own, printed, that can be given by hand; a study that was interrupted goes on where it was, inside
-a run too, and one whose runs are done only sums up. Writes benchmarks/results/STUDY.json and .md, and with several
-budgets a picture.
+FLOPs, of which a model of N parameters takes 6 N for each token (Kaplan et al. 2020, arXiv:2001.08361). A run is a
+whole number of steps, planned by the mean length of the stream; where focus prefers longer programs it takes some
+percent more, and the table tells how much it took. Every run is a command of its own, printed, that can be given by
+hand; a study that was interrupted goes on where it was, inside a run too, and one whose runs are done only sums up.
+Writes benchmarks/results/STUDY.json and .md, and with several budgets a picture.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365
 
 @dataclass(frozen=True)
 class Args:
-    """Pretrain many small models at equal compute."""
+    """Pretrain many small models at about equal compute."""
 
     study: tyro.conf.Positional[str]  # a name in benchmarks/studies or the path of a .toml
     folder: Path | None = None  # of the runs; by default runs/STUDY
@@ -78,6 +79,11 @@ class Row:
     digest: str
     commit: str
 
+    @property
+    def flops(self) -> int:
+        """That training took."""
+        return 6 * self.parameters * self.tokens
+
 
 def plan(path: Path, folder: Path, seeds: tuple[int, ...], only: tuple[str, ...]) -> list[Run]:
     """Return the runs of a study. Raises ValueError, naming the file, for what is no study."""
@@ -89,16 +95,18 @@ def plan(path: Path, folder: Path, seeds: tuple[int, ...], only: tuple[str, ...]
         raise ValueError(f"{path}: {'no' if missing else 'unknown'} key {(missing + unknown)[0]!r}")
     if other := [name for name in only if name not in study["runs"]]:
         raise ValueError(f"{path}: no run {other[0]!r}; known: {', '.join(study['runs'])}")
+    seeds = tuple(seeds or study["seeds"])
+    if not 1 <= len(set(seeds)) == len(seeds) <= max(STUDENT):
+        raise ValueError(f"{path}: seeds = {list(seeds)}; allowed: 1 to {max(STUDENT)} different ones")
     found = []
     for compute in study["compute"]:
         for name, changed in study["runs"].items():
             settings = study["settings"] | changed
             sizes = {key: settings[key] for key in ("width", "layers", "heads", "hidden") if key in settings}
-            sizes.setdefault("hidden", -(-sizes["width"] // 3) * 8)
             parameters = sum(weight.numel() for weight in Transformer(ModelConfig(**sizes)).parameters())
             tokens = round(compute / (6 * parameters))
-            for seed in seeds or study["seeds"]:
-                own = folder / f"{name.replace(' ', '-')}-{compute:.0e}-{seed}"
+            for seed in seeds:
+                own = folder / f"{name.replace(' ', '-')}-{compute:.6g}-{seed}"
                 flags = {"recipe": study["recipe"], "folder": own, "seed": seed, "tokens": tokens, **settings}
                 command = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", text(value))]
                 if not only or name in only:
@@ -111,10 +119,12 @@ def text(value: Any) -> str:
 
 
 def train(run: Run) -> None:
-    """Train a run to its end, or do nothing where it has been."""
+    """Train a run to its end; one that has been there is only checked for its settings."""
     if not (run.folder / "result.json").is_file():
         print(shlex.join(["python", "pretrain/train.py", *run.command]), flush=True)
-        subprocess.run([sys.executable, str(TRAIN), *run.command], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, str(TRAIN), *run.command], check=False, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise ValueError(f"{run.folder}: train.py ended with {done.returncode}, see above")
 
 
 def measure(run: Run) -> Row:
@@ -162,7 +172,8 @@ def table(rows: list[Row]) -> str:
             f"{fmean([row.core_seconds for row in some]):.0f}",
         ]
         above = interval([row.above_floor for row in some])
-        lines.append([name, f"{some[0].parameters / 1e6:.2f} M", f"{compute:.1e}", *cost, *truths, above])
+        flops = fmean([row.flops for row in some])
+        lines.append([name, f"{some[0].parameters / 1e6:.2f} M", f"{flops:.2e}", *cost, *truths, above])
     columns = ["run", "parameters", "FLOPs", "tokens", "core-seconds", "true on test, %", "nats a token above floor"]
     return markdown(columns, lines)
 
@@ -179,11 +190,12 @@ def draw(rows: list[Row], path: Path) -> None:
     for k, name in enumerate(names):
         some = [row for row in rows if row.name == name]
         budgets = sorted({row.compute for row in some})
+        flops = [fmean([row.flops for row in some if row.compute == budget]) for budget in budgets]
         above = [fmean([row.above_floor for row in some if row.compute == budget]) for budget in budgets]
         wrong = [1 - fmean([row.truth["test"] for row in some if row.compute == budget]) for budget in budgets]
         color = pyplot.get_cmap("viridis")(k / max(1, len(names) - 1) * 0.85)
         for axis, values in zip(axes, (above, wrong), strict=True):
-            axis.plot(budgets, values, "o-", color=color, label=name)
+            axis.plot(flops, values, "o-", color=color, label=name)
     for axis, label in zip(
         axes, ("nats a token above the floor", "share of test prompts not completed truly"), strict=True
     ):

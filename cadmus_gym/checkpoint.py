@@ -82,7 +82,7 @@ def save_model(
             _stored(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
             for name, tensor in model.state_dict().items()
         }
-        safetensors.torch.save_file(weights, new / WEIGHTS, metadata={"format": "pt"})
+        (new / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
         (new / CONFIG).write_text(_json(_llama_config(model.config, dtype), "config"), encoding="utf-8")
         known["sha256"] = {name: _sha256(new / name) for name in (WEIGHTS, CONFIG)}
         (new / CARD).write_text(_json(known, "card"), encoding="utf-8")

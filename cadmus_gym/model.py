@@ -48,7 +48,7 @@ class ModelConfig:
     layers: int = 5
     heads: int = 4
     key_value_heads: int | None = None  # None: as many as heads; fewer: grouped-query attention
-    hidden: int = 344  # of the SwiGLU; 8/3 of the width costs as much as a plain MLP of four times the width
+    hidden: int = 0  # of the SwiGLU; 0: 8/3 of the width, in whole eights, as much as a plain MLP of four times it
     context: int = 512  # positions, `<bos>` included
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
@@ -57,6 +57,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.key_value_heads is None:
             object.__setattr__(self, "key_value_heads", self.heads)
+        if self.hidden == 0 and type(self.width) is int:
+            object.__setattr__(self, "hidden", -(-self.width // 3) * 8)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "tied":

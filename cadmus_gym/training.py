@@ -148,7 +148,7 @@ class Feed:
     def __init__(self, stream: Stream, batch: int, share: float, rank: int = 0, count: int = 1) -> None:
         self.stream, self.batch = stream, batch
         self.rows = np.arange(rank, batch, count, dtype=np.int64)
-        self.drawn = self.rows < share * batch  # which rows the focus chooses
+        self.drawn = self.rows < int(share * batch)  # which rows the focus chooses; one is left at least
         self.focus = Focus(AMONG if share else 1)
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:

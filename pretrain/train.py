@@ -9,13 +9,14 @@ A recipe is a file of recipes/; it gives every value, and flags go before it. A 
 asked for), `model/` (weights and card as of the last evaluation, for `cadmus_gym.load_model`), `states/` (the last two
 training states), TensorBoard's curves, and `result.json` as soon as it is finished.
 
-Several processes train as one, with the same programs at each step: on two cores that is faster than two threads.
+Several processes train as one, and choose each step's programs among the same ones.
 
     torchrun --standalone --nproc-per-node 2 pretrain/train.py          or as many as there are GPUs; see README.md
 
 A run can be stopped at any moment. Ctrl-C finishes the step, saves, says how to resume and exits with 130; the second
-one exits at once. On a CPU with as many threads and processes, a resumed run ends with the same weights to the bit as
-one that never stopped: program number step * batch + row belongs to a step wherever the process began.
+one exits at once. (torchrun kills what has not ended after 30 s, as in a long evaluation; then the last state counts.)
+On a CPU with as many threads and processes, a resumed run ends with the same weights to the bit as one that never
+stopped: which programs a step is chosen from depends on its number alone.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class Config:
             layers=self.layers,
             heads=self.heads,
             key_value_heads=self.key_value_heads,
-            hidden=self.hidden or -(-self.width // 3) * 8,
+            hidden=self.hidden or 0,
             context=self.context,
             tied=self.tied,
         )
@@ -205,7 +206,10 @@ def make_stream(config: Config) -> cg.Stream:
 
 
 def judge(model: Transformer, stream: cg.Stream, count: int, ranks: training.Ranks) -> dict[str, Evaluation]:
-    """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has."""
+    """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has.
+
+    Parts of a mixture are completed under the mixture's form and budget.
+    """
     every = [(spec, split) for spec in stream.specs for split in spec.splits]
     own = [evaluate(model, *one, count, EVALUATION_SEED) for one in every[ranks.rank :: ranks.count]]
     found = ranks.gather(own)
@@ -249,14 +253,16 @@ def main(arguments: list[str]) -> int:
     ranks = None
     try:
         config = configure(arguments)
-        folder = config.folder
-        if config.resume and (folder / "result.json").is_file():
-            if os.environ.get("RANK", "0") == "0":
-                print(f"{folder} is finished, nothing to do")
-                print(json.loads((folder / "result.json").read_text())["line"])
-            return 0
         stream = make_stream(config)
         ranks = training.Ranks(config.device)
+        if any(other != config for other in ranks.gather(config)):
+            raise ValueError("processes have different settings; to resume, all nodes need to see the run's folder")
+        result = config.folder / "result.json"
+        if config.resume and ranks.first(result.is_file):
+            if ranks.rank == 0:
+                print(f"{config.folder} is finished, nothing to do")
+                print(json.loads(result.read_text())["line"])
+            return 0
         if config.batch % ranks.count:
             raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
         digests = {spec.id: spec.digests() for spec in stream.specs}
@@ -283,8 +289,8 @@ class Trainer:
     ) -> None:
         self.config, self.stream, self.ranks, self.about = config, stream, ranks, about
         self.folder, self.states, self.device = config.folder, config.folder / "states", ranks.device
-        starter = "python" if ranks.count == 1 else f"torchrun --nproc-per-node {ranks.count}"  # as many as before
-        self.again = f"{starter} {sys.argv[0]} --folder {self.folder} --resume"
+        alone = f"python {sys.argv[0]} --folder {self.folder} --resume"
+        self.again = alone if ranks.count == 1 else f"the same command, with --folder {self.folder} --resume"
         if config.threads is not None:
             torch.set_num_threads(config.threads)
 
@@ -324,6 +330,8 @@ class Trainer:
         # Of each spec, since the last line of the log: losses of prompts and of completions, their numbers of tokens.
         # Of the rows that the focus does not choose only, so that the loss is that of the stream.
         self.window = torch.zeros(len(stream.specs), 4, dtype=torch.float64, device=self.device)
+        if state is not None and ranks.rank == 0:
+            self.window += state["window"].to(self.device)
         self.counted = torch.from_numpy(~self.feed.drawn).to(self.device, torch.float64)
         self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
         self.truth = "-"  # on test, as last evaluated
@@ -348,10 +356,8 @@ class Trainer:
                     return 128 + (stop.signal or signal.SIGTERM)
             self.finish(self.evaluate(config.final_count))
         except FloatingPointError as error:
-            self.progress.write(
-                f"train.py: stopped in step {counts['step'] + 1}: {error}. The last good state is in {self.states}; "
-                "begin anew with lower muon_rate, adamw_rate or clip"
-            )
+            kept = f"The last good state is in {self.states}; begin" if any(self.states.glob("*.pt")) else "Begin"
+            self.progress.write(f"train.py: stopped {error}. {kept} anew with lower muon_rate, adamw_rate or clip")
             return 1
         except OSError as error:
             self.progress.write(
@@ -362,12 +368,13 @@ class Trainer:
         finally:
             self.progress.close()
             if self.writer is not None:
-                self.writer.close()
+                with contextlib.suppress(OSError):  # as of a full disk, of which is told above
+                    self.writer.close()
         return 0
 
     def loop(self, stop: runs.Stop) -> bool:
         """Train to the last step, or to where a signal stops it; return whether one did."""
-        config, counts = self.config, self.counts
+        config, counts, ranks = self.config, self.counts, self.ranks
         with contextlib.closing(self.feed.batches(counts["step"], self.steps)) as batches:
             while counts["step"] < self.steps and not counts["stopped"]:
                 norm, stopping = self.train_step(batches, stop)
@@ -381,9 +388,9 @@ class Trainer:
                     counts["stopped"] = config.stop_at_truth is not None and reached >= config.stop_at_truth
                 if step % config.save_every == 0 or step == self.steps or counts["stopped"] or stopping:
                     self.save()
-                if stopping and step < self.steps:
+                if stopping:
                     return True
-        return False
+        return bool(ranks.sum(torch.tensor(stop.signal > 0, dtype=torch.float64)))  # it came during an evaluation
 
     def train_step(self, batches: Iterator[training.Batch], stop: runs.Stop) -> tuple[float, bool]:
         """Train on one batch; return the norm of the gradient, and whether any process was told to stop.
@@ -419,7 +426,7 @@ class Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
         now = self.spend("model", now)
         if not math.isfinite(norm):
-            raise FloatingPointError(f"the norm of the gradient is {norm:g}")
+            raise FloatingPointError(f"in step {counts['step'] + 1}: the norm of the gradient is {norm:g}")
 
         for optimizer in self.optimizers.values():
             optimizer.step()
@@ -450,9 +457,10 @@ class Trainer:
         met = table.sum(0).tolist()
         loss, completion_loss = self.mean(met)
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss:g}")
+            raise FloatingPointError(f"at step {step}: the loss is {loss:g}")
         if step > config.warmup * self.steps and completion_loss > DIVERGED:
-            raise FloatingPointError(f"the loss is {completion_loss:.2f} nats a token, worse than guessing")
+            told = f"the loss is {completion_loss:.2f} nats a token, half more than guessing loses"
+            raise FloatingPointError(f"at step {step}: {told}")
         counts["met"] = [before + now for before, now in zip(counts["met"], met, strict=True)]
         scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
         scalars |= {"loss/above_floor": loss - self.floor} if math.isfinite(self.floor) else {}
@@ -481,13 +489,14 @@ class Trainer:
         """Write a state. Raises FloatingPointError, and writes none, where a weight is not finite."""
         now = time.monotonic()
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
-            raise FloatingPointError("a weight is not finite")
+            raise FloatingPointError(f"at step {self.counts['step']}: a weight is not finite")
         self.take_time()
         whole: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "counts": self.counts,
             "focus": torch.tensor(self.feed.focus.losses),
+            "window": self.ranks.sum(self.window),
         }
         self.ranks.first(lambda: runs.save_state(self.states, self.counts["step"], whole))
         self.spend("saving", now)

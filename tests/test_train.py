@@ -240,6 +240,53 @@ def test_after_ctrl_c_it_resumes_as_if_nothing_had_been(script: ModuleType, fini
     assert curves["truth/test"] == expected["truth/test"]
 
 
+def test_a_stop_between_two_lines_of_the_log_changes_neither_curves_nor_history(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [*TINY, "--log-every", "5"]
+    assert script.main(["--folder", str(tmp_path / "whole"), *asked]) == 0
+    step = script.Trainer.train_step
+
+    def interrupted(trainer: Any, batches: Any, stop: runs.Stop) -> Any:
+        done = step(trainer, batches, stop)
+        if trainer.counts["step"] == 6:
+            stop.signal = signal.SIGINT
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script.Trainer, "train_step", interrupted)
+        assert script.main(["--folder", str(tmp_path / "stopped"), *asked]) == 130
+    assert script.main(["--folder", str(tmp_path / "stopped"), "--resume"]) == 0
+    for tag in ("loss/all", "loss/completion"):
+        assert scalars(tmp_path / "stopped")[tag] == scalars(tmp_path / "whole")[tag]
+    one, other = (model_cards.read(tmp_path / name / "model")[0]["history"] for name in ("whole", "stopped"))
+    assert [point["loss"] for point in one] == [point["loss"] for point in other]
+
+
+def test_a_signal_in_the_last_step_stops_before_the_evaluation(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = script.Trainer.train_step
+
+    def interrupted(trainer: Any, batches: Any, stop: runs.Stop) -> Any:
+        done = step(trainer, batches, stop)
+        if trainer.counts["step"] == 12:
+            stop.signal = signal.SIGINT
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script.Trainer, "train_step", interrupted)
+        assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 130
+    assert "stopped at step 12 of 12, and saved; go on with: python " in capsys.readouterr().err
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert script.main(["--folder", str(tmp_path / "run"), "--resume"]) == 0
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_batch_of_one_leaves_focus_nothing_to_choose(script: ModuleType, tmp_path: Path) -> None:
+    assert script.main(["--folder", str(tmp_path / "run"), *TINY, "--batch", "1", "--steps", "3"]) == 0
+
+
 def test_killed_and_with_its_last_state_damaged_it_resumes_from_the_one_before(
     script: ModuleType, finished: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,7 +415,7 @@ def test_a_run_that_diverges_is_stopped(
     monkeypatch.setattr(training, "losses", worse)
     monkeypatch.setattr(training, "plan_chunks", lambda lengths, batch, device: [0, batch])
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
-    assert re.search(r"the loss is \d\.\d\d nats a token, worse than guessing", capsys.readouterr().err)
+    assert re.search(r"the loss is \d\.\d\d nats a token, half more than guessing loses", capsys.readouterr().err)
     state = runs.load_state(tmp_path / "run" / "states", print)
     assert state is not None
     assert state["counts"]["step"] == 6
