@@ -23,7 +23,7 @@ bench: .venv/installed-dev  ## how fast the package is; writes benchmarks/result
 	$(BIN)/python benchmarks/transformer.py --checkpoint runs/nano/model
 
 table: .venv/installed-rl  ## the README's table, from the models `make demo` made
-	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --readme
+	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --count 10000 --readme
 
 policies: .venv/installed-rl  ## what can be had without solving a problem; writes benchmarks/results/policies.md
 	$(BIN)/python benchmarks/policies.py
