@@ -48,8 +48,8 @@ class Args:
 
 def cell(result: Evaluation) -> str:
     low, high = result.interval
-    loopholes = "" if result.loophole_rate == 0 else f", loopholes {result.loophole_rate:.1%}"
-    return f"{result.truth_rate:.1%} [{low:.1%}, {high:.1%}]{loopholes}"
+    loopholes = "" if result.loophole_rate == 0 else f", loopholes {result.loophole_rate:.2%}"
+    return f"{result.truth_rate:.2%} [{low:.2%}, {high:.2%}]{loopholes}"
 
 
 def main(args: Args) -> None:
