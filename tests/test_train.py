@@ -240,21 +240,26 @@ def test_after_ctrl_c_it_resumes_as_if_nothing_had_been(script: ModuleType, fini
     assert curves["truth/test"] == expected["truth/test"]
 
 
+def interrupt(patch: pytest.MonkeyPatch, script: ModuleType, at: int) -> None:
+    """Let Ctrl-C come in a step."""
+    train_step = script.Trainer.train_step
+
+    def interrupted(trainer: Any, batches: Any, stop: runs.Stop) -> Any:
+        done = train_step(trainer, batches, stop)
+        if trainer.counts["step"] == at:
+            stop.signal = signal.SIGINT
+        return done
+
+    patch.setattr(script.Trainer, "train_step", interrupted)
+
+
 def test_a_stop_between_two_lines_of_the_log_changes_neither_curves_nor_history(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [*TINY, "--log-every", "5"]
     assert script.main(["--folder", str(tmp_path / "whole"), *asked]) == 0
-    step = script.Trainer.train_step
-
-    def interrupted(trainer: Any, batches: Any, stop: runs.Stop) -> Any:
-        done = step(trainer, batches, stop)
-        if trainer.counts["step"] == 6:
-            stop.signal = signal.SIGINT
-        return done
-
     with monkeypatch.context() as patch:
-        patch.setattr(script.Trainer, "train_step", interrupted)
+        interrupt(patch, script, 6)
         assert script.main(["--folder", str(tmp_path / "stopped"), *asked]) == 130
     assert script.main(["--folder", str(tmp_path / "stopped"), "--resume"]) == 0
     for tag in ("loss/all", "loss/completion"):
@@ -266,16 +271,8 @@ def test_a_stop_between_two_lines_of_the_log_changes_neither_curves_nor_history(
 def test_a_signal_in_the_last_step_stops_before_the_evaluation(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = script.Trainer.train_step
-
-    def interrupted(trainer: Any, batches: Any, stop: runs.Stop) -> Any:
-        done = step(trainer, batches, stop)
-        if trainer.counts["step"] == 12:
-            stop.signal = signal.SIGINT
-        return done
-
     with monkeypatch.context() as patch:
-        patch.setattr(script.Trainer, "train_step", interrupted)
+        interrupt(patch, script, 12)
         assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 130
     assert "stopped at step 12 of 12, and saved; go on with: python " in capsys.readouterr().err
     assert not (tmp_path / "run" / "result.json").exists()
