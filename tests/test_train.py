@@ -536,7 +536,8 @@ def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "millions"), [("nano-arith", 1.0), ("nano", 1.0), ("small", 10.6), ("base", 85.0), ("paper", 277.3)]
+    ("recipe", "millions"),
+    [("nano-arith", 1.0), ("nano-compare", 1.0), ("nano", 1.0), ("small", 10.6), ("base", 85.0), ("paper", 277.3)],
 )
 def test_a_recipe_is_whole_and_of_the_size_it_says(script: ModuleType, recipe: str, millions: float) -> None:
     config = script.configure(["--recipe", recipe])
