@@ -133,7 +133,7 @@ def measure(run: Run) -> Row:
     model = load_model(run.folder / "model")
     card: dict[str, Any] = model.card
     if not kept.is_file():
-        spec = load_spec(card["config"]["env"], **card["config"]["overrides"])
+        spec = load_spec(card["settings"]["env"], **card["settings"]["overrides"])
         kept.write_text(json.dumps(loss_above_floor(model, spec, "train", ABOVE)))
     above, error = json.loads(kept.read_text())
     return Row(

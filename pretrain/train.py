@@ -517,7 +517,8 @@ class Trainer:
         truths = {name: round(one.truth_rate, 6) for name, one in found.items()}
         counts["history"].append({**so_far, "truth": truths})
         self.progress.write(f"step {counts['step']}: true {shown(found, lambda one: f'{one.truth_rate:.1%}')}")
-        card = {**recipe(self.about["config"]), **self.about, **so_far, "steps": self.steps}
+        about = {key: value for key, value in self.about.items() if key != "config"}  # those are the recipe's settings
+        card = {**recipe(self.about["config"]), **about, **so_far, "steps": self.steps}
         card |= {"programs": counts["step"] * self.config.batch, "processes": self.ranks.count}
         card |= {"floor": self.floor if math.isfinite(self.floor) else None, "parameters": self.parameters}
         card |= {"endian": self.config.endian, "history": counts["history"]}
@@ -541,7 +542,8 @@ class Trainer:
         )
         if self.ranks.rank == 0:
             metrics = [dataclasses.asdict(one) for one in found.values()]
-            runs.write_json(self.folder / "result.json", {"line": line, **counts, "metrics": metrics})
+            result = {key: value for key, value in counts.items() if key != "met"}
+            runs.write_json(self.folder / "result.json", {"line": line, **result, "metrics": metrics})
             print(line)
 
 
