@@ -179,27 +179,32 @@ def table(rows: list[Row]) -> str:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Draw loss above the floor and truth rate on test against compute, a line for each run."""
+    """Draw loss above the floor and truth rate on test against compute, and against time, a line for each run."""
     import matplotlib
 
     matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     names = list(dict.fromkeys(row.name for row in rows))
     for k, name in enumerate(names):
-        some = [row for row in rows if row.name == name]
-        budgets = sorted({row.compute for row in some})
-        flops = [fmean([row.flops for row in some if row.compute == budget]) for budget in budgets]
-        above = [fmean([row.above_floor for row in some if row.compute == budget]) for budget in budgets]
-        wrong = [1 - fmean([row.truth["test"] for row in some if row.compute == budget]) for budget in budgets]
+        budgets = sorted({row.compute for row in rows if row.name == name})
+        some = [[row for row in rows if (row.name, row.compute) == (name, budget)] for budget in budgets]
+        flops = [fmean(row.flops for row in of_budget) for of_budget in some]
+        seconds = [fmean(row.core_seconds for row in of_budget) for of_budget in some]
+        above = [fmean(row.above_floor for row in of_budget) for of_budget in some]
+        wrong = [100 * (1 - fmean(row.truth["test"] for row in of_budget)) for of_budget in some]
         color = pyplot.get_cmap("viridis")(k / max(1, len(names) - 1) * 0.85)
-        for axis, values in zip(axes, (above, wrong), strict=True):
-            axis.plot(flops, values, "o-", color=color, label=name)
-    for axis, label in zip(
-        axes, ("nats a token above the floor", "share of test prompts not completed truly"), strict=True
-    ):
-        axis.set(xscale="log", yscale="log", xlabel="FLOPs of training, 6 x parameters x tokens", ylabel=label)
+        for axis, x, y in zip(axes, (flops, flops, seconds), (above, wrong, wrong), strict=True):
+            axis.plot(x, y, "o-", color=color, label=name)
+    compute, missed = "FLOPs of training, 6 x parameters x tokens", "test prompts not completed truly, %"
+    xlabels, ylabels = (compute, compute, "core-seconds of training"), ("nats a token above the floor", missed, missed)
+    for axis, xlabel, ylabel in zip(axes, xlabels, ylabels, strict=True):
+        axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+        for each in (axis.xaxis, axis.yaxis):
+            each.set_major_locator(ticker.LogLocator(subs=(1, 3)))
+            each.set_major_formatter(lambda value, _: f"{value:g}")
+            each.set_minor_formatter(ticker.NullFormatter())
         axis.grid(alpha=0.3, which="both")
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=110)
@@ -220,9 +225,11 @@ def main(args: Args) -> None:
         )
     found = table(rows)
     seeds, commits = sorted({row.seed for row in rows}), ", ".join(sorted({row.commit for row in rows}))
+    over = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    spread = "; mean and 95 % interval over seeds (Student's t)" if len(seeds) > 1 else ""
     note = (
-        f"`{made['command']}`: seeds {', '.join(map(str, seeds))}, {rows[0].count} prompts a run; mean and 95 % "
-        f"interval over seeds (Student's t); commit {commits}; {made['hardware']['cpu']}."
+        f"`{made['command']}`: {over}, {rows[0].count} prompts a run{spread}; commit {commits}; "
+        f"{made['hardware']['cpu']}."
     )
     print(f"\n{found}\n\n{note}")
     args.output.mkdir(parents=True, exist_ok=True)
