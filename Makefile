@@ -18,9 +18,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-dev  ## how fast the package is; writes benchmarks/results/speed.json and transformer.json
+bench: .venv/installed-dev  ## how fast the package is; writes speed.json and transformer*.json of benchmarks/results
 	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/transformer.py --checkpoint runs/nano/model
+	$(BIN)/python benchmarks/transformer.py --repeats 9
+	$(BIN)/python benchmarks/transformer.py --sections completion --repeats 5 --env Cadmus-Loop-v0 --checkpoint cadmus_gym/_models/nano --output benchmarks/results/transformer-loop.json
 
 table: .venv/installed-rl  ## the README's table, from the models `make demo` made
 	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --count 10000 --readme

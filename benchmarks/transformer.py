@@ -1,6 +1,6 @@
 """How fast the transformer is, beside Hugging Face's Llama of the same sizes: completions, and steps of training.
 
-    python benchmarks/transformer.py --checkpoint runs/nano/model       both sections, about ten minutes on one core
+    python benchmarks/transformer.py                                    both sections, about ten minutes on one core
     python benchmarks/transformer.py --sections completion --repeats 21
 
 Time is that of the processor, on one thread. What is compared is measured in turns in one run, so that a busy machine
@@ -52,7 +52,8 @@ class Args:
     """How fast the transformer is, measured beside Hugging Face's."""
 
     sections: tuple[Section, ...] = ("completion", "training")
-    checkpoint: Path = Path("runs/nano/model")  # its weights complete; training takes its sizes, and fresh weights
+    # Its weights complete; training takes its sizes, and fresh weights.
+    checkpoint: Path = HERE.parent / "cadmus_gym" / "_models" / "nano-arith"
     recipe: Path = HERE.parent / "pretrain" / "recipes" / "nano-arith.toml"  # rates, prompt weight and clip of training
     env: str = "Cadmus-Arith-v0"
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
