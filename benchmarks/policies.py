@@ -17,7 +17,7 @@ import tyro
 
 from cadmus_gym import SPECS, load_spec
 from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, prompts_of
-from cadmus_gym.isa import decode
+from cadmus_gym.isa import disassemble
 from cadmus_gym.policies import best_constant, fixed_policies, play, random_legal
 from cadmus_gym.recipe import markdown, recipe
 
@@ -49,7 +49,7 @@ def main(args: Args) -> None:
             programs, lengths = random_legal(spec, split, args.count, args.seed)
             rates["random legal"] = judge_completions(spec, split, args.seed, programs, lengths).truth_rate
             columns = ["environment", "split", "best constant", *rates]
-            constant = decode(best_constant(spec, split))
+            constant = disassemble(best_constant(spec, split))
             rows.append([id, split, f"`{constant}`", *(f"{rate:.2%}" for rate in rates.values())])
             print(f"{id} {split}: best of them {max(rates.values()):.2%}", flush=True)
     made = recipe(args)

@@ -101,7 +101,7 @@ def combined(operator: Integers, x: Integers, y: Integers) -> Integers:
 
 
 def short_arithmetic(count: int, random: np.random.Generator) -> list[Pen]:
-    """`1 2 , 7 add 1 9 eq end`: operands of 0 to 99, one of three operators; half of the answers are wrong."""
+    """`12 7 add 19 eq end`: operands of 0 to 99, one of three operators; half of the answers are wrong."""
     x, y = random.integers(0, 100, (2, count))
     operator = random.integers(0, 3, count)
     answer = combined(operator, x, y) + random.integers(0, 2, count)
@@ -233,14 +233,14 @@ from time import perf_counter as now
 start = now()
 import cadmus_gym as cg
 imported = now()
-cg.run("1 2 , 7 add 1 9 eq end")
+cg.run("12 7 add 19 eq end")
 run = now()
-cg.run_batch([cg.encode("1 2 , 7 add 1 9 eq end")])
+cg.run_batch([cg.assemble("12 7 add 19 eq end")])
 batch = now()
 cg.Stream("Cadmus-Arith-v0").batch(0, 1)
 stream = now()
 for _ in range(1000):
-    cg.run("1 2 , 7 add 1 9 eq end")
+    cg.run("12 7 add 19 eq end")
 print(json.dumps([imported - start, run - imported, batch - run, stream - batch, (now() - stream) / 1000]))
 """
 
@@ -300,8 +300,7 @@ def completion(prompt: Programs, form: str) -> list[int]:
         return []
     if form == "relation":
         return [ID["end"]] if stack[0] == 1 else [ID["not"], ID["end"]]
-    sign = "neg" if stack[0] < 0 else ""
-    return [int(token) for token in cg.encode(f"{' '.join(str(abs(stack[0])))} {sign} eq end")]
+    return cg.assemble(f"{stack[0]} eq end").tolist()
 
 
 def choose_actions(environment: VectorEnv, turns: int, form: str, seed: int) -> Integers:

@@ -12,7 +12,7 @@ from pathlib import Path
 from cadmus_gym import SPECS, Stream, assemble, cards, disassemble, load_spec, run, trace
 from cadmus_gym.export import export
 from cadmus_gym.forms import FORMS
-from cadmus_gym.isa import END, VOCABULARY, Tokens, instruction_table
+from cadmus_gym.isa import END, VOCABULARY, Tokens, ambiguity, instruction_table
 from cadmus_gym.recipe import inserted
 from cadmus_gym.seen import RUN, Index, splits_of
 from cadmus_gym.tokenizer import write_tokenizer
@@ -23,9 +23,17 @@ SECONDS = 5.0  # between two lines of progress
 _RUN_EXAMPLE = 'a program in the notation for people, such as "12 7 add 19 eq end"'
 
 
-def show_run(program: str) -> int:
+def read(text: str) -> Tokens:
+    """Return the tokens of a text in the notation for people; print a warning where it has another reading."""
+    warning = ambiguity(text)
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+    return assemble(text)
+
+
+def show_run(program: Tokens) -> int:
     """Print verdict, stack and steps; return 0 for a true program, else 1."""
-    outcome = run(assemble(program))
+    outcome = run(program)
     cases = f"   {outcome.passed} of {outcome.cases} cases passed" if outcome.cases > 1 else ""
     print(f"{outcome.verdict.name}{cases}")
     print(f"stack  {' '.join(map(str, outcome.stack)) or '(empty)'}")
@@ -33,11 +41,10 @@ def show_run(program: str) -> int:
     return 0 if outcome.true else 1
 
 
-def show_trace(program: str) -> int:
+def show_trace(program: Tokens) -> int:
     """Print a line for each token executed, then what `run` prints."""
-    tokens = assemble(program)
     case = None
-    for step in trace(tokens):
+    for step in trace(program):
         if step.case != case:
             case = step.case
             print(
@@ -70,7 +77,7 @@ def show_seen(text: str, id: str, upto: int, seed: int, folder: Path | None) -> 
     """
     if folder is None and upto > SCAN:
         raise ValueError(f"--upto {upto}: beyond {SCAN} give --folder, where an index of 4 bytes a program is kept")
-    tokens, stream = assemble(text), Stream(id, "train", seed)
+    tokens, stream = read(text), Stream(id, "train", seed)
     index = Index(stream, folder, max(1, min(RUN, upto)) if folder is None else None)
     index.build(upto, countdown("programs sorted"))
     count = int(index.count([tokens], upto)[0])
@@ -128,7 +135,7 @@ def show_complete(given: argparse.Namespace) -> int:
         from cadmus_gym.checkpoint import load_model
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"models need {error.name}: pip install 'cadmus-gym[train]'") from None
-    tokens, model = assemble(given.prompt), load_model(given.model)
+    tokens, model = read(given.prompt), load_model(given.model)
     answers = answer(
         model,
         tokens,
@@ -214,9 +221,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.command == "run":
-            return show_run(given.program)
+            return show_run(read(given.program))
         if given.command == "trace":
-            return show_trace(given.program)
+            return show_trace(read(given.program))
         if given.command == "complete":
             return show_complete(given)
         if given.command == "sample":

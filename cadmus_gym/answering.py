@@ -73,7 +73,7 @@ def answer(
     samples: int = 1,
     seed: int = 0,
 ) -> list[Answer]:
-    """Let a model complete one prompt, a text of token names or ids (n,); return its answers, one for each sample.
+    """Let a model complete one prompt, text as for `cadmus_gym.assemble` or ids (n,); return an answer per sample.
 
     Form and budget are by default those that the model was trained under. A temperature of 0 takes the likeliest token;
     more than one sample needs one above. Raises ValueError as `cadmus_gym.complete` does, and for a prompt that no

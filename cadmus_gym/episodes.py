@@ -26,7 +26,7 @@ from cadmus_gym.forms import (
     reverse_digits,
     reverse_rows,
 )
-from cadmus_gym.isa import END, Int, Ints, Tokens, as_tokens, encode
+from cadmus_gym.isa import END, Int, Ints, Tokens, as_tokens
 from cadmus_gym.machine import TRUE, UNTERMINATED, judge, scratch
 from cadmus_gym.spec import Spec
 from cadmus_gym.stream import Stream, check_seed
@@ -353,9 +353,10 @@ class Episodes:
 def as_prompts(prompt: Any, count: int) -> list[Tokens]:
     """Return ``options["prompt"]`` as one prompt for each of ``count`` episodes.
 
-    Given is one text or (n,) row for all, or a list of them, one for each. Raises ValueError for anything else."""
+    Given is one text, as for `cadmus_gym.assemble`, or (n,) row for all, or a list of them, one for each. Raises
+    ValueError for anything else."""
     if isinstance(prompt, str):
-        return [encode(prompt)] * count
+        return [as_tokens(prompt)] * count
     if not isinstance(prompt, (list, tuple, np.ndarray)) or (isinstance(prompt, np.ndarray) and prompt.ndim == 0):
         raise ValueError(f"prompt {prompt!r}: give a text or token ids (n,), or a list of them, one for each episode")
     if not any(isinstance(one, (str, list, tuple, np.ndarray)) for one in prompt):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import BOS, END, ID, NINE, VOCABULARY, ZERO, Int, Ints, Tokens, check_ids, decode
+from cadmus_gym.isa import BOS, END, ID, NINE, VOCABULARY, ZERO, Int, Ints, Tokens, check_ids, disassemble
 from cadmus_gym.machine import (
     BEGIN,
     BLOCK_DEPTH,
@@ -371,7 +371,7 @@ class Automata:
         state = self.cells[:, STATE]
         shortest = self.table.finish[state] + self.cells[:, DEPTH]
         for k in np.flatnonzero((state == DEAD) | (state == DONE) | (shortest > max_tokens))[:1]:
-            prompt = decode(prompts[k, : lengths[k]])
+            prompt = disassemble(prompts[k, : lengths[k]])
             raise ValueError(f"prompt {k}, {prompt!r}: form {form!r} cannot finish from there in {max_tokens} tokens")
 
     @property
@@ -419,4 +419,5 @@ def check_prompt(
         automata.push(np.array(shortest[-1:]))
     program = np.concatenate([prompt, np.array(shortest, np.uint8)])
     if prepare(program, scratch(program.size))[0] in (SYNTAX, UNTERMINATED):
-        raise ValueError(f"prompt {decode(prompt)!r}: no completion of form {form!r} makes a well-formed program of it")
+        text = disassemble(prompt)
+        raise ValueError(f"prompt {text!r}: no completion of form {form!r} makes a well-formed program of it")

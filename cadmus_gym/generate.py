@@ -65,8 +65,8 @@ def complete(
 ) -> Completions:
     """Let a model complete prompts.
 
-    prompts: (N, L) uint8 padded with 0, or a sequence of N texts or token arrays, in the language's own order of
-        digits and without `<bos>`.
+    prompts: (N, L) uint8 padded with 0, or a sequence of N texts, as for `cadmus_gym.assemble`, or token arrays, in the
+        language's own order of digits and without `<bos>`.
     prompt_lengths: (N,), for prompts given as one array; by default a prompt ends at its last token that is not 0.
     form, words: what a completion may look like; see `cadmus_gym.forms`.
     max_tokens: of a completion, thoughts and `end` included. Every form but "free" keeps enough of it to finish.

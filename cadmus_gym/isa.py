@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
+import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -125,16 +128,22 @@ PAD, BOS, END = ID["<pad>"], ID["<bos>"], ID["end"]
 ZERO, NINE = ID["0"], ID["9"]
 
 _NUMBER = re.compile(r"-?[0-9]+")
+SHOWN = 12  # words of a text that a warning shows
+_BETWEEN = ("cadmus_gym", "gymnasium", "torch")  # wrappers of environments, decorators
 
 
 def as_tokens(program: str | ArrayLike) -> Tokens:
     """Return a program given as text or as token ids as a fresh (n,) uint8 array.
 
-    Raises ValueError, naming what and where, for an unknown word, an id outside 0..64, or an array that is not one
-    dimension of integers.
+    Every public function reads its programs with this one, so a text is in the notation for people, as for `assemble`.
+    Warns of a text that means another program as token text, where it may have been meant as such. Raises ValueError,
+    naming what and where, for an unknown word, an id outside 0..64, or an array that is not one dimension of integers.
     """
     if isinstance(program, str):
-        return encode(program)
+        warning = ambiguity(program)
+        if warning is not None:
+            warnings.warn(warning, stacklevel=_caller())
+        return assemble(program)
     tokens = np.asarray(program)
     if tokens.ndim != 1:
         raise ValueError(f"a program is one row of token ids, shape (n,); this has shape {tokens.shape}")
@@ -146,7 +155,8 @@ def check_ids(tokens: NDArray[Any]) -> Tokens:
     if tokens.size == 0:
         return np.zeros(tokens.shape, np.uint8)
     if not np.issubdtype(tokens.dtype, np.integer):
-        raise ValueError(f"token ids are integers 0..{len(VOCABULARY) - 1}; this array has dtype {tokens.dtype}")
+        hint = "; assemble() gives those of a text" if tokens.dtype.kind == "U" else ""
+        raise ValueError(f"token ids are integers 0..{len(VOCABULARY) - 1}; this array has dtype {tokens.dtype}{hint}")
     bad = (tokens < 0) | (tokens >= len(VOCABULARY))
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])
@@ -156,10 +166,10 @@ def check_ids(tokens: NDArray[Any]) -> Tokens:
 
 
 def encode(text: str) -> Tokens:
-    """Return the ids, (n,) uint8, of a text of token names parted by white space, such as ``"1 2 , 7 add"``.
+    """Return the ids, (n,) uint8, of token text: names of tokens separated by white space, such as ``"1 2 , 7 add"``.
 
-    Raises ValueError for an unknown word, with its position and the nearest names. For multi-digit numbers in one
-    word see `assemble`.
+    No other function reads token text; they read what `assemble` does. Raises ValueError for an unknown word, with its
+    position and the nearest names.
     """
     words = text.split()
     for position, word in enumerate(words):
@@ -180,7 +190,7 @@ def _unknown(word: str, position: int, where: str) -> str:
 
 
 def decode(tokens: ArrayLike) -> str:
-    """Return the names of token ids, one word a token; `encode` is its inverse."""
+    """Return token ids (n,) as token text, one word for each token; `encode` is its inverse."""
     return " ".join(VOCABULARY[token] for token in as_tokens(tokens))
 
 
@@ -255,6 +265,34 @@ def disassemble(tokens: ArrayLike) -> str:
         words.append(word)
         position = stop
     return " ".join(words)
+
+
+def ambiguity(text: str) -> str | None:
+    """Return a warning that names both readings of a text, or None unless it may have been meant as token text.
+
+    It may where every word is a token, digits stand next to each other (two numbers here, one number there), and there
+    is a `,`, which people have no need of. Text such as ``"5 5 sub"``, without one, is in the notation for people.
+    """
+    words = text.split()
+    if "," not in words or not all(word in ID for word in words):
+        return None
+    first = next((k for k, pair in enumerate(pairwise(words)) if "".join(pair).isdecimal()), None)
+    if first is None:  # both readings have the same tokens
+        return None
+    part = words if len(words) <= SHOWN else words[first : first + SHOWN]
+    shown = " ".join(part)
+    return (
+        f"`{shown}`{'' if part is words else f' (from word {first})'} is read as `{disassemble(assemble(shown))}`, a "
+        f"word for each number; as token text, which only cadmus_gym.encode reads, it is `{disassemble(encode(shown))}`"
+    )
+
+
+def _caller() -> int:
+    """Return the stacklevel, for who calls this, of the first frame outside the libraries that lie between."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def instruction_table() -> str:

@@ -637,7 +637,7 @@ class Step:
 
 
 def run(program: str | ArrayLike) -> Outcome:
-    """Judge one program, given as text of token names or as (n,) token ids.
+    """Judge one program, given as text, as for `cadmus_gym.assemble`, or as (n,) token ids.
 
     Raises ValueError for what is no program: an unknown word, an id outside 0..64, another shape or dtype. Whatever
     is made of the 65 tokens is judged.

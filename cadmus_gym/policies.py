@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cadmus_gym import forms
 from cadmus_gym.episodes import SUCCESS, Episodes
 from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
-from cadmus_gym.isa import END, ID, NINE, PAD, ZERO, Tokens, assemble, decode
+from cadmus_gym.isa import END, ID, NINE, PAD, ZERO, Tokens, assemble, disassemble
 from cadmus_gym.machine import CLOSE, OPEN, Verdict, run_batch
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
@@ -116,7 +116,7 @@ def fixed_policies(
     def always(completion: Tokens) -> Callable[[Tokens], Tokens]:
         return lambda prompt: completion
 
-    policies: dict[str, Callable[[Tokens], Tokens]] = {f"constant `{decode(constant)}`": always(constant)}
+    policies: dict[str, Callable[[Tokens], Tokens]] = {f"constant `{disassemble(constant)}`": always(constant)}
     policies |= {f"copy literal {k + 1}": copies(k) for k in range(most_literals)}
     policies |= {f"cheat `{name}`": always(assemble(text)) for name, text in CHEATS.items()}
     return policies

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import END, NINE, VOCABULARY, ZERO, Int, Ints, Tokens, check_ids, decode
+from cadmus_gym.isa import END, NINE, VOCABULARY, ZERO, Int, Ints, Tokens, check_ids, disassemble
 from cadmus_gym.machine import (
     ADD,
     DEC,
@@ -186,8 +186,8 @@ def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = 
     sizes, cells = np.asarray(lengths, np.int64), np.zeros((len(rows), CELLS), np.int64)
     spread(lambda part: look_at_rows(rows[part], sizes[part], cells[part], scratch(rows.shape[1])), len(rows), threads)
     for k in np.flatnonzero(cells[:, OUTCOME] != RAN)[:1]:
-        verdict = Verdict(cells[k, OUTCOME]).name
-        raise ValueError(f"prompt {k}, {decode(prompts[k, : sizes[k]])!r}, has no strata: running it gives {verdict}")
+        prompt, verdict = disassemble(prompts[k, : sizes[k]]), Verdict(cells[k, OUTCOME]).name
+        raise ValueError(f"prompt {k}, {prompt!r}, has no strata: running it gives {verdict}")
     return Strata(
         operators=cells[:, FIRST : SECOND + 1],
         sets=cells[:, SET],

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import PAD, Ints, Tokens, decode
+from cadmus_gym.isa import PAD, Ints, Tokens, disassemble
 from cadmus_gym.machine import RAN, scratch, spread
 from cadmus_gym.sampling import CHOICE, RANDOM, Words64, below, join, new_script
 from cadmus_gym.scoring import Entropy, Scorer, Scores, score_mixture, trimmed
@@ -209,7 +209,7 @@ class Stream:
                 raise ValueError(no_problem(spec, self.split))
             if row >= 0:
                 where = f"{spec.id} [splits.{self.split}]: task {spec.task!r}"
-                text = decode(trimmed(programs[rows][row]))
+                text = disassemble(trimmed(programs[rows][row]))
                 raise ValueError(f"{where} wrote {text!r}: {explain(outcome)}")
 
         spread(work, seeds.size, threads, least=1024)

@@ -84,6 +84,15 @@ def test_parts() -> None:
         assert thoughts or not thought
 
 
+def test_prompts_are_in_the_notation_for_people() -> None:
+    model = tiny()
+    for text in ("12 7 add", "5 5 sub"):
+        assert cg.disassemble(answer(model, text)[0].prompt) == text
+    with pytest.warns(UserWarning, match="is read as `1 2 7 add`") as warned:
+        answer(model, "1 2 , 7 add")
+    assert warned[0].filename == __file__
+
+
 def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["complete", "12 7 add", "--model", folder, "--top", "3"])
     out = capsys.readouterr().out

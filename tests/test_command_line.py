@@ -42,6 +42,29 @@ def test_envs_lists_every_environment_and_split(capsys: pytest.CaptureFixture[st
     assert {split for id in cg.SPECS for split in cg.load_spec(id).splits} <= set(words)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["trace"],
+        ["complete", "--model", "nano-arith"],
+        ["seen", "--stream", "Cadmus-Arith-v0", "--upto", "10"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_text_with_two_readings_gets_a_line_of_warning(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([arguments[0], "1 2 7 add add", *arguments[1:]]) < 2
+    said = capsys.readouterr()
+    assert said.err == ""
+    main([arguments[0], "1 2 , 7 add add", *arguments[1:]])
+    warned = capsys.readouterr()
+    assert warned.err.startswith("warning: `1 2 , 7 add add` is read as `1 2 7 add add`, ")
+    assert warned.err.endswith(" `12 7 add add`\n")
+    assert warned.out == said.out
+
+
 @pytest.mark.parametrize("arguments", [["run", "12 ad"], ["sample", "Cadmus-Arit-v0"], ["sample", "missing.toml"]])
 def test_mistakes_are_told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2

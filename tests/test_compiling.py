@@ -26,9 +26,9 @@ CHECKED = """
     for rows in (noise, body):
         cg.run_batch(rows, threads=1)
     for names in programs.sample(3000, 0):
-        cg.run(" ".join(names))
+        cg.run(cg.encode(" ".join(names)))
     for text, _ in programs.LIMITS.values():
-        cg.run(text)
+        cg.run(cg.encode(text))
     for id in cg.SPECS:
         for split in cg.load_spec(id).splits:
             rows, lengths = cg.Stream(id, split).batch(0, 300, threads=1)

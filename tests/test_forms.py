@@ -142,7 +142,7 @@ def walk(
 def is_read(names: Names) -> bool:
     """Whether machine and naive interpreter both read a program."""
     refused = ("SYNTAX", "UNTERMINATED")
-    return cg.run(" ".join(names)).verdict.name not in refused and naive.judge(names).verdict not in refused
+    return cg.run(cg.encode(" ".join(names))).verdict.name not in refused and naive.judge(names).verdict not in refused
 
 
 # What a prompt has begun of a completion: fresh starts, literals, signs, comparisons, thoughts left open.

@@ -260,8 +260,8 @@ def test_budgets(model):
 
 
 def test_prompts_come_in_many_shapes(model):
-    texts = ["1 2 , 7 add", "5", "1 neg"]
-    tokens = [encode(text) for text in texts]
+    texts = ["12 7 add", "5", "-1"]
+    tokens = [encode(text) for text in ("1 2 , 7 add", "5", "1 neg")]
     rows = np.zeros((3, 9), np.int64)
     for row, one in zip(rows, tokens, strict=True):
         row[: one.size] = one
@@ -281,6 +281,13 @@ def test_prompts_come_in_many_shapes(model):
     assert done.log_probs.dtype == np.float32
 
 
+def test_text_that_may_be_token_text_is_warned_of(model):
+    with pytest.warns(UserWarning, match="is read as `1 2 7 add`, .* it is `12 7 add`") as warned:
+        done = complete(model, ["1 2 , 7 add"], max_tokens=12)
+    assert warned[0].filename == __file__
+    assert decode(done.programs[0, :6]) == "1 , 2 , 7 add"
+
+
 def test_nothing_to_complete(model):
     for prompts in ([], np.zeros((0, 5), np.uint8)):
         done = complete(model, prompts)
@@ -294,7 +301,7 @@ def test_nothing_to_complete(model):
     ("prompts", "options", "message"),
     [
         ("1 add", {}, "a sequence of them"),
-        (["1 2", "12"], {}, "is no token"),
+        (["1 2", "twelve"], {}, "is no token"),
         (np.zeros(3, np.uint8), {}, r"shape \(3,\); allowed: \(N, L\)"),
         (np.full((1, 2), 65), {}, "token id 65"),
         (["1 2"], {"prompt_lengths": [2]}, "those of a sequence have their own"),
@@ -305,7 +312,7 @@ def test_nothing_to_complete(model):
         (["1"], {"form": "poem"}, "form = 'poem'"),
         (["1"], {"max_tokens": 0}, "max_tokens = 0; allowed: 1 to 63"),
         (["1"], {"max_tokens": 64}, "allowed: 1 to 63, what prompts of up to 1 tokens leave of the context of 64"),
-        ([" ".join("1" * 64)], {}, "prompt 0 has 64 tokens; allowed: below 64"),
+        (["1" * 64], {}, "prompt 0 has 64 tokens; allowed: below 64"),
         (["1"], {"thought_tokens": -1}, "thought_tokens = -1; allowed: 0 or more"),
         (["1"], {"temperature": -1.0}, "temperature = -1.0; allowed"),
         (["1"], {"temperature": float("nan")}, "temperature = nan; allowed"),

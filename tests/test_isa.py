@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
-import naive
+import gymnasium as gym
 import numpy as np
 import programs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import cadmus_gym as cg
 from cadmus_gym import isa
+from cadmus_gym.seen import splits_of
 
 PAGE = Path(cg.__file__).parent / "LANGUAGE.md"
 TOKENS = """
@@ -179,6 +182,92 @@ def test_numbers_of_the_notation_are_the_machines(inputs: list[int], more: list[
     )
 
 
+# One notation for text.
+
+
+@pytest.mark.parametrize(
+    ("text", "here", "token_text"),
+    [
+        ("1 2 , 7 add", "1 2 7 add", "12 7 add"),
+        ("1 2 , 7 add 1 9 eq end", "1 2 7 add 1 9 eq end", "12 7 add 19 eq end"),
+        ("7 , 1 2 add", "7 1 2 add", "7 12 add"),
+        ("case 3 , 4 to 1 2 do add end", "case 3 4 to 1 2 do add end", "case 3 4 to 12 do add end"),
+        ("avoid , do 1 2 add end", "avoid , do 1 2 add end", "avoid , do 12 add end"),
+        ("( 9 , 1 0 ) 4 end", "( 9 1 0 ) 4 end", "( 9 10 ) 4 end"),
+        ("5 , 5 eq 1 0", "5 5 eq 1 0", "5 5 eq 10"),
+    ],
+)
+def test_a_text_that_may_be_token_text_is_warned_of_with_both_readings(text: str, here: str, token_text: str) -> None:
+    with pytest.warns(UserWarning, match=r"cadmus_gym\.encode") as warned:
+        tokens = isa.as_tokens(text)
+    (warning,) = warned
+    assert f"`{text}` is read as `{here}`" in str(warning.message)
+    assert str(warning.message).endswith(f"it is `{token_text}`")
+    assert tokens.tolist() == cg.assemble(here).tolist() == cg.assemble(text).tolist()
+    assert cg.encode(text).tolist() == cg.assemble(token_text).tolist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5 5 sub",  # a prompt of Cadmus-Arith-v0 as people write it
+        "1 2 add 3 eq end",
+        "12 7 , 1 2 add",  # no token text
+        "-1 , 1 2 add",
+        "1 , 2 add",  # the same tokens in both
+        "case 3 , 4 neg to 1 , 2 do add end",
+        "3 neg 4 , 5",
+        "use , do 1 end",
+        "",
+        ",",
+    ],
+)
+def test_other_texts_are_not_warned_of(text: str) -> None:
+    assert isa.as_tokens(text).tolist() == cg.assemble(text).tolist()
+
+
+@property_test
+@given(st.lists(st.sampled_from(["1", "2", "0", ",", "neg", "12", "-3", "case", "to", "do", "add", "end"]), max_size=9))
+def test_a_text_is_ambiguous_where_it_has_a_comma_and_two_meanings(words: list[str]) -> None:
+    text = " ".join(words)
+    two = set(words) <= set(cg.VOCABULARY) and cg.encode(text).tolist() != cg.assemble(text).tolist()
+    assert (isa.ambiguity(text) is not None) == (two and "," in words)
+
+
+def test_the_warning_shows_a_long_text_where_its_readings_part() -> None:
+    text = " ".join(["1 ,"] * 500 + ["1 2 add"] * 500)
+    message = str(isa.ambiguity(text))
+    assert message.startswith("`1 2 add 1 2 add 1 2 add 1 2 add` (from word 1000) is read as `1 2 add")
+    assert message.endswith("it is `12 add 12 add 12 add 12 add`")
+
+
+def reset(env: object, text: object) -> object:
+    return env.reset(seed=0, options={"prompt": text})[0]  # type: ignore[attr-defined]
+
+
+PROMPTS: dict[str, Callable[[str | NDArray[np.uint8]], object]] = {
+    "run": cg.run,
+    "trace": lambda text: list(cg.trace(text)),
+    "decode": cg.decode,
+    "disassemble": cg.disassemble,
+    "reset": lambda text: reset(gym.make("Cadmus-Arith-v0"), text),
+    "reset of a vector": lambda text: reset(cg.CadmusVectorEnv(2, "Cadmus-Arith-v0"), text),
+    "reset of a vector, each": lambda text: reset(cg.CadmusVectorEnv(2, "Cadmus-Arith-v0"), [text, text]),
+    "splits_of": lambda text: splits_of(cg.load_spec("Cadmus-Arith-v0"), text),
+}
+
+
+@pytest.mark.parametrize("function", PROMPTS.values(), ids=PROMPTS)
+def test_text_is_in_the_notation_for_people_everywhere(
+    function: Callable[[str | NDArray[np.uint8]], object],
+) -> None:
+    for text in ("12 7 add", "5 5 sub", "-3 7 mul"):
+        assert repr(function(text)) == repr(function(cg.assemble(text)))
+    with pytest.warns(UserWarning, match="is read as `1 2 add , 7 add`") as warned:
+        function("1 2 add , 7 add")
+    assert {warning.filename for warning in warned} == {__file__}  # the line that gave the text
+
+
 # What is refused.
 
 
@@ -207,8 +296,10 @@ def test_ids_that_are_no_tokens(function) -> None:  # type: ignore[no-untyped-de
             function(bad)
     with pytest.raises(ValueError, match="at 2 is no token"):
         function([1, 2, 99])
-    with pytest.raises(ValueError, match="dtype float64"):
+    with pytest.raises(ValueError, match="dtype float64$"):
         function([1.0])
+    with pytest.raises(ValueError, match=r"assemble\(\) gives those of a text"):
+        function(["12 7 add"])
     with pytest.raises(ValueError, match="shape"):
         function([[1, 2]])
     with pytest.raises(ValueError, match="shape"):
@@ -244,28 +335,6 @@ def test_the_table_of_instructions_has_every_field() -> None:
     for line, instruction in zip(lines[2:], isa.INSTRUCTIONS, strict=True):
         for value in vars(instruction).values():
             assert str(value) in line
-
-
-def worked_examples() -> list[tuple[str, str, list[int] | None]]:
-    """Every line of the page's fenced blocks: program, verdict and, where it is given, the stack left."""
-    examples = []
-    for block in re.findall(r"^```\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
-            parts = re.split(r" {2,}", line.strip())
-            stack = [int(word) for word in parts[2].strip("[]").split()] if len(parts) > 2 else None
-            examples.append((parts[0], parts[1], stack))
-    return examples
-
-
-def test_worked_examples_of_the_page() -> None:
-    examples = worked_examples()
-    assert len(examples) >= 30
-    for program, verdict, stack in examples:
-        outcome = cg.run(program)
-        assert outcome.verdict.name == verdict, program
-        assert naive.judge(program.split()).verdict == verdict, program
-        assert stack is None or list(outcome.stack) == stack, program
-    assert {verdict for _, verdict, _ in examples} == {verdict.name for verdict in cg.Verdict}
 
 
 def test_the_page_names_every_verdict_with_its_id() -> None:

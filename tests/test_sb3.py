@@ -174,7 +174,7 @@ def check_reset_infos(ours: CadmusVecEnv, theirs: DummyVecEnv) -> None:
 
 def test_prompts_come_by_options_and_leave_the_streams_as_they_are() -> None:
     ours, theirs = make(), DummyVecEnv([lambda: gym.make("Cadmus-Arith-v0") for _ in range(5)])
-    for options in ({"prompt": "7 , 2 add"}, [{"prompt": "1 , 2 mul"}, {}, {}, {"prompt": "3 , 4 sub 5"}, {}]):
+    for options in ({"prompt": "7 2 add"}, [{"prompt": "1 2 mul"}, {}, {}, {"prompt": "3 4 sub 5"}, {}]):
         for env in (ours, theirs):
             env.seed(4)
             env.set_options(options)

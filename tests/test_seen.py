@@ -67,10 +67,18 @@ def test_counts_are_those_of_a_replay(replay: Replay) -> None:
     assert replay.index.count(arrays).sum() > replay.index.count(arrays, COUNT).sum()  # all of the last run
 
 
-def test_texts_are_token_names_or_padded_ids(replay: Replay) -> None:
+def test_texts_are_in_the_notation_for_people_or_padded_ids(replay: Replay) -> None:
     program = replay.programs[7]
-    texts = [cg.decode(program), np.array([*program, 0, 0])]
+    texts = [cg.disassemble(program), np.array([*program, 0, 0])]
     assert replay.index.count(texts, COUNT).tolist() == [replay.beginning(program)] * 2
+    prompt = replay.prompts[7]
+    text = cg.disassemble(prompt)
+    assert replay.index.count_prompts([text]) == replay.index.count_prompts([prompt]) > 0
+    assert repr(replay.index.read(text)) == repr(replay.index.read(prompt))
+    assert repr(replay.index.neighbours(text)) == repr(replay.index.neighbours(prompt))
+    with pytest.warns(UserWarning, match="is read as `1 2 7 add`") as warned:
+        replay.index.count(["1 2 , 7 add"])
+    assert warned[0].filename == __file__
     with pytest.raises(ValueError, match="is no token"):
         replay.index.count(["foo"])
     with pytest.raises(ValueError, match=f"the index holds {replay.index.size} programs"):

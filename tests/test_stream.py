@@ -206,7 +206,7 @@ def test_a_changed_answer_is_false(id: str) -> None:
             names[digit] = str((int(names[digit]) + 1) % 10)
         else:
             names[length:] = ["end"] if "not" in names[length:] else ["not", "end"]
-        assert cg.run(" ".join(names)).verdict == cg.Verdict.FALSE, names
+        assert cg.run(cg.encode(" ".join(names))).verdict == cg.Verdict.FALSE, names
 
 
 # A pure function of (digest, split, seed, index).
