@@ -300,7 +300,7 @@ def completion(prompt: Programs, form: str) -> list[int]:
         return []
     if form == "relation":
         return [ID["end"]] if stack[0] == 1 else [ID["not"], ID["end"]]
-    return cg.assemble(f"{stack[0]} eq end").tolist()
+    return [int(token) for token in cg.assemble(f"{stack[0]} eq end")]
 
 
 def choose_actions(environment: VectorEnv, turns: int, form: str, seed: int) -> Integers:

@@ -270,8 +270,8 @@ def disassemble(tokens: ArrayLike) -> str:
 def ambiguity(text: str) -> str | None:
     """Return a warning that names both readings of a text, or None unless it may have been meant as token text.
 
-    It may where every word is a token, digits stand next to each other (two numbers here, one number there), and there
-    is a `,`, which people have no need of. Text such as ``"5 5 sub"``, without one, is in the notation for people.
+    It may where every word is a token, two digits stand next to each other (two numbers to people, one number as token
+    text) and there is a `,`, which people hardly need. ``"5 5 sub"`` has none, and is taken for what people write.
     """
     words = text.split()
     if "," not in words or not all(word in ID for word in words):

@@ -6,9 +6,11 @@ import torch
 
 from cadmus_gym import generate
 from cadmus_gym.cache import Cache
+from cadmus_gym.checkpoint import load_model
 from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.generate import Completions, complete, fill_uniforms
 from cadmus_gym.isa import END, assemble, decode, encode
+from cadmus_gym.machine import run
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
 
 SMALL = ModelConfig(width=32, layers=2, heads=4, key_value_heads=2, hidden=48, context=64, tied=False)
@@ -279,6 +281,14 @@ def test_prompts_come_in_many_shapes(model):
     assert done.prompt_lengths.tolist() == [5, 1, 2]
     assert (done.tokens.dtype, done.programs.dtype, done.lengths.dtype) == (np.uint8, np.uint8, np.int32)
     assert done.log_probs.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["nano", "nano-arith"])
+def test_models_that_ship_complete_what_people_write(name):
+    texts = [f"{x} {y} {operator}" for x in range(10) for y in range(10) for operator in ("add", "sub", "mul")]
+    done = complete(load_model(name), ["12 7 add", "5 5 sub", *texts])
+    assert all(run(program).true for program in done.programs)
+    assert [decode(row[row > 0]) for row in done.tokens[:2]] == ["1 9 eq end", "0 eq end"]
 
 
 def test_text_that_may_be_token_text_is_warned_of(model):

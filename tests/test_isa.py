@@ -296,7 +296,7 @@ def test_ids_that_are_no_tokens(function) -> None:  # type: ignore[no-untyped-de
             function(bad)
     with pytest.raises(ValueError, match="at 2 is no token"):
         function([1, 2, 99])
-    with pytest.raises(ValueError, match="dtype float64$"):
+    with pytest.raises(ValueError, match=r"dtype float64$"):
         function([1.0])
     with pytest.raises(ValueError, match=r"assemble\(\) gives those of a text"):
         function(["12 7 add"])
