@@ -627,7 +627,7 @@ def finish(environment: cg.CadmusEnv, prompt: str, completion: str) -> tuple[flo
     ],
 )
 def test_rewards_by_name(completion: str, verdict: str, passed: int, truth: float, cases: float) -> None:
-    prompt = "case 3 to 9 case 5 to 1 5 do"
+    prompt = "case 3 to 9 case 5 to 15 do"
     expected = {"truth": truth, "cases": cases, "hidden": truth}
     for name, reward in expected.items():
         environment = cg.CadmusEnv("Cadmus-Open-v0", reward=name)
