@@ -5,6 +5,7 @@ Each check raises AssertionError with the id, the split and an example of what i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from cadmus_gym.env import CadmusEnv
 from cadmus_gym.evaluate import find_loopholes, judge_completions, prompts_of
 from cadmus_gym.forms import Automata
 from cadmus_gym.isa import END, ID, NINE, ZERO, Tokens, disassemble
-from cadmus_gym.machine import TRUE, Verdict, run_batch
+from cadmus_gym.machine import OPEN, TRUE, Verdict, run_batch
 from cadmus_gym.policies import fixed_policies, play, random_legal
 from cadmus_gym.scoring import Scorer
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
+from cadmus_gym.tasks import STYLES
 from cadmus_gym.vector_env import CadmusVectorEnv
 
 CEILINGS = {"value": 0.05, "relation": 0.55}  # of what can be had without solving a problem, by the form of a family
@@ -31,13 +33,15 @@ def check_spec(spec: str | Path | Spec, count: int = 2000) -> None:
 
     Its programs are true, whole and of its form; a range of a stream is the same however it is asked for; splits that
     differ only in their problems share none; nobody gets far without solving problems; the environments keep
-    Gymnasium's contract and play alike, whatever an agent does. Takes seconds for a compiled family, up to minutes for
-    one in plain Python.
+    Gymnasium's contract and play alike, whatever an agent does. Takes seconds for a compiled family, up to a minute for
+    one in plain Python; a line on stderr names each check as it begins.
 
     Raises AssertionError for what does not hold, ValueError for a mistake in the file.
     """
     spec = load_spec(spec)
-    for check in CHECKS:
+    for number, check in enumerate(CHECKS, 1):
+        what = check.__name__.removeprefix("check_")
+        print(f"{spec.name}: check {number} of {len(CHECKS)}, {what}", file=sys.stderr, flush=True)
         check(spec, count)
 
 
@@ -80,6 +84,9 @@ def check_programs(spec: Spec, count: int) -> None:
                 raise AssertionError(_said(spec, split, programs[row], f"is not of form {spec.form!r}"))
             automata.push(tokens)
         assert automata.done.all(), f"{spec.id} {split}: a completion does not end"
+        wanted = any(part.thoughts.share and part.thoughts.style != STYLES[0] for part in stream.specs)
+        thought = (programs == OPEN).any()
+        assert thought or not wanted, f"{spec.id} {split}: no worked step fits the limit of [thoughts]"
 
 
 def check_purity(spec: Spec, count: int) -> None:
