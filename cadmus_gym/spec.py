@@ -285,7 +285,8 @@ class Spec:
 
         All that stays in files are the modules of a user's own families.
         """
-        stated = json.loads(json.dumps({k: v for k, v in dataclasses.asdict(self).items() if k != "sources"}))
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key != "sources"}
+        stated: dict[str, Any] = json.loads(json.dumps(values))
         return stated | {"sources": {name: source.table() for name, source in self.sources.items()}}
 
     def override(self, **overrides: Any) -> Spec:
@@ -315,7 +316,10 @@ class Spec:
             elif key not in values or key in FIXED:
                 known = sorted((values.keys() | parameters) - FIXED)
                 raise ValueError(f"{self.id}: {_unknown(key, known)}")
-            elif isinstance(values[key], dict) and isinstance(value, Mapping):
+            elif isinstance(values[key], dict):
+                value = dataclasses.asdict(value) if isinstance(value, (Thoughts, Episode)) else value
+                if not isinstance(value, Mapping):
+                    raise ValueError(f"{self.id} [{key}]: expected a table, not {value!r}")
                 values[key] = values[key] | dict(value)
             else:
                 values[key] = value
@@ -334,9 +338,10 @@ def _fitting(family: Family, parameters: Any, splits: dict[str, Any]) -> dict[st
         return splits
     fitting = {}
     for name, split in splits.items():
+        own = split.get("parameters", {}) if isinstance(split, Mapping) else {}
         try:
-            _build(family.parameters, parameters | split.get("parameters", {}), "")
-        except (ValueError, TypeError):
+            _build(family.parameters, parameters | own if isinstance(own, Mapping) else parameters, "")
+        except ValueError:
             continue
         fitting[name] = split
     return fitting
@@ -410,9 +415,9 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _read_values(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return what a file and its bases state, and the paths of all of them."""
-    values, files = _parse(path), (os.path.abspath(path),)
+    values, file = _parse(path), os.path.abspath(path)
     if "base" not in values:
-        return values, files
+        return values, (file,)
     name = values.pop("base")
     base = SPECS.get(name, path.parent / name) if isinstance(name, str) else path.parent
     if not base.is_file():
@@ -426,7 +431,7 @@ def _read_values(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     for key, value in values.items():
         both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
         inherited[key] = inherited[key] | value if both else value
-    files = (*files, *others)
+    files = (file, *others)
     if "parameters" in values and isinstance(inherited.get("splits"), dict) and isinstance(inherited.get("task"), str):
         own = values.get("splits", {})
         others_of = {name: split for name, split in inherited["splits"].items() if name not in own}
@@ -459,7 +464,7 @@ def _located(name: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
 def _unknown(key: str, known: typing.Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(str(key), known, n=1)
     return f"unknown key {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
 
 

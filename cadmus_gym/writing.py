@@ -16,6 +16,7 @@ from cadmus_gym.tasks.family import PROMPT, SOLVED, STRATUM, WORK, Choices, Writ
 from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
 
 SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # what is wished of the completions of a stream
+TOO_LONG = -3  # what a run of a prompt never gives, nor RAN or UNPREPARED
 ATTEMPTS = 100_000  # enough for a split's share of 1e-3
 CERTAIN = 100  # attempts over a split's share of the problems: all miss it less than once in 1e43 programs
 
@@ -37,6 +38,8 @@ def attempt(
     """
     marks[STRATUM] = 0
     key = write(parameters, dice, script, program, marks, work, machine)
+    if marks[PROMPT] >= program.size:  # there is a place for an answer's first token at least
+        return TOO_LONG, key
     marks[SOLVED] = np.int64(key == 0)
     if key != 0:
         return RAN, key
@@ -179,6 +182,8 @@ def compose_rows(
 
 def explain(outcome: int) -> str:
     """Say what is wrong with a prompt."""
+    if outcome == TOO_LONG:
+        return "longer than room() allows"
     return "leaves more or less than one value" if outcome == FALSE else Verdict(outcome).name
 
 

@@ -943,6 +943,31 @@ def test_an_id_that_reads_as_a_path_is_refused(write: Any) -> None:
         cg.load_spec(write(f'id = "foo.toml"\ntask = "arith"\n{TRAIN}'))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        ({"parameters": 0, "depths": {"1": 1}}, ["[parameters]", "a table", "0"]),
+        ({"splits": (0, 9), "live": 0}, ["[splits]", "a table", "(0, 9)"]),
+        ({"splits": {"train": None}, "live": 0}, ["[splits.train]", "a table", "None"]),
+        ({"thoughts": None}, ["[thoughts]", "a table", "None"]),
+        ({"thoughts": {None: 1}}, ["[thoughts]", "None", "share"]),
+        ({"episode": {1: 1}}, ["[episode]", "1", "max_tokens"]),
+        ({"episode": 64}, ["[episode]", "a table", "64"]),
+        ({"depths": {(1, 2): 1}}, ["depths", "a table"]),
+        ({"files": ("a.toml",)}, ["'files'", "known"]),
+    ],
+)
+def test_nonsense_given_by_keyword_is_a_value_error(overrides: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^Cadmus-Branch-v0") as raised:
+        cg.load_spec("Cadmus-Branch-v0", **overrides)
+    assert [part for part in parts if part not in str(raised.value)] == [], raised.value
+
+
+def test_thoughts_of_a_mixture_that_are_no_table_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"\[thoughts\].*a table, not None"):
+        cg.load_spec("Cadmus-Mix-v0", thoughts=None)
+
+
 def test_keys_that_are_numbers_may_be_given_as_numbers() -> None:
     assert cg.load_spec("Cadmus-Arith-v0", operations={1: 3}) == cg.load_spec("Cadmus-Arith-v0", operations={"1": 3})
 
@@ -960,6 +985,32 @@ def test_a_family_that_writes_past_its_room_is_named(write: Any, local: str, tmp
     path = write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n[parameters]\nmost = 9\n{TRAIN}')
     with pytest.raises(ValueError, match=r"^Local-v0 \(my\.toml\) \[splits\.train\].*' has 4 tokens.*room.*at most 3"):
         cg.Stream(path)
+
+
+COMPILED = """
+from dataclasses import dataclass
+import numpy as np
+from cadmus_gym.tasks import Family, writer
+
+@dataclass(frozen=True)
+class Parameters:
+    pass
+
+def write(parameters, rng, script, program, marks, work, machine):
+    for position in range(4):
+        program[position] = 13 + position
+    program[4] = 25
+    marks[0] = 5
+    return np.uint64(0)
+
+LOCAL = Family("local", 1, Parameters, "value", lambda parameters: 4, writer(write), lambda _: np.zeros(1, np.int64))
+"""
+
+
+def test_a_compiled_family_that_writes_past_its_room_is_named(write: Any, local: str, tmp_path: Path) -> None:
+    (tmp_path / f"{local}.py").write_text(COMPILED)
+    with pytest.raises(ValueError, match=r"^Local-v0 \(my\.toml\) .* longer than room\(\) allows"):
+        cg.Stream(write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n{TRAIN}'))
 
 
 @pytest.mark.parametrize("returned", ["5", "None", "'1 nonsense'", "'1 2'", "'case to 1 do'", "''"])
