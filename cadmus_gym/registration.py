@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gymnasium
@@ -12,24 +13,34 @@ from cadmus_gym.spec import FOLDER, SPECS, Spec, read_spec
 def register(path: str | Path) -> Spec:
     """Register the environment in a TOML file under the id it states, for `gymnasium.make`, `load_spec` and all else.
 
-    Registering the same id again replaces it. Raises ValueError for a mistake in the file, FileNotFoundError for none.
+    Registering the same id again replaces it, but for the ids that ship. Raises ValueError for a mistake in the file,
+    FileNotFoundError where there is none.
     """
-    file = Path(path).resolve()
+    file = Path(os.path.realpath(path))
     spec = read_spec(file)
     ours = file.parent == FOLDER.resolve()
+    if not ours and spec.id in SPECS and SPECS[spec.id].parent == FOLDER.resolve():
+        raise ValueError(f"{file.name} id = {spec.id!r}: an environment of the package; give yours another id")
     try:
         gymnasium.envs.registration.parse_env_id(spec.id)
     except gymnasium.error.Error as error:
         raise ValueError(f"{file.name} id = {spec.id!r}: {error}") from None
+    before = SPECS.get(spec.id)
     SPECS[spec.id] = file
+    try:
+        read_spec(file)  # by that id it could be a base or a part of itself
+    except ValueError:
+        del SPECS[spec.id]
+        SPECS.update({} if before is None else {spec.id: before})
+        raise
     gymnasium.envs.registration.registry.pop(spec.id, None)
     gymnasium.register(
         spec.id,
         entry_point="cadmus_gym.env:CadmusEnv",
         vector_entry_point="cadmus_gym.vector_env:CadmusVectorEnv",
-        # Plain text, so that the EnvSpec goes through JSON; a user's file by its path, so that another process finds
-        # it.
-        kwargs={"spec": spec.id if ours else str(file)},
+        # Plain values, so that the EnvSpec goes through JSON; a user's whole, so that another process needs neither
+        # files nor what else was registered here.
+        kwargs={"spec": spec.id if ours else spec.table()},
     )
     return spec
 

@@ -6,24 +6,28 @@ type, an impossible range) is a ValueError that names file, key and what is allo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import hashlib
 import json
+import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from cadmus_gym import forms
-from cadmus_gym.tasks import ANSWER_ROOMS, STYLES, Family, find_family
+from cadmus_gym.tasks import ANSWER_ROOMS, LEAST_THOUGHT, STYLES, Family, find_family
 
-FIXED = {"id", "task", "mixture"}  # what an override cannot change
+READ = ("files", "sources")  # fields that say where a spec was read, and that no file states
+FIXED = {"id", "task", "mixture", *READ}  # what an override cannot change
 REWARDS = ("truth", "cases", "hidden")
 _HERE = Path(__file__).parent
 FOLDER = next((path for path in (_HERE / "_envs", _HERE.parent / "envs") if path.is_dir()), _HERE / "_envs")
@@ -86,8 +90,11 @@ class Spec:
 
     ``task`` names a family of `cadmus_gym.tasks.TASKS`, or one of the user's own as ``"module:attribute"``;
     ``parameters`` holds what differs from the defaults of the task's own dataclass. Instead of a task a spec may have a
-    ``mixture``, whole weights of other specs by id: then its splits are theirs, each of those that have one of its
-    name, and so are worked steps; ``common`` holds what is overridden in all of them.
+    ``mixture``, whole weights of other specs by id or by file: then its splits are theirs, each of those that have one
+    of its name, and so are worked steps; ``common`` holds what is overridden in all of them.
+
+    ``files`` are those it was read from, its own and those of its bases; modules and parts are looked up beside them.
+    ``sources`` are the parts of a mixture as they were read. So a spec is whole: another process needs no registry.
     """
 
     id: str
@@ -102,8 +109,12 @@ class Spec:
     parameters: dict[str, Any] = field(default_factory=dict)
     thoughts: Thoughts = Thoughts()
     episode: Episode = Episode()
+    files: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    sources: dict[str, Spec] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.id.endswith(".toml"):
+            raise ValueError(f"id = {self.id!r}: reads as the path of a file; give an id such as 'Mine-v0'")
         if bool(self.task) == bool(self.mixture) or (self.common and self.task):
             raise ValueError(
                 f"task = {self.task!r}, mixture = {self.mixture}: give one of both; common goes with mixture"
@@ -112,11 +123,17 @@ class Spec:
             raise ValueError(f"reward = {self.reward!r}: known are {', '.join(REWARDS)}")
         if self.thoughts.style not in STYLES:
             raise ValueError(f"[thoughts]: style = {self.thoughts.style!r}: known are {', '.join(STYLES)}")
+        if self.thoughts.share and self.thoughts.style != STYLES[0] and self.thoughts.limit < LEAST_THOUGHT:
+            raise ValueError(
+                f"[thoughts]: limit = {self.thoughts.limit}: no worked step fits; give at least {LEAST_THOUGHT}, or "
+                "share = 0 for none"
+            )
         if self.mixture:
             self._mix()
         if not self.form:
             object.__setattr__(self, "form", self.family.form)
-        table = forms.table(self.form, self.words)
+        forms.table(self.form, self.words)
+        self._check_form()
         if not self.splits:
             raise ValueError("no [splits.NAME]: give at least one, such as [splits.train]")
         if self.task:
@@ -128,8 +145,15 @@ class Spec:
                 f"[episode]: max_tokens = {self.episode.max_tokens}: the task's own completions take up to "
                 f"{self.completion_room}"
             )
-        if self.episode.max_tokens < int(table.finish[forms.START]):
-            raise ValueError(f"[episode]: max_tokens = {self.episode.max_tokens}: too few for form {self.form!r}")
+
+    def _check_form(self) -> None:
+        """Raise ValueError where the form forbids the answers of a task. (Under ``words`` there may be other ways.)"""
+        for part, _ in self.parts:
+            allowed = (part.family.form, "answer", "words", "free")
+            if self.form not in allowed:
+                raise ValueError(
+                    f"form = {self.form!r}: forbids the answers of task {part.task!r}; give {', '.join(allowed)}"
+                )
 
     def _mix(self) -> None:
         """Find the parts of a mixture and take over their splits."""
@@ -138,6 +162,7 @@ class Spec:
         if self.thoughts != Thoughts():
             raise ValueError("[thoughts]: those of a mixture are those of its parts; give [common.thoughts]")
         check_mixture(self.mixture)
+        object.__setattr__(self, "sources", {name: self._source(name) for name in self.mixture})
         if any(part.mixture for part, _ in self.parts):
             raise ValueError(f"mixture = {self.mixture}: its parts are mixtures themselves; give theirs")
         if not self.form:
@@ -151,20 +176,45 @@ class Spec:
             splits[name] = self.splits.get(name, Split(description=f"The split of that name of {of}."))
         object.__setattr__(self, "splits", splits)
 
+    def _source(self, name: str) -> Spec:
+        """Return a part of a mixture: as it was read, or of a file beside this one, or of a registered id."""
+        if name in self.sources:
+            return self.sources[name]
+        beside = (folder / name for folder in self.folders)
+        path = next((path for path in beside if path.is_file()), None) if name.endswith(".toml") else None
+        try:
+            return load_spec(path or name)
+        except ValueError as error:
+            raise ValueError(f"mixture {name!r}: {error}") from None
+        except FileNotFoundError:
+            raise ValueError(
+                f"mixture {name!r}: no such file; give a registered id or a file beside this one"
+            ) from None
+
     @functools.cached_property
     def parts(self) -> list[tuple[Spec, int]]:
         """The specs a mixture is of, with their weights; a spec with a task is one of itself."""
         if not self.mixture:
             return [(self, 1)]
         common = {"episode": self.episode, **self.common} if self.common else {}
-        return [(load_spec(name, **common), weight) for name, weight in self.mixture.items()]
+        return [(load_spec(self.sources[name], **common), weight) for name, weight in self.mixture.items()]
 
-    @property
+    @functools.cached_property
     def family(self) -> Family:
         """The task's family. Raises ValueError for an unknown one, and for a mixture, which has none."""
         if self.mixture:
             raise ValueError(f"{self.id} is a mixture; its parts have families")
-        return find_family(self.task)
+        return find_family(self.task, self.folders)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where modules and parts named by file are looked up first."""
+        return list(dict.fromkeys(Path(file).parent for file in self.files))
+
+    @property
+    def name(self) -> str:
+        """The id, and the file where there is one: what an error begins with."""
+        return f"{self.id} ({Path(self.files[0]).name})" if self.files else self.id
 
     def split(self, name: str) -> Split:
         """Return a split, or raise ValueError with the names there are."""
@@ -174,18 +224,30 @@ class Spec:
 
     def split_parameters(self, name: str) -> Any:
         """Return the task's parameters in a split: the defaults, the spec's, the split's own, in this order."""
-        base = _build(self.family.parameters, self.parameters, "[parameters]")
-        values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} | self.split(name).parameters
-        return _build(self.family.parameters, values, f"[splits.{name}.parameters]")
+        split = self.split(name)
+        if name not in self._split_parameters:
+            base = _build(self.family.parameters, self.parameters, "[parameters]")
+            values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} | split.parameters
+            built = _build(self.family.parameters, values, f"[splits.{name}.parameters]")
+            self._split_parameters[name] = built
+        return self._split_parameters[name]
 
-    @property
+    @functools.cached_property
+    def _split_parameters(self) -> dict[str, Any]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what is found from them is found again, a family in the module that has it."""
+        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+
+    @functools.cached_property
     def prompt_room(self) -> int:
         """The longest prompt of any split, in tokens."""
         if self.mixture:
             return max(part.prompt_room for part, _ in self.parts)
         return max(self.family.room(self.split_parameters(name)) for name in self.splits)
 
-    @property
+    @functools.cached_property
     def completion_room(self) -> int:
         """The longest completion in the programs of a stream, in tokens: worked steps and an answer."""
         if self.mixture:
@@ -214,8 +276,18 @@ class Spec:
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits over the whole spec."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+        """64 hexadecimal digits over the whole spec, but for the files it was read from."""
+        stated = {key: value for key, value in dataclasses.asdict(self).items() if key not in READ}
+        return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+    def table(self) -> dict[str, Any]:
+        """Return the whole spec in plain values, as JSON has them, which `load_spec` reads in any other process.
+
+        All that stays in files are the modules of a user's own families.
+        """
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key != "sources"}
+        stated: dict[str, Any] = json.loads(json.dumps(values))
+        return stated | {"sources": {name: source.table() for name, source in self.sources.items()}}
 
     def override(self, **overrides: Any) -> Spec:
         """Return the spec with other values: of its own fields, or of the task's parameters by their name.
@@ -232,7 +304,10 @@ class Spec:
         if self.mixture:
             values["splits"] = {}
             if "thoughts" in overrides:
-                thoughts = values["common"].get("thoughts", {}) | dict(overrides.pop("thoughts"))
+                thoughts = overrides.pop("thoughts")
+                thoughts = dataclasses.asdict(thoughts) if isinstance(thoughts, Thoughts) else thoughts
+                if isinstance(thoughts, Mapping):
+                    thoughts = values["common"].get("thoughts", {}) | dict(thoughts)
                 values["common"] = values["common"] | {"thoughts": thoughts}
         parameters = set() if self.mixture else {f.name for f in dataclasses.fields(self.family.parameters)}
         for key, value in overrides.items():
@@ -241,7 +316,10 @@ class Spec:
             elif key not in values or key in FIXED:
                 known = sorted((values.keys() | parameters) - FIXED)
                 raise ValueError(f"{self.id}: {_unknown(key, known)}")
-            elif isinstance(values[key], dict) and isinstance(value, Mapping):
+            elif isinstance(values[key], dict):
+                value = dataclasses.asdict(value) if isinstance(value, (Thoughts, Episode)) else value
+                if not isinstance(value, Mapping):
+                    raise ValueError(f"{self.id} [{key}]: expected a table, not {value!r}")
                 values[key] = values[key] | dict(value)
             else:
                 values[key] = value
@@ -249,7 +327,7 @@ class Spec:
             values["words"] = ()
         if not parameters.isdisjoint(overrides):
             values["splits"] = _fitting(self.family, values["parameters"], values["splits"])
-        return _located(self.id, values)
+        return _located(self.id, values, {name: values.pop(name) for name in READ})
 
 
 def _fitting(family: Family, parameters: Any, splits: dict[str, Any]) -> dict[str, Any]:
@@ -260,9 +338,10 @@ def _fitting(family: Family, parameters: Any, splits: dict[str, Any]) -> dict[st
         return splits
     fitting = {}
     for name, split in splits.items():
+        own = split.get("parameters", {}) if isinstance(split, Mapping) else {}
         try:
-            _build(family.parameters, parameters | split.get("parameters", {}), "")
-        except (ValueError, TypeError):
+            _build(family.parameters, parameters | own if isinstance(own, Mapping) else parameters, "")
+        except ValueError:
             continue
         fitting[name] = split
     return fitting
@@ -274,13 +353,16 @@ def check_mixture(weights: Mapping[Any, int]) -> None:
         raise ValueError(f"mixture {dict(weights)}: give at least one spec, each with a whole weight from 1 to 1000000")
 
 
-def load_spec(name_or_path: str | Path | Spec, **overrides: Any) -> Spec:
-    """Return the spec of a registered id or of a TOML file, with values overridden as `Spec.override` does.
+def load_spec(name_or_path: str | Path | Spec | Mapping[str, Any], **overrides: Any) -> Spec:
+    """Return the spec of a registered id, a TOML file or a table of values (as `Spec.table` returns), with values
+    overridden as `Spec.override` does.
 
-    Raises ValueError for an unknown id or a mistake in the file, FileNotFoundError where no such file is.
+    Raises ValueError for an unknown id or a mistake in the file, FileNotFoundError where there is no such file.
     """
     if isinstance(name_or_path, Spec):
         spec = name_or_path
+    elif isinstance(name_or_path, Mapping):
+        spec = _from_table(name_or_path)
     elif str(name_or_path).endswith(".toml"):
         spec = read_spec(Path(name_or_path))
     elif str(name_or_path) in SPECS:
@@ -294,57 +376,110 @@ def load_spec(name_or_path: str | Path | Spec, **overrides: Any) -> Spec:
 
 def read_spec(path: Path) -> Spec:
     """Return the spec in a TOML file; with ``base = "other.toml"`` it starts from that file, or a registered id."""
-    return _located(path.name, _read_values(path))
+    with _reading(path):
+        values, files = _read_values(path)
+        return _located(path.name, values, {"files": files})
 
 
-def _read_values(path: Path, depth: int = 0) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        try:
-            values = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path.name}: not TOML: {error}") from None
+def _from_table(table: Mapping[str, Any]) -> Spec:
+    """Return the spec of a table, which may also say where it was read."""
+    values = dict(table)
+    name, given = values.get("id", "a table of values"), {key: values.pop(key) for key in READ if key in values}
+    for key, kind in (("files", (list, tuple)), ("sources", Mapping)):
+        if key in given and not isinstance(given[key], kind):
+            raise ValueError(f"{name} {key} = {given[key]!r}: expected what Spec.table() returns")
+    given["files"] = tuple(map(str, given.get("files", ())))
+    given["sources"] = {str(part): load_spec(source) for part, source in given.get("sources", {}).items()}
+    return _located(str(name), values, given)
+
+
+_CHAIN: ContextVar[tuple[str, ...]] = ContextVar("_CHAIN", default=())
+LONGEST_CHAIN = 16  # files that a file leads to, one from another
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Hold that a file is being read. Raises ValueError where it leads to itself, through bases or mixtures."""
+    chain = (*_CHAIN.get(), os.path.realpath(path))
+    names = " -> ".join(os.path.basename(file) for file in chain)
+    if chain[-1] in chain[:-1]:
+        raise ValueError(f"a base or a part that leads back to itself: {names}; give another id or file")
+    if len(chain) > LONGEST_CHAIN:
+        raise ValueError(f"more than {LONGEST_CHAIN} files, each the base or a part of the one before: {names}")
+    token = _CHAIN.set(chain)
+    try:
+        yield
+    finally:
+        _CHAIN.reset(token)
+
+
+def _read_values(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what a file and its bases state, and the paths of all of them."""
+    values, file = _parse(path), os.path.abspath(path)
     if "base" not in values:
-        return values
+        return values, (file,)
     name = values.pop("base")
     base = SPECS.get(name, path.parent / name) if isinstance(name, str) else path.parent
-    if not base.is_file() or depth == 8:
+    if not base.is_file():
         raise ValueError(f"{path.name} base = {name!r}: give a registered id or a file beside this one")
-    inherited = _read_values(base, depth + 1)
+    try:
+        with _reading(base):
+            inherited, others = _read_values(base)
+    except ValueError as error:
+        raise ValueError(f"{path.name} base = {name!r}: {error}") from None
     inherited.pop("id", None)
     for key, value in values.items():
         both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
         inherited[key] = inherited[key] | value if both else value
+    files = (file, *others)
     if "parameters" in values and isinstance(inherited.get("splits"), dict) and isinstance(inherited.get("task"), str):
         own = values.get("splits", {})
-        others = {name: split for name, split in inherited["splits"].items() if name not in own}
-        inherited["splits"] = _fitting(find_family(inherited["task"]), inherited["parameters"], others) | own
-    return inherited
+        others_of = {name: split for name, split in inherited["splits"].items() if name not in own}
+        family = find_family(inherited["task"], [Path(file).parent for file in files])
+        inherited["splits"] = _fitting(family, inherited["parameters"], others_of) | own
+    return inherited, files
 
 
-def _located(name: str, values: dict[str, Any]) -> Spec:
+def _parse(path: Path) -> dict[str, Any]:
+    """Return the values of a TOML file, UTF-8 with or without a byte order mark."""
     try:
-        return typing.cast(Spec, _build(Spec, values, ""))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path.name}: cannot be read: {error.strerror}; give a TOML file") from None
+    except RecursionError:
+        raise ValueError(f"{path.name}: not TOML: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{path.name}: not TOML: {error}") from None
+
+
+def _located(name: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> Spec:
+    """Make a spec of what is stated and of what is ``given`` besides; an error begins with a name."""
+    try:
+        return typing.cast(Spec, _build(Spec, values, "", given))
     except ValueError as error:
         raise ValueError(f"{name} {error}") from None
 
 
 def _unknown(key: str, known: typing.Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(str(key), known, n=1)
     return f"unknown key {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
 
 
 type_hints = functools.cache(typing.get_type_hints)
 
 
-def _build(kind: type, values: Any, where: str) -> Any:
-    """Make a dataclass of a table, checking keys and types; ``where`` says which table."""
+def _build(kind: type, values: Any, where: str, given: Mapping[str, Any] | None = None) -> Any:
+    """Make a dataclass of a table, checking keys and types, and of fields ``given`` as they are; ``where`` says which
+    table."""
     place = f"{where}: " if where else ""
     if dataclasses.is_dataclass(values) and isinstance(values, kind):
         return values
     if not isinstance(values, Mapping):
         raise ValueError(f"{place}expected a table, not {values!r}")
-    types_of = type_hints(kind)
+    types_of = {key: hint for key, hint in type_hints(kind).items() if kind is not Spec or key not in READ}
     for key in values:
         if key not in types_of:
             raise ValueError(f"{place}{_unknown(key, types_of)}")
@@ -354,7 +489,7 @@ def _build(kind: type, values: Any, where: str) -> Any:
             raise ValueError(f"{place}key {entry.name!r} is missing")
     arguments = {key: _convert(types_of[key], value, key, where) for key, value in values.items()}
     try:
-        return kind(**arguments)
+        return kind(**arguments, **(given or {}))
     except ValueError as error:
         raise ValueError(f"{place}{error}") from None
 
@@ -366,14 +501,16 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _build(typing.cast(type, kind), value, inner)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is dict and isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {name: _convert(arguments[1], entry, name, inner) for name, entry in value.items()}
+    if origin is dict and isinstance(value, Mapping) and all(type(name) in (str, int) for name in value):
+        return {str(name): _convert(arguments[1], entry, str(name), inner) for name, entry in value.items()}
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
         if len(kinds) == len(value):
             return tuple(_convert(part, entry, key, where) for part, entry in zip(kinds, value, strict=True))
-    if kind is Any or (kind is float and type(value) is int):
-        return value if kind is Any else float(value)
+    if kind is Any:
+        return _plain(value)
+    if kind is float and type(value) is int:
+        return float(value)
     if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -383,6 +520,13 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
         else "a list " + ", ".join(names.get(part, "...") for part in arguments)
     )
     raise ValueError(f"{place}{key} = {value!r}: expected {expected}")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with keys that are numbers, as in ``operations={1: 1}``, made the texts they are in TOML."""
+    if isinstance(value, Mapping):
+        return {str(key) if type(key) is int else key: _plain(entry) for key, entry in value.items()}
+    return value
 
 
 def _check_apart(spec: Spec) -> None:

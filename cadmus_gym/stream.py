@@ -20,9 +20,11 @@ from cadmus_gym.scoring import Entropy, Scorer, Scores, score_mixture, trimmed
 from cadmus_gym.spec import Spec, check_mixture, load_spec
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
-from cadmus_gym.writing import NOTHING, compose_row, explain, fill, no_problem, wish
+from cadmus_gym.writing import NOTHING, attempts_of, compose_rows, explain, fill, no_problem, wish
 
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
+PROBES = 16  # prompts drawn of each stream when it is first made
+_PROBED: set[str] = set()  # digests
 
 
 @kernel
@@ -44,7 +46,8 @@ class Stream:
 
     ``spec`` is a registered id, the path of a TOML file, a `Spec`, or ``{id or path: weight}`` with whole weights for a
     mixture; ``seed`` is a whole number from 0. The same (digest, seed, index) gives the same program on every machine,
-    whatever the range asked for and the number of threads. Raises ValueError for an unknown spec, split or weight.
+    whatever the range asked for and the number of threads. Raises ValueError for an unknown spec, split or weight, and
+    where the parameters leave a split without problems.
     """
 
     def __init__(self, spec: Source, split: str = "train", seed: int = 0) -> None:
@@ -65,6 +68,9 @@ class Stream:
         self.id = "+".join(part.id for part, _ in whole)
         self.prompt_room = max(part.prompt_room for part, _ in whole)
         self.length = max(part.prompt_room + part.completion_room for part, _ in whole)
+        if self.digest not in _PROBED:  # what cannot be written is found before anything is built on it
+            self.prompts(np.zeros(PROBES, np.int64), np.arange(PROBES))
+            _PROBED.add(self.digest)
 
     def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
         """Return programs start..start+count, (count, L) uint8 padded with 0, and prompt_lengths (count,) int32."""
@@ -176,14 +182,9 @@ class Stream:
         wanted[NOTHING] = length < self.length
         first, last = (np.uint64(bound) for bound in spec.split(self.split).interval)
         if family.pack is None:
-            thought, room = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
-            for k, program in enumerate(programs):
-                origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
-                prompt_lengths[k], keys[k] = compose_row(
-                    spec, self.split, origin, program, wanted, thought, room, scratch(length)
-                )
+            compose_rows(spec, self.split, base, seeds, indices, programs, prompt_lengths, keys, wanted)
             return
-        packed = family.pack(spec.split_parameters(self.split))
+        packed, most = family.pack(spec.split_parameters(self.split)), attempts_of(spec, self.split)
 
         def work(rows: slice) -> None:
             row, outcome = fill(
@@ -195,6 +196,7 @@ class Stream:
                 last,
                 seeds[rows],
                 indices[rows],
+                most,
                 programs[rows],
                 prompt_lengths[rows],
                 keys[rows],
@@ -208,7 +210,7 @@ class Stream:
             if row >= 0 and outcome == RAN:
                 raise ValueError(no_problem(spec, self.split))
             if row >= 0:
-                where = f"{spec.id} [splits.{self.split}]: task {spec.task!r}"
+                where = f"{spec.name} [splits.{self.split}]: task {spec.task!r}"
                 text = disassemble(trimmed(programs[rows][row]))
                 raise ValueError(f"{where} wrote {text!r}: {explain(outcome)}")
 

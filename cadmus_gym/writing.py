@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Int, Ints, Tokens, assemble
-from cadmus_gym.machine import FALSE, RAN, STACK, Verdict
+from cadmus_gym.machine import FALSE, RAN, STACK, Verdict, scratch
 from cadmus_gym.sampling import CHOICE, OPERAND, RANDOM, Words64, happens, join, mix, new_script, threshold
 from cadmus_gym.spec import Spec
-from cadmus_gym.tasks.family import PROMPT, SOLVED, STRATUM, Choices, Writer
-from cadmus_gym.tasks.solving import STYLES, identify, put_answer, solve, think
+from cadmus_gym.tasks.family import PROMPT, SOLVED, STRATUM, WORK, Choices, Writer
+from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
 
 SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # what is wished of the completions of a stream
-ATTEMPTS = 100_000  # a split's share of 1e-3 misses all of them less than once in 1e43 programs
+TOO_LONG = -3  # what a run of a prompt never gives, nor RAN or UNPREPARED
+ATTEMPTS = 100_000  # enough for a split's share of 1e-3
+CERTAIN = 100  # attempts over a split's share of the problems: all miss it less than once in 1e43 programs
 
 
 @kernel
@@ -34,6 +38,8 @@ def attempt(
     """
     marks[STRATUM] = 0
     key = write(parameters, dice, script, program, marks, work, machine)
+    if marks[PROMPT] >= program.size:  # there is a place for an answer's first token at least
+        return TOO_LONG, key
     marks[SOLVED] = np.int64(key == 0)
     if key != 0:
         return RAN, key
@@ -75,6 +81,7 @@ def fill(
     last: np.uint64,
     seeds: Ints,
     indices: Ints,
+    most: Int,
     programs: Tokens,
     prompt_lengths: NDArray[np.int32],
     keys: Words64,
@@ -87,7 +94,7 @@ def fill(
 ) -> tuple[Int, Int]:
     """Write the programs of pairs (seed, index), keys within [first, last], and the keys of their problems.
 
-    Returns (-1, RAN), or the row that failed and why: the fault of a prompt, or RAN where none was found.
+    Returns (-1, RAN), or the row that failed and why: the fault of a prompt, or RAN where ``most`` attempts gave none.
     """
     for k in range(seeds.size):
         origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
@@ -101,7 +108,7 @@ def fill(
             if first <= key <= last:
                 break
             attempts += 1
-            if attempts == ATTEMPTS:
+            if attempts == most:
                 return k, RAN
         prompt_lengths[k], keys[k] = marks[PROMPT], key
         if wish[NOTHING]:
@@ -123,45 +130,71 @@ def wish(spec: Spec) -> Ints:
     )
 
 
-def compose_row(
-    spec: Spec, split: str, origin: np.uint64, program: Tokens, wanted: Ints, thought: Tokens, work: Ints, machine: Ints
-) -> tuple[int, np.uint64]:
-    """Do for one program of a family in plain Python what `fill` does; return (length of the prompt, key).
+def compose_rows(
+    spec: Spec,
+    split: str,
+    base: np.uint64,
+    seeds: Ints,
+    indices: Ints,
+    programs: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    keys: Words64,
+    wanted: Ints,
+) -> None:
+    """Do for a family in plain Python what `fill` does.
 
-    Raises ValueError for a prompt that is none, and where no problem of the split is found.
+    Raises ValueError for what is not a prompt, and where no problem of the split is found.
     """
-    first, last = spec.split(split).interval
+    first, last = (np.uint64(bound) for bound in spec.split(split).interval)
+    attempts, room = attempts_of(spec, split), spec.prompt_room
     parameters, compose = spec.split_parameters(split), spec.family.compose
     assert compose is not None
-    choices = Choices()
-    choices.dice[OPERAND] = mix(origin)
-    for _ in range(ATTEMPTS):
-        choices.dice[CHOICE] = origin
-        text = compose(parameters, choices)
-        tokens = assemble(text)
-        if tokens.size > spec.prompt_room:
-            raise ValueError(f"{text!r}: a prompt of {tokens.size} tokens, and room() allows {spec.prompt_room}")
-        program[: tokens.size] = tokens
-        outcome, depth, key = identify(program, tokens.size, work, machine)
-        if outcome != RAN or depth != 1:
-            raise ValueError(f"{text!r}: {explain(outcome if outcome != RAN else FALSE)}")
-        if first <= key <= last:
-            if wanted[NOTHING]:
-                program[tokens.size :] = 0
-            else:
-                answer = machine[STACK]
-                finish(program, tokens.size, answer, wanted, thought, choices.dice, new_script(RANDOM), machine)
-            return int(tokens.size), key
-    raise ValueError(no_problem(spec, split))
+    where = f"{spec.name} [splits.{split}]: task {spec.task!r}"
+    thought, work = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
+    machine, script, choices = scratch(programs.shape[1]), new_script(RANDOM), Choices()
+    for k, program in enumerate(programs):
+        origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
+        choices.dice[OPERAND] = mix(origin)
+        for _ in range(attempts):
+            choices.dice[CHOICE] = origin
+            text = compose(parameters, choices)
+            try:
+                tokens = assemble(text)
+            except (ValueError, AttributeError) as error:
+                raise ValueError(f"{where}: {text!r} is not a prompt: {error}") from None
+            size = tokens.size
+            if size > room:
+                raise ValueError(f"{where}: {text!r} has {size} tokens; allowed by room(): at most {room}")
+            program[:size] = tokens
+            outcome, depth, key = identify(program, size, work, machine)
+            if outcome != RAN or depth != 1:
+                raise ValueError(f"{where}: {text!r}: {explain(outcome if outcome != RAN else FALSE)}")
+            if first <= key <= last:
+                break
+        else:
+            raise ValueError(no_problem(spec, split))
+        prompt_lengths[k], keys[k] = size, key
+        if wanted[NOTHING]:
+            program[size:] = 0
+        else:
+            finish(program, size, machine[STACK], wanted, thought, choices.dice, script, machine)
 
 
 def explain(outcome: int) -> str:
     """Say what is wrong with a prompt."""
+    if outcome == TOO_LONG:
+        return "longer than room() allows"
     return "leaves more or less than one value" if outcome == FALSE else Verdict(outcome).name
+
+
+def attempts_of(spec: Spec, split: str) -> int:
+    """How many attempts at one kind of program show that the split has no problem of it."""
+    first, last = spec.split(split).interval
+    return min(ATTEMPTS, math.ceil(CERTAIN * 2**64 / (last - first + 1)))
 
 
 def no_problem(spec: Spec, split: str) -> str:
     return (
-        f"{spec.id} [splits.{split}]: no problem found in {ATTEMPTS} attempts at one kind of program; its parameters "
-        "allow too few problems for its share"
+        f"{spec.name} [splits.{split}]: none of {attempts_of(spec, split)} attempts at one kind of program gave a "
+        "problem of this split: its parameters allow too few. Give it a wider share, or parameters with more problems"
     )

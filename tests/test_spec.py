@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import pickle
 import re
 import subprocess
 import sys
@@ -165,6 +167,9 @@ UNKNOWN_NAMES = {
     "attribute of another type": (f'id = "My-v0"\ntask = "json:dumps"\n{TRAIN}', ["task", "Family", "function"]),
     "form": top('form = "any"', "form", "'any'", "value, relation, answer, words, free"),
     "reward": top('reward = "money"', "reward", "'money'", "truth, cases, hidden"),
+    "form of other answers": top(
+        'form = "relation"', "form", "'relation'", "task 'arith'", "value, answer, words, free"
+    ),
     "style": at("thoughts", 'style = "loud"', "style", "'loud'", "none, values, products, digits, trace, stack"),
     "pool": compare('pool = "all"', "pool", "'all'", "open, reserved"),
 }
@@ -210,6 +215,9 @@ RANGES = {
     "thoughts.share": at("thoughts", "share = 1.5", "share", "1.5", "0 to 1"),
     "thoughts.share no number": at("thoughts", "share = nan", "share", "nan", "0 to 1"),
     "thoughts.limit": at("thoughts", "limit = -1", "limit", "-1", "0 to 4096"),
+    "thoughts.limit for no thought": at(
+        "thoughts", 'share = 0.1\nstyle = "values"\nlimit = 2', "[thoughts]", "limit = 2", "at least 3", "share = 0"
+    ),
     "max_tokens 0": at("episode", "max_tokens = 0", "max_tokens", "1 to 4096"),
     "max_tokens too high": at("episode", "max_tokens = 5000", "max_tokens", "1 to 4096"),
     "thought_tokens": at("episode", "max_tokens = 20\nthought_tokens = 21", "thought_tokens", "21", "max_tokens"),
@@ -220,10 +228,6 @@ RANGES = {
         "max_tokens",
         "37",
         "38",
-    ),
-    "max_tokens for the form": (
-        f'form = "value"\n{COMPARE}[episode]\nmax_tokens = 2\nthought_tokens = 0{TRAIN}',
-        ["[episode]", "max_tokens", "2", "'value'"],
     ),
     "split's limit": at("splits.train.parameters", "limit = 5", "limit", "5", "99"),
     "split's values": at("splits.train.parameters", "values = [9, 0]", "values", "[9, 0]", task=COMPARE),
@@ -324,6 +328,15 @@ MIXTURES = {
     "parameters": mixture(f"{_HALF}\n[parameters]\nlimit = 9", "mixture", "parameters", "parts"),
     "share": mixture(f"{_HALF}\n[splits.train]\nshare = [0.0, 0.5]", "mixture", "shares", "parts"),
     "split's parameters": mixture(f"{_HALF}\n[splits.train.parameters]\nlimit = 9", "mixture", "parameters", "parts"),
+    "itself": mixture('mixture = { "my.toml" = 1 }', "mixture", "my.toml -> my.toml", "leads back to itself"),
+    "no thoughts": mixture(f"{_HALF}\n[common]\nthoughts = 5", "Cadmus-Arith-v0", "[thoughts]", "a table"),
+    "a form for one part alone": mixture(
+        "mixture = { Cadmus-Arith-v0 = 1, Cadmus-Compare-v0 = 1 }",
+        "'value'",
+        "'compare'",
+        "answer",
+        form='form = "value"',
+    ),
     "unknown split": mixture(f"{_HALF}\n[splits.nowhere]", "[splits]", "nowhere", "train, test"),
     "max_tokens": mixture(
         f"{_HALF}\n[episode]\nmax_tokens = 71\nthought_tokens = 9", "[episode]", "max_tokens", "71", "72"
@@ -374,15 +387,22 @@ WORDS = {
     ]
 } | {"for another form": (f'words = ["dup"]\n{ARITH}{TRAIN}', ["words", "'value'"])}
 
+OF_THE_READER = {
+    name: (f"{line}\n{ARITH}{TRAIN}", [line.split()[0], "unknown key"])
+    for name, line in {"files": 'files = ["a.toml"]', "sources": "sources = {}"}.items()
+}
+
 NOT_TOML = {
     "broken": ("id = \n", ["not TOML", "line 1"]),
+    "nested too deeply": ("x = " + 5000 * "[" + 5000 * "]", ["not TOML", "nested too deeply"]),
+    "a number of 5,000 digits": ("x = " + 5000 * "9", ["not TOML", "digits"]),
     "a key twice": (f"{ARITH}{ARITH}", ["not TOML"]),
     "no text": (b"\xff\xfe\x00", ["not TOML"]),
 }
 
 BASES = {
     "no such file": ('base = "nowhere.toml"\nid = "My-v0"', ["base", "'nowhere.toml'", "registered id", "file"]),
-    "itself": ('base = "my.toml"\nid = "My-v0"', ["base", "'my.toml'"]),
+    "itself": ('base = "my.toml"\nid = "My-v0"', ["base", "'my.toml'", "leads back to itself", "my.toml -> my.toml"]),
     "a number": ('base = 5\nid = "My-v0"', ["base", "5"]),
     "a list": ('base = ["arith.toml"]\nid = "My-v0"', ["base", "arith.toml"]),
     "a table": ('id = "My-v0"\n[base]\nfile = "arith.toml"', ["base", "arith.toml"]),
@@ -401,6 +421,7 @@ GROUPS = {
     "share": SHARES,
     "overlap": OVERLAPS,
     "words": WORDS,
+    "of the reader": OF_THE_READER,
     "not TOML": NOT_TOML,
     "base": BASES,
 }
@@ -741,6 +762,262 @@ def test_spawned_workers_find_a_registered_file(mine: cg.Spec) -> None:
         np.testing.assert_array_equal(observations[0], gymnasium.make("Mine-v3").reset(seed=5)[0])
     finally:
         workers.close()
+
+
+def in_another_process(code: str, environment: gymnasium.Env[Any, Any], folder: Path) -> Any:
+    """Return what code prints, as JSON, when it is given the EnvSpec of an environment and run in an empty folder."""
+    assert environment.spec is not None
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input=environment.spec.to_json(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+PLAYS = """
+import sys, gymnasium
+from gymnasium.envs.registration import EnvSpec
+environment = gymnasium.make(EnvSpec.from_json(sys.stdin.read()))
+print([environment.reset(seed=seed)[0].tolist() for seed in range(8)])
+"""
+
+LOCAL = """
+from dataclasses import dataclass
+from cadmus_gym.tasks import Family
+
+@dataclass(frozen=True)
+class Parameters:
+    most: int = 99
+
+def compose(parameters, choices):
+    return f"{choices.integer(0, parameters.most)} 7 add"
+
+LOCAL = Family("local", version=1, parameters=Parameters, form="value", room=lambda parameters: 8, compose=compose)
+"""
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[str]:
+    """A module in plain Python beside the files of a test, which nothing else has imported; its name."""
+    name = f"local_{tmp_path.parent.name}_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(LOCAL)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_a_mixture_of_ones_own_is_whole_in_another_process(
+    write: Any, registry: None, local: str, mine: cg.Spec, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n{TRAIN}', "local.toml")
+    write('base = "Mine-v3"\nid = "Based-v0"\n[parameters]\noperands = [2, 5]', "based.toml")
+    cg.register(write('base = "based.toml"\nid = "Twice-v0"', "twice.toml"))
+    parts = '"Mine-v3" = 1\n"local.toml" = 1\n"Twice-v0" = 1\n"Cadmus-Loop-v0" = 1'
+    cg.register(
+        write(f'id = "Mixed-v0"\nform = "answer"\n[mixture]\n{parts}\n[episode]\nmax_tokens = 99', "mixed.toml")
+    )
+    environment = gymnasium.make("Mixed-v0", thoughts={"share": 0.5})
+    here = [environment.reset(seed=seed)[0].tolist() for seed in range(8)]
+    assert in_another_process(PLAYS, environment, tmp_path_factory.mktemp("elsewhere")) == here
+
+
+def test_spawned_workers_have_a_mixture_of_ones_own(write: Any, registry: None, mine: cg.Spec) -> None:
+    cg.register(write('id = "Mixed-v0"\nform = "value"\n[mixture]\nMine-v3 = 1\nCadmus-Arith-v0 = 1', "mixed.toml"))
+    options = {"num_envs": 1, "vectorization_mode": "async", "vector_kwargs": {"context": "spawn"}}
+    workers = gymnasium.make_vec("Mixed-v0", **options)
+    try:
+        observations, _ = workers.reset(seed=5)
+        np.testing.assert_array_equal(observations[0], gymnasium.make("Mixed-v0").reset(seed=5)[0])
+    finally:
+        workers.close()
+
+
+def test_what_is_named_by_file_is_looked_up_beside_the_file(
+    write: Any, local: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(MINE, "part.toml")
+    write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n{TRAIN}', "local.toml")
+    mixed = write('id = "Mixed-v0"\nform = "value"\n[mixture]\n"part.toml" = 1\n"local.toml" = 1', "mixed.toml")
+    (tmp_path / "inner").mkdir()
+    derived = write('base = "../local.toml"\nid = "Derived-v0"\n[parameters]\nmost = 9', "inner/derived.toml")
+    monkeypatch.chdir("/")
+    assert [part.id for part, _ in cg.load_spec(mixed).parts] == ["Mine-v3", "Local-v0"]
+    assert cg.load_spec(derived).split_parameters("train").most == 9
+    assert str(tmp_path) not in sys.path
+
+
+def test_a_module_hidden_by_another_of_its_name_is_an_error(write: Any) -> None:
+    write(LOCAL, "json.py")
+    with pytest.raises(ValueError, match=r"my\.toml task = 'json:LOCAL'.*hidden by another module named json.*rename"):
+        cg.load_spec(write(f'id = "Local-v0"\ntask = "json:LOCAL"\n{TRAIN}'))
+
+
+def test_a_module_that_fails_is_named_with_its_error(write: Any, local: str, tmp_path: Path) -> None:
+    (tmp_path / f"{local}.py").write_text("1 / 0")
+    with pytest.raises(ValueError, match=r"my\.toml task = .*ZeroDivisionError: division by zero"):
+        cg.load_spec(write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n{TRAIN}'))
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_a_spec_goes_through_its_table_and_through_pickle(id: str) -> None:
+    spec = cg.load_spec(id)
+    table = json.loads(json.dumps(spec.table()))
+    for again in (cg.load_spec(table), pickle.loads(pickle.dumps(spec))):
+        assert again == spec
+        assert (again.digest, again.digests()) == (spec.digest, spec.digests())
+    assert cg.load_spec(table, thoughts={"share": 0.25}) == spec.override(thoughts={"share": 0.25})
+
+
+def test_a_table_of_values_is_a_spec_and_its_mistakes_are_named() -> None:
+    table = {"id": "Table-v0", "task": "arith", "splits": {"train": {}}}
+    assert cg.load_spec(table).split_parameters("train").operands == (0, 99)
+    for wrong, parts in (
+        ({**table, "task": 5}, ["Table-v0 task", "a text"]),
+        ({**table, "files": 5}, ["Table-v0 files", "Spec.table()"]),
+        ({**table, "sources": "x"}, ["Table-v0 sources", "Spec.table()"]),
+        ({"task": "arith"}, ["a table of values", "'id'", "missing"]),
+        ({}, ["a table of values", "'id'"]),
+    ):
+        with pytest.raises(ValueError, match=r"Table-v0|a table") as raised:
+            cg.load_spec(wrong)
+        assert [part for part in parts if part not in str(raised.value)] == [], raised.value
+
+
+def test_an_environment_of_the_package_cannot_be_replaced(write: Any, registry: None) -> None:
+    digest = cg.load_spec("Cadmus-Arith-v0").digest
+    for text in (
+        f'id = "Cadmus-Arith-v0"\ntask = "arith"\n{TRAIN}',
+        'base = "Cadmus-Arith-v0"\nid = "Cadmus-Arith-v0"',
+    ):
+        with pytest.raises(ValueError, match=r"^my\.toml id = 'Cadmus-Arith-v0'.*another id"):
+            cg.register(write(text))
+    assert cg.load_spec("Cadmus-Arith-v0").digest == digest
+    cg.load_spec("Cadmus-Mix-v0")
+
+
+@pytest.mark.parametrize(
+    "text", ['base = "Mine-v3"\nid = "Mine-v3"', 'id = "Mine-v3"\nform = "value"\nmixture = { Mine-v3 = 1 }']
+)
+def test_an_id_that_leads_to_itself_is_not_registered(write: Any, mine: cg.Spec, text: str) -> None:
+    with pytest.raises(ValueError, match=r"itself\.toml.*leads back to itself: itself\.toml -> itself\.toml"):
+        cg.register(write(text, "itself.toml"))
+    assert cg.load_spec("Mine-v3") == mine
+    gymnasium.make("Mine-v3").reset(seed=0)
+
+
+def test_a_circle_of_mixtures_is_an_error(write: Any, registry: None, mine: cg.Spec) -> None:
+    write('id = "One-v0"\nform = "value"\nmixture = { "two.toml" = 1 }', "one.toml")
+    two = write('id = "Two-v0"\nform = "value"\nmixture = { "one.toml" = 1 }', "two.toml")
+    with pytest.raises(ValueError, match=r"^two\.toml .*two\.toml -> one\.toml -> two\.toml"):
+        cg.load_spec(two)
+
+
+def test_a_long_chain_of_bases_is_an_error(write: Any) -> None:
+    write(MINE, "0.toml")
+    for k in range(1, 40):
+        last = write(f'base = "{k - 1}.toml"\nid = "K-v{k}"', f"{k}.toml")
+    with pytest.raises(ValueError, match=r"39\.toml .*more than 16 files"):
+        cg.load_spec(last)
+
+
+def test_a_path_that_is_no_file_is_named(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "loop.toml").symlink_to(tmp_path / "loop.toml")
+    for name in ("folder.toml", "loop.toml"):
+        for ask in (cg.load_spec, cg.register):
+            with pytest.raises(ValueError, match=rf"^{name}: cannot be read: .*give a TOML file"):
+                ask(tmp_path / name)
+
+
+def test_a_byte_order_mark_is_passed_over(write: Any) -> None:
+    assert cg.load_spec(write(b"\xef\xbb\xbf" + MINE.encode())).id == "Mine-v3"
+
+
+def test_an_id_that_reads_as_a_path_is_refused(write: Any) -> None:
+    with pytest.raises(ValueError, match=r"^my\.toml id = 'foo\.toml': reads as the path of a file"):
+        cg.load_spec(write(f'id = "foo.toml"\ntask = "arith"\n{TRAIN}'))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        ({"parameters": 0, "depths": {"1": 1}}, ["[parameters]", "a table", "0"]),
+        ({"splits": (0, 9), "live": 0}, ["[splits]", "a table", "(0, 9)"]),
+        ({"splits": {"train": None}, "live": 0}, ["[splits.train]", "a table", "None"]),
+        ({"thoughts": None}, ["[thoughts]", "a table", "None"]),
+        ({"thoughts": {None: 1}}, ["[thoughts]", "None", "share"]),
+        ({"episode": {1: 1}}, ["[episode]", "1", "max_tokens"]),
+        ({"episode": 64}, ["[episode]", "a table", "64"]),
+        ({"depths": {(1, 2): 1}}, ["depths", "a table"]),
+        ({"files": ("a.toml",)}, ["'files'", "known"]),
+    ],
+)
+def test_nonsense_given_by_keyword_is_a_value_error(overrides: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^Cadmus-Branch-v0") as raised:
+        cg.load_spec("Cadmus-Branch-v0", **overrides)
+    assert [part for part in parts if part not in str(raised.value)] == [], raised.value
+
+
+def test_thoughts_of_a_mixture_that_are_no_table_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r"\[thoughts\].*a table, not None"):
+        cg.load_spec("Cadmus-Mix-v0", thoughts=None)
+
+
+def test_keys_that_are_numbers_may_be_given_as_numbers() -> None:
+    assert cg.load_spec("Cadmus-Arith-v0", operations={1: 3}) == cg.load_spec("Cadmus-Arith-v0", operations={"1": 3})
+
+
+def test_a_split_without_problems_is_found_when_its_stream_is_made(write: Any) -> None:
+    path = write(f"{ARITH}[parameters]\noperands = [5, 5]\noperations = {{ 1 = 1 }}\n[splits.few]\nshare = [0, 1e-3]")
+    with pytest.raises(ValueError, match=r"^My-Arith-v0 \(my\.toml\) \[splits\.few\]: none of 100000 attempts.*wider"):
+        cg.Stream(path, "few")
+    with pytest.raises(ValueError, match=r"my\.toml"):
+        cg.CadmusEnv(path, split="few")
+
+
+def test_a_family_that_writes_past_its_room_is_named(write: Any, local: str, tmp_path: Path) -> None:
+    (tmp_path / f"{local}.py").write_text(LOCAL.replace("8,", "3,"))
+    path = write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n[parameters]\nmost = 9\n{TRAIN}')
+    with pytest.raises(ValueError, match=r"^Local-v0 \(my\.toml\) \[splits\.train\].*' has 4 tokens.*room.*at most 3"):
+        cg.Stream(path)
+
+
+COMPILED = """
+from dataclasses import dataclass
+import numpy as np
+from cadmus_gym.tasks import Family, writer
+
+@dataclass(frozen=True)
+class Parameters:
+    pass
+
+def write(parameters, rng, script, program, marks, work, machine):
+    for position in range(4):
+        program[position] = 13 + position
+    program[4] = 25
+    marks[0] = 5
+    return np.uint64(0)
+
+LOCAL = Family("local", 1, Parameters, "value", lambda parameters: 4, writer(write), lambda _: np.zeros(1, np.int64))
+"""
+
+
+def test_a_compiled_family_that_writes_past_its_room_is_named(write: Any, local: str, tmp_path: Path) -> None:
+    (tmp_path / f"{local}.py").write_text(COMPILED)
+    with pytest.raises(ValueError, match=r"^Local-v0 \(my\.toml\) .* longer than room\(\) allows"):
+        cg.Stream(write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n{TRAIN}'))
+
+
+@pytest.mark.parametrize("returned", ["5", "None", "'1 nonsense'", "'1 2'", "'case to 1 do'", "''"])
+def test_a_family_that_writes_no_prompt_is_named(write: Any, local: str, tmp_path: Path, returned: str) -> None:
+    (tmp_path / f"{local}.py").write_text(LOCAL.replace('f"{choices.integer(0, parameters.most)} 7 add"', returned))
+    with pytest.raises(ValueError, match=r"^Local-v0 \(my\.toml\) \[splits\.train\]: task 'local_.*:LOCAL': "):
+        cg.Stream(write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n{TRAIN}'))
 
 
 @pytest.mark.parametrize("base", ["Cadmus-Arith-v0", "other.toml"])

@@ -1,6 +1,10 @@
 """Families of true programs: each writes prompts from random numbers; the machine adds answers and worked steps."""
 
 import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
 
 from cadmus_gym.tasks.arith import ARITH
 from cadmus_gym.tasks.branch import BRANCH
@@ -10,7 +14,7 @@ from cadmus_gym.tasks.function import FUNCTION
 from cadmus_gym.tasks.logic import LOGIC
 from cadmus_gym.tasks.loop import LOOP
 from cadmus_gym.tasks.register import REGISTER
-from cadmus_gym.tasks.solving import ANSWER_ROOMS, STYLES
+from cadmus_gym.tasks.solving import ANSWER_ROOMS, LEAST_THOUGHT, STYLES
 from cadmus_gym.tasks.stack import STACK_FAMILY
 
 TASKS: dict[str, Family] = {
@@ -18,8 +22,8 @@ TASKS: dict[str, Family] = {
 }
 
 
-def find_family(task: str) -> Family:
-    """Return the family of that name, or the one at ``"module:attribute"``.
+def find_family(task: str, folders: Iterable[Path] = ()) -> Family:
+    """Return the family of that name, or the one at ``"module:attribute"``, a module looked up in ``folders`` first.
 
     Raises ValueError where there is none, or it cannot be imported.
     """
@@ -29,12 +33,32 @@ def find_family(task: str) -> Family:
         return TASKS[task]
     module, _, attribute = task.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"task = {task!r}: {error}") from None
+        found = getattr(_module(module, folders), attribute)
+    except Exception as error:  # importing runs the user's own code
+        raise ValueError(f"task = {task!r}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Family):
         raise ValueError(f"task = {task!r}: expected a cadmus_gym.tasks.Family, not {type(found).__name__}")
     return found
 
 
-__all__ = ["ANSWER_ROOMS", "STYLES", "TASKS", "Choices", "Family", "find_family", "writer"]
+def _module(name: str, folders: Iterable[Path]) -> ModuleType:
+    """Import a module from the first of the folders that has it, otherwise from wherever Python finds it."""
+    stem = Path(*name.split("."))
+    for folder in folders:
+        places = (folder / stem.with_suffix(".py"), folder / stem / "__init__.py")
+        place = next((place.resolve() for place in places if place.is_file()), None)
+        if place is None:
+            continue
+        sys.path.insert(0, str(folder))
+        try:
+            importlib.invalidate_caches()
+            module = importlib.import_module(name)
+        finally:
+            sys.path.remove(str(folder))
+        if module.__file__ is None or Path(module.__file__).resolve() != place:
+            raise ImportError(f"{place} is hidden by another module named {name}, {module.__file__}; rename yours")
+        return module
+    return importlib.import_module(name)
+
+
+__all__ = ["ANSWER_ROOMS", "LEAST_THOUGHT", "STYLES", "TASKS", "Choices", "Family", "find_family", "writer"]

@@ -57,6 +57,7 @@ from cadmus_gym.tasks.family import COMMA, put_literal
 STYLES = ("none", "values", "products", "digits", "trace", "stack")
 VALUES, PRODUCTS, DIGITS, TRACE, WHOLE = range(1, len(STYLES))
 ANSWER_ROOMS = {"value": 14, "relation": 2}  # tokens of the longest answer: `,` ten digits `neg eq end`; `not end`
+LEAST_THOUGHT = 3  # tokens of the shortest thought that holds one: a digit in parentheses
 HASH_A, HASH_B, HASHES = range(3)  # working room of `identify`
 SLACK = 40  # tokens of room a thought needs beyond its limit: what one instruction writes last
 
