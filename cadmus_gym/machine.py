@@ -92,7 +92,7 @@ OPENED = FRAMES + 2 * FRAME_ROOM  # where the blocks around a place begin
 DIRECTIVES = OPENED + BLOCK_DEPTH  # of two cells: kind and operand
 SIZES = DIRECTIVES + 2 * MAX_DIRECTIVES  # of two cells: integers on each side of a case
 VALUES = SIZES + 2 * MAX_CASES  # for each case and side
-JUMPS = VALUES + 2 * MAX_SIDE * MAX_CASES  # for each position, where its control token leads
+JUMPS = VALUES + 2 * MAX_SIDE * MAX_CASES  # for each position, where its control token or `(` leads
 
 
 def scratch(length: int) -> Ints:
@@ -200,12 +200,14 @@ def execute(
             steps += 1
             executed |= bit(token)
             behind = position + 1
-            if token == OPEN:
-                while (prepared or behind < size) and at(program, behind) >= BODY and at(program, behind) != OPEN:
+            if token == OPEN and prepared:
+                behind = load(work, JUMPS + position)
+            elif token == OPEN:
+                while behind < size and at(program, behind) >= BODY and at(program, behind) != OPEN:
                     if at(program, behind) == CLOSE:
                         break
                     behind += 1
-                if not prepared and (behind == size or at(program, behind) != CLOSE):
+                if behind == size or at(program, behind) != CLOSE:
                     outcome = UNPREPARED
                     break
                 behind += 1
@@ -424,7 +426,7 @@ def read_header(program: Tokens, position: Int, work: Ints) -> tuple[Int, Int, I
 
 @kernel
 def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint64]:
-    """Check the body at ``position`` and note in ``work`` where each control token leads.
+    """Check the body at ``position`` and note in ``work`` where each control token and each `(` leads.
 
     Returns (length without `end` and thoughts, or -1 for a syntax error; the set of tokens in it).
     """
@@ -440,12 +442,14 @@ def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint6
         if token < BODY or token == CLOSE:
             return -1, present
         if token == OPEN:
+            opening = position
             position += 1
             while at(program, position) != CLOSE:
                 if at(program, position) < BODY or at(program, position) == OPEN:
                     return -1, present
                 position += 1
             position += 1
+            store(work, JUMPS + opening, position)
             continue
         length += 1
         present |= bit(token)

@@ -7,12 +7,12 @@ import itertools
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numba
 import numpy as np
 
-from cadmus_gym.compiling import caching, kernel
+from cadmus_gym.compiling import callback, kernel
 from cadmus_gym.isa import ID, ZERO, Int, Ints, Tokens
 from cadmus_gym.machine import ADD, LARGEST, MUL, OPEN
 from cadmus_gym.sampling import CHOICE, OPERAND, Words64, below, is_guided, uniform, weighted
@@ -110,9 +110,7 @@ def writer(function: Writer) -> Callable[[], Writer]:
 
     @functools.cache
     def compiled() -> Writer:
-        with caching():
-            compiler = numba.cfunc(_WRITER, nopython=True, cache=True, error_model="numpy", _nrt=False)
-            return cast(Writer, compiler(function))
+        return callback(function, _WRITER)
 
     return compiled
 
