@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym import forms
-from cadmus_gym.episodes import SUCCESS, Episodes
 from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
-from cadmus_gym.isa import END, ID, NINE, PAD, ZERO, Tokens, assemble, decode
+from cadmus_gym.isa import END, ID, NINE, ZERO, Tokens, assemble, decode
 from cadmus_gym.machine import CLOSE, OPEN, Verdict, run_batch
+from cadmus_gym.playing import put
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
 
@@ -31,21 +31,11 @@ CHEATS = {"drop 1 end": "drop 1 end", "dup eq end": "dup eq end", "wrong eq 0 eq
 def play(
     spec: str | Path | Spec, split: str, completions: list[Tokens], seed: int = EVALUATION_SEED
 ) -> NDArray[np.bool_]:
-    """Write given completions behind the first prompts of a split, token by token in the environment; return which
+    """Write given completions after the first prompts of a split, token by token in the environment; return which
     episodes were a success, (N,) bool. A token the form does not allow ends its episode."""
-    count = len(completions)
-    episodes = Episodes(load_spec(spec), split, 1 if count == 0 else count, "big")
-    rows = np.arange(count)
-    prompts, lengths = prompts_of(spec, split, count, seed)
-    episodes.begin(rows, (prompts, lengths))
-    success = np.zeros(count, np.bool_)
-    for position in range(max((completion.size for completion in completions), default=0)):
-        idle = episodes.over.copy()
-        actions = [int(c[position]) if position < c.size else PAD for c in completions]
-        episodes.step(np.array(actions, np.int64), idle)
-        now = episodes.over & ~idle
-        success[now] = episodes.ends[SUCCESS, now] == 1
-    return success
+    spec = load_spec(spec)
+    programs = put(spec, split, *prompts_of(spec, split, len(completions), seed), completions)
+    return np.asarray(run_batch(programs)[0] == Verdict.TRUE)
 
 
 def random_legal(

@@ -78,26 +78,6 @@ def test_parameters_are_counted_from_the_config(tmp_path: Path, grouped: int | N
     assert model_cards.parameters_of(config) == sum(p.numel() for p in model.parameters())
 
 
-def test_what_a_model_was_trained_on() -> None:
-    def ids(settings: dict[str, Any]) -> list[str]:
-        return [spec.id for spec in model_cards.trained_on({"settings": settings})]
-
-    assert ids({"env": "Cadmus-Mix-v0"}) == ["Cadmus-Mix-v0"]
-    assert ids({"env": {"Cadmus-Arith-v0": 2, "Cadmus-Loop-v0": 1}}) == ["Cadmus-Arith-v0", "Cadmus-Loop-v0"]
-    (spec,) = model_cards.trained_on({"settings": {"env": "Cadmus-Arith-v0", "overrides": {"reward": "cases"}}})
-    assert spec.reward == "cases"
-    assert len(model_cards.ids_of([cg.load_spec("Cadmus-Mix-v0")])) == 9
-    for card in ({}, {"settings": {}}, {"settings": {"env": None}}, {"settings": 3}):
-        with pytest.raises(ValueError, match="does not tell"):
-            model_cards.trained_on(card)
-    specs = [cg.load_spec(f"Cadmus-{name}-v0") for name in ("Arith", "Compare", "Open")]
-    assert model_cards.asked_under(specs[:1])[0] == "value"
-    form, words, episode = model_cards.asked_under(specs[:2])
-    assert (form, words, episode.max_tokens) == ("answer", (), 80)
-    with pytest.raises(ValueError, match="do not go together"):
-        model_cards.asked_under(specs)
-
-
 def test_publish_rounds_to_the_better_type(script: ModuleType, package: Path) -> None:
     assert script.main(script.Args(publish=str(package / "run" / "model"), name="small-one")) == 0
     folder = package / "_models" / "small-one"
