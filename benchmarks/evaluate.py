@@ -432,7 +432,7 @@ def draw_reliability(card: Any, name: str, path: Path) -> None:
                 faint = {"alpha": 0.3, "markersize": size - 2} if few else {"markersize": size}
                 below, above = max(0.0, share - low), max(0.0, high - share)
                 plain.errorbar([group["said"]], [share], yerr=None if few else [[below], [above]], **look, **faint)
-                doubt = max(1 - group["said"], 1e-6)
+                doubt = max(1 - group["said"], 1e-5)
                 if right == count:
                     wrong.errorbar([doubt], [1 / count], **{**look, "markerfacecolor": "none"}, **faint)
                 else:
@@ -440,18 +440,17 @@ def draw_reliability(card: Any, name: str, path: Path) -> None:
                     wrong.errorbar([doubt], [1 - share], yerr=bars, **look, **faint)
             plain.plot([], [], color=colour, marker=marker, linestyle="none", label=label)
     plain.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="calibrated")
-    wrong.plot([1e-6, 1], [1e-6, 1], color="#999999", linewidth=1)
-    plain.set(xlabel="probability of the completion, by the model", ylabel="share of these completions that are true")
-    wrong.set(xlabel="1 - probability of the completion", ylabel="share of these completions that are wrong")
-    wrong.set(xscale="log", yscale="log", xlim=(7e-7, 1.3), ylim=(0.5 * least, 1.3))
-    plain.set(
-        title=f"{name}: reliability, 95 % intervals; calibrated on the line", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
-    )
-    wrong.set(title="the same in logarithms; hollow: none wrong, drawn at 1 / count")
-    plain.plot(
-        [], [], color="#777777", alpha=0.35, marker="o", markersize=4, linestyle="none", label=f"under {RARE} prompts"
-    )
-    plain.legend(frameon=False, fontsize=9, loc="upper left")
+    wrong.plot([1e-5, 1], [1e-5, 1], color="#999999", linewidth=1)
+    few = {"color": "#777777", "alpha": 0.3, "marker": "o", "markersize": 4, "linestyle": "none"}
+    plain.plot([], [], **few, label=f"fewer than {RARE} prompts, no interval")
+    hollow = {"color": "#777777", "markerfacecolor": "none", "marker": "o", "linestyle": "none"}
+    plain.plot([], [], **hollow, label="none wrong: below 1 / prompts")
+    plain.set(title=f"{name}: reliability, with 95 % intervals", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    plain.set(xlabel="probability the model gives to a completion", ylabel="share of these completions that are true")
+    wrong.set(title="the same as shares that are wrong", xlabel="1 - probability the model gives to a completion")
+    wrong.set(xscale="log", yscale="log", xlim=(7e-6, 1.3), ylim=(0.5 * least, 1.3))
+    wrong.set(ylabel="share of these completions that are wrong")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=6)
     for axis in (plain.xaxis, plain.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     for ax in (plain, wrong):

@@ -173,7 +173,7 @@ def evaluate(
         raise ValueError(f"temperature = {temperature}; allowed: {allowed}")
     prompts, lengths = prompts_of(spec, split, count, seed)
     prompts, lengths = np.repeat(prompts, samples, axis=0), np.repeat(lengths, samples)
-    written, judged = (None, None) if report is None else _halves(report)
+    written, judged = (part_of(report, k, 2) for k in range(2))
     if _is_transformer(model):
         settings = {"temperature": temperature, "seed": seed, "batch_size": batch_size}
         programs = complete_under(model, spec, prompts, lengths, **settings, report=written).programs
@@ -197,9 +197,9 @@ def _is_transformer(model: object) -> TypeGuard[Transformer]:
     return module is not None and isinstance(model, module.Transformer)
 
 
-def _halves(report: Report) -> tuple[Report, Report]:
-    """Return reports on the two halves of a piece of work."""
-    return lambda done, total: report(done, 2 * total), lambda done, total: report(total + done, 2 * total)
+def part_of(report: Report | None, k: int, parts: int) -> Report | None:
+    """Return what reports on part k of a piece of work in ``parts`` of the same size, from what reports on it all."""
+    return report and (lambda done, total: report(k * total + done, parts * total))
 
 
 def loss_above_floor(

@@ -177,7 +177,7 @@ def _complete_batch(
         chosen, *scores = (x.cpu().numpy() for x in drawn)
         broken = ~(np.isfinite(scores[0]) & np.isfinite(scores[1])) & ~ended  # nan and inf reach every log-softmax
         if broken.any():
-            raise not_finite(model, int(numbers[held[broken][0]]), step)
+            raise not_finite(model, int(numbers[held[broken]].min()), step)
         at = held[~ended]
         tokens[at, step], spent[at] = chosen[~ended], step + 1
         log_probs[at, step], raw_log_probs[at, step] = (score[~ended] for score in scores)
@@ -211,9 +211,12 @@ def not_finite(model: Transformer, prompt: int, step: int) -> FloatingPointError
     """Return the error for logits that are not finite after a prompt and some tokens of its completion."""
     dtype = str(model.embed_tokens.weight.dtype).removeprefix("torch.")
     found = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
-    cause = f"{found[0]} holds weights that are not" if found else f"they overflow in {dtype}, or a hook wrote them"
-    cure = "load a checkpoint that is whole" if found else "compute in another type, such as torch.float32"
-    return FloatingPointError(f"prompt {prompt}: logits after {step} more tokens are not finite: {cause}; {cure}")
+    cause, cure = f"they overflow in {dtype}, or a hook changed them", "compute in another type, such as torch.float32"
+    if found:
+        cause, cure = f"{found[0]} has weights that are NaN or infinite", "load an intact checkpoint"
+    return FloatingPointError(
+        f"prompt {prompt}: logits at token {step} of its completion are not finite: {cause}; {cure}"
+    )
 
 
 def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32]) -> Cache:

@@ -59,8 +59,8 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         f'completion = cg.complete(model, ["{example}"]).tokens[0]\n'
         "print(cg.disassemble(completion[completion > 0]))\n"
         "```",
-        "A prompt is text in the notation for people. Form and budget of the completion are those of what the model was "
-        "trained on; `spec=` takes those of another environment.",
+        "A prompt is text in the notation for people. Form and budget of the completion are those of the model's own "
+        "environment; `spec=` takes those of another.",
         f'Or `python -m cadmus_gym complete "{example}" --model {name}`.',
         "## Training",
         *(training(stage, card) for stage in stages(card)),

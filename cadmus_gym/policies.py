@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym import forms
-from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
+from cadmus_gym.evaluate import EVALUATION_SEED, Report, prompts_of
 from cadmus_gym.isa import END, ID, NINE, ZERO, Tokens, assemble, decode
 from cadmus_gym.machine import CLOSE, OPEN, Verdict, run_batch
 from cadmus_gym.playing import put
@@ -138,16 +138,24 @@ def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
 
 
 def search(
-    spec: str | Path | Spec, split: str, count: int, budget: int, seed: int = EVALUATION_SEED
+    spec: str | Path | Spec,
+    split: str,
+    count: int,
+    budget: int,
+    seed: int = EVALUATION_SEED,
+    report: Report | None = None,
 ) -> tuple[Tokens, NDArray[np.int32]]:
     """Complete prompts with the first of ``budget`` completions, shortest first, that the machine finds true; where
-    none is, with the last. Programs (count, L) and prompt lengths. It consults the machine, as no policy may."""
+    none is, with the last. Programs (count, L) and prompt lengths. It consults the machine, which a policy may not do.
+    ``report`` is called with (done, count) prompts."""
     candidates = enumerate_completions(spec, budget)
     prompts, lengths = prompts_of(spec, split, count, seed)
     programs = np.zeros((count, prompts.shape[1] + candidates.shape[1]), np.uint8)
-    for row, prompt, length in zip(programs, prompts, lengths, strict=True):
+    for k, (row, prompt, length) in enumerate(zip(programs, prompts, lengths, strict=True)):
         tries = np.zeros((len(candidates), length + candidates.shape[1]), np.uint8)
         tries[:, :length], tries[:, length:] = prompt[:length], candidates
         true = run_batch(tries)[0] == Verdict.TRUE
         row[: tries.shape[1]] = tries[int(true.argmax()) if true.any() else -1]
+        if report is not None:
+            report(k + 1, count)
     return programs, lengths
