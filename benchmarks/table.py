@@ -106,9 +106,11 @@ def main(args: Args) -> int:
         if args.count < 2:
             raise ValueError(f"--count {args.count}; allowed: 2 or more")
         spec, models = load_spec(args.env), load(args.model, [*names])
-        for model in models.values():
-            for split in spec.splits:
-                evaluate(model, spec, split, 1, args.seed)
+        needed = 1 + spec.prompt_room + spec.episode.max_tokens
+        for name, model in models.items():
+            if isinstance(model, Transformer) and model.config.context < needed:
+                raise ValueError(f"{name} has {model.config.context} positions; {spec.id} takes {needed}")
+            evaluate(model, spec, next(iter(spec.splits)), 1, args.seed)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.open("a").close()
     except (ValueError, FloatingPointError, ModuleNotFoundError, OSError) as error:

@@ -113,7 +113,7 @@ def countdown(what: str) -> Callable[[int, int], None]:
         now = time.monotonic()
         if first is None:
             first = done, now
-        elif now - printed >= SECONDS:
+        elif now - printed >= SECONDS and done > first[0]:
             printed = now
             left = (now - first[1]) / (done - first[0]) * (total - done)
             print(f"{done} of {total} {what}, {left // 60:.0f} min {left % 60:.0f} s left", file=sys.stderr, flush=True)

@@ -190,7 +190,7 @@ def test_redrawn_literals_keep_their_number_of_digits() -> None:
 
 
 def test_a_loophole_of_neighbours_alone_is_found() -> None:
-    """`2 eq` of a prompt that leaves a number is right for one answer; one that ends in what is always so never depends."""
+    """Times 0 every answer is 0; that a number is not below 3 stays true of most other answers."""
     rows = as_rows(["12 7 add ( 3 ) 0 mul 0 eq end", "12 7 add 19 eq end", "12 7 add 3 lt not end"])
     lengths = np.array([5, 5, 5])
     assert cg.find_loopholes(rows, lengths).tolist() == [True, False, True]
@@ -251,8 +251,10 @@ def test_samples_of_a_model_differ_and_need_a_temperature() -> None:
 def test_the_loss_above_the_floor_is_an_estimate_with_its_standard_error() -> None:
     """Against a full pass over each program by itself, in nats per token of all of them."""
     model, spec = tiny(), cg.load_spec("Cadmus-Arith-v0", operands=[0, 9], thoughts={"share": 0.5})
+    seen: list[tuple[int, int]] = []
     for endian in ("big", "little"):
-        model.endian, seen = endian, []
+        model.endian = endian
+        seen.clear()
         above, error = loss_above_floor(model, spec, "train", 100, 5, lambda *counts: seen.append(counts))
         stream = cg.Stream(spec, "train", 5)
         programs, _ = stream.batch(0, 100)
