@@ -8,7 +8,7 @@ demo: .venv/installed-rl  ## pretrain, evaluate, fine-tune with PPO, print the t
 	$(BIN)/python pretrain/train.py --recipe nano-arith --tokens 9000000 --folder runs/nano --resume
 	$(BIN)/python pretrain/train.py --recipe nano-arith --tokens 9000000 --folder runs/half --stop-at-truth 0.5 --evaluate-every 50 --evaluate-count 200 --resume
 	$(BIN)/python agents/ppo.py --env Cadmus-Arith-v0 --checkpoint runs/half/model --folder runs/ppo --resume
-	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --output runs/table.json
+	$(BIN)/python benchmarks/table.py --model pretrained=runs/nano/model --model "stopped halfway=runs/half/model" --model "PPO from there=runs/ppo/model" --output runs/table.json
 
 test: lint  ## lint, formatting, types and all tests
 	$(BIN)/python -m pytest
@@ -24,7 +24,7 @@ bench: .venv/installed-dev  ## how fast the package is; writes speed.json and tr
 	$(BIN)/python benchmarks/transformer.py --sections completion --repeats 5 --env Cadmus-Loop-v0 --checkpoint cadmus_gym/_models/nano --output benchmarks/results/transformer-loop.json
 
 table: .venv/installed-rl  ## the README's table, from the models `make demo` made
-	$(BIN)/python benchmarks/table.py --pretrained runs/nano/model --half runs/half/model --ppo runs/ppo/model --count 10000 --readme
+	$(BIN)/python benchmarks/table.py --model pretrained=runs/nano/model --model "stopped halfway=runs/half/model" --model "PPO from there=runs/ppo/model" --count 10000 --readme
 
 policies: .venv/installed-rl  ## what can be had without solving a problem; writes benchmarks/results/policies.md
 	$(BIN)/python benchmarks/policies.py

@@ -3,12 +3,14 @@
     python benchmarks/evaluate.py                                         every model in the package: its card and page
     python benchmarks/evaluate.py --models runs/nano/model --count 1000   another one
     python benchmarks/evaluate.py --check                                 exits 1 where a card says something else
+    python benchmarks/evaluate.py --sections reliability                  measures that alone; the other figures stay
     python benchmarks/evaluate.py --publish runs/nano/model --name nano   puts a run's model into the package
 
 Completions are greedy, under the form and the budget of each environment. Of what a model was trained on, the parts of
 a mixture included, the splits `train` and `test` have --count prompts, everything else --elsewhere; Cadmus-Open-v0 too,
 whose form masks nothing: it tells whether a model keeps to the form by itself. Truth rates by stratum are counted for
-what a model was trained on.
+what a model was trained on. Section "reliability" compares the probability that a model gives to its completions with
+how many of them are true, on every split of what it was trained on.
 
 Figures go to `card.json` in the model's folder, beside the facts of its training, and from there to its README.md; the
 picture of a model in the package to results/models. A published model is stored in bfloat16 or float16, whichever
@@ -24,9 +26,10 @@ import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait sleep, see pretrain/train.py
 
@@ -36,6 +39,7 @@ import tyro
 from numpy.typing import NDArray
 
 from cadmus_gym import SPECS, Stream, assemble, checkpoint, disassemble, load_model, load_spec, run_batch
+from cadmus_gym.__main__ import countdown
 from cadmus_gym.evaluate import (
     EVALUATION_SEED,
     Evaluation,
@@ -54,18 +58,16 @@ from cadmus_gym.model_cards import (
     OTHERS,
     PART_OF_TRAINING,
     RARE,
-    asked_under,
-    ids_of,
     in_readme,
     page,
     read,
     strata_tables,
-    trained_on,
 )
 from cadmus_gym.recipe import recipe
 from cadmus_gym.spec import Spec
 from cadmus_gym.strata import Strata, families_of, strata
 from cadmus_gym.tasks import find_family
+from cadmus_gym.terms import ids_of, trained_on
 
 TOP = Path(__file__).resolve().parents[1]
 PICTURES = TOP / "benchmarks" / "results" / "models"
@@ -75,6 +77,8 @@ STORED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 SIDE, BIN = 200, 10  # of the picture: operands below the one, in bins of the other
 BARS = 16  # of the picture, at most
 OPERATORS = ("add", "sub", "mul")
+# Completions are grouped by the probability that the model gives them, finely where most are.
+EDGES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999, 1)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Args:
     models: tuple[str, ...] = ()  # names or folders; by default every model in the package
     count: int = 10_000  # prompts of train and test of what a model was trained on
     elsewhere: int = 2000  # prompts of every other split; 0: none
+    reliability: int = 2000  # prompts of each split on which probabilities are compared with truth
+    sections: tuple[Literal["truth", "reliability"], ...] = ("truth", "reliability")  # what is measured
     seed: int = EVALUATION_SEED  # of the prompts
     price: float = 0.05  # dollars a core-hour, in the pages: put in your own
     pairs: int = 16  # of operands for each square of the picture; 0: no picture
@@ -164,7 +170,8 @@ def measure_split(
 ) -> tuple[Evaluation, dict[str, Any], dict[str, Any]]:
     """Return the evaluation of a split; of one that is known, counts by stratum and what was wrong."""
     prompts, lengths = prompts_of(spec, split, count, seed)
-    programs = complete_under(model, spec, prompts, lengths, seed=seed).programs
+    report = countdown(f"prompts of {spec.id} {split}")
+    programs = complete_under(model, spec, prompts, lengths, seed=seed, report=report).programs
     evaluation = judge_completions(spec, split, seed, programs, lengths)
     if not known:
         return evaluation, {}, {}
@@ -209,6 +216,41 @@ def right_answer(taken: Strata, k: int, family: str) -> str:
     return str(answer)
 
 
+def reliability(model: Transformer, count: int, seed: int) -> dict[str, Any]:
+    """Return by spec and split of what a model was trained on how likely it calls its greedy completions, and how many
+    of them are true; see `by_probability`."""
+    found: dict[str, Any] = {}
+    for spec in trained_on(model.card):
+        if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
+            continue
+        for split in spec.splits:
+            prompts, lengths = prompts_of(spec, split, count, seed)
+            report = countdown(f"prompts of {spec.id} {split}")
+            done = complete_under(model, spec, prompts, lengths, seed=seed, report=report)
+            said = np.exp(done.log_probs.sum(1, dtype=np.float64))
+            found.setdefault(spec.id, {})[split] = by_probability(said, run_batch(done.programs)[0] == Verdict.TRUE)
+            of_split = found[spec.id][split]
+            print(
+                f"{spec.id} {split}: probability {of_split['said']:.2%}, true {of_split['true'] / count:.2%}",
+                flush=True,
+            )
+    return found
+
+
+def by_probability(said: NDArray[np.float64], true: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the number of completions, their mean probability (N,) and how many are true, in all and by groups of
+    nearly the same probability (see `EDGES`); groups without a completion are left out."""
+    group = np.clip(np.searchsorted(EDGES, said, side="right") - 1, 0, len(EDGES) - 2)
+    bins = {
+        f"{EDGES[k]:g} to {EDGES[k + 1]:g}": {
+            "said": round(float(said[group == k].mean()), 6),
+            "true": [int(true[group == k].sum()), int((group == k).sum())],
+        }
+        for k in np.unique(group).tolist()
+    }
+    return {"count": len(said), "said": round(float(said.mean()), 6), "true": int(true.sum()), "groups": bins}
+
+
 def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list[str]:
     """Return where two cards differ in what `measure` finds; above 0, ``tolerance`` counts completions of a split."""
     found = []
@@ -226,6 +268,18 @@ def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> lis
     return found
 
 
+def unreliable(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list[str]:
+    """Return where two findings of `reliability` differ; above 0, ``tolerance`` counts true completions of a split."""
+    found = []
+    pairs = {(id, split) for splits in (old, new) for id in splits for split in splits[id]}
+    for id, split in sorted(pairs):
+        before, after = (splits.get(id, {}).get(split, {}) for splits in (old, new))
+        apart = abs(before["true"] - after["true"]) > tolerance if before and after else True
+        if apart or (not tolerance and before != after):
+            found.append(f"{id} {split}: reliability differs")
+    return found
+
+
 def name_of(folder: Path) -> str:
     """By what a model is loaded: that of a folder is told from beside it."""
     return folder.name if folder.parent == checkpoint.PACKAGED else f"./{folder.name}"
@@ -236,14 +290,23 @@ def write_page(folder: Path) -> None:
     (folder / checkpoint.README).write_text(text, encoding="utf-8")
 
 
-def check(folder: Path, tolerance: int) -> list[str]:
+def check(folder: Path, sections: Collection[str], tolerance: int) -> list[str]:
     """Return in what a model's card and page are not what is found now."""
     model, card = load_model(folder), read(folder)[0]
-    if "evaluated" not in card:
-        return ["the card has no evaluation; run without --check"]
-    settings = card["evaluated"]["settings"]
-    torch.set_num_threads(settings["threads"])  # other numbers may round otherwise
-    found = differences(card, measure(model, settings["count"], settings["elsewhere"], settings["seed"]), tolerance)
+    made = {"truth": card.get("evaluated"), "reliability": card.get("reliability", {}).get("evaluated")}
+    if missing := [section for section in sections if made[section] is None]:
+        return [f"the card has no evaluation of {missing[0]}; run without --check"]
+    found = []
+    for section in sections:
+        settings = made[section]["settings"]
+        torch.set_num_threads(settings["threads"])  # other numbers may round otherwise
+        if section == "truth":
+            now = measure(model, settings["count"], settings["elsewhere"], settings["seed"])
+            found += differences(card, now, tolerance)
+        else:
+            before = card["reliability"]["splits"]
+            now = reliability(model, settings["reliability"], settings["seed"])
+            found += unreliable(before, now, tolerance)
     text = folder / checkpoint.README
     if not text.is_file() or text.read_text(encoding="utf-8") != page(name_of(folder), *read(folder)):
         found.append(f"{checkpoint.README} is not what the card gives")
@@ -255,21 +318,13 @@ def check(folder: Path, tolerance: int) -> list[str]:
 
 def truth_by_operands(model: Transformer, operator: str, pairs: int, seed: int) -> NDArray[np.float64]:
     """Return the truth rate of `a b operator`, (SIDE / BIN, SIDE / BIN), rows for bins of a, columns of b."""
-    form, words, episode = asked_under(trained_on(model.card))
     bins = SIDE // BIN
     rng = np.random.default_rng([seed, OPERATORS.index(operator)])
     a, b = (rng.integers(0, BIN, (bins, bins, pairs)) for _ in range(2))
     a += BIN * np.arange(bins)[:, None, None]
     b += BIN * np.arange(bins)[None, :, None]
     prompts = [assemble(f"{x} {y} {operator}") for x, y in zip(a.ravel(), b.ravel(), strict=True)]
-    done = complete(
-        model,
-        prompts,
-        form=form,
-        words=words,
-        max_tokens=episode.max_tokens,
-        thought_tokens=episode.thought_tokens,
-    )
+    done = complete(model, prompts, report=countdown(f"prompts of the picture, {operator}"))
     true = run_batch(done.programs)[0] == Verdict.TRUE
     rates: NDArray[np.float64] = true.reshape(bins, bins, pairs).mean(2)
     return rates
@@ -347,6 +402,63 @@ def draw_curves(card: Any, name: str, path: Path) -> None:
     figure.savefig(path)
 
 
+def draw_reliability(card: Any, name: str, path: Path) -> None:
+    """Draw how many completions are true against the probability the model gives them: one panel of all, one in which
+    the small shares that are wrong can be seen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(13, 5.6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    plain, wrong = figure.subplots(1, 2)
+    least = 1 / card["reliability"]["evaluated"]["settings"]["reliability"]
+    colours = iter(("#d1495b", "#edae49", "#66a182", "#8d5a97", "#7a5c3e", "#e07be0", "#2e9cca", "#777777") * 4)
+    several = len(card["reliability"]["splits"]) > 1
+    for id, splits in card["reliability"]["splits"].items():
+        for split, of_split in splits.items():
+            if split == "train":  # `test` is of the same distribution
+                continue
+            inside = split in PART_OF_TRAINING
+            colour = "#1f5fa8" if inside else next(colours)
+            label = f"{id} {split}" if several else split
+            label += ", trained distribution" if inside else ""
+            marker, size = ("o", 7) if inside else ("s", 5)
+            look = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "elinewidth": 0.8}
+            for group in of_split["groups"].values():
+                right, count = group["true"]
+                share, (low, high) = right / count, wilson_interval(right, count)
+                few = count < RARE
+                faint = {"alpha": 0.3, "markersize": size - 2} if few else {"markersize": size}
+                below, above = max(0.0, share - low), max(0.0, high - share)
+                plain.errorbar([group["said"]], [share], yerr=None if few else [[below], [above]], **look, **faint)
+                doubt = max(1 - group["said"], 1e-5)
+                if right == count:
+                    wrong.errorbar([doubt], [1 / count], **{**look, "markerfacecolor": "none"}, **faint)
+                else:
+                    bars = None if few else [[above], [below]]
+                    wrong.errorbar([doubt], [1 - share], yerr=bars, **look, **faint)
+            plain.plot([], [], color=colour, marker=marker, linestyle="none", label=label)
+    plain.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="calibrated")
+    wrong.plot([1e-5, 1], [1e-5, 1], color="#999999", linewidth=1)
+    few = {"color": "#777777", "alpha": 0.3, "marker": "o", "markersize": 4, "linestyle": "none"}
+    plain.plot([], [], **few, label=f"fewer than {RARE} prompts, no interval")
+    hollow = {"color": "#777777", "markerfacecolor": "none", "marker": "o", "linestyle": "none"}
+    plain.plot([], [], **hollow, label="none wrong: below 1 / prompts")
+    plain.set(title=f"{name}: reliability, with 95 % intervals", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    plain.set(xlabel="probability the model gives to a completion", ylabel="share of these completions that are true")
+    wrong.set(title="the same as shares that are wrong", xlabel="1 - probability the model gives to a completion")
+    wrong.set(xscale="log", yscale="log", xlim=(7e-6, 1.3), ylim=(0.5 * least, 1.3))
+    wrong.set(ylabel="share of these completions that are wrong")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=6)
+    for axis in (plain.xaxis, plain.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    for ax in (plain, wrong):
+        ax.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Weights": card["sha256"][checkpoint.WEIGHTS]})
+
+
 def main(args: Args) -> int:
     torch.set_num_threads(args.threads)
     if args.publish is not None:
@@ -363,17 +475,27 @@ def main(args: Args) -> int:
         folder = checkpoint.find_model(name)
         print(f"{name_of(folder)}:", flush=True)
         if args.check:
-            found = check(folder, args.tolerance)
-            print("\n".join(found) or "as the card tells")
-            failed |= bool(found)
+            apart = check(folder, args.sections, args.tolerance)
+            print("\n".join(apart) or "as the card says")
+            failed |= bool(apart)
             continue
         model = load_model(folder)
-        card = {**model.card, **measure(model, args.count, args.elsewhere, args.seed)}
-        card["evaluated"] = made
-        model.card = card
-        tables = [block for block in strata_tables(card, trained_on(card)) if block.startswith("|")]
-        print("\n\n".join(["", *tables, ""]))
-        if args.pairs and folder.parent == checkpoint.PACKAGED:
+        card: dict[str, Any] = dict(model.card)
+        packaged = folder.parent == checkpoint.PACKAGED
+        if "truth" in args.sections:
+            card |= measure(model, args.count, args.elsewhere, args.seed)
+            card["evaluated"] = made
+            model.card = card
+            tables = [block for block in strata_tables(card, trained_on(card)) if block.startswith("|")]
+            print("\n\n".join(["", *tables, ""]))
+        if "reliability" in args.sections:
+            found = reliability(model, args.reliability, args.seed)
+            card["reliability"] = json.loads(json.dumps({"splits": found, "evaluated": made}))
+            if packaged and found:
+                path = PICTURES / f"{folder.name}-reliability.png"
+                draw_reliability(card, folder.name, path)
+                card["reliability"]["picture"] = path.relative_to(TOP).as_posix()
+        if "truth" in args.sections and args.pairs and packaged:
             path = PICTURES / f"{folder.name}-operands.png"
             draw(model, folder.name, args.pairs, args.seed, path)
             card["picture"] = path.relative_to(TOP).as_posix()

@@ -1,29 +1,38 @@
-"""How well each policy completes programs: one row a policy, one column a split.
+"""How well each policy completes programs: one row for each policy, one column for each split.
 
-    python benchmarks/table.py --env Cadmus-Arith-v0 --pretrained runs/nano/model --ppo runs/ppo/model
+    python benchmarks/table.py --env Cadmus-Arith-v0 --model pretrained=runs/nano/model --model PPO=runs/ppo/model
+    python benchmarks/table.py --model ours=nano --model "MLP policy=runs/mlp/agent.zip"
 
 Truth rate with its 95 % Wilson interval over the first prompts of a seed that no training uses, and beside it the share
 of completions that are loopholes. `random` draws uniformly among the tokens the form allows. `search` tries
 completions, shortest first, and asks the machine which is true: no policy in an environment may do that, it shows what
-trying alone buys. Models are greedy. Prints Markdown, and writes the rows with the recipe as JSON.
+trying alone buys. Models are greedy. A .zip is an agent of MaskablePPO; loading one may run any code that is in
+it, so load your own only. Prints Markdown, and writes the rows with the recipe as JSON; progress goes to stderr.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait sleep, see pretrain/train.py
 
 import torch
 import tyro
 
-from cadmus_gym import Evaluation, evaluate, load_model, load_spec
-from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, loss_above_floor
+from cadmus_gym import Evaluation, Transformer, evaluate, load_model, load_spec
+from cadmus_gym.__main__ import countdown
+from cadmus_gym.evaluate import EVALUATION_SEED, Report, judge_completions, loss_above_floor, part_of
+from cadmus_gym.model_cards import machine
 from cadmus_gym.policies import random_legal, search
 from cadmus_gym.recipe import inserted, markdown, recipe
+from cadmus_gym.spec import Spec
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
@@ -35,9 +44,8 @@ class Args:
     """How well each policy completes programs."""
 
     env: str = "Cadmus-Arith-v0"  # a registered id or the path of a .toml file
-    pretrained: Path | None = None  # folder of a model
-    half: Path | None = None  # folder of a model whose pretraining was stopped halfway: where PPO starts
-    ppo: Path | None = None  # folder of a model fine-tuned by agents/ppo.py
+    # NAME=FOLDER, a row for each: the folder of a model, the name of a packaged one, or the .zip of an agent
+    model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     count: int = 1000  # prompts for each split
     seed: int = EVALUATION_SEED  # of the prompts
     budget: int = 1000  # completions that search may try
@@ -46,53 +54,114 @@ class Args:
     readme: bool = False  # write the table into README.md as well
 
 
+def load(named: tuple[str, ...], fixed: list[str]) -> dict[str, Any]:
+    """Return models and agents by the names of their rows.
+
+    Raises ValueError for what is not NAME=FOLDER or a name used twice, and what loading them raises."""
+    found: dict[str, Any] = {}
+    for one in named:
+        name, _, folder = one.partition("=")
+        if not name or not folder:
+            raise ValueError(f"--model {one!r}: give NAME=FOLDER, such as pretrained=runs/nano/model")
+        if name in found or name in fixed:
+            raise ValueError(f"--model {one!r}: there is a row {name!r} already; give another name")
+        found[name] = load_agent(Path(folder)) if folder.endswith(".zip") else load_model(folder)
+    return found
+
+
+def load_agent(path: Path) -> Any:
+    """Return the agent of MaskablePPO in a .zip."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no agent {str(path)!r}: no such file")
+    try:
+        from sb3_contrib import MaskablePPO
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"agents need {error.name}: pip install '.[rl]'") from None
+    return MaskablePPO.load(path, device="cpu")
+
+
+def size_of(model: Any) -> str:
+    weights = model if isinstance(model, Transformer) else model.policy
+    return f"{sum(p.numel() for p in weights.parameters()) / 1e6:.2f}M"
+
+
+def row_of(name: str, spec: Spec, evaluated: Callable[[str, Report | None], Evaluation]) -> list[Evaluation]:
+    """Evaluate every split, showing progress."""
+    report, begun, splits = countdown(f"steps, {name}"), time.monotonic(), list(spec.splits)
+    row = [evaluated(split, part_of(report, k, len(splits))) for k, split in enumerate(splits)]
+    print(f"{name}: {len(splits)} splits in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    return row
+
+
 def cell(result: Evaluation) -> str:
     low, high = result.interval
     loopholes = "" if result.loophole_rate == 0 else f", loopholes {result.loophole_rate:.2%}"
     return f"{result.truth_rate:.2%} [{low:.2%}, {high:.2%}]{loopholes}"
 
 
-def main(args: Args) -> None:
+def main(args: Args) -> int:
+    names = "random", f"search, {args.budget} tries"
     torch.set_num_threads(args.threads)
-    spec = load_spec(args.env)
-    models = {"pretrained": args.pretrained, "stopped halfway": args.half, "PPO from there": args.ppo}
-    results: dict[str, list[Evaluation]] = {"random": [], f"search, {args.budget} tries": []}
-    for split in spec.splits:
-        tries = (
-            random_legal(spec, split, args.count, args.seed),
-            search(spec, split, args.count, args.budget, args.seed),
-        )
-        for row, (programs, lengths) in zip(results.values(), tries, strict=True):
-            row.append(judge_completions(spec, split, args.seed, programs, lengths))
+    try:  # what may be wrong is found before the work
+        if args.count < 2:
+            raise ValueError(f"--count {args.count}; allowed: 2 or more")
+        spec, models = load_spec(args.env), load(args.model, [*names])
+        needed = 1 + spec.prompt_room + spec.episode.max_tokens
+        for name, model in models.items():
+            if isinstance(model, Transformer) and model.config.context < needed:
+                raise ValueError(f"{name} has {model.config.context} positions; {spec.id} takes {needed}")
+            evaluate(model, spec, next(iter(spec.splits)), 1, args.seed)
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.open("a").close()
+    except (ValueError, FloatingPointError, ModuleNotFoundError, OSError) as error:
+        print(f"table.py: {error}", file=sys.stderr)
+        return 2
+
+    def judged(split: str, found: Any, report: Report | None) -> Evaluation:
+        return judge_completions(spec, split, args.seed, *found, report=report)
+
+    def drawn(split: str, report: Report | None) -> Evaluation:
+        return judged(split, random_legal(spec, split, args.count, args.seed), report)
+
+    def searched(split: str, report: Report | None) -> Evaluation:
+        found = search(spec, split, args.count, args.budget, args.seed, part_of(report, 0, 2))
+        return judged(split, found, part_of(report, 1, 2))
+
+    rows = {name: row_of(name, spec, way) for name, way in zip(names, (drawn, searched), strict=True)}
     above: dict[str, tuple[float, float]] = {}
-    for name, folder in models.items():
-        if folder is not None:
-            model = load_model(folder)
-            label = f"{name}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f}M"
-            above[label] = loss_above_floor(model, spec, "train", args.count, args.seed)
-            results[label] = [evaluate(model, spec, split, args.count, args.seed) for split in spec.splits]
+    for name, model in models.items():
+
+        def evaluated(split: str, report: Report | None, model: Any = model) -> Evaluation:
+            return evaluate(model, spec, split, args.count, args.seed, report=report)
+
+        label = f"{name}, {size_of(model)}"
+        rows[label] = row_of(label, spec, evaluated)
+        if isinstance(model, Transformer):
+            print(f"{label}: loss of {args.count} programs", file=sys.stderr, flush=True)
+            report = countdown(f"programs, loss of {name}")
+            above[label] = loss_above_floor(model, spec, "train", args.count, args.seed, report)
 
     made = recipe(args)
     made["digests"] = spec.digests()
-    rows = []
-    for name, row in results.items():
+    lines = []
+    for name, row in rows.items():
         floor = f"{above[name][0]:.3f} ± {1.96 * above[name][1]:.3f}" if name in above else ""
-        rows.append([name, *(cell(result) for result in row), floor])
-    table = markdown([spec.id, *spec.splits, "loss above floor"], rows)
+        lines.append([name, *(cell(result) for result in row), floor])
+    table = markdown([spec.id, *spec.splits, "excess loss"], lines)
     note = (
-        f"Truth rate, 95 % interval, {args.count} prompts a split, seed {args.seed}; commit {made['commit']}, "
-        f"{made['hardware']['cpu']}, {made['hardware']['cores']} cores. No loopholes where none are "
-        "named. Loss above floor: nats a token of the programs of train, beyond the entropy that the generator leaves."
+        f"Truth rate with its 95 % interval, {args.count} prompts per split, seed {args.seed}; commit "
+        f"{made['commit']}, {machine(made['hardware'])}. Loopholes are named where there are any. Excess loss: nats "
+        "per token on programs of train, above the generator's entropy."
     )
     print(f"\n{table}\n\n{note}")
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    rows_json = {name: [asdict(result) for result in row] for name, row in results.items()}
+    rows_json = {name: [asdict(result) for result in row] for name, row in rows.items()}
     args.output.write_text(json.dumps({"recipe": made, "rows": rows_json, "above_floor": above}, indent=1) + "\n")
     print(f"written to {args.output}")
     if args.readme:
         README.write_text(inserted(README.read_text(), MARKER, f"{table}\n\n{note}"))
         print(f"written to {README}")
+    return 0
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    sys.exit(main(tyro.cli(Args, description=__doc__)))

@@ -120,7 +120,7 @@ def countdown(what: str) -> Callable[[int, int], None]:
         now = time.monotonic()
         if first is None:
             first = done, now
-        elif now - printed >= SECONDS:
+        elif now - printed >= SECONDS and done > first[0]:
             printed = now
             left = (now - first[1]) / (done - first[0]) * (total - done)
             print(f"{done} of {total} {what}, {left // 60:.0f} min {left % 60:.0f} s left", file=sys.stderr, flush=True)
@@ -139,6 +139,7 @@ def show_complete(given: argparse.Namespace) -> int:
     answers = answer(
         model,
         tokens,
+        spec=given.spec,
         form=given.form,
         max_tokens=given.max_tokens,
         thought_tokens=given.thoughts,
@@ -185,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("complete", help="let a model complete a prompt, and show how sure it is")
     command.add_argument("prompt", help='a prompt in the notation for people, such as "12 7 add"')
     command.add_argument("--model", default="nano", help="the name of a model in the package, or a folder")
+    command.add_argument("--spec", help="an environment, whose form and budget to take; default: as it was trained")
     command.add_argument("--form", choices=FORMS, help="what a completion may look like; default: as it was trained")
     command.add_argument("--max-tokens", type=int, help="of a completion; default: as it was trained")
     command.add_argument("--thoughts", type=int, metavar="N", help="tokens of thought; default: as it was trained")
@@ -242,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(*write_tokenizer(given.folder), sep="\n")
             return 0
         return show_envs()
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, FloatingPointError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

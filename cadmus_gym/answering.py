@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +22,14 @@ from cadmus_gym.generate import complete
 from cadmus_gym.isa import VOCABULARY, Tokens, as_tokens, disassemble
 from cadmus_gym.machine import CLOSE, Outcome, run
 from cadmus_gym.model import Transformer, with_bos
-from cadmus_gym.model_cards import asked_under, trained_on
-from cadmus_gym.spec import Episode
+from cadmus_gym.scoring import Scorer
+from cadmus_gym.spec import Spec
+from cadmus_gym.terms import terms_of, trained_on
 
 LEAST = 0.0005  # alternatives less likely are not shown
 WIDTH = 100  # columns of a terminal
 ABREAST = 5  # alternatives in a line
+OUTSIDE = "This prompt is outside the model's training distribution ({}); its probabilities mean little here."
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Answer:
 
     ``written`` is the completion in the order of digits in which the model wrote it, and ``log_probs`` belongs to that:
     row t has the log-probabilities of all tokens that the form allowed in place of ``written[t]``, -inf for others.
+    ``outside`` says how the prompt leaves the model's training distribution, and is empty where it does not; see
+    `outside_training`.
     """
 
     prompt: Tokens  # (p,)
@@ -41,6 +47,7 @@ class Answer:
     written: Tokens  # (m,)
     log_probs: NDArray[np.float32]  # (m, 65)
     outcome: Outcome
+    outside: str = ""
 
     @property
     def log_prob(self) -> float:
@@ -54,19 +61,13 @@ class Answer:
         return disassemble(self.completion[:behind]), disassemble(self.completion[behind:])
 
 
-def budget(model: Transformer, prompt: Tokens) -> tuple[str, tuple[str, ...], Episode]:
-    """Return the form, its words and what a completion may spend as the model's card says it was trained, as far as the
-    context goes. Raises ValueError where the card does not tell."""
-    form, words, episode = asked_under(trained_on(model.card))
-    most = max(1, min(episode.max_tokens, model.config.context - prompt.size))
-    return form, words, Episode(most, min(episode.thought_tokens, most))
-
-
 def answer(
     model: Transformer,
     prompt: str | ArrayLike,
     *,
+    spec: str | Path | Spec | None = None,
     form: str | None = None,
+    words: tuple[str, ...] = (),
     max_tokens: int | None = None,
     thought_tokens: int | None = None,
     temperature: float = 0.0,
@@ -75,23 +76,20 @@ def answer(
 ) -> list[Answer]:
     """Let a model complete one prompt, text as for `cadmus_gym.assemble` or ids (n,); return an answer per sample.
 
-    Form and budget are by default those that the model was trained under. A temperature of 0 takes the likeliest token;
-    more than one sample needs one above. Raises ValueError as `cadmus_gym.complete` does, and for a prompt that no
-    completion of the form makes a well-formed program.
+    Form and budget are those of `cadmus_gym.complete`, as far as the context goes. A temperature of 0 takes the
+    likeliest token; more than one sample needs one above. Raises what `cadmus_gym.complete` does, and ValueError for a
+    prompt that no completion of the form makes a well-formed program.
     """
     tokens = as_tokens(prompt)
     if samples < 1 or (samples > 1 and temperature <= 0):
         raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")
-    try:
-        known, words, episode = budget(model, tokens)
-    except (ValueError, FileNotFoundError) as error:
-        if form is None:
-            raise ValueError(f"{error}; give a form") from None
-        known, words, episode = form, (), Episode(max(1, min(Episode().max_tokens, model.config.context - tokens.size)))
-    words = words if form in (None, known) else ()
-    form = form or known
-    most = episode.max_tokens if max_tokens is None else max_tokens
-    thoughts = min(episode.thought_tokens, most) if thought_tokens is None else thought_tokens
+    terms = terms_of(
+        model.card, spec=spec, form=form, words=words, max_tokens=max_tokens, thought_tokens=thought_tokens
+    )
+    form, words, most, thoughts = terms.form, terms.words, terms.max_tokens, terms.thought_tokens
+    if max_tokens is None:
+        most = max(1, min(most, model.config.context - tokens.size))
+        thoughts = min(thoughts, most) if thought_tokens is None else thoughts
     check_prompt(tokens, form, max_tokens=most, words=words)
     done = complete(
         model,
@@ -105,11 +103,39 @@ def answer(
     )
     completions = [row[:size] for row, size in zip(done.tokens, done.lengths, strict=True)]
     tables = alternatives(model, tokens, completions, form=form, words=words, max_tokens=most, thought_tokens=thoughts)
-    little = model.endian == "little"
+    little, outside = model.endian == "little", outside_training(model.card, tokens)
     return [
-        Answer(tokens, row, reverse_digits(row) if little else row, table, run(np.concatenate([tokens, row])))
+        Answer(tokens, row, reverse_digits(row) if little else row, table, run(np.concatenate([tokens, row])), outside)
         for row, table in zip(completions, tables, strict=True)
     ]
+
+
+def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
+    """Return how a prompt leaves the distribution of the programs that a model with this card was trained on, in words.
+
+    Empty where it does not: a program of the split `train`, or one with the same parameters such as those of `test`,
+    begins with it. Empty too where that cannot be known: the card does not say, or a family is in plain Python.
+    """
+    tokens = as_tokens(prompt)
+    try:
+        specs = trained_on(card)
+    except (ValueError, FileNotFoundError):
+        return ""
+    parts = [part for spec in specs for part, _ in spec.parts if "train" in part.splits]
+    if tokens.size == 0 or not parts or any(part.family.pack is None for part in parts):
+        return ""
+    scorers = [Scorer(part, "train", 0, 1) for part in parts]
+    # A completion may have begun, in steps that a program of the stream would show.
+    for size in range(tokens.size, 0, -1):
+        for problem in filter(None, (scorer.read(tokens[:size]) for scorer in scorers)):
+            if any(np.array_equal(program[: tokens.size], tokens) for program in problem.programs):
+                return ""
+    others = ((part, split) for part in parts for split in part.splits)
+    read = ((part, split, Scorer(part, split, 0, 1).read(tokens)) for part, split in others)
+    found = [
+        f"{part.id} {split}: {part.splits[split].description.rstrip('.')}" for part, split, p in read if p and p.kept
+    ]
+    return "; ".join(found) or f"no split of {', '.join(spec.id for spec in specs)} has such a prompt"
 
 
 @torch.inference_mode()
@@ -177,6 +203,7 @@ def told(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
     lines += [
         fill(f"{one.outcome.verdict.name}, stack {stack}, {one.outcome.steps} steps", WIDTH),
         f"log-probability {one.log_prob:.4f}, probability {math.exp(one.log_prob):.2%}",
+        *([fill(OUTSIDE.format(one.outside), WIDTH)] if one.outside else []),
         "",
         f"{'written':9s}{'probability':>11s}   instead",
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.isa import END, NINE, ZERO, Tokens
 from cadmus_gym.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
+from cadmus_gym.playing import Agent, Policy, play, put
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 ROWS = 64  # of programs whose loss is computed at once
 EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+Report: TypeAlias = Callable[[int, int], None]  # is called with how many are done, and how many there are
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ def complete_under(
     temperature: float = 0.0,
     seed: int = EVALUATION_SEED,
     batch_size: int = 256,
+    report: Report | None = None,
 ) -> Completions:
     """Let a model complete prompts (N, P), padded with 0, under the form and the budget of a spec."""
     from cadmus_gym.generate import complete
@@ -119,18 +125,16 @@ def complete_under(
         model,
         prompts,
         prompt_lengths=prompt_lengths,
-        form=spec.form,
-        words=spec.words,
-        max_tokens=spec.episode.max_tokens,
-        thought_tokens=spec.episode.thought_tokens,
+        spec=spec,
         temperature=temperature,
         seed=seed,
         batch_size=batch_size,
+        report=report,
     )
 
 
 def evaluate(
-    model: Transformer,
+    model: Transformer | Agent | Policy,
     spec: str | Path | Spec,
     split: str = "test",
     count: int = 1000,
@@ -139,32 +143,82 @@ def evaluate(
     samples: int = 1,
     temperature: float = 0.0,
     batch_size: int = 256,
+    endian: str | None = None,
+    report: Report | None = None,
 ) -> Evaluation:
     """Let a model complete the first ``count`` prompts of a split under the spec's form and budget, and judge.
 
-    Greedy by default. With ``samples`` n > 1 each prompt is completed n times, which needs a temperature above 0, and
-    ``pass_at`` holds k = 1, 2, 4 ... n. The same arguments give the same prompts whatever the model.
+    model: a `Transformer`; an agent of Stable-Baselines3, or anything else that has its ``predict``, which acts step by
+        step under the masks of the environment; or a function from prompts (n, P) uint8, padded with 0, and their
+        lengths (n,) int32 to completions: integers (n, M) padded with 0, or n arrays (m,). What a function writes or an
+        agent does against the form, or beyond the budget, is not true.
+    samples, temperature: greedy by default. With n > 1 samples each prompt is completed n times, and ``pass_at`` holds
+        k = 1, 2, 4 ... n. A transformer needs a temperature above 0 for that, an agent 1; a function has a temperature
+        of its own.
+    batch_size: how many prompts a model is given at once.
+    endian: the order of digits that an agent without a transformer observes; see `cadmus_gym.playing.play`.
+    report: called with (done, total) after each batch; each completion counts once when written, once when judged.
+
+    The same arguments give the same prompts whatever the model. Raises ValueError for arguments out of range and for
+    what is no completion at all, such as an array of another shape, FloatingPointError for logits that are not finite.
     """
     spec = load_spec(spec)
-    if samples < 1 or (samples > 1 and temperature <= 0):
+    if count < 1 or batch_size < 1:
+        raise ValueError(f"count = {count}, batch_size = {batch_size}; allowed: 1 or more")
+    function = not _is_transformer(model) and not hasattr(model, "predict")
+    if samples < 1 or (samples > 1 and temperature <= 0 and not function):
         raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")
+    if not _is_transformer(model) and temperature not in ((0,) if function else (0, 1)):
+        allowed = "0, since a function draws by itself" if function else "0 (greedy) or 1, for an agent"
+        raise ValueError(f"temperature = {temperature}; allowed: {allowed}")
     prompts, lengths = prompts_of(spec, split, count, seed)
     prompts, lengths = np.repeat(prompts, samples, axis=0), np.repeat(lengths, samples)
-    completions = complete_under(
-        model, spec, prompts, lengths, temperature=temperature, seed=seed, batch_size=batch_size
-    )
-    return judge_completions(spec, split, seed, completions.programs, completions.prompt_lengths, samples)
+    written, judged = (part_of(report, k, 2) for k in range(2))
+    if _is_transformer(model):
+        settings = {"temperature": temperature, "seed": seed, "batch_size": batch_size}
+        programs = complete_under(model, spec, prompts, lengths, **settings, report=written).programs
+    else:
+        parts = []
+        for start in range(0, len(prompts), batch_size):
+            some = prompts[start : start + batch_size], lengths[start : start + batch_size]
+            if hasattr(model, "predict"):
+                parts.append(play(model, spec, split, *some, endian=endian, deterministic=temperature == 0))
+            else:
+                parts.append(put(spec, split, *some, model(*(array.copy() for array in some))))
+            if written is not None:
+                written(min(start + batch_size, len(prompts)), len(prompts))
+        programs = np.concatenate(parts)
+    return judge_completions(spec, split, seed, programs, lengths, samples, judged)
+
+
+def _is_transformer(model: object) -> TypeGuard[Transformer]:
+    """Say whether a model is a `Transformer`, without loading torch for what cannot be one."""
+    module = sys.modules.get("cadmus_gym.model")
+    return module is not None and isinstance(model, module.Transformer)
+
+
+def part_of(report: Report | None, k: int, parts: int) -> Report | None:
+    """Return what reports on part k of a piece of work in ``parts`` of the same size, from what reports on it all."""
+    return report and (lambda done, total: report(k * total + done, parts * total))
 
 
 def loss_above_floor(
-    model: Transformer, spec: str | Path | Spec, split: str = "train", count: int = 1000, seed: int = EVALUATION_SEED
+    model: Transformer,
+    spec: str | Path | Spec,
+    split: str = "train",
+    count: int = 1000,
+    seed: int = EVALUATION_SEED,
+    report: Report | None = None,
 ) -> tuple[float, float]:
-    """Return how much more a model loses on programs of a split than any must: (nats a token, its standard error).
+    """Return how much more a model loses on programs of a split than any must: (nats per token, its standard error).
 
     All tokens count alike, those of prompts too. It is the mean of log p - log q over ``count`` programs, p the exact
     probability under the generator and q the model's, over their mean length; so it estimates a divergence and is the
-    more precise the nearer both are. nan where the task cannot tell probabilities.
+    more precise the nearer both are. nan where the task cannot tell probabilities. Raises ValueError for a count below
+    2, which leaves no standard error, FloatingPointError for a loss that is not finite.
     """
+    if count < 2:
+        raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
     import torch
 
     from cadmus_gym.training import losses, program_lengths
@@ -176,16 +230,29 @@ def loss_above_floor(
         programs = reverse_digits(programs)
     lengths = program_lengths(programs)
     with torch.inference_mode():
+        done = 0
         for rows in np.array_split(np.argsort(lengths, kind="stable"), -(-count // ROWS)):
             tokens = torch.from_numpy(programs[rows, : lengths[rows].max()]).to(device)
             of_prompts, of_completions = losses(model, tokens, torch.from_numpy(prompt_lengths[rows]).to(device))
-            above[rows] += (of_prompts.double() + of_completions.double()).cpu().numpy()
+            loss = (of_prompts.double() + of_completions.double()).cpu().numpy()
+            if not np.isfinite(loss).all():
+                raise FloatingPointError(f"the loss of program {rows[~np.isfinite(loss)][0]} is not finite")
+            above[rows] += loss
+            done += rows.size
+            if report is not None:
+                report(done, count)
     tokens_each = float(lengths.mean())
     return float(above.mean() / tokens_each), float(above.std(ddof=1) / math.sqrt(count) / tokens_each)
 
 
 def judge_completions(
-    spec: Spec, split: str, seed: int, programs: Tokens, prompt_lengths: NDArray[np.int32], samples: int = 1
+    spec: Spec,
+    split: str,
+    seed: int,
+    programs: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    samples: int = 1,
+    report: Report | None = None,
 ) -> Evaluation:
     """Judge programs (N * samples, L), the samples of a prompt side by side, and sum up."""
     verdicts, _ = run_batch(programs)
@@ -202,24 +269,32 @@ def judge_completions(
         pass_at={
             k: pass_at_k(true, samples, k) for k in sorted({2**j for j in range(samples.bit_length())} | {samples})
         },
-        loophole_rate=float(find_loopholes(programs, prompt_lengths).mean()),
+        loophole_rate=float(find_loopholes(programs, prompt_lengths, report=report).mean()),
         verdicts={Verdict(v).name: n for v, n in sorted(Counter(verdicts.tolist()).items())},
     )
 
 
 def find_loopholes(
-    programs: Tokens, prompt_lengths: NDArray[np.integer], *, redraws: int = 16, seed: int = 0
+    programs: Tokens,
+    prompt_lengths: NDArray[np.integer],
+    *,
+    redraws: int = 16,
+    seed: int = 0,
+    report: Report | None = None,
 ) -> NDArray[np.bool_]:
     """Return which of programs (N, L) are loopholes, (N,): true, and still true when the problem has another answer.
 
     The literals of the prompt are redrawn, keeping their number of digits, moved by one, or made equal to one another,
     until what the prompt leaves is another stack; a completion that answers the question is false then. A completion is
     found out with certainty only where it never depends on the problem; ``redraws`` problems are tried for each.
+    ``report`` is called with (done, total) programs from time to time.
     """
     rng = np.random.default_rng(seed)
     verdicts, _ = run_batch(programs)
     found = np.zeros(len(programs), np.bool_)
     for k in np.flatnonzero(verdicts == Verdict.TRUE):
+        if report is not None and k % ROWS == 0:
+            report(int(k), len(programs))
         program = programs[k, : int(np.argmax(programs[k] == END)) + 1]
         prompt, completion = program[: prompt_lengths[k]], program[prompt_lengths[k] :]
         answer = run(np.append(prompt, np.uint8(END))).stack
@@ -231,6 +306,8 @@ def find_loopholes(
             if run(np.concatenate([other, completion])).true:
                 found[k] = True
                 break
+    if report is not None:
+        report(len(programs), len(programs))
     return found
 
 

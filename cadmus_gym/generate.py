@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.isa import BOS, END, PAD, Int, Ints, Tokens, as_tokens, check_ids
 from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.sampling import join
+from cadmus_gym.spec import Spec
+from cadmus_gym.terms import terms_of
 
 # Measured with 1M parameters on a busy CPU:
 SLOTS = 8  # A cache has a multiple of so many slots, and grows by so many: attention reads all.
@@ -53,35 +56,45 @@ def complete(
     prompts: ArrayLike | Sequence[str | ArrayLike],
     *,
     prompt_lengths: ArrayLike | None = None,
-    form: str = "value",
+    spec: str | Path | Spec | None = None,
+    form: str | None = None,
     words: tuple[str, ...] = (),
-    max_tokens: int = 64,
+    max_tokens: int | None = None,
     thought_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
     batch_size: int = 256,
     endian: str | None = None,
     raw: bool = False,
+    report: Callable[[int, int], None] | None = None,
 ) -> Completions:
-    """Let a model complete prompts.
+    """Let a model complete prompts, by default under the form and the budget of the environment it was trained on.
 
     prompts: (N, L) uint8 padded with 0, or a sequence of N texts, as for `cadmus_gym.assemble`, or token arrays, in the
         language's own order of digits and without `<bos>`.
     prompt_lengths: (N,), for prompts given as one array; by default a prompt ends at its last token that is not 0.
-    form, words: what a completion may look like; see `cadmus_gym.forms`.
-    max_tokens: of a completion, thoughts and `end` included. Every form but "free" keeps enough of it to finish.
-    thought_tokens: at most that many of them in thoughts, parentheses included. None: all that can be spared.
+    spec: an environment, whose form and budget to take; by default what ``model.card`` says the model was trained on.
+    form, words: what a completion may look like, instead of the spec's; see `cadmus_gym.forms`.
+    max_tokens: of a completion, thoughts and `end` included, instead of the spec's. Every form but "free" keeps enough
+        of it to finish.
+    thought_tokens: at most that many of them in thoughts, parentheses included, instead of the spec's.
     temperature: 0 takes the likeliest allowed token, and reports log-probabilities at temperature 1.
     seed: with the same seed a row draws the same random numbers whatever the batch; row and step are hashed with it.
     batch_size: how many rows are computed at once; changes results by rounding only.
     endian: the order of digits the model reads and writes; by default its own, ``model.endian``.
     raw: return ``raw_log_probs`` too.
+    report: called with (done, total) prompts after each batch.
 
     Raises ValueError for prompts that are none or that the form cannot finish, for what does not fit the model's
-    context, and for any other argument out of range.
+    context, where a model has no card and neither spec nor form is given, and for any other argument out of range;
+    FloatingPointError for logits that are not finite.
     """
     rows, lengths = _rows(prompts, prompt_lengths)
     endian = model.endian if endian is None else endian
+    terms = terms_of(
+        model.card, spec=spec, form=form, words=words, max_tokens=max_tokens, thought_tokens=thought_tokens
+    )
+    form, words, max_tokens, thoughts = terms.form, terms.words, terms.max_tokens, terms.thought_tokens
     longest, context = int(lengths.max(initial=0)), model.config.context
     if longest >= context:
         raise ValueError(
@@ -96,7 +109,6 @@ def complete(
         raise ValueError(f"seed = {seed}; allowed: 0 to 2**63 - 1")
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}; allowed: 1 or more")
-    thoughts = max_tokens if thought_tokens is None else thought_tokens
     if thoughts < 0:
         raise ValueError(f"thought_tokens = {thoughts}; allowed: 0 or more, or None")
     automata = Automata(form, rows, lengths, max_tokens=max_tokens, thought_tokens=thoughts, words=words, endian=endian)
@@ -113,8 +125,10 @@ def complete(
         if temperature > 0:
             fill_uniforms(seed, batch, uniforms)
         tokens[batch], log_probs[batch], raw_log_probs[batch], spent[batch] = _complete_batch(
-            model, shown[batch], lengths[batch], some, temperature, uniforms, raw
+            model, shown[batch], lengths[batch], some, temperature, uniforms, raw, batch
         )
+        if report is not None:
+            report(start + batch.size, len(rows))
     written = np.arange(spent.max(initial=0)) < spent[:, None]  # (N, M), M of the longest
     longest = written.shape[1]
     tokens, log_probs, raw_log_probs = tokens[:, :longest], log_probs[:, :longest], raw_log_probs[:, :longest]
@@ -136,8 +150,12 @@ def _complete_batch(
     temperature: float,
     uniforms: NDArray[np.float64],
     raw: bool,
+    numbers: NDArray[np.integer],
 ) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-    """Complete prompts (B, L) as the model sees them: tokens, log-probabilities, raw ones (B, M), lengths (B,)."""
+    """Complete prompts (B, L) as the model sees them: tokens, log-probabilities, raw ones (B, M), lengths (B,).
+
+    ``numbers`` (B,) are the prompts' own, for messages.
+    """
     rows, max_tokens = uniforms.shape
     tokens = np.zeros(uniforms.shape, np.uint8)
     log_probs, raw_log_probs = np.zeros((2, *uniforms.shape), np.float32)
@@ -157,6 +175,9 @@ def _complete_batch(
         allowed[ended] = np.arange(allowed.shape[1]) == PAD
         drawn = _draw(model.logits(hidden).float(), allowed, temperature, uniforms[held, step])
         chosen, *scores = (x.cpu().numpy() for x in drawn)
+        broken = ~(np.isfinite(scores[0]) & np.isfinite(scores[1])) & ~ended  # nan and inf reach every log-softmax
+        if broken.any():
+            raise not_finite(model, int(numbers[held[broken]].min()), step)
         at = held[~ended]
         tokens[at, step], spent[at] = chosen[~ended], step + 1
         log_probs[at, step], raw_log_probs[at, step] = (score[~ended] for score in scores)
@@ -184,6 +205,18 @@ def _complete_batch(
             cache.keep(places)
         last = last + 1
     return tokens, log_probs, raw_log_probs, spent
+
+
+def not_finite(model: Transformer, prompt: int, step: int) -> FloatingPointError:
+    """Return the error for logits that are not finite after a prompt and some tokens of its completion."""
+    dtype = str(model.embed_tokens.weight.dtype).removeprefix("torch.")
+    found = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    cause, cure = f"they overflow in {dtype}, or a hook changed them", "compute in another type, such as torch.float32"
+    if found:
+        cause, cure = f"{found[0]} has weights that are NaN or infinite", "load an intact checkpoint"
+    return FloatingPointError(
+        f"prompt {prompt}: logits at token {step} of its completion are not finite: {cause}; {cure}"
+    )
 
 
 def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32]) -> Cache:

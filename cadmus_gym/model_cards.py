@@ -14,10 +14,12 @@ from textwrap import fill
 from typing import Any
 
 from cadmus_gym import checkpoint
-from cadmus_gym.evaluate import wilson_interval
+from cadmus_gym.evaluate import prompts_of, wilson_interval
 from cadmus_gym.focus import AMONG
+from cadmus_gym.isa import disassemble
 from cadmus_gym.recipe import inserted, markdown
-from cadmus_gym.spec import Episode, Spec, load_spec
+from cadmus_gym.spec import Spec
+from cadmus_gym.terms import ids_of, trained_on
 
 PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
 MANY = 50  # so many wrong completions of a split are not listed
@@ -26,40 +28,6 @@ MOST = 20  # strata of a kind on a page
 OTHERS = "others"
 REPOSITORY = "../../.."  # from a packaged model's folder
 MARKER = "<!-- models -->"
-
-
-def trained_on(card: Mapping[str, Any]) -> list[Spec]:
-    """Return the specs that a model was trained on, as its card tells: one, or those of a weighted mixture.
-
-    Raises ValueError where the card does not tell, and as `load_spec` does.
-    """
-    settings = card.get("settings")
-    env = settings.get("env") if isinstance(settings, Mapping) else None
-    if not isinstance(settings, Mapping) or not isinstance(env, (str, Mapping)) or not env:
-        raise ValueError("the model's card does not tell what it was trained on")
-    if isinstance(env, Mapping):
-        return [load_spec(name) for name in env]
-    return [load_spec(env, **settings.get("overrides", {}))]
-
-
-def ids_of(specs: list[Spec]) -> list[str]:
-    """Return the ids of specs and of the parts of those that are mixtures."""
-    return list(dict.fromkeys(id for spec in specs for id in (spec.id, *spec.mixture)))
-
-
-def asked_under(specs: list[Spec]) -> tuple[str, tuple[str, ...], Episode]:
-    """Return the form, its words and the budget under which completions of all of these specs can be had.
-
-    Raises ValueError where their forms do not go together.
-    """
-    forms = {(spec.form, spec.words) for spec in specs}
-    if len(forms) > 1 and {form for form, _ in forms} <= {"value", "relation", "answer"}:
-        forms = {("answer", ())}
-    if len(forms) > 1:
-        raise ValueError(f"{', '.join(spec.id for spec in specs)} have forms that do not go together; name one")
-    ((form, words),) = forms
-    episodes = [spec.episode for spec in specs]
-    return form, words, Episode(max(e.max_tokens for e in episodes), max(e.thought_tokens for e in episodes))
 
 
 def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,6 +41,7 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     parameters, specs = parameters_of(config), trained_on(card)
     grouped = config["num_key_value_heads"] != config["num_attention_heads"]
     groups = f" sharing {config['num_key_value_heads']} groups of keys and values" if grouped else ""
+    example = example_of(specs)
     order = "lowest digit first" if card["endian"] == "little" else "highest digit first"
     sections = [
         front_matter(),
@@ -87,19 +56,30 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "```python\n"
         "import cadmus_gym as cg\n\n"
         f'model = cg.load_model("{name}")\n'
-        'completion = cg.complete(model, ["12 7 add"]).tokens[0]\n'
+        f'completion = cg.complete(model, ["{example}"]).tokens[0]\n'
         "print(cg.disassemble(completion[completion > 0]))\n"
         "```",
-        f'Or `python -m cadmus_gym complete "12 7 add" --model {name}`.',
+        "A prompt is text in the notation for people. Form and budget of the completion are those of the model's own "
+        "environment; `spec=` takes those of another.",
+        f'Or `python -m cadmus_gym complete "{example}" --model {name}`.',
         "## Training",
         *(training(stage, card) for stage in stages(card)),
     ]
     if "metrics" in card:
         sections += ["## Truth", *truth(card, specs)]
-    sections += [*strata_tables(card, specs), *mistakes(card), *again(card)]
+    sections += [*reliability(card), *strata_tables(card, specs), *mistakes(card), *again(card)]
     kept = "---", "#", "|", "- ", "```", "!["
     wrapped = [s if s.startswith(kept) else fill(s, 120, break_on_hyphens=False) for s in sections]
     return "\n\n".join(wrapped) + "\n"
+
+
+def example_of(specs: list[Spec]) -> str:
+    """Return a prompt of what a model was trained on, as text."""
+    if any(part.task == "arith" for spec in specs for part, _ in spec.parts):
+        return "12 7 add"
+    spec = specs[0]
+    prompts, lengths = prompts_of(spec, "test" if "test" in spec.splits else next(iter(spec.splits)), 1)
+    return disassemble(prompts[0][: lengths[0]])
 
 
 def summary(cards: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
@@ -161,7 +141,7 @@ def stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     """A table of how one training went."""
-    settings, hardware = stage["settings"], stage["hardware"]
+    settings = stage["settings"]
     env = settings["env"] if isinstance(settings["env"], str) else json.dumps(settings["env"])
     facts = {
         "command": f"`{stage['command']}`",
@@ -170,7 +150,7 @@ def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         "recipe": settings.get("recipe"),
         "seed": settings.get("seed"),
         "commit": stage["commit"],
-        "hardware": ", ".join([hardware["cpu"], f"{hardware['cores']} cores", *filter(None, [hardware.get("gpu")])]),
+        "hardware": machine(stage["hardware"]),
         "versions": f"Python {stage['python']}, PyTorch {stage['versions'].get('torch', 'unknown')}",
         "programs": shown(stage),
         "tokens": whole(stage.get("tokens")),
@@ -179,6 +159,13 @@ def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         "core-seconds": spent(stage, card),
     }
     return markdown(["", ""], [[key, str(value)] for key, value in facts.items() if value is not None])
+
+
+def machine(hardware: Mapping[str, Any]) -> str:
+    """Say on which machine something was measured."""
+    features = ", ".join(hardware.get("features", ())) or "features not recorded"
+    gpu = f", {hardware['gpu']}" if hardware.get("gpu") else ""
+    return f"{hardware['cpu']} ({features}), {hardware['cores']} cores{gpu}"
 
 
 def shown(stage: Mapping[str, Any]) -> str | None:
@@ -241,6 +228,29 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     return [how, *blocks]
 
 
+def reliability(card: Mapping[str, Any]) -> list[str]:
+    """How likely the model calls its completions, beside how many of them are true, on splits of what it was trained
+    on."""
+    found = card.get("reliability", {})
+    rows = []
+    for id, splits in found.get("splits", {}).items():
+        for split, of_split in splits.items():
+            known, true, count = "yes" if split in PART_OF_TRAINING else "no", of_split["true"], of_split["count"]
+            row = [id, split, known, f"{count:,}", percent(of_split["said"]), percent(true / count)]
+            rows.append([*row, " to ".join(map(percent, wilson_interval(true, count)))])
+    if not rows:
+        return []
+    how = (
+        "The probability that the model gives to its greedy completion as a whole, under the mask of the form, against "
+        "the share of completions that are true. Outside the trained distribution it means little; "
+        "`python -m cadmus_gym complete` says when a prompt is outside. Completions are grouped by probability, and "
+        "`card.json` has all groups."
+    )
+    columns = ["environment", "split", "trained distribution", "prompts", "mean probability", "true", "95 % interval"]
+    picture = [f"![Reliability]({REPOSITORY}/{found['picture']})"] if "picture" in found else []
+    return ["## Reliability", how, *picture, markdown(columns, rows)]
+
+
 def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     """A table for each environment trained on: the truth rate of its test split by stratum."""
     blocks = []
@@ -294,10 +304,11 @@ def again(card: Mapping[str, Any]) -> list[str]:
     made = card.get("evaluated")
     if made is None:
         return []
-    settings, hardware = made["settings"], made["hardware"]
+    alone = card.get("reliability", {}).get("evaluated", {}).get("command")
     return [
         "## These figures again",
-        f"Commit {made['commit']}, {hardware['cpu']}, PyTorch {made['versions'].get('torch', 'unknown')}, prompts "
-        f"of seed {settings['seed']}: `{made['command']}` wrote them, `python benchmarks/evaluate.py --check` makes "
-        "them again.",
+        f"Commit {made['commit']}, {machine(made['hardware'])}, PyTorch {made['versions'].get('torch', 'unknown')}, "
+        f"prompts of seed {made['settings']['seed']}: `{made['command']}` wrote them"
+        f"{f', `{alone}` those of reliability' if alone not in (None, made['command']) else ''}; "
+        "`python benchmarks/evaluate.py --check` compares them with what is found now.",
     ]

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym import forms
-from cadmus_gym.episodes import SUCCESS, Episodes
-from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
-from cadmus_gym.isa import END, ID, NINE, PAD, ZERO, Tokens, assemble, disassemble
+from cadmus_gym.evaluate import EVALUATION_SEED, Report, prompts_of
+from cadmus_gym.isa import END, ID, NINE, ZERO, Tokens, assemble, disassemble
 from cadmus_gym.machine import CLOSE, OPEN, Verdict, run_batch
+from cadmus_gym.playing import put
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
 
@@ -31,21 +31,11 @@ CHEATS = {"drop 1 end": "drop 1 end", "dup eq end": "dup eq end", "wrong eq 0 eq
 def play(
     spec: str | Path | Spec, split: str, completions: list[Tokens], seed: int = EVALUATION_SEED
 ) -> NDArray[np.bool_]:
-    """Write given completions behind the first prompts of a split, token by token in the environment; return which
+    """Write given completions after the first prompts of a split, token by token in the environment; return which
     episodes were a success, (N,) bool. A token the form does not allow ends its episode."""
-    count = len(completions)
-    episodes = Episodes(load_spec(spec), split, 1 if count == 0 else count, "big")
-    rows = np.arange(count)
-    prompts, lengths = prompts_of(spec, split, count, seed)
-    episodes.begin(rows, (prompts, lengths))
-    success = np.zeros(count, np.bool_)
-    for position in range(max((completion.size for completion in completions), default=0)):
-        idle = episodes.over.copy()
-        actions = [int(c[position]) if position < c.size else PAD for c in completions]
-        episodes.step(np.array(actions, np.int64), idle)
-        now = episodes.over & ~idle
-        success[now] = episodes.ends[SUCCESS, now] == 1
-    return success
+    spec = load_spec(spec)
+    programs = put(spec, split, *prompts_of(spec, split, len(completions), seed), completions)
+    return np.asarray(run_batch(programs)[0] == Verdict.TRUE)
 
 
 def random_legal(
@@ -148,16 +138,24 @@ def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
 
 
 def search(
-    spec: str | Path | Spec, split: str, count: int, budget: int, seed: int = EVALUATION_SEED
+    spec: str | Path | Spec,
+    split: str,
+    count: int,
+    budget: int,
+    seed: int = EVALUATION_SEED,
+    report: Report | None = None,
 ) -> tuple[Tokens, NDArray[np.int32]]:
     """Complete prompts with the first of ``budget`` completions, shortest first, that the machine finds true; where
-    none is, with the last. Programs (count, L) and prompt lengths. It consults the machine, as no policy may."""
+    none is, with the last. Programs (count, L) and prompt lengths. It consults the machine, which a policy may not do.
+    ``report`` is called with (done, count) prompts."""
     candidates = enumerate_completions(spec, budget)
     prompts, lengths = prompts_of(spec, split, count, seed)
     programs = np.zeros((count, prompts.shape[1] + candidates.shape[1]), np.uint8)
-    for row, prompt, length in zip(programs, prompts, lengths, strict=True):
+    for k, (row, prompt, length) in enumerate(zip(programs, prompts, lengths, strict=True)):
         tries = np.zeros((len(candidates), length + candidates.shape[1]), np.uint8)
         tries[:, :length], tries[:, length:] = prompt[:length], candidates
         true = run_batch(tries)[0] == Verdict.TRUE
         row[: tries.shape[1]] = tries[int(true.argmax()) if true.any() else -1]
+        if report is not None:
+            report(k + 1, count)
     return programs, lengths

@@ -12,7 +12,8 @@ import torch
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.answering import answer, told
+from cadmus_gym.answering import answer, outside_training, told
+from cadmus_gym.evaluate import prompts_of
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.model import ModelConfig, Transformer
 
@@ -69,9 +70,59 @@ def test_form_and_budget_are_those_of_training() -> None:
     assert short.completion.size <= 24 - 6
     bare = tiny()
     bare.card = {}
-    with pytest.raises(ValueError, match="card does not tell what it was trained on; give a form"):
+    with pytest.raises(ValueError, match="card does not say what it was trained on; give a form"):
         answer(bare, cg.assemble("12 7 add"))
     assert answer(bare, cg.assemble("12 7 add"), form="value")[0].completion.size > 0
+    asked = answer(tiny(), cg.assemble("12 7 lt"), spec="Cadmus-Compare-v0")[0]
+    assert cg.decode(asked.completion).endswith(("end", "not end"))
+    assert asked.completion.size <= 16
+    # a budget that is given is not cut to the context
+    with pytest.raises(ValueError, match="max_tokens = 20; allowed: 1 to 19"):
+        answer(tiny(context=24), cg.assemble("12 7 add"), max_tokens=20)
+
+
+PROMPT_OF = {
+    "12 7 add": "",
+    "812 97 lt": "no split of Cadmus-Arith-v0 has such a prompt",
+    "12 7 add 3 mul 4 sub": "Cadmus-Arith-v0 long: Three operations",
+    "123 456 add": "Cadmus-Arith-v0 wide: Operands of three digits",
+    "12 7 sub 3 mul": "Cadmus-Arith-v0 pairs: A product behind a difference",
+    "1 2 3 add": "no split",
+    # a completion that has begun: in the stream's own steps, in others
+    "61 78 mul 5 sub ( 488": "",
+    "61 78 mul 5 sub ( 489": "no split",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("prompt", PROMPT_OF)
+def test_a_prompt_outside_the_training_distribution_is_named(prompt: str) -> None:
+    found = outside_training(tiny().card, cg.assemble(prompt))
+    assert found.startswith(PROMPT_OF[prompt])
+    assert bool(found) == bool(PROMPT_OF[prompt])
+
+
+def test_only_splits_of_other_parameters_are_outside() -> None:
+    for env in ("Cadmus-Arith-v0", "Cadmus-Compare-v0", "Cadmus-Mix-v0"):
+        spec = cg.load_spec(env)
+        for split in spec.splits:
+            prompts, lengths = prompts_of(spec, split, 12)
+            outside = [outside_training(tiny(env=env).card, p[:n]) for p, n in zip(prompts, lengths, strict=True)]
+            assert all(bool(one) == (split not in ("train", "test")) for one in outside)
+            assert all(f" {split}: " in one for one in outside if one)
+    # what was overridden for training is inside
+    wide = {"settings": {"env": "Cadmus-Arith-v0", "overrides": {"operands": [0, 999], "limit": 999_999}}}
+    assert outside_training(wide, cg.assemble("123 456 add")) == ""
+    # of a weighted mixture any part will do
+    two = tiny(env={"Cadmus-Compare-v0": 1, "Cadmus-Logic-v0": 3}).card
+    assert outside_training(two, cg.assemble("812 97 lt")) == ""
+    assert (
+        outside_training(two, cg.assemble("12 7 add"))
+        == "no split of Cadmus-Compare-v0, Cadmus-Logic-v0 has such a prompt"
+    )
+    # nobody knows
+    for card in ({}, {"settings": {"env": "Gone-v0"}}, {"settings": {"env": "gone.toml"}}):
+        assert outside_training(card, cg.assemble("1 2 3 add")) == ""
 
 
 def test_parts() -> None:
@@ -112,6 +163,31 @@ def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert len(others) == min(3, int((np.delete(row, token) >= 0.0005).sum()))
         assert all(f"{row[cg.isa.ID[other]]:.2%}" in shown for other in others)
     assert "from the last to the first" in out
+    assert "outside" not in out
+
+
+def test_the_command_says_when_a_prompt_is_outside_the_training_distribution(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["complete", "123 456 add", "--model", folder])
+    out = " ".join(capsys.readouterr().out.split())
+    where = "(Cadmus-Arith-v0 wide: Operands of three digits); its probabilities mean little here."
+    assert f"This prompt is outside the model's training distribution {where}" in out
+    main(["complete", "812 97 lt", "--model", folder, "--spec", "Cadmus-Compare-v0", "--thoughts", "0"])
+    out = capsys.readouterr().out
+    assert out.rstrip().endswith("first.")
+    assert "no split of Cadmus-Arith-v0 has such a prompt" in " ".join(out.split())
+    written = out.split("instead\n")[1].split("\n\n")[0].splitlines()
+    assert {line.split()[0] for line in written} <= {"not", "end"}
+
+
+def test_a_broken_model_is_an_error_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.norm.weight.fill_(3e38)  # finite, but what is computed with it is not
+    cg.save_model(model, tmp_path / "tiny")
+    assert main(["complete", "12 7 add", "--model", str(tmp_path / "tiny")]) == 2
+    assert capsys.readouterr().err.startswith("error: prompt 0: logits at token 0 of its completion are not finite")
 
 
 def test_the_status_says_whether_it_is_true(folder: str) -> None:

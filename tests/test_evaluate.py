@@ -1,12 +1,25 @@
 """Intervals and estimators against known answers; what counts as a loophole."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
+import torch
 
 import cadmus_gym as cg
-from cadmus_gym.evaluate import judge_completions, lift_interval, pass_at_k, prompts_of, wilson_interval
+from cadmus_gym.evaluate import (
+    _redraw,
+    judge_completions,
+    lift_interval,
+    loss_above_floor,
+    part_of,
+    pass_at_k,
+    prompts_of,
+    wilson_interval,
+)
+from cadmus_gym.forms import reverse_digits
+from cadmus_gym.model import ModelConfig, Transformer, with_bos
 
 
 def as_rows(texts: list[str]) -> np.ndarray:
@@ -30,6 +43,25 @@ def test_wilson_interval_needs_a_trial() -> None:
         wilson_interval(0, 0)
 
 
+def newcombe(both: int, won: int, lost: int, neither: int) -> tuple[float, float]:
+    """Method 10 as the paper writes it: cells e, f, g, h, shares (e + f) / n and (e + g) / n."""
+    e, f, g, h = both, won, lost, neither
+    n = e + f + g + h
+    one, other = wilson_interval(e + f, n), wilson_interval(e + g, n)
+    theta = (f - g) / n
+    dl1, du1 = (e + f) / n - one[0], one[1] - (e + f) / n
+    dl2, du2 = (e + g) / n - other[0], other[1] - (e + g) / n
+    covariance = e * h - f * g
+    if covariance > n / 2:
+        covariance -= n / 2
+    elif covariance >= 0:
+        covariance = 0
+    phi = covariance / ((e + f) * (g + h) * (e + g) * (f + h)) ** 0.5
+    low = (dl1**2 - 2 * phi * dl1 * du2 + du2**2) ** 0.5
+    high = (du1**2 - 2 * phi * du1 * dl2 + dl2**2) ** 0.5
+    return theta - low, theta + high
+
+
 def test_the_interval_of_a_lift() -> None:
     def pairs(both: int, won: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
         before, after = ((1, 0, 1, 0), (1, 1, 0, 0))
@@ -45,6 +77,10 @@ def test_the_interval_of_a_lift() -> None:
     rng = np.random.default_rng(0)
     lifts = [(after[rows].mean() - before[rows].mean()) for rows in rng.integers(0, 2000, (2000, 2000))]
     assert lift_interval(before, after) == pytest.approx(tuple(np.quantile(lifts, [0.025, 0.975])), abs=2e-3)
+    # Newcombe's correction: half the prompts are taken from a positive covariance, though never beyond 0
+    assert lift_interval(*pairs(20, 3, 2, 25)) == pytest.approx(newcombe(20, 3, 2, 25), abs=1e-12)
+    assert lift_interval(*pairs(6, 2, 2, 3)) == pytest.approx(newcombe(6, 2, 2, 3), abs=1e-12)
+    assert lift_interval(*pairs(2, 9, 8, 3)) == pytest.approx(newcombe(2, 9, 8, 3), abs=1e-12)
     for same in (np.zeros(50, bool), np.ones(50, bool), np.arange(50) < 20):
         low, high = lift_interval(same, same)
         assert low <= 0 <= high
@@ -101,3 +137,160 @@ def test_samples_are_grouped_by_prompt() -> None:
     assert result.truth_rate == 0.25
     assert result.pass_at == {1: 0.25, 2: 0.5}
     assert result.verdicts == {"TRUE": 1, "FALSE": 3}
+
+
+class Counting:
+    """Stands in for the rng of `_redraw`: the choice among its five ways comes first, then what each draws."""
+
+    def __init__(self, way: int, drawn: int = 0, sign: int = 1) -> None:
+        self.way, self.drawn, self.sign, self.asked = way, drawn, sign, []
+
+    def integers(self, low: int, high: int | None = None) -> int:
+        if high is None:
+            return self.way
+        self.asked.append((low, high))
+        return self.drawn or low
+
+    def choice(self, values: list[int]) -> int:
+        return self.sign if values == [-1, 1] else values[-1]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "way", "expected"),
+    [
+        ("12 7 add", Counting(0), "12 7 add"),
+        ("12 7 add", Counting(1), "10 0 add"),
+        ("12 0 add", Counting(2), "10 0 add"),
+        ("12 7 add", Counting(3), "13 8 add"),
+        ("12 7 add", Counting(3, sign=-1), "11 6 add"),
+        ("100 0 add", Counting(3, sign=-1), "99 0 add"),  # no literal is below 0
+        ("12 7 add", Counting(4), "7 7 add"),
+        ("5 neg 120 3 times i add next", Counting(3), "6 neg 121 4 times i add next"),
+        # the examples of a task and the thoughts of a prompt are no part of the problem
+        ("case 3 to 9 do 3 mul", Counting(3), "case 3 to 9 do 4 mul"),
+        ("12 ( 5 6 ) 7 add", Counting(3), "13 ( 5 6 ) 8 add"),
+        ("( 5 ) 7 add", Counting(3), "( 5 ) 8 add"),
+        ("1 ( 2 ) 3 ( 4 ) 5", Counting(1), "0 ( 2 ) 0 ( 4 ) 0"),
+    ],
+)
+def test_literals_are_redrawn_and_thoughts_stay(prompt: str, way: Counting, expected: str) -> None:
+    assert cg.disassemble(_redraw(cg.assemble(prompt), way)) == cg.disassemble(cg.assemble(expected))
+
+
+def test_redrawn_literals_keep_their_number_of_digits() -> None:
+    way = Counting(1)
+    _redraw(cg.assemble("5 12 999 add add"), way)
+    assert way.asked == [(0, 10), (10, 100), (100, 1000)]
+    rng = np.random.default_rng(0)
+    many = {cg.disassemble(_redraw(cg.assemble("12 7 add"), rng)) for _ in range(2000)}
+    firsts = {int(text.split()[0]) for text in many}
+    assert {7, 11, 12, 13} <= firsts  # another literal, moved by one, unchanged
+    assert set(range(10, 100)) <= firsts
+    assert firsts <= {7, *range(10, 100)}
+
+
+def test_a_loophole_of_neighbours_alone_is_found() -> None:
+    """Times 0 every answer is 0; that a number is not below 3 stays true of most other answers."""
+    rows = as_rows(["12 7 add ( 3 ) 0 mul 0 eq end", "12 7 add 19 eq end", "12 7 add 3 lt not end"])
+    lengths = np.array([5, 5, 5])
+    assert cg.find_loopholes(rows, lengths).tolist() == [True, False, True]
+    # what prompts are tried depends on the seed alone, and none is tried where none may be
+    assert cg.find_loopholes(rows, lengths, redraws=0).tolist() == [False, False, False]
+    seen: list[tuple[int, int]] = []
+    cg.find_loopholes(rows, lengths, report=lambda *counts: seen.append(counts))
+    assert seen == [(0, 3), (3, 3)]
+
+
+def test_an_answer_that_another_prompt_shares_is_no_loophole() -> None:
+    """A problem whose answer stays the same says nothing, nor does one that cannot be run."""
+    rows = as_rows(["5 5 sub 0 eq end", "7 0 mul 0 eq end", "9 3 div 3 eq end", "1 1 times i next 0 eq end"])
+    assert not cg.find_loopholes(rows, np.array([4, 4, 4, 6]), redraws=200).any()
+
+
+def tiny(seed: int = 1, **sizes: int) -> Transformer:
+    model = Transformer(ModelConfig(width=32, layers=1, heads=4, hidden=48, context=256), seed=seed)
+    with torch.no_grad():
+        model.embed_tokens.weight.mul_(5)
+    return model
+
+
+def test_samples_of_a_model_differ_and_need_a_temperature() -> None:
+    model, seen = tiny(), []
+    for options in ({"samples": 2}, {"samples": 0}, {"samples": 2, "temperature": -1.0}):
+        with pytest.raises(ValueError, match="more than one sample needs one above 0"):
+            cg.evaluate(model, "Cadmus-Compare-v0", count=2, **options)
+    found = cg.evaluate(
+        model,
+        "Cadmus-Compare-v0",
+        "wide",
+        60,
+        7,
+        samples=3,
+        temperature=1.0,
+        report=lambda *counts: seen.append(counts),
+    )
+    assert (found.split, found.count, found.seed, found.samples) == ("wide", 60, 7, 3)
+    assert seen[0] == (180, 360)
+    assert seen[-1] == (360, 360)
+    assert list(found.pass_at) == [1, 2, 3]
+    assert sum(found.verdicts.values()) == 180
+    assert found.pass_at[1] == pytest.approx(found.truth_rate)
+    assert 0.3 < found.pass_at[1] < found.pass_at[2] < found.pass_at[3]  # so they differ
+    spec = cg.load_spec("Cadmus-Compare-v0")
+    prompts, lengths = (np.repeat(array, 3, axis=0) for array in prompts_of(spec, "wide", 60, 7))
+    options = {"temperature": 1.0, "seed": 7, "spec": spec}
+    done = cg.complete(model, prompts, prompt_lengths=lengths, **options)
+    true = (cg.run_batch(done.programs)[0] == cg.Verdict.TRUE).reshape(60, 3)
+    assert found.truth_rate == pytest.approx(true.mean())
+    assert found.interval == wilson_interval(true.sum() / 3, 60)
+    greedy = cg.evaluate(model, "Cadmus-Compare-v0", "wide", 60, 7)
+    done = cg.complete(model, prompts[::3], prompt_lengths=lengths[::3], spec=spec)
+    assert greedy.truth_rate == (cg.run_batch(done.programs)[0] == cg.Verdict.TRUE).mean()
+
+
+def test_the_loss_above_the_floor_is_an_estimate_with_its_standard_error() -> None:
+    """Against a full pass over each program by itself, in nats per token of all of them."""
+    model, spec = tiny(), cg.load_spec("Cadmus-Arith-v0", operands=[0, 9], thoughts={"share": 0.5})
+    seen: list[tuple[int, int]] = []
+    for endian in ("big", "little"):
+        model.endian = endian
+        seen.clear()
+        above, error = loss_above_floor(model, spec, "train", 100, 5, lambda *counts: seen.append(counts))
+        stream = cg.Stream(spec, "train", 5)
+        programs, _ = stream.batch(0, 100)
+        excess, sizes = stream.log_prob(programs), (programs > 0).sum(1)
+        for k, program in enumerate(programs):
+            tokens = program[: sizes[k]] if endian == "big" else reverse_digits(program[: sizes[k]])
+            with torch.no_grad():
+                logits = model(with_bos(torch.from_numpy(tokens[None])))[0, :-1].double()
+            excess[k] -= logits.log_softmax(1)[torch.arange(sizes[k]), torch.from_numpy(tokens).long()].sum().item()
+        assert above == pytest.approx(excess.mean() / sizes.mean(), rel=1e-5)
+        assert error == pytest.approx(math.sqrt(excess.var(ddof=1) / 100) / sizes.mean(), rel=1e-5)
+        assert [total for _, total in seen] == [100, 100]
+        assert seen[-1][0] == 100
+    # two programs have a standard error with one degree of freedom
+    _, error = loss_above_floor(model, spec, "train", 2, 5)
+    assert error == pytest.approx(abs(excess[0] - excess[1]) / 2 / sizes[:2].mean(), rel=1e-5)
+    with pytest.raises(ValueError, match="count = 1: a standard error needs at least 2 programs"):
+        loss_above_floor(model, spec, count=1)
+    with torch.no_grad():
+        model.layers[0].mlp.up_proj.weight[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="the loss of program 0 is not finite"):
+        loss_above_floor(model, spec, "train", 2, 5)
+    with pytest.raises(FloatingPointError, match=r"up_proj.weight has weights that are NaN"):
+        cg.evaluate(model, spec, count=2)
+
+
+def test_an_evaluation_as_text() -> None:
+    result = judge_completions(cg.load_spec("Cadmus-Arith-v0"), "test", 0, as_rows(["1 2 add 3 eq end"]), np.array([4]))
+    assert str(result) == "Cadmus-Arith-v0 test: 100.00% true [20.65%, 100.00%] of 1"
+
+
+def test_part_of_a_piece_of_work() -> None:
+    seen: list[tuple[int, int]] = []
+    for k in range(3):
+        report = part_of(lambda *counts: seen.append(counts), k, 3)
+        assert report is not None
+        report(5, 10)
+    assert seen == [(5, 30), (15, 30), (25, 30)]
+    assert part_of(None, 0, 2) is None

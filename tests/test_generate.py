@@ -7,11 +7,13 @@ import torch
 from cadmus_gym import generate
 from cadmus_gym.cache import Cache
 from cadmus_gym.checkpoint import load_model
+from cadmus_gym.evaluate import prompts_of as prompts_of_split
 from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.generate import Completions, complete, fill_uniforms
 from cadmus_gym.isa import END, assemble, decode, encode
-from cadmus_gym.machine import run
+from cadmus_gym.machine import Verdict, run, run_batch
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
+from cadmus_gym.spec import load_spec
 
 SMALL = ModelConfig(width=32, layers=2, heads=4, key_value_heads=2, hidden=48, context=64, tied=False)
 FORMS = {
@@ -131,7 +133,7 @@ def test_the_batch_does_not_matter(model, temperature, monkeypatch):
 
     monkeypatch.setattr(Cache, "__init__", allocated)
     monkeypatch.setattr(generate, "PROMPTS", 4)
-    options = {"temperature": temperature, "seed": 5, "max_tokens": 24}
+    options = {"form": "value", "temperature": temperature, "seed": 5, "max_tokens": 24}
     done = complete(model, prompts, prompt_lengths=lengths, **options)
     assert min(calls.values()) >= 1
     assert len(set(done.lengths.tolist())) > 5
@@ -149,7 +151,8 @@ def test_the_batch_does_not_matter(model, temperature, monkeypatch):
 def test_hooks_see_all_and_change_nothing_by_being_there(model):
     """Also where products are joined and the end of the last layer is left out when nobody looks."""
     prompts, lengths = prompts_of(9)
-    plain = complete(model, prompts, prompt_lengths=lengths, temperature=1.0, max_tokens=24)
+    options = {"form": "value", "temperature": 1.0, "max_tokens": 24}
+    plain = complete(model, prompts, prompt_lengths=lengths, **options)
     seen = {"layers.1.residual_after": 0, "layers.1.self_attn.v_proj": 0}
 
     def count(name):
@@ -159,7 +162,7 @@ def test_hooks_see_all_and_change_nothing_by_being_there(model):
         return look
 
     with model.hooked({name: count(name) for name in seen}):
-        hooked = complete(model, prompts, prompt_lengths=lengths, temperature=1.0, max_tokens=24)
+        hooked = complete(model, prompts, prompt_lengths=lengths, **options)
     assert np.array_equal(hooked.programs, plain.programs)
     np.testing.assert_allclose(hooked.log_probs, plain.log_probs, atol=1e-5)
     assert len(set(seen.values())) == 1
@@ -171,7 +174,7 @@ def test_either_attention(model, attention):
     prompts, lengths = prompts_of(9)
     model.attention = attention
     try:
-        done = complete(model, prompts, temperature=1.0, max_tokens=24)
+        done = complete(model, prompts, form="value", temperature=1.0, max_tokens=24)
         check_by_full_passes(model, done, "value", 1.0, "big")
     finally:
         model.attention = "auto"
@@ -180,7 +183,8 @@ def test_either_attention(model, attention):
 
 def test_seeds(model):
     prompts, _ = prompts_of(30)
-    first, same, other = (complete(model, prompts, temperature=1.0, seed=seed, max_tokens=24) for seed in (1, 1, 2))
+    options = {"form": "value", "temperature": 1.0, "max_tokens": 24}
+    first, same, other = (complete(model, prompts, seed=seed, **options) for seed in (1, 1, 2))
     assert np.array_equal(first.tokens, same.tokens)
     assert np.array_equal(first.log_probs, same.log_probs)
     assert first.tokens.shape != other.tokens.shape or not np.array_equal(first.tokens, other.tokens)
@@ -221,9 +225,10 @@ def test_samples_follow_their_probabilities(model):
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e-3, 1e30])
 def test_extreme_temperatures(model, temperature):
-    done = complete(model, PROMPTS_TOKENS, temperature=temperature, max_tokens=24, thought_tokens=0)
+    options = {"form": "value", "max_tokens": 24, "thought_tokens": 0}
+    done = complete(model, PROMPTS_TOKENS, temperature=temperature, **options)
     assert np.isfinite(done.log_probs).all()
-    greedy = complete(model, PROMPTS_TOKENS, max_tokens=24, thought_tokens=0)
+    greedy = complete(model, PROMPTS_TOKENS, **options)
     if temperature < 1e-3:
         assert np.array_equal(done.tokens, greedy.tokens)
         assert not done.log_probs.any()
@@ -254,7 +259,7 @@ def test_budgets(model):
         for tokens, length in zip(done.tokens, done.lengths, strict=True):
             assert form == "free" or tokens[length - 1] == END
             assert length == 9 or tokens[length - 1] == END
-    without = complete(model, PROMPTS_TOKENS, temperature=2.0, max_tokens=24, thought_tokens=0)
+    without = complete(model, PROMPTS_TOKENS, form="value", temperature=2.0, max_tokens=24, thought_tokens=0)
     assert "(" not in decode(without.tokens[without.tokens > 0])
     # All positions of the context can be used: `<bos>`, 60 tokens of prompt, and 4, of which the last is not read.
     full = complete(model, [encode(" ".join(["1 ,"] * 30))], form="free", max_tokens=4)
@@ -267,16 +272,16 @@ def test_prompts_come_in_many_shapes(model):
     rows = np.zeros((3, 9), np.int64)
     for row, one in zip(rows, tokens, strict=True):
         row[: one.size] = one
-    wanted = complete(model, texts, max_tokens=12)
+    wanted = complete(model, tokens, form="value", max_tokens=12)
     noisy = np.where(rows == 0, 33, rows)
     for prompts, lengths in (
-        (tokens, None),
+        (tuple(tokens), None),
         ([one.tolist() for one in tokens], None),
         (rows, None),
         (rows, [5, 1, 2]),
         (noisy, [5, 1, 2]),  # what stands behind a prompt does not count
     ):
-        done = complete(model, prompts, prompt_lengths=lengths, max_tokens=12)
+        done = complete(model, prompts, prompt_lengths=lengths, form="value", max_tokens=12)
         assert np.array_equal(done.programs, wanted.programs)
     assert done.prompt_lengths.tolist() == [5, 1, 2]
     assert (done.tokens.dtype, done.programs.dtype, done.lengths.dtype) == (np.uint8, np.uint8, np.int32)
@@ -300,7 +305,7 @@ def test_text_that_may_be_token_text_is_warned_of(model):
 
 def test_nothing_to_complete(model):
     for prompts in ([], np.zeros((0, 5), np.uint8)):
-        done = complete(model, prompts)
+        done = complete(model, prompts, form="value", max_tokens=12)
         assert done.tokens.shape[0] == done.programs.shape[0] == done.lengths.size == 0
     done = complete(model, [""], form="free", max_tokens=3)  # the empty prompt: `<bos>` alone
     assert done.prompt_lengths.tolist() == [0]
@@ -320,6 +325,10 @@ def test_nothing_to_complete(model):
         (["<bos> 1"], {}, "prompt 0 starts with <bos>"),
         (["1", "1 eq end"], {}, "prompt 1, '1 eq end': form 'value' cannot finish"),
         (["1"], {"form": "poem"}, "form = 'poem'"),
+        (["1"], {"form": None}, "does not say what it was trained on; give a form, .*, or a spec"),
+        (["1"], {"form": "value", "words": ("add",)}, "no other has one"),
+        (["1"], {"spec": "Cadmus-Arit-v0"}, "did you mean Cadmus-Arith-v0"),
+        (["1"], {"spec": "Cadmus-Arith-v0", "max_tokens": None}, "max_tokens = 80; allowed: 1 to 63"),
         (["1"], {"max_tokens": 0}, "max_tokens = 0; allowed: 1 to 63"),
         (["1"], {"max_tokens": 64}, "allowed: 1 to 63, what prompts of up to 1 tokens leave of the context of 64"),
         (["1" * 64], {}, "prompt 0 has 64 tokens; allowed: below 64"),
@@ -333,7 +342,7 @@ def test_nothing_to_complete(model):
 )
 def test_what_cannot_be_completed_is_refused(model, prompts, options, message):
     with pytest.raises(ValueError, match=message):
-        complete(model, prompts, **{"max_tokens": 12, **options})
+        complete(model, prompts, **{"form": "value", "max_tokens": 12, **options})
 
 
 def test_uniforms():
@@ -359,3 +368,66 @@ def test_the_largest_draw_stays_within_the_allowed(model):
         assert drawn.item() == token
         assert log_prob.item() == pytest.approx(np.log(0.5))
         assert raw.item() == pytest.approx(-np.log(65))
+
+
+NANO = ("Cadmus-Compare-v0", "Cadmus-Arith-v0", "Cadmus-Stack-v0")
+
+
+def test_form_and_budget_are_those_of_the_models_own_environment() -> None:
+    """Of nano its mixture's, so that relations are answered too; another environment's on request."""
+    nano = load_model("nano")
+    for id in NANO:
+        prompts, lengths = prompts_of_split(id, "test", 40)
+        plain = complete(nano, prompts, prompt_lengths=lengths)
+        for asked in ({"spec": id}, {"spec": load_spec(id)}):
+            done = complete(nano, prompts, prompt_lengths=lengths, **asked)
+            assert (run_batch(done.programs)[0] == Verdict.TRUE).mean() >= 0.95
+            assert np.array_equal(
+                done.programs[:, : plain.programs.shape[1]], plain.programs[:, : done.programs.shape[1]]
+            )
+    # relations need no more than `not end`; the form and the budget that are given take the place of the spec's
+    done = complete(nano, [assemble("812 97 lt")], spec="Cadmus-Compare-v0", form="value", max_tokens=5)
+    assert done.lengths[0] <= 5
+    assert decode(done.tokens[0]).endswith("eq end")
+    few = complete(nano, [assemble("61 78 mul 5 sub")] * 2, thought_tokens=4)
+    assert "(" not in decode(few.tokens[0])[8:]
+    assert few.tokens[0].tolist() == few.tokens[1].tolist()
+
+
+def broken(where: str) -> Transformer:
+    model = Transformer(SMALL, seed=1)
+    with torch.no_grad():
+        if where == "a weight":
+            model.layers[1].mlp.down_proj.weight[3, 4] = torch.nan
+        elif where == "the output of one token":
+            model.lm_head.weight[44] = torch.inf
+        elif where == "a prompt":  # only a prompt that has the token
+            model.embed_tokens.weight[encode("mul")[0]] = torch.nan
+    return model
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("where", ["a weight", "the output of one token"])
+def test_logits_that_are_not_finite_are_an_error(where: str, temperature: float) -> None:
+    with pytest.raises(FloatingPointError, match=r"prompt 0: .* token 0 .* has weights that are NaN .* intact"):
+        complete(broken(where), PROMPTS_TOKENS, form="value", max_tokens=9, temperature=temperature)
+
+
+def test_the_prompt_of_logits_that_are_not_finite_is_named() -> None:
+    with pytest.raises(FloatingPointError, match=r"prompt 3: .*embed_tokens.weight"):
+        complete(broken("a prompt"), PROMPTS_TOKENS, form="value", max_tokens=9, batch_size=2)
+    model = Transformer(SMALL, seed=1)
+    with (
+        model.hooked({"layers.1.residual_after": lambda value: value * torch.inf}),
+        pytest.raises(FloatingPointError, match="overflow in float32, or a hook changed them; compute in another type"),
+    ):
+        complete(model, PROMPTS_TOKENS, form="value", max_tokens=9)
+    whole = complete(model, PROMPTS_TOKENS, form="value", max_tokens=9)  # a hook may look at it, and take it away
+    assert np.isfinite(whole.log_probs).all()
+
+
+def test_every_batch_is_reported(model) -> None:
+    seen: list[tuple[int, int]] = []
+    options = {"form": "value", "max_tokens": 9}
+    complete(model, PROMPTS_TOKENS, batch_size=3, report=lambda *counts: seen.append(counts), **options)
+    assert seen == [(3, 7), (6, 7), (7, 7)]

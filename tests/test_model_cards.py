@@ -20,7 +20,8 @@ from PIL import Image
 
 import cadmus_gym as cg
 from cadmus_gym import checkpoint, model_cards
-from cadmus_gym.evaluate import evaluate
+from cadmus_gym.answering import outside_training
+from cadmus_gym.evaluate import evaluate, prompts_of
 from cadmus_gym.model import ModelConfig, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,26 +79,6 @@ def test_parameters_are_counted_from_the_config(tmp_path: Path, grouped: int | N
     assert model_cards.parameters_of(config) == sum(p.numel() for p in model.parameters())
 
 
-def test_what_a_model_was_trained_on() -> None:
-    def ids(settings: dict[str, Any]) -> list[str]:
-        return [spec.id for spec in model_cards.trained_on({"settings": settings})]
-
-    assert ids({"env": "Cadmus-Mix-v0"}) == ["Cadmus-Mix-v0"]
-    assert ids({"env": {"Cadmus-Arith-v0": 2, "Cadmus-Loop-v0": 1}}) == ["Cadmus-Arith-v0", "Cadmus-Loop-v0"]
-    (spec,) = model_cards.trained_on({"settings": {"env": "Cadmus-Arith-v0", "overrides": {"reward": "cases"}}})
-    assert spec.reward == "cases"
-    assert len(model_cards.ids_of([cg.load_spec("Cadmus-Mix-v0")])) == 9
-    for card in ({}, {"settings": {}}, {"settings": {"env": None}}, {"settings": 3}):
-        with pytest.raises(ValueError, match="does not tell"):
-            model_cards.trained_on(card)
-    specs = [cg.load_spec(f"Cadmus-{name}-v0") for name in ("Arith", "Compare", "Open")]
-    assert model_cards.asked_under(specs[:1])[0] == "value"
-    form, words, episode = model_cards.asked_under(specs[:2])
-    assert (form, words, episode.max_tokens) == ("answer", (), 80)
-    with pytest.raises(ValueError, match="do not go together"):
-        model_cards.asked_under(specs)
-
-
 def test_publish_rounds_to_the_better_type(script: ModuleType, package: Path) -> None:
     assert script.main(script.Args(publish=str(package / "run" / "model"), name="small-one")) == 0
     folder = package / "_models" / "small-one"
@@ -142,7 +123,10 @@ def test_evaluating_writes_what_checking_finds(
     script: ModuleType, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script.publish(str(package / "run" / "model"), "small")
-    folder, few = package / "_models" / "small", script.Args(count=60, elsewhere=4, threads=1, price=0.1)
+    folder, few = (
+        package / "_models" / "small",
+        script.Args(count=60, elsewhere=4, reliability=20, threads=1, price=0.1),
+    )
     assert script.main(replace(few, check=True)) == 1
     assert "has no evaluation" in capsys.readouterr().out
     assert script.main(few) == 0
@@ -182,10 +166,12 @@ def test_evaluating_writes_what_checking_finds(
     assert f"| Cadmus-Compare-v0 | test | yes | 60 | {found.truth_rate:.2%} |" in text
     assert "7,200; 0.2000 dollars at 0.1 a core-hour" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "-", "!"))) <= 120
-    link = re.search(r"\]\(../../../(.+?)\)", text)
-    assert link is not None
-    with Image.open(package / link[1]) as image:
-        assert image.info["Weights"] == card["sha256"]["model.safetensors"]
+    links = re.findall(r"\]\(../../../(.+?)\)", text)
+    assert len(links) == 2
+    for link in links:
+        with Image.open(package / link) as image:
+            assert image.info["Weights"] == card["sha256"]["model.safetensors"]
+    check_reliability(card, text)
 
     readme = package / "README.md"
     row = f"| Cadmus-Compare-v0 | **{found.truth_rate:.2%} of 60** |"
@@ -198,7 +184,7 @@ def test_evaluating_writes_what_checking_finds(
     capsys.readouterr()
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert script.main(replace(few, check=True)) == 0
-    assert "as the card tells" in capsys.readouterr().out
+    assert "as the card says" in capsys.readouterr().out
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
     (folder / "README.md").write_text(text.replace("7,200", "7,201"))
@@ -206,15 +192,101 @@ def test_evaluating_writes_what_checking_finds(
     assert capsys.readouterr().out.splitlines()[-1] == "README.md is not what the card gives"
     (folder / "README.md").write_text(text)
     wrong = json.loads(json.dumps(card))
+    wrong["reliability"]["splits"]["Cadmus-Compare-v0"]["wide"]["true"] += 1
     wrong["metrics"][1]["truth_rate"] += 1 / 60
     checkpoint.write_card(folder, wrong)
     script.write_page(folder)
     assert script.main(replace(few, check=True)) == 1
     shown = capsys.readouterr().out
     assert "Cadmus-Compare-v0 test: " in shown
+    assert "Cadmus-Compare-v0 wide: reliability differs" in shown
     assert "README.md: its table of models is not what their cards give" in shown
     readme.write_text(model_cards.in_readme(readme.read_text()))
     assert script.main(replace(few, check=True, tolerance=1)) == 0
+
+
+def check_reliability(card: dict[str, Any], text: str) -> None:
+    """Mean probabilities and truth are those of complete, in all and by group; the page has them."""
+    splits = card["reliability"]["splits"]["Cadmus-Compare-v0"]
+    assert list(splits) == ["train", "test", "wide", "reserved"]
+    model = cg.load_model("small")
+    for split, found in splits.items():
+        prompts, lengths = prompts_of("Cadmus-Compare-v0", split, 20)
+        done = cg.complete(model, prompts, prompt_lengths=lengths, spec="Cadmus-Compare-v0")
+        said = np.exp(done.log_probs.astype(np.float64).sum(1))
+        true = cg.run_batch(done.programs)[0] == cg.Verdict.TRUE
+        assert (found["count"], found["true"]) == (20, true.sum())
+        assert found["said"] == pytest.approx(said.mean(), abs=1e-5)
+        pairs = [group["true"] for group in found["groups"].values()]
+        assert np.sum(pairs, axis=0).tolist() == [true.sum(), 20]
+        means = [group["said"] * group["true"][1] for group in found["groups"].values()]
+        assert sum(means) / 20 == pytest.approx(found["said"], abs=2e-6)
+        for name, group in found["groups"].items():
+            low, high = map(float, name.split(" to "))
+            assert low <= group["said"] <= high
+        known = "yes" if split in ("train", "test") else "no"
+        row = f"| Cadmus-Compare-v0 | {split} | {known} | 20 | {found['said']:.2%} | {true.mean():.2%} |"
+        assert row in text
+
+
+def test_probabilities_are_grouped(script: ModuleType) -> None:
+    said = np.array([0.0, 0.05, 0.1, 0.94999, 0.95, 0.99995, 1.0, 1.0])
+    true = np.array([0, 1, 0, 1, 1, 1, 1, 0], bool)
+    assert script.by_probability(said, true) == {
+        "count": 8,
+        "said": round(said.mean(), 6),
+        "true": 5,
+        "groups": {
+            "0 to 0.1": {"said": 0.025, "true": [1, 2]},
+            "0.1 to 0.2": {"said": 0.1, "true": [0, 1]},
+            "0.9 to 0.95": {"said": 0.94999, "true": [1, 1]},
+            "0.95 to 0.98": {"said": 0.95, "true": [1, 1]},
+            "0.9999 to 1": {"said": 0.999983, "true": [2, 3]},
+        },
+    }
+
+
+def test_reliability_alone_leaves_all_other_figures(
+    script: ModuleType, package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = script.publish(str(package / "run" / "model"), "small")
+    args = script.Args(reliability=6, threads=1, sections=("reliability",))
+    assert script.main(replace(args, check=True)) == 1
+    assert "the card has no evaluation of reliability; run without --check" in capsys.readouterr().out
+    before = model_cards.read(folder)[0]
+    assert script.main(args) == 0
+    after = model_cards.read(folder)[0]
+    assert {key: value for key, value in after.items() if key != "reliability"} == before
+    assert after["reliability"]["evaluated"]["settings"]["reliability"] == 6
+    text = (folder / "README.md").read_text()
+    assert "## Reliability" in text
+    assert "## Truth" not in text
+    assert (package / after["reliability"]["picture"]).is_file()
+    assert script.main(replace(args, check=True)) == 0
+    changed = json.loads(json.dumps(after))
+    del changed["reliability"]["splits"]["Cadmus-Compare-v0"]["wide"]
+    changed["reliability"]["splits"]["Cadmus-Compare-v0"]["test"]["said"] += 0.1
+    checkpoint.write_card(folder, changed)
+    script.write_page(folder)
+    capsys.readouterr()
+    assert script.main(replace(args, check=True)) == 1
+    shown = capsys.readouterr().out
+    assert "Cadmus-Compare-v0 test: reliability differs" in shown
+    assert "Cadmus-Compare-v0 wide: reliability differs" in shown
+    assert script.main(replace(args, check=True, tolerance=20)) == 1  # the split is missing
+    shown = capsys.readouterr().out
+    assert "wide: reliability differs" in shown
+    assert "test: reliability differs" not in shown
+
+
+@pytest.mark.parametrize(
+    ("id", "prompt"),
+    [("Cadmus-Arith-v0", "12 7 add"), ("Cadmus-Mix-v0", "12 7 add"), ("Cadmus-Compare-v0", None)],
+)
+def test_the_page_shows_a_prompt_of_its_own_environment(id: str, prompt: str | None) -> None:
+    spec = cg.load_spec(id)
+    example = model_cards.example_of([spec])
+    assert example == prompt if prompt else outside_training({"settings": {"env": id}}, cg.assemble(example)) == ""
 
 
 def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, package: Path) -> None:
@@ -222,7 +294,7 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
     settings = {"env": "Cadmus-Arith-v0", "overrides": {}}
     model = Transformer(SIZES, seed=3)
     cg.save_model(model, package / "sums" / "model", {**CARD, "settings": settings})
-    few = script.Args(models=(str(package / "sums" / "model"),), count=4, elsewhere=0, threads=1, pairs=1)
+    few = script.Args((str(package / "sums" / "model"),), count=4, elsewhere=0, reliability=2, threads=1, pairs=1)
     assert script.main(few) == 0
     card, config = model_cards.read(package / "sums" / "model")
     assert [(row["spec"], row["split"]) for row in card["metrics"]] == [
@@ -276,8 +348,10 @@ def test_a_page_tells_of_every_training() -> None:
     priced = {**CARD, "evaluated": {"settings": {"price": 1}}}
     assert "; 2.0000 dollars at 1 a core-hour" in model_cards.training(priced, priced)
     graphics = {**priced, "hardware": {**HARDWARE, "gpu": "a GPU"}}
-    assert "a processor, 2 cores, a GPU" in model_cards.training(graphics, graphics)
+    assert "a processor (features not recorded), 2 cores, a GPU" in model_cards.training(graphics, graphics)
     assert "dollars" not in model_cards.training(graphics, graphics)
+    known = {**CARD, "hardware": {**HARDWARE, "features": ["avx2", "fma"]}}
+    assert "| a processor (avx2, fma), 2 cores |" in model_cards.training(known, known)
 
 
 # What is in the package.
@@ -302,5 +376,6 @@ def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
     assert evaluated == {
         (id, split) for id in cg.SPECS if id not in card["left_out"] for split in cg.load_spec(id).splits
     }
-    with Image.open(ROOT / "benchmarks" / "results" / "models" / f"{name}-operands.png") as image:
-        assert image.info["Weights"] == card["sha256"]["model.safetensors"], "stale: run `make evaluate`"
+    for kind in ("operands", "reliability"):
+        with Image.open(ROOT / "benchmarks" / "results" / "models" / f"{name}-{kind}.png") as image:
+            assert image.info["Weights"] == card["sha256"]["model.safetensors"], "stale: run `make evaluate`"

@@ -247,7 +247,7 @@ def test_its_log_probabilities_are_those_of_complete(model: Transformer, folder:
     prompts, lengths = cg.Stream(spec, "train").gather(np.arange(30), np.zeros(30, np.int64))
     prompts[np.arange(prompts.shape[1]) >= lengths[:, None]] = PAD
     budget = {"max_tokens": spec.episode.max_tokens, "thought_tokens": spec.episode.thought_tokens}
-    done = complete(model, prompts, prompt_lengths=lengths, temperature=1.0, seed=5, **budget)
+    done = complete(model, prompts, prompt_lengths=lengths, spec=spec, temperature=1.0, seed=5)
     automata = Automata("value", prompts, lengths, endian="little", **budget)
     written = reverse_digits(done.tokens)
     rows = np.zeros((30, env.observation_space.shape[0]), np.uint8)
@@ -281,7 +281,7 @@ def test_greedy_play_in_the_environment_is_what_complete_writes(folder: Path) ->
     rewards, _ = evaluate_policy(agent, env, n_eval_episodes=40, return_episode_rewards=True)
     prompts, lengths = cg.Stream(EASY_SPEC, "train").gather(np.arange(11, 51), np.zeros(40, np.int64))
     prompts[np.arange(prompts.shape[1]) >= lengths[:, None]] = PAD
-    done = complete(agent.policy.transformer, prompts, prompt_lengths=lengths, max_tokens=14, thought_tokens=0)
+    done = complete(agent.policy.transformer, prompts, prompt_lengths=lengths, spec=EASY_SPEC)
     true = cg.run_batch(done.programs)[0] == cg.Verdict.TRUE
     assert sum(rewards) == true.sum()
 

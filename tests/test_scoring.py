@@ -21,6 +21,7 @@ from cadmus_gym import sampling
 from cadmus_gym.isa import END, VOCABULARY
 from cadmus_gym.machine import RAN, scratch
 from cadmus_gym.sampling import CHOICE, DIE, DRAW_CELLS, DRAWN, DRAWS, GIVEN, OUTCOMES, SCRIPTED, TAKEN, TOTAL, WEIGHT
+from cadmus_gym.scoring import Scorer, Share
 from cadmus_gym.spec import Spec, Split, Thoughts
 from cadmus_gym.tasks import Choices, Family
 from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
@@ -267,6 +268,32 @@ def test_estimated_normalisers_agree_with_exact_ones(name: str) -> None:
         assert rough.error.max() < 0.1
 
 
+def test_estimates_err_by_as_much_as_they_say() -> None:
+    """Over all kinds of choices of all settings the error is one standard error in root mean square."""
+    found = []
+    for name in SMALL:
+        spec = small(name, thoughts=Thoughts())
+        for split in ("train", "test"):
+            programs, _ = cg.Stream(spec, split, seed=3).batch(0, 300)
+            exact = cg.Stream(spec, split).score(programs)
+            rough = cg.Stream(spec, split).score(programs, budget=0, samples=500)
+            pairs = np.stack([rough.log_prob - exact.log_prob, rough.error])
+            found.append(np.unique(pairs.round(12), axis=1))
+    errors, said = np.concatenate(found, axis=1)
+    assert errors.size > 60
+    assert 0.8 < np.sqrt(np.mean((errors / said) ** 2)) < 1.25
+    # a share s of n draws has the variance s (1 - s) / n
+    (share,) = (one for one in shares_of("branch", "test", 500))
+    assert share.error == pytest.approx(math.sqrt(share.value * (1 - share.value) / 500), rel=1e-12)
+
+
+def shares_of(name: str, split: str, samples: int) -> list[Share]:
+    scorer = Scorer(small(name), split, 0, samples)
+    for program in cg.Stream(small(name), split, seed=3).batch(0, 50)[0]:
+        scorer.score(program[program > 0])
+    return [*scorer.shares.values()]
+
+
 def test_a_split_that_keeps_everything_needs_no_normaliser() -> None:
     spec = small("branch", splits={"all": Split()})
     programs, _ = cg.Stream(spec, "all").batch(0, 100)
@@ -320,6 +347,20 @@ def test_a_mixture_with_estimates_says_how_good_they_are(tmp_path: Path) -> None
     rough = cg.Stream(paths, "test").score(programs, budget=0, samples=20_000)
     assert not rough.exact.any()
     assert (np.abs(rough.log_prob - exact.log_prob) <= SIGMAS * rough.error).all()
+
+
+def test_the_variance_of_a_mixture_is_that_of_its_parts(tmp_path: Path) -> None:
+    """Of a sum of probabilities with independent errors, where several parts write the same program too."""
+    weights = {"arith": 3, "arith, uneven": 2, "loop": 1}
+    paths = {write_small(tmp_path, name, 0.5): weight for name, weight in weights.items()}
+    programs, _ = cg.Stream(paths, "test", seed=3).batch(0, 300)
+    parts = [cg.Stream(path, "test").score(programs, budget=0, samples=2000) for path in paths]
+    shares = np.exp([part.log_prob for part in parts]) * np.array([[3], [2], [1]]) / 6  # (3, 300)
+    assert ((shares > 0).sum(0) > 1).any()
+    variance = (shares**2 * np.array([part.error for part in parts]) ** 2).sum(0) / shares.sum(0) ** 2
+    whole = cg.Stream(paths, "test").score(programs, budget=0, samples=2000)
+    np.testing.assert_allclose(whole.log_prob, np.log(shares.sum(0)), rtol=1e-12)
+    np.testing.assert_allclose(whole.error, np.sqrt(variance), rtol=1e-9)
 
 
 # What ships.

@@ -440,6 +440,24 @@ def test_a_mistake_is_a_value_error_that_says_where_and_what_is_allowed(
     assert [part for part in parts if part not in message] == [], message
 
 
+def test_the_room_of_completions_is_that_of_answers_and_of_thoughts_where_a_program_has_any() -> None:
+    arith = cg.load_spec("Cadmus-Arith-v0")
+    answer = cg.load_spec("Cadmus-Arith-v0", thoughts={"share": 0.0}).completion_room
+    assert answer == cg.load_spec("Cadmus-Arith-v0", thoughts={"style": "none"}).completion_room
+    assert answer == cg.load_spec("Cadmus-Arith-v0", thoughts={"share": 0.0, "limit": 4000}).completion_room
+    assert arith.completion_room == answer + arith.thoughts.limit
+    assert cg.load_spec("Cadmus-Arith-v0", thoughts={"share": 0.01, "limit": 20}).completion_room == answer + 20
+    mix = cg.load_spec("Cadmus-Mix-v0", thoughts={"share": 0.0})
+    assert mix.completion_room == max(part.completion_room for part, _ in mix.parts)
+    assert mix.completion_room < cg.load_spec("Cadmus-Mix-v0").completion_room
+    # a budget of an answer alone is enough then
+    assert cg.load_spec("Cadmus-Arith-v0", thoughts={"share": 0.0}, episode={"max_tokens": answer, "thought_tokens": 0})
+    with pytest.raises(ValueError, match=f"take up to {answer}"):
+        cg.load_spec(
+            "Cadmus-Arith-v0", thoughts={"share": 0.0}, episode={"max_tokens": answer - 1, "thought_tokens": 0}
+        )
+
+
 @pytest.mark.parametrize("id", ["", "no version!", "My Arith-v0", "/My-Arith-v0"])
 def test_an_id_that_cannot_be_registered_is_a_value_error(write: Any, registry: None, id: str) -> None:
     with pytest.raises(ValueError, match=r"^my\.toml.*id"):
