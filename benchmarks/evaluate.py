@@ -109,8 +109,8 @@ def publish(source: str, name: str) -> Path:
     best = min(changes, key=lambda dtype: changes[dtype]["rms"])
     finite = {dtype: change for dtype, change in changes.items() if math.isfinite(change["rms"])}
     card = {**model.card, "rounding": {"dtype": best, "programs": ROUNDED, "logits": finite}}
-    folder = checkpoint.PACKAGED / name
-    checkpoint.save_model(model, folder, card, STORED[best])
+    folder, (_, _, budget) = checkpoint.PACKAGED / name, asked_under(trained_on(card))
+    checkpoint.save_model(model, folder, card, STORED[best], max_tokens=budget.max_tokens)
     write_page(folder)
     return folder
 
