@@ -45,7 +45,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
 from cadmus_gym import runs
-from cadmus_gym.checkpoint import load_model, save_model
+from cadmus_gym.checkpoint import check_target, load_model, save_model
 from cadmus_gym.evaluate import EVALUATION_SEED, complete_under, lift_interval, prompts_of, wilson_interval
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
@@ -212,6 +212,7 @@ def main(arguments: list[str]) -> int:
         start = load_model(args.checkpoint) if args.checkpoint is not None else None
         agent = make_agent(args, spec, start)
         prompts, prompt_lengths = prompts_of(spec, "test", args.eval_episodes)
+        check_target(folder / "model")
         about, state = runs.open_run(args, "args", spec.digest, {spec.id: spec.digests()})
     except (ValueError, FileNotFoundError) as error:
         print(f"ppo.py: {error}", file=sys.stderr)
@@ -259,7 +260,7 @@ def main(arguments: list[str]) -> int:
         runs.save_state(folder / "states", agent.num_timesteps, now)
         card = {**recipe(about["args"]), **about, "endian": model.endian, "timesteps": agent.num_timesteps}
         card |= {"parent": start.card if start is not None else None, "history": history}
-        save_model(model, folder / "model", card)
+        save_model(model, folder / "model", card, max_tokens=spec.episode.max_tokens)
 
     try:
         # Before: what the same prompts give without any reinforcement.

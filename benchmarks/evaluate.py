@@ -67,7 +67,7 @@ from cadmus_gym.recipe import recipe
 from cadmus_gym.spec import Spec
 from cadmus_gym.strata import Strata, families_of, strata
 from cadmus_gym.tasks import find_family
-from cadmus_gym.terms import ids_of, trained_on
+from cadmus_gym.terms import ids_of, terms_of, trained_on
 
 TOP = Path(__file__).resolve().parents[1]
 PICTURES = TOP / "benchmarks" / "results" / "models"
@@ -116,7 +116,7 @@ def publish(source: str, name: str) -> Path:
     finite = {dtype: change for dtype, change in changes.items() if math.isfinite(change["rms"])}
     card = {**model.card, "rounding": {"dtype": best, "programs": ROUNDED, "logits": finite}}
     folder = checkpoint.PACKAGED / name
-    checkpoint.save_model(model, folder, card, STORED[best])
+    checkpoint.save_model(model, folder, card, STORED[best], max_tokens=terms_of(card).max_tokens)
     write_page(folder)
     return folder
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, assemble, cards, disassemble, load_spec, run, trace
 from cadmus_gym.export import export
-from cadmus_gym.forms import FORMS
+from cadmus_gym.forms import ENDIANS, FORMS
 from cadmus_gym.isa import END, VOCABULARY, Tokens, ambiguity, instruction_table
 from cadmus_gym.recipe import inserted
 from cadmus_gym.seen import RUN, Index, splits_of
-from cadmus_gym.tokenizer import write_tokenizer
+from cadmus_gym.tokenizer import endian_of, write_tokenizer
 
 MARKER = "<!-- instructions -->"
 SCAN = 2_000_000  # so many programs are sorted in a few seconds, without a folder
@@ -219,7 +219,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("cards", help="print which cards of the environments are stale")
     command.add_argument("--write", action="store_true", help="write them again, in a checkout of the source")
     command = commands.add_parser("tokenizer", help="write the vocabulary as a tokenizer of Hugging Face")
-    command.add_argument("folder", type=Path)
+    command.add_argument("folder", type=Path, help="a model's folder, or a new one")
+    command.add_argument("--endian", choices=ENDIANS, help="order of digits; default: as the folder's card says")
     given = parser.parse_args(arguments)
     try:
         if given.command == "run":
@@ -241,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "cards":
             return show_cards(given.write)
         if given.command == "tokenizer":
-            print(*write_tokenizer(given.folder), sep="\n")
+            print(*write_tokenizer(given.folder, endian_of(given.folder, given.endian)), sep="\n")
             return 0
         return show_envs()
     except (ValueError, FloatingPointError, FileNotFoundError, ModuleNotFoundError) as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import count as count_from
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +23,17 @@ class StreamDataset(IterableDataset[dict[str, Tensor]]):
     programs padded with 0 and without `<bos>` (see `cadmus_gym.model.with_bos`), L the same in all; ``prompt_length``
     (B,) int64; ``index`` (B,) int64, the numbers of the programs. Only the last batch may be smaller.
 
-    Batch b goes to rank b mod ``world_size``, by default those of torch.distributed where it is initialised; the
-    workers of a rank take its batches in turn. So a loader gives the same batches in the same order whatever its number
-    of workers, and all ranks together give each program once. Where ranks must do the same number of steps, ``count``
-    is to be a multiple of ``batch_size * world_size``.
+    Batch b goes to rank b mod ``world_size``, by default those of torch.distributed, which may be initialised after the
+    dataset is made but before it is iterated; the workers of a rank take its batches in turn. So a loader gives the
+    same batches in the same order whatever its number of workers and however they are started, and all ranks together
+    give each program once. Where ranks must do the same number of steps, ``count`` is to be a multiple of
+    ``batch_size * world_size``. ``len`` is the number of this rank's batches; without a ``count`` there is none.
 
-    Raises ValueError as `Stream` does, and for a number out of range.
+    Accelerate shards an iterable dataset among the ranks by itself, which would be a second time: do not pass a loader
+    of this one to its ``prepare``.
+
+    Raises ValueError as `Stream` does, and for a number out of range; RuntimeError, when iterated, where torchrun has
+    started several processes and torch.distributed is not initialised.
     """
 
     def __init__(
@@ -53,11 +60,34 @@ class StreamDataset(IterableDataset[dict[str, Tensor]]):
         self.start, self.count, self.batch_size = start, count, batch_size
         self.rank, self.world_size = rank, world_size
 
+        self._parent: tuple[int, int] | None = None  # rank and number of ranks of the process that pickled it
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers that are not forked get a pickle, and know of no process group.
+        return {**self.__dict__, "_parent": _distributed() or self._parent}
+
+    def _share(self) -> tuple[int, int]:
+        """Return rank and number of ranks: those given, or of the process group, of the parent's in a worker."""
+        if self.rank is not None and self.world_size is not None:
+            return self.rank, self.world_size
+        if (share := _distributed() or (self._parent if get_worker_info() else None)) is not None:
+            return share
+        if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+            raise RuntimeError(
+                f"WORLD_SIZE = {processes}, but torch.distributed is not initialised, so all ranks would get the same "
+                "programs: call init_process_group first, or give rank and world_size"
+            )
+        return 0, 1
+
+    def __len__(self) -> int:
+        if self.count is None:
+            raise TypeError("a StreamDataset without a count has no end, and no len()")
+        rank, ranks = self._share()
+        batches = -(-self.count // self.batch_size)
+        return max(0, -(-(batches - rank) // ranks))
+
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        rank, ranks = self.rank, self.world_size
-        if rank is None or ranks is None:
-            together = torch.distributed.is_available() and torch.distributed.is_initialized()
-            rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
+        rank, ranks = self._share()
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         for batch in count_from(rank + ranks * worker, ranks * workers):
@@ -72,3 +102,10 @@ class StreamDataset(IterableDataset[dict[str, Tensor]]):
                 "prompt_length": torch.from_numpy(prompt_lengths.astype(np.int64)),
                 "index": torch.arange(first, first + size),
             }
+
+
+def _distributed() -> tuple[int, int] | None:
+    """Return this process's rank and the number of ranks; None where torch.distributed is not initialised."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return None

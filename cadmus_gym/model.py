@@ -20,13 +20,16 @@ import math
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from cadmus_gym.cache import Cache
+from cadmus_gym.forms import reverse_digits
 from cadmus_gym.hooks import Hook, Hooked
-from cadmus_gym.isa import BOS, VOCABULARY
+from cadmus_gym.isa import BOS, PAD, VOCABULARY, as_tokens, assemble, disassemble
 from cadmus_gym.linear import Linear, linear, together
 
 # Up to how many tokens in a row plain attention is the faster one for training on a CPU; what it keeps for the
@@ -229,6 +232,8 @@ class Transformer(Hooked):
         starts near the uniform distribution. Under Muon (400 steps of arithmetic, one seed each) matrices half that
         size and embeddings five times did as well, within two points of truth rate.
         """
+        if self.embed_tokens.weight.is_meta:  # names and shapes are all there is
+            return
         generator = torch.Generator(self.embed_tokens.weight.device).manual_seed(seed)
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
@@ -238,6 +243,29 @@ class Transformer(Hooked):
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 deviation /= math.sqrt(2 * self.config.layers)
             weight.normal_(0.0, deviation, generator=generator)
+
+    def encode(self, text: str) -> Tensor:
+        """Return the ids (T,) int64 that the model reads for a text in the notation for people, `<bos>` in front.
+
+        Digits are in the model's own order, and ids on its device: ``model(model.encode("12 7 add")[None])``.
+        Raises ValueError for an unknown word, and for a `<bos>` in the text's first place.
+        """
+        program = assemble(text)
+        if program[:1].tolist() == [BOS]:
+            raise ValueError(f"{text!r} starts with <bos>, which is put in front; start at the first real token")
+        row = torch.from_numpy(reverse_digits(program) if self.endian == "little" else program)
+        return with_bos(row[None])[0].to(self.embed_tokens.weight.device)
+
+    def decode(self, tokens: Tensor | ArrayLike) -> str:
+        """Return the text, in the notation for people, of ids (T,) as the model reads or writes them.
+
+        `<bos>` in front and `<pad>` on either side are left out. Raises ValueError for what is no row of token ids.
+        """
+        program = as_tokens(tokens.cpu().numpy() if isinstance(tokens, Tensor) else tokens)
+        kept = np.flatnonzero(program != PAD)
+        program = program[kept[0] : kept[-1] + 1] if kept.size else program[:0]
+        program = program[1:] if program[:1].tolist() == [BOS] else program
+        return disassemble(reverse_digits(program) if self.endian == "little" else program)
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Return logits (B, T, 65) for what follows each token; arguments and errors as in `hidden`."""

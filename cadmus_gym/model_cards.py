@@ -126,7 +126,7 @@ def front_matter() -> str:
 
 
 def stored(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    line = f"- weights stored in {config['dtype']}"
+    line = f"- weights stored in {card.get('stored', config['dtype'])}"
     if "rounding" not in card:
         return line
     changes = [f"{dtype} by {change['rms']:.1e}" for dtype, change in card["rounding"]["logits"].items()]

@@ -44,7 +44,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
 from cadmus_gym import runs, training
-from cadmus_gym.checkpoint import save_model
+from cadmus_gym.checkpoint import check_target, save_model
 from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, complete_under, evaluate, prompts_of
 from cadmus_gym.isa import VOCABULARY, disassemble
 from cadmus_gym.machine import Verdict, run_batch
@@ -266,6 +266,7 @@ def main(arguments: list[str]) -> int:
         if config.batch % ranks.count:
             raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
         digests = {spec.id: spec.digests() for spec in stream.specs}
+        ranks.first(lambda: check_target(config.folder / "model"))
         about, state = ranks.first(lambda: runs.open_run(config, "config", stream.digest, digests))
         return Trainer(config, stream, ranks, about, state).run()
     except ValueError as error:
@@ -523,7 +524,8 @@ class Trainer:
         card |= {"floor": self.floor if math.isfinite(self.floor) else None, "parameters": self.parameters}
         card |= {"endian": self.config.endian, "history": counts["history"]}
         card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
-        self.ranks.first(lambda: save_model(self.model, self.folder / "model", card))
+        most = max(spec.episode.max_tokens for spec in self.stream.specs)
+        self.ranks.first(lambda: save_model(self.model, self.folder / "model", card, max_tokens=most))
         if self.writer is not None:
             for name, truth in truths.items():
                 self.writer.add_scalar(f"truth/{name}", truth, counts["step"])

@@ -1,7 +1,13 @@
 """A checkpoint is written whole or not at all, loads elsewhere, and refuses what is damaged."""
 
+from __future__ import annotations
+
 import json
+import os
 import pickle
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +15,28 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
+import cadmus_gym as cg
 from cadmus_gym import checkpoint
-from cadmus_gym.checkpoint import CARD, CONFIG, WEIGHTS, load_model, replacing, save_model, standing, write_card
-from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.checkpoint import (
+    CARD,
+    CONFIG,
+    GENERATION,
+    WEIGHTS,
+    WRITTEN,
+    check_target,
+    load_model,
+    replacing,
+    save_model,
+    standing,
+    write_card,
+)
+from cadmus_gym.forms import ENDIANS, reverse_digits
+from cadmus_gym.isa import PAD
+from cadmus_gym.model import ModelConfig, Transformer, with_bos
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = ModelConfig(width=32, layers=2, heads=4, hidden=48, context=64, rope_theta=500.0, norm_eps=1e-6)
 CONFIGS = {
     "tied": SMALL,
@@ -50,7 +73,7 @@ def test_round_trip(tmp_path: Path, config: ModelConfig) -> None:
     assert {key: loaded.card[key] for key in card} == card
     assert torch.equal(loaded(TOKENS), model(TOKENS))
     names = {path.name for path in (tmp_path / "runs" / "x").iterdir()}
-    assert names == {WEIGHTS, CONFIG, CARD}
+    assert names == set(WRITTEN)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["x"]
 
 
@@ -59,7 +82,7 @@ def test_round_trip(tmp_path: Path, config: ModelConfig) -> None:
 def test_transformers_loads_the_folder_as_it_is(tmp_path: Path, config: ModelConfig) -> None:
     transformers = pytest.importorskip("transformers")
     model = model_of(config)
-    save_model(model, tmp_path / "x", {})
+    save_model(model, tmp_path / "x", {"endian": "little"})
     assert ("lm_head.weight" in safetensors.torch.load_file(tmp_path / "x" / WEIGHTS)) is not config.tied
     theirs, report = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "x", output_loading_info=True)
     assert not any(report.values())
@@ -67,12 +90,99 @@ def test_transformers_loads_the_folder_as_it_is(tmp_path: Path, config: ModelCon
     assert (theirs.config.bos_token_id, theirs.config.eos_token_id, theirs.config.pad_token_id) == (1, 2, 0)
     with torch.no_grad():
         torch.testing.assert_close(theirs(TOKENS).logits, model(TOKENS), atol=1e-4, rtol=0)
-    # And back: what transformers writes is read, once a card says what it is.
+    # And back: the config still says in which order digits are read; the card is lost.
     theirs.save_pretrained(tmp_path / "y")
-    with pytest.raises(FileNotFoundError, match=r"card\.json is missing"):
-        load_model(tmp_path / "y")
-    (tmp_path / "y" / CARD).write_text("{}")
-    assert same(load_model(tmp_path / "y"), model)
+    again = load_model(tmp_path / "y")
+    assert same(again, model)
+    assert (again.endian, again.card) == ("little", {})
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_folder_of_transformers_without_our_keys_needs_an_endian(tmp_path: Path, dtype: torch.dtype) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 65, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 48, "max_position_embeddings": 64, "tie_word_embeddings": True}
+    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).to(dtype)
+    theirs.save_pretrained(tmp_path / "x")
+    with pytest.raises(ValueError, match="does not say in which order its model reads digits; give endian"):
+        load_model(tmp_path / "x")
+    for endian in ENDIANS:
+        ours = load_model(tmp_path / "x", endian=endian)
+        assert ours.endian == endian
+        with torch.no_grad():
+            torch.testing.assert_close(ours(TOKENS), theirs.float()(TOKENS).logits, atol=1e-4, rtol=0)
+    (tmp_path / "x" / CARD).write_text('{"endian": "little"}')
+    assert load_model(tmp_path / "x").endian == "little"
+    with pytest.raises(ValueError, match=r"the argument: endian = 'big', but .*card\.json has 'little'"):
+        load_model(tmp_path / "x", endian="big")
+
+
+def test_what_transformers_may_add_is_left_out(tmp_path: Path) -> None:
+    model, folder = model_of(), tmp_path / "x"
+    save_model(model, folder, {})
+    (folder / CARD).unlink()
+    weights = safetensors.torch.load_file(folder / WEIGHTS)
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    safetensors.torch.save_file(weights, folder / WEIGHTS)
+    assert same(load_model(folder), model)
+    weights["lm_head.weight"][0, 0] += 1
+    safetensors.torch.save_file(weights, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=r"lm_head\.weight is not model\.embed_tokens\.weight, but config\.json ties"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors.index.json", "in several files: save_pretrained"),
+        ("adapter_config.json", "an adapter: merge_and_unload"),
+        ("pytorch_model.bin", r"pytorch_model\.bin is pickled, which is not read"),
+    ],
+)
+def test_weights_in_another_form_are_named(tmp_path: Path, name: str, message: str) -> None:
+    save_model(model_of(), tmp_path, {})
+    (tmp_path / WEIGHTS).rename(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=message):
+        load_model(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers
+@pytest.mark.parametrize("name", checkpoint.packaged_models())
+def test_a_packaged_model_is_true_under_the_defaults_of_transformers(name: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = checkpoint.PACKAGED / name
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    programs, lengths = cg.Stream("Cadmus-Arith-v0", "test").batch(0, 40)
+    prompts = [cg.disassemble(program[:length]) for program, length in zip(programs, lengths, strict=True)]
+    rows = model.generate(**tokenizer(prompts, padding=True, return_tensors="pt"))
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
+    assert [text.startswith(prompt) for text, prompt in zip(texts, prompts, strict=True)] == [True] * 40
+    assert sum(cg.run(cg.assemble(f"{text} end")).true for text in texts) == 40
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers
+def test_transformers_trains_in_the_type_of_the_config(tmp_path: Path) -> None:
+    """Weights are stored in 16 bits; in float16 two steps of AdamW turn them into NaN or worse."""
+    transformers = pytest.importorskip("transformers")
+    folder = checkpoint.PACKAGED / "nano-arith"
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    programs, _ = cg.Stream("Cadmus-Arith-v0").batch(0, 32)
+    ours = load_model(folder)
+    assert ours.endian == "little"
+    tokens = with_bos(torch.from_numpy(reverse_digits(programs)))
+    labels = tokens.masked_fill(tokens == PAD, -100)
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=5e-5), []  # the rate of Trainer
+    for _ in range(3):
+        loss = model(input_ids=tokens, labels=labels).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[2] < losses[0]
 
 
 def test_the_model_s_own_card_is_kept(tmp_path: Path) -> None:
@@ -86,9 +196,14 @@ def test_the_model_s_own_card_is_kept(tmp_path: Path) -> None:
         assert (loaded.endian, loaded.card["seed"]) == ("little", 3)
 
 
+def stored(folder: Path) -> tuple[str, str]:
+    """The type of the weights, and the one to compute in."""
+    return (json.loads((folder / CARD).read_text())["stored"], json.loads((folder / CONFIG).read_text())["dtype"])
+
+
 def test_types(tmp_path: Path) -> None:
     save_model(model_of().to(torch.bfloat16), tmp_path / "x", {})
-    assert json.loads((tmp_path / "x" / CONFIG).read_text())["dtype"] == "bfloat16"
+    assert stored(tmp_path / "x") == ("bfloat16", "float32")
     assert load_model(tmp_path / "x").embed_tokens.weight.dtype == torch.float32
     loaded = load_model(str(tmp_path / "x"), dtype=torch.bfloat16)
     assert loaded(TOKENS).dtype == torch.bfloat16
@@ -100,9 +215,12 @@ def test_weights_are_stored_in_another_type(tmp_path: Path, dtype: torch.dtype) 
     model = model_of()
     save_model(model, tmp_path / "x", {}, dtype)
     assert model.embed_tokens.weight.dtype == torch.float32
-    stored = safetensors.torch.load_file(tmp_path / "x" / WEIGHTS)
-    assert {tensor.dtype for tensor in stored.values()} == {dtype}
-    assert json.loads((tmp_path / "x" / CONFIG).read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    weights = safetensors.torch.load_file(tmp_path / "x" / WEIGHTS)
+    assert {tensor.dtype for tensor in weights.values()} == {dtype}
+    name = str(dtype).removeprefix("torch.")
+    assert stored(tmp_path / "x") == (name, "float32")
+    write_card(tmp_path / "x", {})
+    assert stored(tmp_path / "x") == (name, "float32")
     loaded = load_model(tmp_path / "x")
     assert loaded.embed_tokens.weight.dtype == torch.float32
     assert same(loaded, model_of().to(dtype).float())
@@ -116,13 +234,13 @@ def test_a_card_is_written_anew_and_the_readme_goes_with_the_model(tmp_path: Pat
     write_card(folder, {"seed": 4, "sha256": {}})
     assert load_model(folder).card["seed"] == 4
     assert (folder / WEIGHTS).read_bytes() == before
-    assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD}
+    assert {path.name for path in folder.iterdir()} == set(WRITTEN)
     with pytest.raises(ValueError, match="the card is no JSON"):
         write_card(folder, {"seed": float("nan")})
     assert load_model(folder).card["seed"] == 4
     (folder / "README.md").write_text("of seed 4")
     save_model(model_of(), folder, {"seed": 5})
-    assert {path.name for path in folder.iterdir()} == {WEIGHTS, CONFIG, CARD}
+    assert {path.name for path in folder.iterdir()} == set(WRITTEN)
 
 
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +272,7 @@ def test_damage_without_sums_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "x"
     save_model(model_of(), folder, {})
     (folder / CARD).write_text("{}")
-    load_model(folder)
+    assert load_model(folder).card == {}
     whole = (folder / WEIGHTS).read_bytes()
     for damaged in (whole[:-100], whole[:5], b"", b"\x80\x04N."):
         (folder / WEIGHTS).write_bytes(damaged)
@@ -211,7 +329,7 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert load_model("nano-test").card["seed"] == 5
     with pytest.raises(FileNotFoundError, match="models in the package: nano-test"):
         load_model("nana")
-    for name in (WEIGHTS, CONFIG, CARD):
+    for name in (WEIGHTS, CONFIG):
         save_model(model_of(), tmp_path / "x", {})
         (tmp_path / "x" / name).unlink()
         with pytest.raises(FileNotFoundError, match=f"{name} is missing"):
@@ -229,13 +347,204 @@ def test_bad_cards_write_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_of_the_packaged_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model(model_of(), "nano", {"seed": 11})
+    for folder in (Path("nano"), "./nano", str(tmp_path / "nano")):
+        assert load_model(folder).card["seed"] == 11
+    assert load_model("nano").card != load_model(Path("nano")).card
+    with pytest.raises(FileNotFoundError, match="no model 'nano-arith'"):
+        load_model(Path("nano-arith"))
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "events.out").write_text("precious")
-    with pytest.raises(ValueError, match=r"holds events\.out, and a model's folder is replaced whole"):
+    for folder, message in ((tmp_path, r"holds events\.out and no model"), (tmp_path / "events.out", "is a file")):
+        with pytest.raises(ValueError, match=message):
+            save_model(model_of(), folder, {})
+    # A model of another kind, too.
+    (tmp_path / WEIGHTS).write_bytes(b"")
+    (tmp_path / CONFIG).write_text('{"model_type": "llama", "vocab_size": 128256}')
+    with pytest.raises(ValueError, match=r"holds events\.out and no model"):
         save_model(model_of(), tmp_path, {})
-    with pytest.raises(ValueError, match=r"holds events\.out"):
-        save_model(model_of(), tmp_path / "events.out", {})
     assert (tmp_path / "events.out").read_text() == "precious"
+    with pytest.raises(ValueError, match=r"x cannot be written: .*events\.out is a file"):
+        check_target(tmp_path / "events.out" / "x")
+
+
+def test_other_files_of_a_model_s_folder_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    save_model(model_of(), folder, {})
+    (folder / ".DS_Store").write_text("hidden")
+    (folder / "special_tokens_map.json").write_text("{}")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "one.txt").write_text("by hand")
+    (folder / "link").symlink_to("nowhere")
+    (folder / GENERATION).write_text("{}")
+    save_model(model_of(seed=2), folder, {}, max_tokens=9)
+    assert same(load_model(folder), model_of(seed=2))
+    kept = {".DS_Store", "special_tokens_map.json", "notes", "link"}
+    assert {path.name for path in folder.iterdir()} == {*WRITTEN, *kept}
+    assert (folder / "notes" / "one.txt").read_text() == "by hand"
+    assert (folder / "link").readlink() == Path("nowhere")
+    assert json.loads((folder / GENERATION).read_text())["max_new_tokens"] == 9
+    (folder / "model-00001-of-00002.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds model-00001-of-00002\.safetensors, other weights"):
+        save_model(model_of(), folder, {})
+
+
+def test_hidden_files_alone_are_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / ".DS_Store").write_text("hidden")
+    save_model(model_of(), tmp_path / "x", {})
+    assert (tmp_path / "x" / ".DS_Store").read_text() == "hidden"
+
+
+def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a")
+    for folder in (".", "", "..", "b/..", tmp_path / "a", tmp_path, "/"):
+        with pytest.raises(ValueError, match="is or holds the working directory"):
+            save_model(model_of(), folder, {})
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    save_model(model_of(), "b", {})
+    assert same(load_model("b"), model_of())
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "run" / "model"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "disk" / "x")
+    for seed in (1, 2):
+        save_model(model_of(seed=seed), link, {})
+        assert link.is_symlink()
+        assert same(load_model(link), model_of(seed=seed))
+    assert [path.name for path in link.parent.iterdir()] == ["model"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["x"]
+    (tmp_path / "disk" / "x").rename(tmp_path / "disk" / "x.previous")  # as a crash between two renames leaves it
+    assert same(load_model(link), model_of(seed=2))
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model(model_of(), tmp_path / "x", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os.path, "ismount", lambda path: path == tmp_path / "x")
+        with pytest.raises(ValueError, match="x is a mount point, which cannot be replaced; name a folder in it"):
+            save_model(model_of(), tmp_path / "x", {})
+        save_model(model_of(), tmp_path / "x" / "y", {})
+    monkeypatch.setattr(checkpoint.os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
+    for folder in (tmp_path / "x", tmp_path / "new" / "deep"):
+        with pytest.raises(ValueError, match=f"cannot be written: {tmp_path} is read-only"):
+            save_model(model_of(), folder, {})
+
+
+class Wrapped(nn.Module):
+    """As DistributedDataParallel holds a model."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+def test_a_wrapped_model_is_saved_as_itself(tmp_path: Path) -> None:
+    model = model_of()
+    model.endian, model.card = "little", {"seed": 4}
+    compiled = torch.compile(model, backend="eager")
+    for wrapped in (compiled, Wrapped(model), Wrapped(compiled), torch.compile(Wrapped(model), backend="eager")):
+        save_model(wrapped, tmp_path / "x")
+        loaded = load_model(tmp_path / "x")
+        assert same(loaded, model)
+        assert (loaded.endian, loaded.card["seed"]) == ("little", 4)
+    with pytest.raises(ValueError, match="model is a Linear; allowed: a Transformer"):
+        save_model(Wrapped(nn.Linear(2, 2)), tmp_path / "x")
+    assert same(load_model(tmp_path / "x"), model)
+
+
+def renamed(model: Transformer) -> None:
+    model.layers[0] = torch.compile(model.layers[0], backend="eager")
+
+
+def resized(model: Transformer) -> None:
+    model.embed_tokens = nn.Embedding(66, 32)
+
+
+def deepened(model: Transformer) -> None:
+    model.config = replace(model.config, layers=3)
+
+
+def diverged(model: Transformer) -> None:
+    with torch.no_grad():
+        model.norm.weight[3] = float("nan")
+
+
+def overflowing(model: Transformer) -> None:
+    with torch.no_grad():
+        model.norm.weight[3] = 1e6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (renamed, r"the model: model\.layers\.0\._orig_mod\.\S+ belongs to no part of the model"),
+        (resized, r"the model: model\.embed_tokens\.weight has shape \(66, 32\); by config\.json it is \(65, 32\)"),
+        (deepened, r"the model: model\.layers\.2\.\S+ is missing"),
+        (diverged, r"model\.norm\.weight has weights that are NaN or infinite"),
+        (overflowing, r"the model, in float16: model\.norm\.weight has weights that are NaN or infinite"),
+    ],
+)
+def test_what_would_not_load_is_not_saved(tmp_path: Path, change: Callable[[Transformer], None], message: str) -> None:
+    save_model(model_of(seed=2), tmp_path / "x", {})
+    model = model_of()
+    change(model)
+    with pytest.raises(ValueError, match=message):
+        save_model(model, tmp_path / "x", {}, torch.float16)
+    assert same(load_model(tmp_path / "x"), model_of(seed=2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_reported(tmp_path: Path, value: float) -> None:
+    save_model(model_of(), tmp_path, {})
+    (tmp_path / CARD).unlink()
+    weights = safetensors.torch.load_file(tmp_path / WEIGHTS)
+    weights["model.norm.weight"][0] = value
+    safetensors.torch.save_file(weights, tmp_path / WEIGHTS)
+    with pytest.raises(ValueError, match=r"model\.safetensors: model\.norm\.weight has weights that are NaN or"):
+        load_model(tmp_path)
+
+
+def test_sums_do_not_depend_on_how_lines_end(tmp_path: Path) -> None:
+    """Git writes a text with other line ends where core.autocrlf says so."""
+    save_model(model_of(), tmp_path, {})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in WRITTEN:
+        if name != WEIGHTS:
+            (tmp_path / name).write_bytes(before[name].replace(b"\n", b"\r\n"))
+    assert same(load_model(tmp_path), model_of())
+    write_card(tmp_path, load_model(tmp_path).card)
+    assert (tmp_path / CARD).read_bytes() == before[CARD]
+
+
+def test_git_leaves_what_is_hashed_as_it_is(tmp_path: Path) -> None:
+    """A clone with core.autocrlf, the default on Windows, has every packaged model to the byte."""
+    packaged = sorted(path for path in checkpoint.PACKAGED.rglob("*") if path.is_file())
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=x", "-c", "user.email=x@x")
+        command = ["git", *identity, "-C", str(tmp_path / "source"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    for path in packaged:
+        copy = tmp_path / "source" / path.relative_to(checkpoint.PACKAGED)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (tmp_path / "source" / ".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "models")
+    git("-c", "core.autocrlf=true", "clone", "--quiet", "--config", "core.autocrlf=true", ".", str(tmp_path / "clone"))
+    for path in packaged:
+        assert (tmp_path / "clone" / path.relative_to(checkpoint.PACKAGED)).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("moment", ["weights", "sums", "first rename", "second rename"])
@@ -302,3 +611,45 @@ def test_replacing_keeps_the_old_when_the_block_fails(tmp_path: Path) -> None:
     assert (folder / "step").read_text() == "1"
     assert (folder / "inner" / "file").read_text() == "x"
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_what_killed_writers_left_does_not_stop_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    for number in ("1", "2"):
+        for left in ("state.partial", "state.previous"):
+            (tmp_path / left).mkdir()
+            (tmp_path / left / "step").write_text("old")
+        with replacing(folder) as new:
+            (new / "step").write_text(number)
+        assert (folder / "step").read_text() == number
+        assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    (tmp_path / "state.partial").write_text("a file")
+    (tmp_path / "state.previous").write_text("a file")
+    with replacing(folder) as new:
+        (new / "step").write_text("3")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc for the name of what is flushed")
+def test_all_is_on_the_disk_before_a_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rename can reach the disk before the content of what was renamed, unless that is flushed first."""
+    events: list[str] = []
+    rename, fsync = Path.rename, os.fsync
+
+    def renaming(self: Path, target: Path) -> Path:
+        events.append(f"rename {self.name}")
+        return rename(self, target)
+
+    def flushing(handle: int) -> None:
+        events.append(f"flush {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        fsync(handle)
+
+    monkeypatch.setattr(Path, "rename", renaming)
+    monkeypatch.setattr(checkpoint.os, "fsync", flushing)
+    for _ in range(2):
+        events.clear()
+        with replacing(tmp_path / "x") as new:
+            (new / "inner").mkdir()
+            (new / "inner" / "file").write_text("x")
+    assert set(events[:3]) == {"flush inner", "flush file", "flush x.partial"}
+    assert events[3:] == ["rename x", "rename x.partial", f"flush {tmp_path.name}"]

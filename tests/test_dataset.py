@@ -48,20 +48,71 @@ def test_ranks_give_each_program_once(ranks: int, workers: int) -> None:
     assert np.array_equal(torch.cat([batch["tokens"] for batch in batches]), cg.Stream(ID).batch(0, 500)[0])
 
 
+def grouped(patch: pytest.MonkeyPatch, rank: int, ranks: int) -> None:
+    """Make this process one of a group."""
+    patch.setattr(torch.distributed, "is_initialized", lambda: True)
+    patch.setattr(torch.distributed, "get_rank", lambda: rank)
+    patch.setattr(torch.distributed, "get_world_size", lambda: ranks)
+
+
+def firsts(batches: list[dict[str, torch.Tensor]]) -> list[int]:
+    return [int(batch["index"][0]) for batch in batches]
+
+
 def test_ranks_are_those_of_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
-    first = rows(cg.StreamDataset(ID, count=60, batch_size=10))
-    assert [int(batch["index"][0]) for batch in first] == [10, 40]
-    explicit = rows(cg.StreamDataset(ID, count=60, batch_size=10, rank=0, world_size=1))
-    assert len(explicit) == 6
+    before = cg.StreamDataset(ID, count=60, batch_size=10)
+    grouped(monkeypatch, 1, 3)
+    for dataset in (before, cg.StreamDataset(ID, count=60, batch_size=10)):
+        assert firsts(rows(dataset)) == [10, 40]
+    explicit = cg.StreamDataset(ID, count=60, batch_size=10, rank=0, world_size=1)
+    assert firsts(rows(explicit)) == [0, 10, 20, 30, 40, 50]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_take_the_rank_of_their_parent(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    """A spawned worker is a new process, without the process group."""
+    dataset = cg.StreamDataset(ID, count=60, batch_size=10)
+    grouped(monkeypatch, 1, 2)
+    loader: DataLoader[Any] = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=start)
+    assert firsts(list(loader)) == [10, 30, 50]
+
+
+def test_a_pickle_takes_the_rank_of_the_process_it_is_iterated_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = cg.StreamDataset(ID, count=60, batch_size=10)
+    with monkeypatch.context() as patch:
+        grouped(patch, 1, 2)
+        sent = pickle.dumps(dataset)
+    with monkeypatch.context() as patch:
+        grouped(patch, 0, 2)
+        assert firsts(rows(pickle.loads(sent))) == [0, 20, 40]
+    assert firsts(rows(pickle.loads(sent))) == [0, 10, 20, 30, 40, 50]
+
+
+def test_processes_without_a_group_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    dataset = cg.StreamDataset(ID, count=60, batch_size=10)
+    with pytest.raises(RuntimeError, match=r"WORLD_SIZE = 2, but torch\.distributed is not initialised"):
+        next(iter(dataset))
+    assert len(cg.StreamDataset(ID, count=60, batch_size=10, rank=0, world_size=1)) == 6
+    grouped(monkeypatch, 0, 2)
+    assert firsts(rows(dataset)) == [0, 20, 40]
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 11, 39, 60, 61])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_its_length_is_the_number_of_batches(count: int, ranks: int) -> None:
+    for rank in range(ranks):
+        dataset = cg.StreamDataset(ID, count=count, batch_size=10, rank=rank, world_size=ranks)
+        assert len(dataset) == len(DataLoader(dataset, batch_size=None)) == len(rows(dataset))
 
 
 def test_without_a_count_it_has_no_end_and_is_pickled() -> None:
     dataset = pickle.loads(pickle.dumps(cg.StreamDataset({ID: 1, "Cadmus-Compare-v0": 1}, batch_size=10)))
     batches = iter(dataset)
-    assert [int(next(batches)["index"][0]) for _ in range(4)] == [0, 10, 20, 30]
+    assert firsts([next(batches) for _ in range(4)]) == [0, 10, 20, 30]
+    with pytest.raises(TypeError, match="no end, and no len"):
+        len(dataset)
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,7 @@ def test_prompts_come_in_many_shapes(model):
     wanted = complete(model, tokens, form="value", max_tokens=12)
     noisy = np.where(rows == 0, 33, rows)
     for prompts, lengths in (
+        (texts, None),
         (tuple(tokens), None),
         ([one.tolist() for one in tokens], None),
         (rows, None),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import cadmus_gym as cg
+from cadmus_gym import checkpoint
 from cadmus_gym.model import ModelConfig, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +77,6 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
     assert outcome == "TRUE True"
     assert seed == "7"
     shipped = {path.relative_to(models): path.read_bytes() for path in models.rglob("*") if path.is_file()}
-    assert {"README.md", "card.json", "config.json", "model.safetensors"} <= {path.name for path in shipped}
+    assert {"README.md", *checkpoint.WRITTEN} == {path.name for path in shipped}
     held = alone / "cadmus_gym" / "_models"
     assert {path.relative_to(held): path.read_bytes() for path in held.rglob("*") if path.is_file()} == shipped
