@@ -8,7 +8,6 @@ flipped bit is refused and not sampled from. A `README.md` says what the card sa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,34 +19,40 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
 
-from cadmus_gym.forms import ENDIANS
-from cadmus_gym.isa import BOS, END, PAD, VOCABULARY
+from cadmus_gym.isa import BOS, END, PAD
 from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.model_files import (
+    CARD,
+    COMMON,
+    CONFIG,
+    PACKAGED,
+    README,
+    SIZES,
+    WEIGHTS,
+    endian_in,
+    find_model,
+    packaged_models,
+    read_model,
+    sha256,
+    standing,
+    stored_name,
+)
 
-WEIGHTS, CONFIG, CARD, README = "model.safetensors", "config.json", "card.json", "README.md"
-PACKAGED = Path(__file__).parent / "_models"
-
-# Our sizes by the names that Hugging Face's LlamaConfig has for them, and what all our models have in common.
-_SIZES = {
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "key_value_heads": "num_key_value_heads",
-    "hidden": "intermediate_size",
-    "context": "max_position_embeddings",
-    "norm_eps": "rms_norm_eps",
-    "tied": "tie_word_embeddings",
-}
-_COMMON = {
-    "model_type": "llama",
-    "vocab_size": len(VOCABULARY),
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-}
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "PACKAGED",
+    "README",
+    "WEIGHTS",
+    "find_model",
+    "load_model",
+    "packaged_models",
+    "replacing",
+    "save_model",
+    "standing",
+    "write_card",
+]
 
 _PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
 
@@ -74,17 +79,17 @@ def save_model(
         if foreign := sorted(names - {WEIGHTS, CONFIG, CARD, README}):
             raise ValueError(f"{folder} holds {foreign[0]}, and a model's folder is replaced whole; name another")
     known = {"endian": model.endian, **(model.card if card is None else card)}
-    _endian(known, "card")
+    endian_in(known, "card")
     dtype = dtype or model.embed_tokens.weight.dtype
     with replacing(folder) as new:
         # Copies on the CPU: safetensors wants contiguous tensors that share no memory.
         weights = {
-            _stored(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
+            stored_name(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
             for name, tensor in model.state_dict().items()
         }
         (new / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
         (new / CONFIG).write_text(_json(_llama_config(model.config, dtype), "config"), encoding="utf-8")
-        known["sha256"] = {name: _sha256(new / name) for name in (WEIGHTS, CONFIG)}
+        known["sha256"] = {name: sha256(new / name) for name in (WEIGHTS, CONFIG)}
         (new / CARD).write_text(_json(known, "card"), encoding="utf-8")
 
 
@@ -100,25 +105,10 @@ def load_model(
     Raises FileNotFoundError where there is no such model, or a file of it is missing, and ValueError, naming the
     file, for a damaged one, a config that is no model of this package, or weights that are not those of the config.
     """
-    folder = find_model(name)
-    if missing := [file for file in (WEIGHTS, CONFIG, CARD) if not (folder / file).is_file()]:
-        raise FileNotFoundError(f"{folder / missing[0]} is missing; a model is {WEIGHTS}, {CONFIG} and {CARD}")
-    card = _read_json(folder / CARD)
-    sums = card.get("sha256", {})  # absent where the folder was not written by `save_model`
-    for file in (WEIGHTS, CONFIG):
-        if isinstance(sums, dict) and file in sums and sums[file] != _sha256(folder / file):
-            raise ValueError(f"{folder / file} is damaged: its SHA-256 is not the one in {CARD}")
-    endian = _endian(card, folder / CARD)
-    config = _model_config(_read_json(folder / CONFIG), folder / CONFIG)
-    try:
-        weights = safetensors.torch.load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from error
-    model = Transformer(config)
-    names = {name: _stored(name) for name in model.state_dict()}
-    _compare(weights, {names[name]: tensor for name, tensor in model.state_dict().items()}, folder)
-    model.load_state_dict({name: weights[stored] for name, stored in names.items()})
-    model.card, model.endian = card, endian
+    found = read_model(name)
+    model = Transformer(found.config)
+    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in found.weights.items()})
+    model.card, model.endian = found.card, found.endian
     return model.to(device=device, dtype=dtype)
 
 
@@ -128,16 +118,11 @@ def write_card(folder: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
     Raises ValueError for a card that JSON cannot hold or an unknown endian.
     """
     path = Path(folder) / CARD
-    _endian(card, "card")
-    sums = {name: _sha256(path.with_name(name)) for name in (WEIGHTS, CONFIG)}
+    endian_in(card, "card")
+    sums = {name: sha256(path.with_name(name)) for name in (WEIGHTS, CONFIG)}
     new = path.with_name(CARD + ".partial")
     new.write_text(_json({**card, "sha256": sums}, "card"), encoding="utf-8")
     new.replace(path)
-
-
-def packaged_models() -> list[str]:
-    """Return the names of the models that come with the package."""
-    return sorted(path.parent.name for path in PACKAGED.glob(f"*/{CONFIG}"))
 
 
 @contextmanager
@@ -166,33 +151,11 @@ def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def standing(folder: str | os.PathLike[str]) -> Path:
-    """Return where the last complete content of a folder written by `replacing` stands: itself or ``.previous``."""
-    folder = Path(folder)
-    previous = folder.absolute().with_name(folder.absolute().name + ".previous")
-    return previous if not folder.exists() and previous.is_dir() else folder
-
-
-def find_model(name: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model: of a packaged one by its name, otherwise the one given.
-
-    Raises FileNotFoundError where there is none.
-    """
-    packaged = packaged_models()
-    if isinstance(name, str) and name in packaged:
-        return PACKAGED / name
-    folder = standing(name)
-    if not folder.is_dir():
-        names = ", ".join(packaged) or "none"
-        raise FileNotFoundError(f"no model {os.fspath(name)!r}: no such folder; models in the package: {names}")
-    return folder
-
-
 def _llama_config(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
-        **_COMMON,
-        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        **COMMON,
+        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         "head_dim": config.head_width,
         "rope_theta": config.rope_theta,  # read by transformers 4, the next line by 5
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
@@ -203,68 +166,12 @@ def _llama_config(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _model_config(entries: dict[str, Any], path: Path) -> ModelConfig:
-    for key, value in _COMMON.items():
-        if entries.get(key, value) != value:
-            raise ValueError(f"{path}: {key} = {entries[key]!r}; allowed: {value!r}")
-    if missing := [theirs for theirs in _SIZES.values() if theirs not in entries]:
-        raise ValueError(f"{path}: no {missing[0]}")
-    rope = entries.get("rope_parameters") or entries
-    if rope.get("rope_type", "default") != "default" or entries.get("rope_scaling") is not None:
-        raise ValueError(f"{path}: scaled rotary positions; allowed: rope_type = 'default'")
-    try:
-        sizes = {ours: entries[theirs] for ours, theirs in _SIZES.items()}
-        config = ModelConfig(rope_theta=rope.get("rope_theta", 10_000.0), **sizes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if entries.get("head_dim") not in (None, config.head_width):
-        raise ValueError(f"{path}: head_dim = {entries['head_dim']!r}; allowed: width / heads = {config.head_width}")
-    return config
-
-
-def _stored(name: str) -> str:
-    """Return Hugging Face's name of a parameter."""
-    return name if name.startswith("lm_head.") else f"model.{name}"
-
-
-def _compare(weights: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:
-    for name in sorted(weights.keys() ^ wanted.keys()):
-        what = "is missing" if name in wanted else "belongs to no part of the model"
-        raise ValueError(f"{folder / WEIGHTS}: {name} {what}, by {CONFIG}")
-    for name, tensor in weights.items():
-        if tensor.shape != wanted[name].shape:
-            shapes = f"{tuple(tensor.shape)}; by {CONFIG} it is {tuple(wanted[name].shape)}"
-            raise ValueError(f"{folder / WEIGHTS}: {name} has shape {shapes}")
-
-
-def _endian(card: Mapping[str, Any], where: object) -> str:
-    endian = card.get("endian", "big")
-    if endian not in ENDIANS:
-        raise ValueError(f"{where}: endian = {endian!r}; allowed: {', '.join(ENDIANS)}")
-    return str(endian)
-
-
 def _json(value: Mapping[str, Any], what: str) -> str:
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         return _PAIR.sub(r"[\1, \2]", text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the {what} is no JSON: {error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of the decoder, or bytes that are no UTF-8
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__}; allowed: an object")
-    return value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:
