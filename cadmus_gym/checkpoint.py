@@ -10,7 +10,6 @@ weights and config, so that a flipped bit is refused and not sampled from. A `RE
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -23,40 +22,53 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
-from cadmus_gym.forms import ENDIANS
-from cadmus_gym.isa import BOS, END, PAD, VOCABULARY
+from cadmus_gym.isa import BOS, END, PAD
 from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.model_files import (
+    CARD,
+    COMMON,
+    CONFIG,
+    PACKAGED,
+    README,
+    SIZES,
+    WEIGHTS,
+    check_finite,
+    compare,
+    find_model,
+    holds_model,
+    packaged_models,
+    read_model,
+    sha256,
+    standing,
+    stored_name,
+)
 from cadmus_gym.tokenizer import CONFIG as TOKENIZER_CONFIG
-from cadmus_gym.tokenizer import TOKENIZER, endian_of, write_tokenizer
+from cadmus_gym.tokenizer import TOKENIZER, check_endian, write_tokenizer
 
-WEIGHTS, CONFIG, CARD, README = "model.safetensors", "config.json", "card.json", "README.md"
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "GENERATION",
+    "PACKAGED",
+    "README",
+    "WEIGHTS",
+    "WRITTEN",
+    "check_target",
+    "find_model",
+    "load_model",
+    "packaged_models",
+    "replacing",
+    "save_model",
+    "standing",
+    "write_card",
+    "write_texts",
+]
+
 GENERATION = "generation_config.json"
 WRITTEN = (WEIGHTS, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, CARD)
 OTHER_WEIGHTS = ("*.safetensors", "*.index.json", "pytorch_model*", "*.gguf")
-PACKAGED = Path(__file__).parent / "_models"
-
-# Our sizes by the names that Hugging Face's LlamaConfig has for them, and what all our models have in common.
-_SIZES = {
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "key_value_heads": "num_key_value_heads",
-    "hidden": "intermediate_size",
-    "context": "max_position_embeddings",
-    "norm_eps": "rms_norm_eps",
-    "tied": "tie_word_embeddings",
-}
-_COMMON = {
-    "model_type": "llama",
-    "vocab_size": len(VOCABULARY),
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-}
-
 _PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
 
 
@@ -86,18 +98,19 @@ def save_model(
     target = check_target(folder)
     model = _unwrapped(model)
     known = {"endian": model.endian, **(model.card if card is None else card)}
-    _endian(known, "card")
+    check_endian(known["endian"], "card")
     if max_tokens is None:
         max_tokens = max(1, model.config.context - 1)
     dtype = dtype or model.embed_tokens.weight.dtype
     _json(known, "card")
     # Copies on the CPU: safetensors wants contiguous tensors that share no memory.
     weights = {
-        _stored(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
+        stored_name(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    _compare(weights, model.config, "the model")
-    _check_finite(weights, f"the model, in {_name(dtype)}")
+    compare({name: tensor.shape for name, tensor in weights.items()}, model.config, "the model")
+    finite = {name: bool(tensor.isfinite().all()) for name, tensor in weights.items()}
+    check_finite(finite, f"the model, in {_name(dtype)}")
     with replacing(target) as new:
         if target.is_dir():
             for path in target.iterdir():
@@ -124,7 +137,7 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
     if target.is_dir():
         shown = {path.name for path in target.iterdir() if not path.name.startswith(".")}
         foreign = sorted(shown - {*WRITTEN, README})
-        if foreign and not _holds_model(target):
+        if foreign and not holds_model(target):
             raise ValueError(f"{folder} holds {foreign[0]} and no model, and it is replaced whole; name another")
         for name in foreign:
             if any(Path(name).match(pattern) for pattern in OTHER_WEIGHTS):
@@ -152,29 +165,10 @@ def load_model(
     file, for a damaged one, a config that is no model of this package, weights that are not those of the config or not
     finite, and an endian that is not known, or not the one that the folder names.
     """
-    folder = find_model(name)
-    if missing := [file for file in (WEIGHTS, CONFIG) if not (folder / file).is_file()]:
-        raise FileNotFoundError(f"{folder / missing[0]} is missing; {_instead(folder)}")
-    card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
-    sums = card.get("sha256", {})  # absent where the folder was not written by `save_model`
-    for file in (WEIGHTS, CONFIG):
-        if isinstance(sums, dict) and file in sums and sums[file] != _sha256(folder / file):
-            raise ValueError(
-                f"{folder / file} is damaged: its SHA-256 is not the one in {CARD} (where another program has written "
-                f"it since, {CARD} is not its card: take that away)"
-            )
-    config = _model_config(_read_json(folder / CONFIG), folder / CONFIG)
-    order = endian_of(folder, endian)
-    try:
-        weights = safetensors.torch.load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from error
-    weights = _needed(weights, config, folder / WEIGHTS)
-    _compare(weights, config, folder / WEIGHTS)
-    _check_finite(weights, folder / WEIGHTS)
-    model = Transformer(config)
-    model.load_state_dict({name: weights[_stored(name)] for name in model.state_dict()})
-    model.card, model.endian = card, order
+    found = read_model(name, endian)
+    model = Transformer(found.config)
+    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in found.weights.items()})
+    model.card, model.endian = found.card, found.endian
     return model.to(device=device, dtype=dtype)
 
 
@@ -184,7 +178,7 @@ def write_card(folder: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
     Raises ValueError for a card that JSON cannot hold or an unknown endian.
     """
     path = Path(folder) / CARD
-    _endian(card, "card")
+    check_endian(card.get("endian", "big"), "card")
     new = path.with_name(CARD + ".partial")
     new.write_text(_json({**card, **_facts(path.parent)}, "card"), encoding="utf-8")
     new.replace(path)
@@ -202,11 +196,6 @@ def write_texts(folder: Path, config: ModelConfig, endian: str, max_tokens: int)
     (folder / CONFIG).write_text(_json(_llama_config(config, endian), "config"), encoding="utf-8")
     (folder / GENERATION).write_text(_json(generation, "generation config"), encoding="utf-8")
     write_tokenizer(folder, endian)
-
-
-def packaged_models() -> list[str]:
-    """Return the names of the models that come with the package."""
-    return sorted(path.parent.name for path in PACKAGED.glob(f"*/{CONFIG}"))
 
 
 @contextmanager
@@ -234,33 +223,11 @@ def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def standing(folder: str | os.PathLike[str]) -> Path:
-    """Return where the last complete content of a folder written by `replacing` stands: itself or ``.previous``."""
-    folder = Path(folder)
-    previous = folder.resolve().with_name(folder.resolve().name + ".previous")
-    return previous if not folder.exists() and previous.is_dir() else folder
-
-
-def find_model(name: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model: of a packaged one by its name, otherwise the one given.
-
-    Raises FileNotFoundError where there is none.
-    """
-    packaged = packaged_models()
-    if isinstance(name, str) and name in packaged:
-        return PACKAGED / name
-    folder = standing(name)
-    if not folder.is_dir():
-        names = ", ".join(packaged) or "none"
-        raise FileNotFoundError(f"no model {os.fspath(name)!r}: no such folder; models in the package: {names}")
-    return folder
-
-
 def _llama_config(config: ModelConfig, endian: str) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
-        **_COMMON,
-        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        **COMMON,
+        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         "head_dim": config.head_width,
         "rope_theta": config.rope_theta,  # read by transformers 4, the next line by 5
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
@@ -270,30 +237,6 @@ def _llama_config(config: ModelConfig, endian: str) -> dict[str, Any]:
         "dtype": "float32",  # to compute in: transformers 5 trains in the type named here
         "endian": endian,  # ours; transformers keeps it when it saves the model
     }
-
-
-def _model_config(entries: dict[str, Any], path: Path) -> ModelConfig:
-    for key, value in _COMMON.items():
-        if entries.get(key, value) != value:
-            raise ValueError(f"{path}: {key} = {entries[key]!r}; allowed: {value!r}")
-    if missing := [theirs for theirs in _SIZES.values() if theirs not in entries]:
-        raise ValueError(f"{path}: no {missing[0]}")
-    rope = entries.get("rope_parameters") or entries
-    if rope.get("rope_type", "default") != "default" or entries.get("rope_scaling") is not None:
-        raise ValueError(f"{path}: scaled rotary positions; allowed: rope_type = 'default'")
-    try:
-        sizes = {ours: entries[theirs] for ours, theirs in _SIZES.items()}
-        config = ModelConfig(rope_theta=rope.get("rope_theta", 10_000.0), **sizes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if entries.get("head_dim") not in (None, config.head_width):
-        raise ValueError(f"{path}: head_dim = {entries['head_dim']!r}; allowed: width / heads = {config.head_width}")
-    return config
-
-
-def _stored(name: str) -> str:
-    """Return Hugging Face's name of a parameter."""
-    return name if name.startswith("lm_head.") else f"model.{name}"
 
 
 def _unwrapped(model: nn.Module) -> Transformer:
@@ -307,69 +250,11 @@ def _unwrapped(model: nn.Module) -> Transformer:
     return inner
 
 
-def _needed(weights: dict[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Tensor]:
-    """Return weights without what transformers may add: a tied output layer's copy, and frequencies."""
-    kept = {name: tensor for name, tensor in weights.items() if not name.endswith("rotary_emb.inv_freq")}
-    head, embeddings = kept.get("lm_head.weight"), kept.get("model.embed_tokens.weight")
-    if config.tied and head is not None and embeddings is not None:
-        if not torch.equal(head, embeddings):
-            raise ValueError(f"{path}: lm_head.weight is not model.embed_tokens.weight, but {CONFIG} ties the two")
-        del kept["lm_head.weight"]
-    return kept
-
-
-def _compare(weights: Mapping[str, Tensor], config: ModelConfig, where: object) -> None:
-    """Raise ValueError where names or shapes of weights are not those of a config."""
-    with torch.device("meta"):
-        wanted = {_stored(name): tensor for name, tensor in Transformer(config).state_dict().items()}
-    for name in sorted(weights.keys() ^ wanted.keys()):
-        what = "is missing" if name in wanted else "belongs to no part of the model"
-        raise ValueError(f"{where}: {name} {what}, by {CONFIG}")
-    for name, tensor in weights.items():
-        if tensor.shape != wanted[name].shape:
-            shapes = f"{tuple(tensor.shape)}; by {CONFIG} it is {tuple(wanted[name].shape)}"
-            raise ValueError(f"{where}: {name} has shape {shapes}")
-
-
-def _check_finite(weights: Mapping[str, Tensor], where: object) -> None:
-    for name, tensor in weights.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"{where}: {name} has weights that are NaN or infinite")
-
-
-def _holds_model(folder: Path) -> bool:
-    """Whether a folder has weights and the config of a model of this package."""
-    try:
-        _model_config(_read_json(folder / CONFIG), folder / CONFIG)
-    except (ValueError, FileNotFoundError):
-        return False
-    return (folder / WEIGHTS).is_file()
-
-
-def _instead(folder: Path) -> str:
-    """Say what a folder has in place of weights that can be read."""
-    names = sorted(path.name for path in folder.iterdir())
-    if any(name.endswith(".safetensors.index.json") for name in names):
-        return "the weights are in several files: save_pretrained(folder, max_shard_size='100GB') writes one"
-    if "adapter_config.json" in names:
-        return "the folder holds an adapter: merge_and_unload() it before saving"
-    if pickled := [name for name in names if name.startswith("pytorch_model")]:
-        return f"{pickled[0]} is pickled, which is not read: save it as safetensors"
-    return f"a model is {WEIGHTS} and {CONFIG}, and {CARD} where it was written by this package"
-
-
 def _facts(folder: Path) -> dict[str, Any]:
     """Return what a card says of the files beside it."""
     with safetensors.safe_open(folder / WEIGHTS, "pt") as weights:
         dtype = weights.get_tensor(next(iter(weights.keys()))).dtype
-    return {"stored": _name(dtype), "sha256": {name: _sha256(folder / name) for name in (WEIGHTS, CONFIG)}}
-
-
-def _endian(card: Mapping[str, Any], where: object) -> str:
-    endian = card.get("endian", "big")
-    if endian not in ENDIANS:
-        raise ValueError(f"{where}: endian = {endian!r}; allowed: {', '.join(ENDIANS)}")
-    return str(endian)
+    return {"stored": _name(dtype), "sha256": {name: sha256(folder / name) for name in (WEIGHTS, CONFIG)}}
 
 
 def _json(value: Mapping[str, Any], what: str) -> str:
@@ -378,22 +263,6 @@ def _json(value: Mapping[str, Any], what: str) -> str:
         return _PAIR.sub(r"[\1, \2]", text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the {what} is no JSON: {error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of the decoder, or bytes that are no UTF-8
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__}; allowed: an object")
-    return value
-
-
-def _sha256(path: Path) -> str:
-    """Return the sum of a file's content; that of a text does not depend on how its lines end."""
-    content = path.read_bytes()
-    return hashlib.sha256(content.replace(b"\r\n", b"\n") if path.suffix == ".json" else content).hexdigest()
 
 
 def _name(dtype: torch.dtype) -> str:

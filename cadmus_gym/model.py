@@ -17,7 +17,6 @@ TransformerLens, pared down.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +30,7 @@ from cadmus_gym.forms import reverse_digits
 from cadmus_gym.hooks import Hook, Hooked
 from cadmus_gym.isa import BOS, PAD, VOCABULARY, as_tokens, assemble, disassemble
 from cadmus_gym.linear import Linear, linear, together
+from cadmus_gym.model_config import ModelConfig as ModelConfig
 
 # Up to how many tokens in a row plain attention is the faster one for training on a CPU; what it keeps for the
 # gradient grows with the square. Measured on a Zen 5 core against the fused kernel: level in float32, twice as fast in
@@ -38,58 +38,6 @@ from cadmus_gym.linear import Linear, linear, together
 PLAIN_UP_TO = 256
 # Added to a masked score. exp() of it is 0 in every float type, and unlike -inf it leaves a row of padding finite.
 HIDDEN = -3e4
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of a transformer; the vocabulary is always the 65 tokens. The defaults make 1.0M parameters.
-
-    Raises ValueError, naming field, value and what is allowed.
-    """
-
-    width: int = 128  # of the residual stream
-    layers: int = 5
-    heads: int = 4
-    key_value_heads: int | None = None  # None: as many as heads; fewer: grouped-query attention
-    hidden: int = 0  # of the SwiGLU; 0: 8/3 of the width, in whole eights, as much as a plain MLP of four times it
-    context: int = 512  # positions, `<bos>` included
-    rope_theta: float = 10_000.0
-    norm_eps: float = 1e-5
-    tied: bool = True  # whether the output layer is the embedding
-
-    def __post_init__(self) -> None:
-        if self.key_value_heads is None:
-            object.__setattr__(self, "key_value_heads", self.heads)
-        if self.hidden == 0 and type(self.width) is int:
-            object.__setattr__(self, "hidden", -(-self.width // 3) * 8)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "tied":
-                _require(type(value) is bool, field.name, value, "True or False")
-            elif field.name in ("rope_theta", "norm_eps"):
-                number = type(value) in (int, float) and 0 < value < math.inf
-                _require(number, field.name, value, "a finite number above 0")
-                object.__setattr__(self, field.name, float(value))
-            else:
-                _require(type(value) is int and value > 0, field.name, value, "an integer above 0")
-        even = self.width % (2 * self.heads) == 0
-        _require(even, "heads", self.heads, f"what divides width = {self.width} into even parts (rotary)")
-        whole = self.heads % self.groups == 0
-        _require(whole, "key_value_heads", self.groups, f"a divisor of heads = {self.heads}")
-
-    @property
-    def head_width(self) -> int:
-        return self.width // self.heads
-
-    @property
-    def groups(self) -> int:
-        """Key-value heads, as a number."""
-        return self.key_value_heads or self.heads
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"ModelConfig: {name} = {value!r}; allowed: {allowed}")
 
 
 def with_bos(tokens: Tensor) -> Tensor:

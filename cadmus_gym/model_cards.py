@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from cadmus_gym import checkpoint
+from cadmus_gym import model_files
 from cadmus_gym.evaluate import prompts_of, wilson_interval
 from cadmus_gym.focus import AMONG
 from cadmus_gym.isa import disassemble
@@ -99,14 +99,14 @@ def summary(cards: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) ->
     rows.append(["parameters", *(f"{parameters_of(config):,}" for _, config in cards.values())])
     hours = [sum(stage.get("cpu_seconds", 0.0) for stage in stages(card)) / 3600 for card, _ in cards.values()]
     rows.append(["core-hours of training", *(f"{one:.2f}" for one in hours)])
-    columns = [f"[{name}](cadmus_gym/{checkpoint.PACKAGED.name}/{name}/README.md)" for name in cards]
+    columns = [f"[{name}](cadmus_gym/{model_files.PACKAGED.name}/{name}/README.md)" for name in cards]
     table = markdown(["true on `test`", *columns], rows)
     return f"{table}\n\nGreedy completions of so many prompts; bold where a model was trained on the environment."
 
 
 def in_readme(readme: str) -> str:
     """Return the project's README with its table of the models that ship written anew."""
-    ours = {name: read(checkpoint.PACKAGED / name) for name in checkpoint.packaged_models()}
+    ours = {name: read(model_files.PACKAGED / name) for name in model_files.packaged_models()}
     return inserted(readme, MARKER, summary(ours))
 
 

@@ -37,13 +37,18 @@ def write_tokenizer(folder: str | os.PathLike[str], endian: str) -> list[Path]:
 
     Raises ValueError for an unknown endian.
     """
-    if endian not in ENDIANS:
-        raise ValueError(f"endian = {endian!r}; allowed: {', '.join(ENDIANS)}")
+    check_endian(endian, "write_tokenizer")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in ((TOKENIZER, _tokenizer(endian)), (CONFIG, _config())):
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [folder / TOKENIZER, folder / CONFIG]
+
+
+def check_endian(endian: object, where: object) -> None:
+    """Raise ValueError, beginning with ``where``, for what is not an order of digits."""
+    if endian not in ENDIANS:
+        raise ValueError(f"{where}: endian = {endian!r}; allowed: {', '.join(ENDIANS)}")
 
 
 def endian_of(folder: str | os.PathLike[str], given: str | None = None) -> str:
@@ -58,8 +63,7 @@ def endian_of(folder: str | os.PathLike[str], given: str | None = None) -> str:
         if isinstance(content, dict) and "endian" in content:
             said[str(path)] = content["endian"]
     for where, endian in said.items():
-        if endian not in ENDIANS:
-            raise ValueError(f"{where}: endian = {endian!r}; allowed: {', '.join(ENDIANS)}")
+        check_endian(endian, where)
     if not said:
         raise ValueError(
             f"{folder} does not say in which order its model reads digits; give endian: 'little' where it was trained "

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import cadmus_gym as cg
-from cadmus_gym import checkpoint
+from cadmus_gym import checkpoint, model_files
 from cadmus_gym.checkpoint import (
     CARD,
     CONFIG,
@@ -69,6 +69,7 @@ def test_round_trip(tmp_path: Path, config: ModelConfig) -> None:
     loaded = load_model(tmp_path / "runs" / "x")
     assert loaded.config == config
     assert same(loaded, model)
+    assert model_files.shapes(config) == {name: weight.shape for name, weight in model.state_dict().items()}
     assert loaded.endian == "little"
     assert {key: loaded.card[key] for key in card} == card
     assert torch.equal(loaded(TOKENS), model(TOKENS))
@@ -210,7 +211,7 @@ def test_types(tmp_path: Path) -> None:
     assert same(loaded, model_of().to(torch.bfloat16))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_are_stored_in_another_type(tmp_path: Path, dtype: torch.dtype) -> None:
     model = model_of()
     save_model(model, tmp_path / "x", {}, dtype)
@@ -224,7 +225,8 @@ def test_weights_are_stored_in_another_type(tmp_path: Path, dtype: torch.dtype) 
     loaded = load_model(tmp_path / "x")
     assert loaded.embed_tokens.weight.dtype == torch.float32
     assert same(loaded, model_of().to(dtype).float())
-    assert (tmp_path / "x" / WEIGHTS).stat().st_size < 2 * sum(p.numel() for p in model.parameters()) + 4000
+    size = dtype.itemsize * sum(p.numel() for p in model.parameters())
+    assert size < (tmp_path / "x" / WEIGHTS).stat().st_size < size + 4000
 
 
 def test_a_card_is_written_anew_and_the_readme_goes_with_the_model(tmp_path: Path) -> None:
@@ -278,6 +280,9 @@ def test_damage_without_sums_is_refused(tmp_path: Path) -> None:
         (folder / WEIGHTS).write_bytes(damaged)
         with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
             load_model(folder)
+    safetensors.torch.save_file({"a": torch.zeros(2, dtype=torch.int8)}, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=r"model\.safetensors: a has type I8; allowed: F16, F32, F64, BF16"):
+        load_model(folder)
     (folder / WEIGHTS).write_bytes(whole)
     (folder / CARD).write_text('{"endian": "big"')
     with pytest.raises(ValueError, match=r"card\.json is damaged"):
@@ -324,7 +329,7 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(FileNotFoundError, match=r"no model 'nana': no such folder; models in the package: "):
         load_model("nana")
     save_model(model_of(), tmp_path / "models" / "nano-test", {"seed": 5})
-    monkeypatch.setattr(checkpoint, "PACKAGED", tmp_path / "models")
+    monkeypatch.setattr(model_files, "PACKAGED", tmp_path / "models")
     assert checkpoint.packaged_models() == ["nano-test"]
     assert load_model("nano-test").card["seed"] == 5
     with pytest.raises(FileNotFoundError, match="models in the package: nano-test"):
@@ -580,7 +585,7 @@ def test_a_crash_while_saving_leaves_the_previous_one(
         if moment == "weights":
             patch.setattr(Path, "write_bytes", half_written)
         elif moment == "sums":
-            patch.setattr(checkpoint, "_sha256", crash)
+            patch.setattr(checkpoint, "sha256", crash)
         else:
             patch.setattr(Path, "rename", rename_until)
         with pytest.raises(Crash):
