@@ -337,7 +337,7 @@ def draw(model: Transformer, name: str, pairs: int, seed: int, path: Path) -> No
         from matplotlib.figure import Figure
         from matplotlib.ticker import PercentFormatter
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install 'cadmus-gym[plot]'") from None
+        raise ModuleNotFoundError("pictures need matplotlib: pip install '.[plot]'") from None
     spec = trained_on(model.card)[0]
     card: Any = model.card
     tables = card["strata"].get(spec.id, {}).get("test", {})

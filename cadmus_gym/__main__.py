@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cadmus_gym import SPECS, Stream, assemble, cards, disassemble, load_spec, run, trace
+from cadmus_gym import SPECS, Stream, __version__, assemble, cards, disassemble, load_spec, run, trace
 from cadmus_gym.export import export
 from cadmus_gym.forms import ENDIANS, FORMS
 from cadmus_gym.isa import END, VOCABULARY, Tokens, ambiguity, instruction_table
-from cadmus_gym.recipe import inserted
+from cadmus_gym.recipe import inserted, versions
+from cadmus_gym.scripts import SCRIPTS, run_script
 from cadmus_gym.seen import RUN, Index, splits_of
 from cadmus_gym.tokenizer import endian_of, write_tokenizer
 
@@ -134,7 +137,7 @@ def show_complete(given: argparse.Namespace) -> int:
         from cadmus_gym.answering import answer, told
         from cadmus_gym.checkpoint import load_model
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"models need {error.name}: pip install 'cadmus-gym[train]'") from None
+        raise ModuleNotFoundError(f"models need {error.name}: pip install '.[train]'") from None
     tokens, model = read(given.prompt), load_model(given.model)
     answers = answer(
         model,
@@ -166,7 +169,7 @@ def show_instructions(path: Path | None) -> int:
     if path is None:
         print(instruction_table())
         return 0
-    path.write_text(inserted(path.read_text(), MARKER, instruction_table()))
+    path.write_text(inserted(path.read_text("utf-8"), MARKER, instruction_table()), "utf-8")
     return 0
 
 
@@ -177,8 +180,20 @@ def show_cards(write: bool) -> int:
     return int(bool(files) and not write)
 
 
+class ShowVersions(argparse.Action):
+    """Prints what a report of a fault should name."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        found = {"cadmus-gym": __version__, "python": platform.python_version()}
+        found |= {name: version for name, version in versions().items() if name not in found}
+        print(", ".join(f"{name} {version}" for name, version in found.items()))
+        parser.exit()
+
+
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser("python -m cadmus_gym", description=__doc__)
+    parser.add_argument("--version", action=ShowVersions, nargs=0, help="print versions and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, help in (("run", "judge a program"), ("trace", "judge a program and show every step")):
         command = commands.add_parser(name, help=help)
@@ -221,6 +236,10 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("tokenizer", help="write the vocabulary as a tokenizer of Hugging Face")
     command.add_argument("folder", type=Path, help="a model's folder, or a new one")
     command.add_argument("--endian", choices=ENDIANS, help="order of digits; default: as the folder's card says")
+    for name, help in (("train", "pretrain a transformer"), ("ppo", "train one by reinforcement learning")):
+        commands.add_parser(name, help=f"{help}; the arguments are those of {SCRIPTS[name]}", add_help=False)
+    if arguments and arguments[0] in SCRIPTS:
+        return run_script(arguments[0], arguments[1:])
     given = parser.parse_args(arguments)
     try:
         if given.command == "run":
@@ -251,6 +270,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal whose encoding lacks a character shows its code
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
         sys.stdout.flush()

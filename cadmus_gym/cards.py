@@ -380,7 +380,7 @@ def draw(spec: Spec, measured: dict[str, Measured], path: Path) -> None:
         from matplotlib.ticker import MaxNLocator, PercentFormatter
         from PIL import Image, PngImagePlugin
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("pictures of cards need matplotlib: pip install 'cadmus-gym[plot]'") from None
+        raise ModuleNotFoundError("pictures of cards need matplotlib: pip install '.[plot]'") from None
     figure = Figure(figsize=(13.5, 8), dpi=100, layout="constrained")
     axes = figure.subplot_mosaic([["answer", "prompt", "completion"], ["tokens", "tokens", "verdicts"]])
     colours = {split: COLOURS.get(split, "#111111") for split in measured}

@@ -44,20 +44,21 @@ LONG = 1.0  # seconds of compiling after which it is announced
 _OPTIONS = {"nopython": True, "error_model": "numpy", "_nrt": False}
 _VERSIONED = {*sys.stdlib_module_names, "numba", "numpy"}  # what these hold is known by their versions
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
+_CALLABLE = (type, types.FunctionType, types.BuiltinFunctionType, np.ufunc, type(np.where))
 _CHECKSUM = hashlib.sha256().digest_size
 
 
 def kernel(function: Function) -> Function:
     """Compile a function with Numba: cached, without the GIL, without allocation, division without exceptions."""
-    compiled = numba.jit(nogil=True, **_OPTIONS)(function)
-    if isinstance(compiled, Dispatcher):  # under NUMBA_DISABLE_JIT it is the function
+    compiled: Any = numba.jit(nogil=True, **_OPTIONS)(function)
+    if not numba.config.DISABLE_JIT:  # under which Numba returns the function as it is
         compiled._cache = Cache(function, "kernel")
     return cast(Function, compiled)
 
 
 def callback(function: Function, signature: Any) -> Function:
     """Compile a function to a plain function pointer of this Numba signature, or load it from the cache."""
-    compiled = CFunc(function, normalize_signature(signature), {}, dict(_OPTIONS))
+    compiled: Any = CFunc(function, normalize_signature(signature), {}, dict(_OPTIONS))
     compiled._cache = Cache(function, "callback")
     compiled.compile()
     return cast(Function, compiled)
@@ -116,6 +117,7 @@ def ingredients(function: Callable[..., object]) -> Iterator[str]:
     Docstrings, comments and line numbers are left out. Raises TypeError for a value whose content cannot be listed.
     """
     found: list[Any] = [function]  # the functions; each is meant by its place
+    entered = set()  # modules, which may hold each other, with the names that were looked for
 
     def contents(value: Any, names: tuple[str, ...]) -> Iterator[str]:
         kind = type(value)
@@ -142,10 +144,12 @@ def ingredients(function: Callable[..., object]) -> Iterator[str]:
         elif isinstance(value, type) and issubclass(value, Enum):
             for member in value:
                 yield from contents(member, names)
-        elif home in _VERSIONED or isinstance(value, np.ufunc):
-            yield f"{home}.{getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
+        elif isinstance(value, np.ufunc) or (home in _VERSIONED and isinstance(value, (*_CALLABLE, types.ModuleType))):
+            yield f"{home}.{getattr(value, '__qualname__', value.__name__)}"
         elif kind is types.ModuleType:  # of which the code takes attributes
-            for name in names:
+            yield value.__name__
+            for name in names if (value, names) not in entered else ():
+                entered.add((value, names))
                 if hasattr(value, name):
                     yield name
                     yield from contents(getattr(value, name), names)

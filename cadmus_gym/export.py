@@ -36,7 +36,7 @@ def export(
     try:
         import pyarrow.parquet as parquet
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("export needs pyarrow: pip install 'cadmus-gym[data]'") from None
+        raise ModuleNotFoundError("export needs pyarrow: pip install '.[data]'") from None
     if not 0 <= count <= 2**63 or not 1 <= shard_size <= 2**24:
         raise ValueError(f"count = {count}, shard_size = {shard_size}: give from 0, and from 1 to {2**24}")
     folder = Path(folder)

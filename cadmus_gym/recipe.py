@@ -13,14 +13,17 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from cadmus_gym.scripts import as_module
+
 PACKAGES = ("cadmus-gym", "numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-contrib")
 
 
 def recipe(settings: Any) -> dict[str, Any]:
     """Return the recipe of a run of the script at hand, ready for JSON. ``settings`` is a dataclass or a dict."""
     values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings)
+    script = Path(sys.argv[0])
     return {
-        "command": shlex.join(["python", _shown(Path(sys.argv[0])), *sys.argv[1:]]),
+        "command": shlex.join(["python", *(as_module(script) or [_shown(script)]), *sys.argv[1:]]),
         "settings": {key: _shown(value) if isinstance(value, Path) else value for key, value in values.items()},
         "commit": commit(),
         "hardware": hardware(),
@@ -53,7 +56,7 @@ def commit() -> str:
 def hardware() -> dict[str, Any]:
     """Return the processor's name, the number of processors the process may use, and the GPU where torch has one."""
     information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
+    lines = information.read_text("utf-8").splitlines() if information.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     found: dict[str, Any] = {"cpu": names[0] if names else platform.machine(), "cores": os.cpu_count()}
     torch = sys.modules.get("torch")

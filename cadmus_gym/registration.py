@@ -48,5 +48,5 @@ def register(path: str | Path) -> Spec:
 def register_all() -> None:
     """Register every environment that ships."""
     paths = sorted(FOLDER.glob("*.toml"))
-    for path in sorted(paths, key=lambda path: "[mixture]" in path.read_text()):  # mixtures behind their parts
+    for path in sorted(paths, key=lambda path: "[mixture]" in path.read_text("utf-8")):  # mixtures behind their parts
         register(path)

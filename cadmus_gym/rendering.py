@@ -50,9 +50,7 @@ def frame(episodes: Episodes, row: int) -> NDArray[np.uint8]:
     try:
         from PIL import Image, ImageDraw
     except ImportError as error:
-        raise gymnasium.error.DependencyNotInstalled(
-            'rgb_array needs Pillow: pip install "cadmus-gym[render]"'
-        ) from error
+        raise gymnasium.error.DependencyNotInstalled("rgb_array needs Pillow: pip install '.[render]'") from error
     image = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     draw = ImageDraw.Draw(image)
     program = episodes.program(row)

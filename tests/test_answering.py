@@ -244,4 +244,4 @@ def test_without_torch_the_extra_is_told(
     monkeypatch.delitem(sys.modules, "cadmus_gym.answering")
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["complete", "12 7 add", "--model", folder]) == 2
-    assert "pip install 'cadmus-gym[train]'" in capsys.readouterr().err
+    assert "pip install '.[train]'" in capsys.readouterr().err

@@ -142,7 +142,7 @@ def test_what_is_missing_is_told(
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib.figure", None)
         assert main(["cards", "--write"]) == 2
-        assert "pip install 'cadmus-gym[plot]'" in capsys.readouterr().err
+        assert "pip install '.[plot]'" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.setattr(cards, "FOLDER", checkout / "site-packages" / "_envs")
     assert main(["cards"]) == 2

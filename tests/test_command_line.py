@@ -1,9 +1,14 @@
 """`python -m cadmus_gym` as a newcomer meets it."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
+from cadmus_gym.scripts import SCRIPTS
 
 
 def test_run_says_what_came_of_a_program(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +68,44 @@ def test_a_text_with_two_readings_gets_a_line_of_warning(
     assert warned.err.startswith("warning: `1 2 , 7 add add` is read as `1 2 7 add add`, ")
     assert warned.err.endswith(" `12 7 add add`\n")
     assert warned.out == said.out
+
+
+def test_version_names_what_a_report_should(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"cadmus-gym {cg.__version__}, python 3.")
+    assert "numba 0." in printed
+
+
+@pytest.mark.parametrize("arguments", [["instructions"], ["envs"], ["run", "12 7 add 19 eq end"], ["--help"]])
+def test_commands_print_under_any_encoding(arguments: list[str]) -> None:
+    command = [sys.executable, "-W", "error", "-m", "cadmus_gym", *arguments]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("ascii")
+
+
+def test_scripts_are_given_their_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["what", "pytest", "was"])
+    for name, script in SCRIPTS.items():
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        assert f"{script} [-h]" in capsys.readouterr().out
+        with pytest.raises(SystemExit, match="2"):
+            main([name, "--folde", "run"])
+        assert "--folde" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "missing", "extra"), [("train", "tyro", "train"), ("ppo", "sb3_contrib", "rl")])
+def test_a_script_without_its_packages_says_what_to_install(
+    name: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["what", "pytest", "was"])
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main([name]) == 2
+    assert capsys.readouterr().err == f"error: {name} needs {missing}: pip install '.[{extra}]'\n"
 
 
 @pytest.mark.parametrize("arguments", [["run", "12 ad"], ["sample", "Cadmus-Arit-v0"], ["sample", "missing.toml"]])

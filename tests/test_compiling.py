@@ -327,26 +327,67 @@ def test_flags_and_processors_have_code_of_their_own(monkeypatch: pytest.MonkeyP
     assert len(set(names)) == len(names)
 
 
+JITABLE = """
+    from numba.extending import register_jitable
+    from cadmus_gym.compiling import kernel
+
+    @register_jitable
+    def inner(value):
+        return value + 1
+
+    @kernel
+    def outer(value):
+        return inner(value)
+"""
+INTRINSIC = """
+    import numba
+    from numba.extending import intrinsic
+    from cadmus_gym.compiling import kernel
+
+    @intrinsic
+    def inner(context, value):
+        def generate(context, builder, signature, given):
+            return builder.add(given[0], context.get_constant(numba.int64, 1))
+        return numba.int64(numba.int64), generate
+
+    @kernel
+    def outer(value):
+        return inner(value)
+"""
+
+
+@pytest.mark.parametrize("source", [JITABLE, INTRINSIC], ids=["jitable", "intrinsic"])
 def test_what_names_values_of_unknown_content_is_not_kept(
-    clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    source: str, clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
+    for added in (1, 2):
+        changed = source.replace("+ 1", f"+ {added}").replace("int64, 1)", f"int64, {added})")
+        assert call(module(changed).outer, 4) == (4 + added, True)
+    assert kept(clean) == []
+    said = capsys.readouterr().err
+    assert "mine.outer is compiled in each process: it names <" in said
+    assert "inner" in said
+
+
+def test_modules_may_hold_each_other(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
     source = """
-        from numba.extending import register_jitable
+        import shelf
         from cadmus_gym.compiling import kernel
 
-        @register_jitable
-        def inner(value):
-            return value + 1
+        mine, ONE = shelf.mine, 1
 
         @kernel
-        def outer(value):
-            return inner(value)
+        def double(value):
+            return 2 * value + mine.ONE + shelf.TWO
     """
-    for added in (1, 2):
-        assert call(module(source.replace("+ 1", f"+ {added}")).outer, 4) == (4 + added, True)
-    assert kept(clean) == []
-    assert "mine.outer is compiled in each process: it names <function inner" in capsys.readouterr().err
+    for two in (2, 3):
+        module(f"import mine; TWO = {two}", "shelf")
+        sys.modules["shelf"].mine = sys.modules["mine"]  # type: ignore[attr-defined]
+        sys.modules["mine"].ONE, sys.modules["mine"].shelf = 1, sys.modules["shelf"]  # type: ignore[attr-defined]
+        for again in (False, True):
+            assert call(module(source).double, 4) == (8 + 1 + two, not again)
 
 
 def test_a_writer_of_a_users_family_is_loaded_and_never_out_of_date(

@@ -20,7 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
-from cadmus_gym.forms import ENDIANS, Automata, reverse_digits
+from cadmus_gym.forms import DEPTH, ENDIANS, Automata, reverse_digits
 from cadmus_gym.isa import END, ID
 
 IDS = list(cg.SPECS)
@@ -408,6 +408,52 @@ def test_the_mask_is_that_of_the_automaton(id: str, endian: str, tight: bool) ->
             automata.push(np.array([token]))
             _, _, terminated, truncated, info = environment.step(token)
         assert automata.done[0]
+
+
+WORDS = [*"0123456789", ",", "neg", "eq", "dup", "drop", "if", "else", "fi", "times", "next", "i", "begin", "until"]
+WORDS += ["def", "ret", "call"]
+
+
+@each_endian
+def test_blocks_that_an_agent_opens_can_be_closed_within_the_budget(endian: str) -> None:
+    """An agent that opens blocks wherever it may, and `end`s only where nothing else is left."""
+    spec = cg.load_spec("Cadmus-Arith-v0", form="words", words=WORDS)
+    count, budget = 64, spec.episode.max_tokens
+    vector, chooser = (
+        cg.CadmusVectorEnv(count, spec, endian=endian, autoreset_mode="Disabled"),
+        np.random.default_rng(0),
+    )
+    _, infos = vector.reset(seed=0)
+    programs, lengths = cg.Stream(spec).gather(np.arange(count), np.zeros(count, np.int64))
+    automata = Automata(
+        "words",
+        programs,
+        lengths,
+        max_tokens=budget,
+        thought_tokens=spec.episode.thought_tokens,
+        words=spec.words,
+        endian=endian,
+    )
+    deepest = 0
+    for turn in range(budget):
+        masks = infos["action_mask"]
+        np.testing.assert_array_equal(masks, automata.mask())
+        assert masks.any(axis=1).all()
+        wishes = chooser.random(masks.shape)
+        wishes[:, [ID["if"], ID["times"], ID["begin"], ID["def"]]] += turn < budget // 2
+        wishes[:, END] = -1
+        tokens = np.where(masks, wishes, -2).argmax(axis=1)
+        automata.push(tokens)
+        deepest = max(deepest, int(automata.cells[:, DEPTH].max()))
+        _, _, terminated, _, infos = vector.step(tokens)
+        assert not infos.get("illegal", np.zeros(1)).any()
+        if terminated.any():
+            break
+    assert turn == budget - 1
+    assert terminated.all()
+    assert deepest > 10
+    verdicts = cg.run_batch(np.stack([vector.episodes.tokens[row] for row in range(count)]))[0]
+    assert not {cg.Verdict.SYNTAX, cg.Verdict.UNTERMINATED} & set(verdicts.tolist())
 
 
 # Steps

@@ -114,5 +114,5 @@ def test_without_pyarrow_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     assert main(["export", ID, str(tmp_path / "data"), "--count", "3"]) == 2
-    assert "pip install 'cadmus-gym[data]'" in capsys.readouterr().err
+    assert "pip install '.[data]'" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()

@@ -90,6 +90,14 @@ def test_verdicts_have_their_ids() -> None:
     assert [(verdict.name, int(verdict)) for verdict in cg.Verdict] == [(n, k) for k, n in enumerate(names.split())]
 
 
+def test_the_machine_takes_no_step_for_what_a_thought_holds() -> None:
+    # Where `(` is searched for its `)` on each turn, in each case, this takes minutes: 50 billion tokens.
+    thought = np.full(10_000_000, ID["1"], np.uint8)
+    opening, closing = cg.encode("case to 1 " * 16 + "do 3 0 0 times ("), cg.encode(") next 1 end")
+    outcome = cg.run(np.concatenate([opening, thought, closing]))
+    assert (outcome.verdict, outcome.passed, outcome.steps) == (cg.Verdict.TRUE, 16, 16 * (3 + 1 + 2 * 300 + 1))
+
+
 # By hand.
 
 BY_HAND = {
@@ -541,6 +549,23 @@ def test_what_is_no_program_is_a_value_error(name: str) -> None:
         cg.run_batch(np.asarray(bad)[None, :])
     with pytest.raises(ValueError, match=r"\w+"):
         cg.decode(bad)
+
+
+@pytest.mark.parametrize("id", [65, 66, 128, 255])
+def test_ids_outside_the_table_are_found_in_any_layout(id: int) -> None:
+    rows = np.full((3, 4), 2, np.uint8)
+    rows[1, 2] = id
+    frozen = rows.copy()
+    frozen.flags.writeable = False
+    for layout in (rows, frozen, np.asfortranarray(rows), np.repeat(rows, 2, axis=1)[:, ::2], rows.astype(np.int64)):
+        with pytest.raises(ValueError, match=rf"{id} at \(1, 2\)"):
+            cg.run_batch(layout)
+        with pytest.raises(ValueError, match=rf"{id} at 2"):
+            cg.run(layout[1])
+        with pytest.raises(ValueError, match=rf"{id} at 2"):
+            list(cg.trace(layout[1]))
+        with pytest.raises(ValueError, match=rf"{id} at 2"):
+            cg.disassemble(layout[1])
 
 
 def test_value_errors_say_what_and_where() -> None:

@@ -1,16 +1,19 @@
 """The package as a user meets it: quick to import, installable alone."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym import checkpoint
+from cadmus_gym import checkpoint, compiling
 from cadmus_gym.model import ModelConfig, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +43,8 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
     # Of a copy with one more model. By way of the source distribution, as whoever installs that does.
     source = tmp_path / "source"
     shutil.copytree(ROOT / "cadmus_gym", source / "cadmus_gym", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "envs", source / "envs")
+    for name in ("envs", "pretrain", "agents"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     model = Transformer(ModelConfig(width=32, layers=1, heads=4, hidden=48, context=32))
@@ -63,10 +67,12 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
         print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.spec.FOLDER / "arith.toml").is_file())
         print(cadmus_gym.load_model("tiny").card["seed"])
     """
+    # Kernels of equal sources are shared: they are compiled once for checkout and wheel.
+    environment = {"PYTHONPATH": str(alone), "CADMUS_GYM_CACHE": str(compiling.folders()[0])}
     result = subprocess.run(
         [sys.executable, "-c", "\n".join(line.strip() for line in script.splitlines())],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(alone), "PATH": ""},
+        env=environment | {"PATH": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -76,6 +82,31 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
     assert where.startswith(str(alone))
     assert outcome == "TRUE True"
     assert seed == "7"
+    recipes = {path.name: path.read_bytes() for path in (ROOT / "pretrain" / "recipes").iterdir()}
+    found = alone / "cadmus_gym" / "_scripts" / "pretrain" / "recipes"
+    assert {path.name: path.read_bytes() for path in found.iterdir()} == recipes
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith((".nbc", ".pyc"))]
+
+    def command(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "cadmus_gym", *arguments],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "--learning-rate" in command("ppo", "--help")
+    tiny = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "2"]
+    tiny += ["--threads", "1", "--dtype", "float32", "--evaluate-count", "4", "--final-count", "4"]
+    printed = command("train", "--recipe", "nano-compare", "--folder", "run", *tiny)
+    assert json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["line"] in printed
+    made = json.loads((tmp_path / "run" / "model" / "card.json").read_text(encoding="utf-8"))
+    assert made["command"].startswith("python -m cadmus_gym train --recipe nano-compare")
+
     shipped = {path.relative_to(models): path.read_bytes() for path in models.rglob("*") if path.is_file()}
     assert {"README.md", *checkpoint.WRITTEN} == {path.name for path in shipped}
     held = alone / "cadmus_gym" / "_models"
