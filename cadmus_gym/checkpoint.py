@@ -35,6 +35,7 @@ from cadmus_gym.tokenizer import TOKENIZER, endian_of, write_tokenizer
 WEIGHTS, CONFIG, CARD, README = "model.safetensors", "config.json", "card.json", "README.md"
 GENERATION = "generation_config.json"
 WRITTEN = (WEIGHTS, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, CARD)
+HARMLESS = (README, GENERATION, TOKENIZER, TOKENIZER_CONFIG)  # files that may stand in a folder before its model
 OTHER_WEIGHTS = ("*.safetensors", "*.index.json", "pytorch_model*", "*.gguf")
 PACKAGED = Path(__file__).parent / "_models"
 
@@ -73,7 +74,7 @@ def save_model(
     model: a `Transformer`, also one that `torch.compile` or DistributedDataParallel has wrapped.
     folder: a new one, an empty one, or that of a model; a link is followed. It is written beside and renamed: an error
         or a crash at any moment leaves the previous one, whole (see `replacing`). Files in it that are no part of a
-        model are kept, but for a README.md, which described the previous one.
+        model are kept, but for a README.md that described the previous one.
     card: anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it has none, and its
         "sha256" and "stored" are written here.
     dtype: weights are rounded to it, and by default kept in the type they have. Computation is in float32 whatever the
@@ -100,8 +101,9 @@ def save_model(
     _check_finite(weights, f"the model, in {_name(dtype)}")
     with replacing(target) as new:
         if target.is_dir():
+            gone = (*WRITTEN, README) if (target / WEIGHTS).is_file() else WRITTEN
             for path in target.iterdir():
-                if path.name not in (*WRITTEN, README):
+                if path.name not in gone:
                     _copy(path, new / path.name)
         (new / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
         write_texts(new, model.config, known["endian"], max_tokens)
@@ -121,14 +123,14 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
         raise ValueError(f"{folder} is a file; name a folder")
     if os.path.ismount(target):
         raise ValueError(f"{folder} is a mount point, which cannot be replaced; name a folder in it")
+    if target.is_dir() and not _may_be_replaced(target):
+        raise ValueError(
+            f"{folder} holds {min(_unknown(target))} and no model of this package, and it is replaced whole; name another"
+        )
     if target.is_dir():
-        shown = {path.name for path in target.iterdir() if not path.name.startswith(".")}
-        foreign = sorted(shown - {*WRITTEN, README})
-        if foreign and not _holds_model(target):
-            raise ValueError(f"{folder} holds {foreign[0]} and no model, and it is replaced whole; name another")
-        for name in foreign:
-            if any(Path(name).match(pattern) for pattern in OTHER_WEIGHTS):
-                raise ValueError(f"{folder} holds {name}, other weights than of the model to be written; name another")
+        for path in target.iterdir():
+            if path.name != WEIGHTS and any(path.match(pattern) for pattern in OTHER_WEIGHTS):
+                raise ValueError(f"{folder} holds {path.name}, other weights; name another")
     above = next(path for path in target.parents if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: {above} is {'read-only' if above.is_dir() else 'a file'}")
@@ -337,13 +339,21 @@ def _check_finite(weights: Mapping[str, Tensor], where: object) -> None:
             raise ValueError(f"{where}: {name} has weights that are NaN or infinite")
 
 
-def _holds_model(folder: Path) -> bool:
-    """Whether a folder has weights and the config of a model of this package."""
+def _unknown(folder: Path) -> set[str]:
+    """Return the names of the files that make a folder somebody's own; hidden files do not."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {*HARMLESS}
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder holds a model of this package, or nothing that somebody would miss."""
+    names = _unknown(folder)
+    if not names or (WEIGHTS in names and names <= {*WRITTEN}):  # of ours, though its config may be damaged
+        return True
     try:
         _model_config(_read_json(folder / CONFIG), folder / CONFIG)
     except (ValueError, FileNotFoundError):
         return False
-    return (folder / WEIGHTS).is_file()
+    return True
 
 
 def _instead(folder: Path) -> str:
@@ -392,8 +402,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _sha256(path: Path) -> str:
     """Return the sum of a file's content; that of a text does not depend on how its lines end."""
-    content = path.read_bytes()
-    return hashlib.sha256(content.replace(b"\r\n", b"\n") if path.suffix == ".json" else content).hexdigest()
+    if path.suffix == ".json":
+        return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(dtype: torch.dtype) -> str:
