@@ -124,9 +124,8 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
     if os.path.ismount(target):
         raise ValueError(f"{folder} is a mount point, which cannot be replaced; name a folder in it")
     if target.is_dir() and not _may_be_replaced(target):
-        raise ValueError(
-            f"{folder} holds {min(_unknown(target))} and no model of this package, and it is replaced whole; name another"
-        )
+        name = min(_unknown(target))
+        raise ValueError(f"{folder} holds {name} and no model of this package, and it is replaced whole; name another")
     if target.is_dir():
         for path in target.iterdir():
             if path.name != WEIGHTS and any(path.match(pattern) for pattern in OTHER_WEIGHTS):
