@@ -37,7 +37,7 @@ from cadmus_gym.model_files import (
     check_finite,
     compare,
     find_model,
-    holds_model,
+    has_config,
     packaged_models,
     read_model,
     sha256,
@@ -68,6 +68,7 @@ __all__ = [
 
 GENERATION = "generation_config.json"
 WRITTEN = (WEIGHTS, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, CARD)
+HARMLESS = (README, GENERATION, TOKENIZER, TOKENIZER_CONFIG)  # files that may stand in a folder before its model
 OTHER_WEIGHTS = ("*.safetensors", "*.index.json", "pytorch_model*", "*.gguf")
 _PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
 
@@ -85,7 +86,7 @@ def save_model(
     model: a `Transformer`, also one that `torch.compile` or DistributedDataParallel has wrapped.
     folder: a new one, an empty one, or that of a model; a link is followed. It is written beside and renamed: an error
         or a crash at any moment leaves the previous one, whole (see `replacing`). Files in it that are no part of a
-        model are kept, but for a README.md, which described the previous one.
+        model are kept, but for a README.md that described the previous one.
     card: anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it has none, and its
         "sha256" and "stored" are written here.
     dtype: weights are rounded to it, and by default kept in the type they have. Computation is in float32 whatever the
@@ -113,8 +114,9 @@ def save_model(
     check_finite(finite, f"the model, in {_name(dtype)}")
     with replacing(target) as new:
         if target.is_dir():
+            gone = (*WRITTEN, README) if (target / WEIGHTS).is_file() else WRITTEN
             for path in target.iterdir():
-                if path.name not in (*WRITTEN, README):
+                if path.name not in gone:
                     _copy(path, new / path.name)
         (new / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
         write_texts(new, model.config, known["endian"], max_tokens)
@@ -134,14 +136,13 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
         raise ValueError(f"{folder} is a file; name a folder")
     if os.path.ismount(target):
         raise ValueError(f"{folder} is a mount point, which cannot be replaced; name a folder in it")
+    if target.is_dir() and not _may_be_replaced(target):
+        name = min(_unknown(target))
+        raise ValueError(f"{folder} holds {name} and no model of this package, and it is replaced whole; name another")
     if target.is_dir():
-        shown = {path.name for path in target.iterdir() if not path.name.startswith(".")}
-        foreign = sorted(shown - {*WRITTEN, README})
-        if foreign and not holds_model(target):
-            raise ValueError(f"{folder} holds {foreign[0]} and no model, and it is replaced whole; name another")
-        for name in foreign:
-            if any(Path(name).match(pattern) for pattern in OTHER_WEIGHTS):
-                raise ValueError(f"{folder} holds {name}, other weights than of the model to be written; name another")
+        for path in target.iterdir():
+            if path.name != WEIGHTS and any(path.match(pattern) for pattern in OTHER_WEIGHTS):
+                raise ValueError(f"{folder} holds {path.name}, other weights; name another")
     above = next(path for path in target.parents if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: {above} is {'read-only' if above.is_dir() else 'a file'}")
@@ -248,6 +249,19 @@ def _unwrapped(model: nn.Module) -> Transformer:
     if not isinstance(inner, Transformer):
         raise ValueError(f"model is a {type(inner).__name__}; allowed: a Transformer of this package")
     return inner
+
+
+def _unknown(folder: Path) -> set[str]:
+    """Return the names of the files that make a folder somebody's own; hidden files do not."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {*HARMLESS}
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder holds a model of this package, or nothing that somebody would miss."""
+    names = _unknown(folder)
+    if not names or (WEIGHTS in names and names <= {*WRITTEN}):  # of ours, though its config may be damaged
+        return True
+    return has_config(folder)
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -73,13 +73,13 @@ def read_model(name: str | os.PathLike[str], endian: str | None = None) -> Model
     return ModelFiles(config, {name: weights[stored_name(name)] for name in shapes(config)}, card, order)
 
 
-def holds_model(folder: Path) -> bool:
-    """Whether a folder has weights and the config of a model of this package."""
+def has_config(folder: Path) -> bool:
+    """Whether a folder has the config of a model of this package."""
     try:
         _model_config(_read_json(folder / CONFIG), folder / CONFIG)
     except (ValueError, FileNotFoundError):
         return False
-    return (folder / WEIGHTS).is_file()
+    return True
 
 
 def packaged_models() -> list[str]:
@@ -155,8 +155,10 @@ def check_finite(finite: Mapping[str, bool], where: object) -> None:
 
 def sha256(path: Path) -> str:
     """Return the sum of a file's content; that of a text does not depend on how its lines end."""
-    content = path.read_bytes()
-    return hashlib.sha256(content.replace(b"\r\n", b"\n") if path.suffix == ".json" else content).hexdigest()
+    if path.suffix == ".json":
+        return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _model_config(entries: dict[str, Any], path: Path) -> ModelConfig:

@@ -59,7 +59,10 @@ def endian_of(folder: str | os.PathLike[str], given: str | None = None) -> str:
     said = {"the argument": given} if given is not None else {}
     for name in ("card.json", "config.json"):
         path = Path(folder) / name
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
         if isinstance(content, dict) and "endian" in content:
             said[str(path)] = content["endian"]
     for where, endian in said.items():

@@ -35,6 +35,7 @@ from cadmus_gym.checkpoint import (
 from cadmus_gym.forms import ENDIANS, reverse_digits
 from cadmus_gym.isa import PAD
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
+from cadmus_gym.tokenizer import write_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ModelConfig(width=32, layers=2, heads=4, hidden=48, context=64, rope_theta=500.0, norm_eps=1e-6)
@@ -367,10 +368,14 @@ def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> N
     for folder, message in ((tmp_path, r"holds events\.out and no model"), (tmp_path / "events.out", "is a file")):
         with pytest.raises(ValueError, match=message):
             save_model(model_of(), folder, {})
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / CONFIG).write_text("{}")
+    with pytest.raises(ValueError, match=r"holds config\.json and no model of this package"):
+        save_model(model_of(), tmp_path / "settings", {})
     # A model of another kind, too.
     (tmp_path / WEIGHTS).write_bytes(b"")
     (tmp_path / CONFIG).write_text('{"model_type": "llama", "vocab_size": 128256}')
-    with pytest.raises(ValueError, match=r"holds events\.out and no model"):
+    with pytest.raises(ValueError, match=r"holds config\.json and no model of this package"):
         save_model(model_of(), tmp_path, {})
     assert (tmp_path / "events.out").read_text() == "precious"
     with pytest.raises(ValueError, match=r"x cannot be written: .*events\.out is a file"):
@@ -392,17 +397,29 @@ def test_other_files_of_a_model_s_folder_are_kept(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {*WRITTEN, *kept}
     assert (folder / "notes" / "one.txt").read_text() == "by hand"
     assert (folder / "link").readlink() == Path("nowhere")
-    assert json.loads((folder / GENERATION).read_text())["max_new_tokens"] == 9
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    assert json.loads((folder / GENERATION).read_text()) == {**ends, "do_sample": False, "max_new_tokens": 9}
+    save_model(model_of(), folder, {})
+    assert json.loads((folder / GENERATION).read_text())["max_new_tokens"] == SMALL.context - 1
     (folder / "model-00001-of-00002.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"holds model-00001-of-00002\.safetensors, other weights"):
         save_model(model_of(), folder, {})
 
 
-def test_hidden_files_alone_are_no_obstacle(tmp_path: Path) -> None:
+def test_what_may_stand_in_a_folder_before_its_model(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / ".DS_Store").write_text("hidden")
+    (tmp_path / "x" / "README.md").write_text("of a project")
+    write_tokenizer(tmp_path / "x", "little")
     save_model(model_of(), tmp_path / "x", {})
     assert (tmp_path / "x" / ".DS_Store").read_text() == "hidden"
+    assert (tmp_path / "x" / "README.md").read_text() == "of a project"
+    (tmp_path / "x" / CONFIG).write_text("damaged")
+    save_model(model_of(seed=2), tmp_path / "x", {})
+    assert same(load_model(tmp_path / "x"), model_of(seed=2))
+    (tmp_path / "x" / WEIGHTS).unlink()
+    save_model(model_of(seed=3), tmp_path / "x", {})
+    assert same(load_model(tmp_path / "x"), model_of(seed=3))
 
 
 def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,3 +151,6 @@ def test_the_order_of_digits_is_the_model_s_or_requested(tmp_path: Path, capsys:
     assert (tmp_path / "x" / "tokenizer.json").read_bytes() == ours
     assert main(["tokenizer", str(tmp_path / "x"), "--endian", "big"]) == 2
     assert "endian = 'big', but" in capsys.readouterr().err
+    (tmp_path / "x" / "card.json").write_text("{")
+    assert main(["tokenizer", str(tmp_path / "x")]) == 2
+    assert "card.json is damaged" in capsys.readouterr().err

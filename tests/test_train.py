@@ -355,6 +355,16 @@ def test_a_folder_is_neither_overwritten_nor_trained_twice(
     assert load_model(tmp_path / "run" / "model").card["step"] == 3
 
 
+def test_where_no_model_can_be_written_no_training_starts(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "notes").write_text("mine")
+    assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 2
+    assert "model holds notes and no model of this package" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").rglob("*")] == ["model", "notes"]
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_state_stays(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
