@@ -30,6 +30,13 @@ FOLDER = next((path for path in (_HERE / "_envs", _HERE.parent / "envs") if path
 SPECS: dict[str, Path] = {}  # id -> file, filled by `cadmus_gym.register`
 
 
+class UnexpectedKeyword(ValueError, TypeError):
+    """A keyword that no environment or spec knows: a wrong value as all others, and what Python calls a TypeError.
+
+    Gymnasium and what builds on it catch a TypeError that says "unexpected keyword argument".
+    """
+
+
 @dataclass(frozen=True)
 class Thoughts:
     """Worked steps in the programs of a stream: the share that has them, their style, and the most tokens they take."""
@@ -239,8 +246,8 @@ class Spec:
             if key in parameters:
                 values["parameters"] = values["parameters"] | {key: value}
             elif key not in values or key in FIXED:
-                known = sorted((values.keys() | parameters) - FIXED)
-                raise ValueError(f"{self.id}: {_unknown(key, known)}")
+                hint = _known(key, sorted((values.keys() | parameters) - FIXED))
+                raise UnexpectedKeyword(f"{self.id} got an unexpected keyword argument {key!r}; {hint}")
             elif isinstance(values[key], dict) and isinstance(value, Mapping):
                 values[key] = values[key] | dict(value)
             else:
@@ -328,10 +335,11 @@ def _located(name: str, values: dict[str, Any]) -> Spec:
         raise ValueError(f"{name} {error}") from None
 
 
-def _unknown(key: str, known: typing.Iterable[str]) -> str:
+def _known(key: str, known: typing.Iterable[str]) -> str:
+    """Say which key may be meant, and which there are."""
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1)
-    return f"unknown key {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
+    return f"{f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
 
 
 type_hints = functools.cache(typing.get_type_hints)
@@ -347,7 +355,7 @@ def _build(kind: type, values: Any, where: str) -> Any:
     types_of = type_hints(kind)
     for key in values:
         if key not in types_of:
-            raise ValueError(f"{place}{_unknown(key, types_of)}")
+            raise ValueError(f"{place}unknown key {key!r}; {_known(key, types_of)}")
     for entry in dataclasses.fields(kind):
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         if required and entry.name not in values:
