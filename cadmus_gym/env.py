@@ -13,10 +13,29 @@ from cadmus_gym.episodes import Episodes, State, as_prompts
 from cadmus_gym.isa import PAD, VOCABULARY, Tokens
 from cadmus_gym.rendering import frame, text
 from cadmus_gym.spec import Spec, load_spec
+from cadmus_gym.stream import check_seed
 
 Info: TypeAlias = dict[str, Any]
 _ROW = np.zeros(1, np.int64)
 _PLAYING = np.zeros(1, np.bool_)
+
+
+class TokenSpace(gymnasium.spaces.Box):
+    """Rows of ``length`` tokens, (L,) uint8, the digits in the order of ``endian``.
+
+    It is a Box of another kind in one respect: spaces of different orders differ, so that an agent that was trained in
+    one is refused by an environment of the other. A plain Box of the same shape says no order, and equals both.
+    """
+
+    def __init__(self, length: int, endian: str) -> None:
+        super().__init__(PAD, len(VOCABULARY) - 1, (length,), np.uint8)
+        self.endian = endian
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and getattr(other, "endian", self.endian) == self.endian
+
+    def __repr__(self) -> str:
+        return f"TokenSpace({self.shape[0]}, endian={self.endian!r})"
 
 
 def as_action(action: Any) -> int:
@@ -39,7 +58,8 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
     ``info["illegal"]``. What is no token at all is a ValueError.
 
     ## Observation Space
-    ``Box(0, 64, (L,), uint8)``: the tokens so far, the prompt first, padded with 0.
+    ``Box(0, 64, (L,), uint8)``: the tokens so far, the prompt first, padded with 0. It is a `TokenSpace`, which
+    says the order of digits.
 
     ## Rewards
     At the end of an episode, else 0. ``truth``: 1 for a true program; ``cases``: the share of its cases passed;
@@ -47,20 +67,22 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
 
     ## Starting State
     Episode i after ``reset(seed=s)`` has the prompt of program i of the stream of seed s. ``reset(options={"prompt":
-    text or token ids})`` begins with that prompt instead; ValueError where no completion of the form fits it.
+    text or token ids})`` begins with that prompt instead; ValueError where no completion of the form fits it. A reset
+    that raises changes nothing.
 
     ## Episode End
     Terminated by `end` or an illegal token. Truncated by the budget of tokens under the form ``free`` only; all other
     forms mask what could not be finished within the budget.
 
     ## Information
-    ``action_mask`` (65,) int8, 1 = allowed, all 0 when the episode is over; at the end also ``verdict`` (see
-    `Verdict`), ``passed``, ``cases``, ``is_success`` and ``illegal``.
+    ``action_mask`` (65,) int8, 1 = allowed, never all 0: when the episode is over it is all 1, since no token is read
+    until the next reset. At the end also ``verdict`` (see `Verdict`), ``passed``, ``cases``, ``is_success`` and
+    ``illegal``.
 
     ## Arguments
     ``spec``: a registered id, the path of a TOML file or a `Spec`; ``split``; ``endian``: "big", or "little" to show
     and take every run of digits reversed; ``render_mode``; and any value of the spec, or parameter of its task, by
-    name.
+    name. An unknown name is an error that is both a ValueError and a TypeError.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's)
@@ -80,13 +102,15 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
         check_render_mode(render_mode)
         self.episodes = Episodes(load_spec(spec, **overrides), split, 1, endian)
         self.action_space = gymnasium.spaces.Discrete(len(VOCABULARY))  # type: ignore[assignment]
-        self.observation_space = gymnasium.spaces.Box(PAD, len(VOCABULARY) - 1, (self.episodes.room,), np.uint8)
+        self.observation_space = TokenSpace(self.episodes.room, endian)
         self.render_mode = render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tokens, Info]:
-        super().reset(seed=seed)
+        # Whatever may be wrong is found before anything changes.
         prompt = check_options(options).get("prompt")
         prompts = None if prompt is None else self.episodes.given(as_prompts(prompt, 1))
+        seed = None if seed is None else check_seed(seed)
+        super().reset(seed=seed)
         if seed is not None:
             self.episodes.seed(_ROW, [seed])
         elif self.episodes.seeds[0] < 0:
@@ -115,7 +139,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
         return self.episodes.state(_ROW)
 
     def restore(self, state: State) -> tuple[Tokens, Info]:
-        """Go on from an episode as it stood; return what `reset` would."""
+        """Resume an episode as it stood; return what `reset` would. ValueError for a state of anything else."""
         self.episodes.restore(state, _ROW)
         return self._observation(), self._info()
 
@@ -143,7 +167,10 @@ def check_render_mode(mode: str | None) -> None:
 
 
 def check_options(options: dict[str, Any] | None, known: tuple[str, ...] = ("prompt",)) -> dict[str, Any]:
-    for key in options or {}:
+    options = {} if options is None else options
+    if not isinstance(options, dict):
+        raise ValueError(f"reset options: expected a dict, not {options!r}; known keys: {', '.join(known)}")
+    for key in options:
         if key not in known:
             raise ValueError(f"reset options: unknown key {key!r}; known: {', '.join(known)}")
-    return options or {}
+    return options

@@ -7,7 +7,7 @@ kernel call for all rows; it knows no task family.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,17 +17,20 @@ from cadmus_gym import forms
 from cadmus_gym.compiling import kernel
 from cadmus_gym.forms import (
     CELLS,
+    DEAD,
+    DEPTH,
     DONE,
     MASKS_PER_STATE,
     SPENT,
+    STATE,
     advance,
     check_prompt,
     mask_row,
     reverse_digits,
     reverse_rows,
 )
-from cadmus_gym.isa import END, Int, Ints, Tokens, as_tokens
-from cadmus_gym.machine import TRUE, UNTERMINATED, judge, scratch
+from cadmus_gym.isa import END, PAD, VOCABULARY, Int, Ints, Tokens, as_tokens
+from cadmus_gym.machine import TRUE, UNTERMINATED, Verdict, judge, scratch
 from cadmus_gym.spec import Spec
 from cadmus_gym.stream import Stream, check_seed
 
@@ -36,7 +39,7 @@ QUEUE = 32  # prompts drawn ahead for each row
 # What is known of an episode when it has ended: the rows of a uint8 array, a column for each episode.
 VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, OUTCOME = range(6)
 END_INFO: dict[str, type] = {"verdict": int, "passed": int, "cases": int, "is_success": bool, "illegal": bool}
-NOTHING = MASKS_PER_STATE * DONE  # the row of `Table.masks` that allows no token
+ENDED = MASKS_PER_STATE * DONE  # the row of the masks for episodes that have ended, or not begun
 
 Rules: TypeAlias = tuple[NDArray[np.int16], Ints, NDArray[np.int8], bool, bool]  # lead, finish, masks, thinks, nests
 Limits: TypeAlias = tuple[int, int, bool, bool, bool]  # max_tokens, thought_tokens, may run out, little, share of cases
@@ -128,7 +131,7 @@ def step(
         token = actions[row]
         if table[allowed[row], token] == 0:
             terminated[row] = True
-            allowed[row] = NOTHING
+            allowed[row] = ENDED
             ends[VERDICT, row] = UNTERMINATED
             ends[ILLEGAL, row] = 1
             count += 1
@@ -148,7 +151,7 @@ def step(
             else:
                 verdict, passed, cases, _, _ = judge(tokens[row, :length], work)
             terminated[row] = True
-            allowed[row] = NOTHING
+            allowed[row] = ENDED
             success = np.int64(verdict == TRUE)
             ends[VERDICT, row] = verdict
             ends[PASSED, row] = passed
@@ -158,7 +161,7 @@ def step(
             count += 1
         elif may_run_out and cells[row, SPENT] >= max_tokens:
             truncated[row] = True
-            allowed[row] = NOTHING
+            allowed[row] = ENDED
             ends[VERDICT, row] = UNTERMINATED
             count += 1
         else:
@@ -166,9 +169,34 @@ def step(
     return count
 
 
+@kernel
+def replay(
+    tokens: Tokens,
+    prompt_lengths: Ints,
+    lengths: NDArray[np.int32],
+    cells: Ints,
+    allowed: Ints,
+    rules: Rules,
+    limits: Limits,
+) -> None:
+    """Find the automata and the masks of episodes (n, L) from their tokens; -1 where one of those was not allowed."""
+    lead, finish, table, thinks, nests = rules
+    for row in range(lengths.size):
+        forms.start(tokens[row, : prompt_lengths[row]], cells[row], lead, thinks, nests)
+        allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+        for position in range(prompt_lengths[row], lengths[row]):
+            token = np.int64(tokens[row, position])
+            if table[allowed[row], token] == 0:
+                allowed[row] = -1
+                break
+            cells[row, SPENT] += 1
+            advance(cells[row], token, lead, thinks, nests)
+            allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+
+
 @dataclass(frozen=True)
 class State:
-    """Some episodes as they stand, to be restored any number of times; a copy that nothing else writes to."""
+    """Some episodes as they stand, to be restored any number of times; read-only copies that nothing else writes to."""
 
     tokens: Tokens
     lengths: NDArray[np.int32]
@@ -181,16 +209,29 @@ class State:
     ends: NDArray[np.uint8]
     kind: tuple[Any, ...]  # id, form, words, budgets and endian of the episodes
 
+    def __post_init__(self) -> None:
+        for name in ARRAYS:
+            array = np.array(getattr(self, name), order="C")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return State, tuple(getattr(self, field.name) for field in fields(self))  # unpickled arrays are read-only too
+
     def __len__(self) -> int:
         return len(self.lengths)
+
+
+ARRAYS = tuple(field.name for field in fields(State) if field.name != "kind")
 
 
 class Episodes:
     """``count`` episodes of a spec's split, played side by side.
 
     ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``allowed`` (N,) int64, the row of the
-    form's `Table.masks` that says what may come next; ``rewards`` (N,) float64; ``terminated``, ``truncated`` and
-    ``over`` (N,) bool; ``ends`` (5, N) uint8, 0 where none ended in the last step.
+    form's masks that says what may come next, all tokens where an episode has ended, since none of them is read;
+    ``rewards`` (N,) float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (5, N) uint8, 0 where none
+    ended in the last step.
     """
 
     def __init__(self, spec: Spec, split: str, count: int, endian: str) -> None:
@@ -198,7 +239,9 @@ class Episodes:
         self.stream = Stream(spec, split)
         table = forms.table(spec.form, spec.words, endian)
         budget = spec.episode
-        self.rules = (table.lead, table.finish, table.masks, table.thinks, table.nests)
+        masks = table.masks.copy()
+        masks[ENDED] = 1
+        self.rules = (table.lead, table.finish, masks, table.thinks, table.nests)
         free = spec.form == "free"
         self.limits = (budget.max_tokens, budget.thought_tokens, free, endian == "little", spec.reward == "cases")
         self.prompt_room = self.stream.prompt_room
@@ -206,7 +249,7 @@ class Episodes:
         self.tokens = np.zeros((count, self.room), np.uint8)
         self.lengths = np.zeros(count, np.int32)
         self.cells = np.zeros((count, CELLS), np.int64)
-        self.allowed = np.full(count, NOTHING, np.int64)
+        self.allowed = np.full(count, ENDED, np.int64)
         self.rewards = np.zeros(count)
         self.terminated, self.truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         self.over = np.ones(count, np.bool_)
@@ -228,10 +271,7 @@ class Episodes:
     @property
     def masks(self) -> NDArray[np.int8]:
         """Which tokens may come next, (N, 65) int8: a new array at each call."""
-        return self.mask_rows(self.allowed)
-
-    def mask_rows(self, allowed: Ints) -> NDArray[np.int8]:
-        return self.rules[2].take(allowed, axis=0)
+        return self.rules[2].take(self.allowed, axis=0)
 
     def begin(self, rows: Ints, prompts: tuple[Tokens, NDArray[np.int32]] | None = None) -> None:
         """Begin episodes in rows (n,): from the next prompts of their streams, or from what `given` made of others."""
@@ -282,6 +322,8 @@ class Episodes:
                 raise ValueError(
                     f"a prompt of {prompt.size} tokens: {self.spec.id} has room for at most {self.prompt_room}"
                 )
+            if prompt.size and prompt[-1] == PAD:
+                raise ValueError(f"a prompt of {prompt.size} tokens ends with `<pad>`; give it without padding")
             spec = self.spec
             check_prompt(prompt, spec.form, max_tokens=spec.episode.max_tokens, words=spec.words, endian=self.endian)
             row[: prompt.size] = prompt
@@ -325,9 +367,9 @@ class Episodes:
         return reverse_digits(tokens) if self.endian == "little" else tokens.copy()
 
     def state(self, rows: Ints) -> State:
-        """Copy the episodes in rows (n,)."""
+        """Return the episodes in rows (n,), copied."""
         parts = (self.tokens, self.lengths, self.cells, self.allowed, self.masks, self.over, self.seeds, self.indices)
-        return State(*(part[rows].copy() for part in (*parts, self.ends.T)), kind=self.kind)  # type: ignore[misc,arg-type]
+        return State(*(part[rows] for part in (*parts, self.ends.T)), kind=self.kind)  # type: ignore[misc,arg-type]
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -335,19 +377,62 @@ class Episodes:
         return (self.spec.id, self.spec.form, self.spec.words, self.spec.episode, self.endian)
 
     def restore(self, state: State, rows: Ints) -> None:
-        """Go on in rows (n,) from episodes as they stood. Raises ValueError for a state of another spec or size."""
-        if state.kind != self.kind:
-            raise ValueError(f"a state of {state.kind} cannot be restored to {self.kind}")
-        if len(state) != len(rows) or state.tokens.shape[1] != self.room:
-            raise ValueError(
-                f"a state of {len(state)} episodes of {state.tokens.shape[1]} tokens cannot be restored to {len(rows)} "
-                f"of {self.room}"
-            )
+        """Resume episodes as they stood, in rows (n,).
+
+        Raises ValueError for a state of another spec or size, and for one whose arrays were changed to what cannot have
+        been played here. Then nothing has changed.
+        """
+        self._check(state, len(rows))
         self.over = self.over.copy()  # the last step's array may be the caller's
         self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
         self.allowed[rows], self.over[rows] = state.allowed, state.over
         self.seeds[rows], self.indices[rows], self.ends[:, rows] = state.seeds, state.indices, state.ends.T
         self._drawn[rows] = state.indices
+
+    def _check(self, state: State, count: int) -> None:
+        """Raise ValueError unless a state holds so many episodes that may have been played here."""
+        if not isinstance(state, State):
+            raise ValueError(f"{type(state).__name__} cannot be restored: give what state() returned")
+        if not isinstance(state.kind, tuple) or state.kind != self.kind:
+            raise ValueError(f"a state of {state.kind} cannot be restored to {self.kind}")
+        for name in ARRAYS:
+            given, own = getattr(state, name), self.ends.T if name == "ends" else getattr(self, name)
+            if (given.dtype, given.shape) != (own.dtype, (count, *own.shape[1:])):
+                raise ValueError(
+                    f"a state whose {name} are {given.dtype} of shape {given.shape} cannot be restored here: give "
+                    f"{own.dtype} of shape {(count, *own.shape[1:])}"
+                )
+        spent, over, lengths, ends = state.cells[:, SPENT], state.over, state.lengths, state.ends.T
+        prompt_lengths = lengths - spent
+        past = np.arange(self.room) >= lengths[:, None]
+        self._check_rows(
+            lengths=(lengths >= 0) & (lengths <= self.room),
+            cells=(spent >= 0) & (spent <= self.limits[0]),
+        )
+        self._check_rows(
+            lengths=(prompt_lengths >= 0) & (prompt_lengths <= self.prompt_room),
+            tokens=(state.tokens < len(VOCABULARY)).all(1) & ~(past & (state.tokens != PAD)).any(1),
+            seeds=np.where(over, -1, 0) <= state.seeds,
+            indices=(state.indices >= 0) & (state.indices <= 2**62),
+            ends=(ends[VERDICT] <= max(Verdict)) & (ends[SUCCESS] <= 1) & (ends[ILLEGAL] <= 1),
+        )
+        cells, allowed = np.zeros_like(state.cells), np.zeros(count, np.int64)
+        replay(state.tokens, prompt_lengths, lengths, cells, allowed, self.rules, self.limits)
+        # What runs has a way to its end within the budget, so there is room for all that it may write.
+        ended = np.isin(cells[:, STATE], (DONE, DEAD)) | (spent == self.limits[0])
+        least = spent + self.rules[1][cells[:, STATE]] + cells[:, DEPTH]
+        self._check_rows(
+            tokens=over | ((allowed >= 0) & ~ended & (least <= self.limits[0])),
+            cells=over | (cells == state.cells).all(1),
+            allowed=state.allowed == np.where(over, ENDED, allowed),
+        )
+        self._check_rows(masks=(state.masks == self.rules[2][state.allowed]).all(1))
+
+    def _check_rows(self, **right: NDArray[np.bool_]) -> None:
+        for name, rows in right.items():
+            if not rows.all():
+                row = int(rows.argmin())
+                raise ValueError(f"a state that was changed cannot be restored: {name}, row {row}, is of no episode")
 
 
 def as_prompts(prompt: Any, count: int) -> list[Tokens]:

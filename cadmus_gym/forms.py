@@ -374,6 +374,21 @@ class Automata:
             prompt = disassemble(prompts[k, : lengths[k]])
             raise ValueError(f"prompt {k}, {prompt!r}: form {form!r} cannot finish from there in {max_tokens} tokens")
 
+    def check_literals(self, prompts: Tokens, lengths: NDArray[np.integer]) -> None:
+        """Raise ValueError where digits may follow those of a prompt (B, L): under "little" they would come before it.
+
+        Then a prompt would be no prefix of its program. To be called before anything is pushed.
+        """
+        rows = np.flatnonzero(lengths)
+        last = prompts[rows, lengths[rows] - 1]
+        widest = self.table.masks[MASKS_PER_STATE * (self.cells[rows, STATE] + 1) - 1]  # where no budget is short
+        longer = (last >= ZERO) & (last <= NINE) & widest[:, ZERO : NINE + 1].any(1)
+        for k in rows[longer][:1]:
+            raise ValueError(
+                f"prompt {k}, {decode(prompts[k, : lengths[k]])!r}, ends inside a literal: under endian 'little' more "
+                "digits would come before its own; end it with another token, such as `,`"
+            )
+
     @property
     def _rules(self) -> tuple[NDArray[np.int16], bool, bool]:
         return self.table.lead, self.table.thinks, self.table.nests
@@ -410,6 +425,8 @@ def check_prompt(
     """Raise ValueError where no completion of the form makes a well-formed program of the prompt (n,) uint8."""
     lengths = np.array([prompt.size], np.int64)
     automata = Automata(form, prompt[None], lengths, max_tokens=max_tokens, words=words, endian=endian)
+    if endian == "little":
+        automata.check_literals(prompt[None], lengths)
     if form == "free":
         return
     automata.max_tokens = int(automata.table.finish[automata.cells[0, STATE]] + automata.cells[0, DEPTH])

@@ -14,7 +14,6 @@ minibatch are read off from that one's pass. Both give what a pass over each row
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import itertools
 import os
@@ -40,9 +39,9 @@ from torch import Tensor, nn
 
 from cadmus_gym.cache import Cache
 from cadmus_gym.checkpoint import load_model
-from cadmus_gym.env import check_options
-from cadmus_gym.episodes import END_INFO, State
-from cadmus_gym.isa import PAD, Ints, Tokens
+from cadmus_gym.env import TokenSpace, check_options
+from cadmus_gym.episodes import ARRAYS, END_INFO, State, as_prompts
+from cadmus_gym.isa import PAD, VOCABULARY, Ints, Tokens
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
 from cadmus_gym.training import plan_chunks
 from cadmus_gym.vector_env import CadmusVectorEnv
@@ -73,11 +72,11 @@ class CadmusVecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> Tokens:
-        for options in self._options:
-            check_options(options)
-        prompted = np.array(["prompt" in options for options in self._options])
-        prompts = [options["prompt"] for options in self._options if "prompt" in options]
-        for rows, options in ((~prompted, {}), (prompted, {"prompt": prompts})):
+        given = [check_options(options).get("prompt") for options in self._options]
+        prompted = np.array([prompt is not None for prompt in given])
+        prompts = [as_prompts(prompt, 1)[0] for prompt in given if prompt is not None]
+        # Prompts first: they are what may be wrong, and a reset that raises changes nothing.
+        for rows, options in ((prompted, {"prompt": prompts}), (~prompted, {})):
             if rows.any():
                 observations, _ = self.env.reset(seed=self._seeds, options={**options, "reset_mask": rows})
         masks = self.env.episodes.masks
@@ -120,16 +119,22 @@ class CadmusVecEnv(VecEnv):
     def state(self) -> dict[str, Any]:
         """The episodes as they stand, of tensors, for `restore`."""
         episodes = self.env.state()
-        names = [field.name for field in dataclasses.fields(State) if field.name != "kind"]
-        arrays = {name: getattr(episodes, name) for name in names}
-        arrays |= {"returns": self._returns.copy(), "played": self._lengths.copy()}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        arrays = {name: getattr(episodes, name) for name in ARRAYS}
+        arrays |= {"returns": self._returns, "played": self._lengths}
+        return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def restore(self, state: dict[str, Any]) -> Tokens:
-        """Go on from episodes as they stood; return the observations (N, L)."""
-        arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
-        self._returns, self._lengths = arrays.pop("returns"), arrays.pop("played")
+        """Resume episodes as they stood; return the observations (N, L). ValueError for what `state` never returned."""
+        known = (*ARRAYS, "returns", "played")
+        if not isinstance(state, dict) or state.keys() != set(known):
+            raise ValueError(f"these episodes cannot be restored: give a dict of {', '.join(known)}")
+        arrays = {name: np.array(tensor) for name, tensor in state.items()}
+        returns, played = arrays.pop("returns"), arrays.pop("played")
+        for given, own in ((returns, self._returns), (played, self._lengths)):
+            if (given.dtype, given.shape) != (own.dtype, own.shape):
+                raise ValueError(f"returns and played: give a number for each of {self.num_envs} sub-environments")
         observations, info = self.env.restore(State(**arrays, kind=self.env.episodes.kind))
+        self._returns, self._lengths = returns, played
         self.reset_infos = [{"action_mask": mask} for mask in info["action_mask"]]
         return observations
 
@@ -324,8 +329,9 @@ class TransformerPolicy(MaskableActorCriticPolicy):
     """The transformer as actor, a linear value head on it as critic.
 
     ``model``: the folder of a checkpoint or the name of a packaged model, or a `ModelConfig` for fresh weights drawn
-    from ``init_seed``. Observations must come in the model's order of digits (``policy.transformer.endian``): give the
-    environment that ``endian``. Raises ValueError where observations do not fit the model's context.
+    from ``init_seed``, which take the order of digits ``endian``, by default the environment's. Raises ValueError for
+    observations other than tokens in the model's order of digits (``policy.transformer.endian``), and where they do not
+    fit its context.
     """
 
     def __init__(
@@ -334,15 +340,26 @@ class TransformerPolicy(MaskableActorCriticPolicy):
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         model: str | os.PathLike[str] | ModelConfig | None = None,
-        endian: str = "big",
+        endian: str | None = None,
         init_seed: int = 0,
         **keywords: Any,
     ) -> None:
+        if not isinstance(observation_space, TokenSpace):
+            raise ValueError(
+                f"TransformerPolicy reads tokens, the TokenSpace of a Cadmus environment, not {observation_space}: no "
+                "wrapper may change its observations (VecFrameStack, for one). For an agent saved without that space: "
+                'load(..., custom_objects={"observation_space": env.observation_space})'
+            )
         if model is None or isinstance(model, ModelConfig):
             transformer = Transformer(model or ModelConfig(), init_seed)
-            transformer.endian = endian
+            transformer.endian = observation_space.endian if endian is None else endian
         else:
             transformer = load_model(model)
+        if transformer.endian != observation_space.endian:
+            raise ValueError(
+                f"the model reads and writes digits in the order {transformer.endian!r}, the environment in "
+                f"{observation_space.endian!r}: give the environment endian={transformer.endian!r}"
+            )
         needed = observation_space.shape[0] + 1
         if needed > transformer.config.context:
             raise ValueError(
@@ -438,9 +455,18 @@ def restore_agent(agent: MaskablePPO, state: dict[str, Any]) -> None:
 
 
 def as_rows(observations: Tensor) -> Tokens:
-    """Return observations (B, L) of any dtype as uint8; SB3 hands some over as float32."""
-    rows: Tokens = observations.to(torch.uint8).cpu().numpy()
-    return rows
+    """Return observations (B, L) of any dtype as uint8; SB3 hands some over as float32.
+
+    Raises ValueError for anything but token ids.
+    """
+    rows = observations.to(torch.uint8)
+    if not ((rows == observations) & (rows < len(VOCABULARY))).all():
+        raise ValueError(
+            f"these observations are not token ids, whole numbers 0..{len(VOCABULARY) - 1}: remove the wrapper that "
+            "changes them, such as VecNormalize"
+        )
+    tokens: Tokens = rows.cpu().numpy()
+    return tokens
 
 
 def lengths_of(rows: Tokens) -> Ints:

@@ -34,6 +34,13 @@ FOLDER = next((path for path in (_HERE / "_envs", _HERE.parent / "envs") if path
 SPECS: dict[str, Path] = {}  # id -> file, filled by `cadmus_gym.register`
 
 
+class UnexpectedKeyword(ValueError, TypeError):
+    """A keyword that no environment or spec knows: a wrong value as all others, and what Python calls a TypeError.
+
+    Gymnasium and what builds on it catch a TypeError that says "unexpected keyword argument".
+    """
+
+
 @dataclass(frozen=True)
 class Thoughts:
     """Worked steps in the programs of a stream: the share that has them, their style, and the most tokens they take."""
@@ -314,8 +321,8 @@ class Spec:
             if key in parameters:
                 values["parameters"] = values["parameters"] | {key: value}
             elif key not in values or key in FIXED:
-                known = sorted((values.keys() | parameters) - FIXED)
-                raise ValueError(f"{self.id}: {_unknown(key, known)}")
+                hint = _known(key, sorted((values.keys() | parameters) - FIXED))
+                raise UnexpectedKeyword(f"{self.id} got an unexpected keyword argument {key!r}; {hint}")
             elif isinstance(values[key], dict):
                 value = dataclasses.asdict(value) if isinstance(value, (Thoughts, Episode)) else value
                 if not isinstance(value, Mapping):
@@ -462,10 +469,11 @@ def _located(name: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> 
         raise ValueError(f"{name} {error}") from None
 
 
-def _unknown(key: str, known: typing.Iterable[str]) -> str:
+def _known(key: str, known: typing.Iterable[str]) -> str:
+    """Say which key may be meant, and which there are."""
     known = list(known)
     near = difflib.get_close_matches(str(key), known, n=1)
-    return f"unknown key {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
+    return f"{f'did you mean {near[0]!r}? ' if near else ''}known: {', '.join(known)}"
 
 
 type_hints = functools.cache(typing.get_type_hints)
@@ -482,7 +490,7 @@ def _build(kind: type, values: Any, where: str, given: Mapping[str, Any] | None 
     types_of = {key: hint for key, hint in type_hints(kind).items() if kind is not Spec or key not in READ}
     for key in values:
         if key not in types_of:
-            raise ValueError(f"{place}{_unknown(key, types_of)}")
+            raise ValueError(f"{place}unknown key {key!r}; {_known(key, types_of)}")
     for entry in dataclasses.fields(kind):
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         if required and entry.name not in values:

@@ -12,18 +12,20 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from cadmus_gym.env import CadmusEnv, Info, check_options, check_render_mode
-from cadmus_gym.episodes import END_INFO, NOTHING, Episodes, State, as_prompts
-from cadmus_gym.isa import PAD, VOCABULARY, Ints, Tokens
+from cadmus_gym.env import CadmusEnv, Info, TokenSpace, check_options, check_render_mode
+from cadmus_gym.episodes import END_INFO, Episodes, State, as_prompts
+from cadmus_gym.isa import VOCABULARY, Ints, Tokens
 from cadmus_gym.rendering import frame, text
 from cadmus_gym.spec import Spec, load_spec
+from cadmus_gym.stream import check_seed
 
 
 class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
     """``num_envs`` environments like `CadmusEnv`, with Gymnasium's three autoreset modes.
 
     Sub-environment k reset with seed s plays what `CadmusEnv` reset with seed s + k plays, step by step; so two studies
-    need seeds further apart than their number of sub-environments. Infos are those of Gymnasium's SyncVectorEnv.
+    need seeds further apart than their number of sub-environments. Infos are those of Gymnasium's SyncVectorEnv, and
+    ``info["action_mask"]`` holds the masks of all rows after a reset of some, too.
     ``autoreset_mode`` is a `gymnasium.vector.AutoresetMode` or its value; with ``copy=False`` the observations returned
     are overwritten by the next step. The other arguments are those of `CadmusEnv`.
     """
@@ -53,7 +55,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         self.num_envs, self.copy, self.render_mode = num_envs, copy, render_mode
         self.episodes = Episodes(load_spec(spec, **overrides), split, num_envs, endian)
         self.single_action_space = gymnasium.spaces.Discrete(len(VOCABULARY))
-        self.single_observation_space = gymnasium.spaces.Box(PAD, len(VOCABULARY) - 1, (self.episodes.room,), np.uint8)
+        self.single_observation_space = TokenSpace(self.episodes.room, endian)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._all = np.arange(num_envs)
@@ -68,19 +70,14 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         """Begin episodes in all sub-environments, or in those of ``options["reset_mask"]`` (N,) bool.
 
         ``seed`` is one for all (k gets seed + k) or a list. ``options["prompt"]`` is one prompt for all or a list of
-        one for each sub-environment that is reset.
+        one for each sub-environment that is reset. Whatever is wrong is a ValueError, and then nothing has changed.
         """
         options = check_options(options, ("prompt", "reset_mask"))
-        super().reset(seed=seed if isinstance(seed, int) else None)
         rows = self._reset_rows(options.get("reset_mask"))
-        if seed is None or isinstance(seed, (int, np.integer)):
-            seeds: list[int | None] = [None if seed is None else int(seed) + k for k in range(self.num_envs)]
-        else:
-            seeds = list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} sub-environments: give one, or one for each")
+        seeds = self._seeds(seed)
         prompt = options.get("prompt")
         prompts = None if prompt is None else self.episodes.given(as_prompts(prompt, rows.size))
+        super().reset(seed=int(seed) if isinstance(seed, (int, np.integer)) else None)
         seeded = np.array([row for row in rows if seeds[row] is not None], np.int64)
         self.episodes.seed(seeded, [seeds[row] for row in seeded])
         unseeded = rows[self.episodes.seeds[rows] < 0]
@@ -89,8 +86,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         info: Info = {}
         begun = self._none.copy()
         begun[rows] = True
-        masks = self.episodes.mask_rows(np.where(begun, self.episodes.allowed, NOTHING))
-        self._tell(info, "action_mask", masks, begun)
+        self._tell(info, "action_mask", self.episodes.masks, begun)
         self._show()
         return self._observations(), info
 
@@ -101,6 +97,17 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
             raise ValueError(f"reset_mask: give a bool array of shape ({self.num_envs},) with at least one True")
         return np.flatnonzero(mask)
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """Return a seed for each sub-environment, None where its stream is to go on."""
+        if seed is None or isinstance(seed, (int, np.integer)):
+            first = None if seed is None else check_seed(seed)
+            return [None if first is None else check_seed(first + k) for k in range(self.num_envs)]
+        if isinstance(seed, (str, bytes)) or not isinstance(seed, (Sequence, np.ndarray)) or np.ndim(seed) != 1:
+            raise ValueError(f"seed = {seed!r}: give a whole number, or a list of one for each sub-environment")
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds for {self.num_envs} sub-environments: give one, or one for each")
+        return [None if one is None else check_seed(one) for one in seed]
 
     def step(
         self, actions: ArrayLike
@@ -142,7 +149,9 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
             final[row] = tokens
         self._tell(info, "final_obs", final, over)
         last: Info = {}
-        self._tell(last, "action_mask", np.zeros((self.num_envs, len(VOCABULARY)), np.int8), over.copy())
+        masks = np.zeros((self.num_envs, len(VOCABULARY)), np.int8)
+        masks[rows] = self.episodes.masks[rows]
+        self._tell(last, "action_mask", masks, over.copy())
         self._tell_ends(last, over)
         self._tell(info, "final_info", last, over.copy())
         self.episodes.begin(rows)
@@ -164,7 +173,10 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         return self.episodes.state(self._rows(rows))
 
     def restore(self, state: State, rows: ArrayLike | None = None) -> tuple[Tokens, Info]:
-        """Go on in some sub-environments from episodes as they stood; return what `reset` would for all."""
+        """Resume episodes as they stood in some sub-environments; return what `reset` would for all.
+
+        Raises ValueError for a state of anything else, and for one that was changed; then nothing has changed here.
+        """
         self.episodes.restore(state, self._rows(rows))
         info: Info = {}
         self._tell(info, "action_mask", self.episodes.masks, ~self._none)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import dataclasses
 import functools
 import json
 import pickle
-from itertools import pairwise
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import combinations, pairwise
 from typing import Any
 
 import gymnasium
@@ -20,6 +25,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
+from cadmus_gym.episodes import ARRAYS, ENDED
 from cadmus_gym.forms import DEPTH, ENDIANS, Automata, reverse_digits
 from cadmus_gym.isa import END, ID
 
@@ -55,6 +61,12 @@ def equal(one: Any, other: Any, where: str = "") -> None:
         assert one == other, where
 
 
+def reported(result: Any) -> Any:
+    """What a reset reports of the rows it has reset: SyncVectorEnv leaves zeros in the masks of others."""
+    observations, info = result
+    return observations, {**info, "action_mask": info["action_mask"] * info["_action_mask"][:, None]}
+
+
 def tokens_of(text: str, endian: str = "big") -> list[int]:
     tokens = cg.assemble(text)
     return (reverse_digits(tokens) if endian == "little" else tokens).tolist()
@@ -79,8 +91,11 @@ def completion_of(observation: NDArray[np.uint8], endian: str, seed: int, spec: 
 class Player:
     """Plays episodes side by side: right completions, legal tokens with `end` soon or late, at times any token."""
 
-    def __init__(self, id: str, count: int, seed: int, endian: str) -> None:
+    def __init__(
+        self, id: str, count: int, seed: int, endian: str, mode: AutoresetMode = AutoresetMode.NEXT_STEP
+    ) -> None:
         self.chooser = np.random.default_rng(seed)
+        self.mode, self.ignored = mode, np.zeros(count, np.bool_)
         self.id, self.seed, self.endian = id, seed, endian
         self.scripts: list[list[int] | None] = [None] * count
         self.fresh, self.lingers = [True] * count, [False] * count
@@ -89,7 +104,7 @@ class Player:
         return np.array([self._choose(k, *row) for k, row in enumerate(zip(observations, masks, strict=True))])
 
     def _choose(self, row: int, observation: NDArray[np.uint8], mask: NDArray[np.int8]) -> int:
-        if not mask.any():  # over: whatever is said is not heard
+        if self.ignored[row]:
             return int(self.chooser.integers(65))
         if self.fresh[row]:
             self.fresh[row] = False
@@ -109,6 +124,7 @@ class Player:
         return int(self.chooser.choice(legal))
 
     def ended(self, over: NDArray[np.bool_]) -> None:
+        self.ignored = over & (self.mode == AutoresetMode.NEXT_STEP)
         for row in np.flatnonzero(over):
             self.fresh[row] = True
 
@@ -235,6 +251,31 @@ def test_spawned_workers_play_the_same() -> None:
         workers.close()
 
 
+def test_a_fresh_process_finds_the_id_by_its_module() -> None:
+    code = "import gymnasium; print(gymnasium.make('cadmus_gym:Cadmus-Arith-v0').reset(seed=1)[0].tolist())"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == cg.CadmusEnv("Cadmus-Arith-v0").reset(seed=1)[0].tolist()
+
+
+@each_endian
+def test_a_space_says_its_order_of_digits(endian: str) -> None:
+    space = cg.CadmusEnv(endian=endian).observation_space
+    other = cg.CadmusEnv(endian="big" if endian == "little" else "little").observation_space
+    plain = gymnasium.spaces.Box(0, 64, space.shape, np.uint8)
+    for again in (
+        pickle.loads(pickle.dumps(space)),
+        copy.deepcopy(space),
+        cg.CadmusEnv(endian=endian).observation_space,
+    ):
+        assert again == space
+        assert again != other
+        assert repr(again) == f"TokenSpace({space.shape[0]}, endian={endian!r})"
+    assert plain == space == plain  # which says no order
+    assert space != gymnasium.spaces.Box(0, 64, (3,), np.uint8)
+    assert space != 5
+    assert cg.CadmusVectorEnv(2, endian=endian).single_observation_space == space
+
+
 # The prompts
 
 
@@ -337,7 +378,7 @@ def test_infos_are_those_of_gymnasium(id: str, mode: AutoresetMode, endian: str)
     result, expected = vector.reset(seed=seed), reference.reset(seed=seed)
     equal(result, expected)
     observations, info = result
-    player, kinds = Player(id, count, seed, endian), set()
+    player, kinds = Player(id, count, seed, endian, mode), set()
     for turn in range(400):
         actions = player.choose(observations, info["action_mask"])
         result, expected = vector.step(actions), reference.step(actions)
@@ -350,9 +391,8 @@ def test_infos_are_those_of_gymnasium(id: str, mode: AutoresetMode, endian: str)
         player.ended(over)
         if mode == AutoresetMode.DISABLED and over.any():
             again = vector.reset(options={"reset_mask": over.copy()})
-            equal(again, reference.reset(options={"reset_mask": over.copy()}), f"{turn} reset")
-            observations = again[0]
-            info["action_mask"][over] = again[1]["action_mask"][over]
+            equal(reported(again), reference.reset(options={"reset_mask": over.copy()}), f"{turn} reset")
+            observations, info = again
     assert kinds == {"true", "ended"} | ({"truncated"} if id in FREE else set())
 
 
@@ -374,7 +414,9 @@ def test_a_reset_amid_play_is_that_of_gymnasium(mode: AutoresetMode) -> None:
         {},
     ]
     for arguments in resets:
-        equal(vector.reset(**copy.deepcopy(arguments)), reference.reset(**copy.deepcopy(arguments)), str(arguments))
+        ours = vector.reset(**copy.deepcopy(arguments))
+        equal(reported(ours), reference.reset(**copy.deepcopy(arguments)), str(arguments))
+        np.testing.assert_array_equal(ours[1]["action_mask"], vector.action_masks())
         for token in (ID["1"], ID["2"]):
             equal(vector.step(np.full(count, token)), reference.step(np.full(count, token)))
 
@@ -494,15 +536,39 @@ def test_the_observation_grows_by_each_token(id: str, endian: str) -> None:
 
 
 @each_id
-def test_the_last_mask_allows_nothing(id: str) -> None:
+def test_the_last_mask_allows_everything(id: str) -> None:
+    """What comes next is not read, and -inf for all of 65 logits is a NaN."""
     environment, rest = plays(id)
     for token in rest:
         *_, info = environment.step(token)
     mask = info["action_mask"]
     assert (mask.dtype, mask.shape) == (np.int8, (65,))
-    assert not mask.any()
-    assert not environment.action_masks().any()
+    assert mask.all()
+    assert environment.action_masks().all()
     assert environment.action_masks().dtype == np.bool_
+
+
+@each_mode
+def test_every_mask_leaves_a_way(mode: AutoresetMode) -> None:
+    """In all rows, at all times: a policy with logits of -inf must never be without a token."""
+    vector = cg.CadmusVectorEnv(4, "Cadmus-Arith-v0", autoreset_mode=mode)
+    assert vector.action_masks().all()
+    _, info = vector.reset(seed=0)
+    chooser, ends = np.random.default_rng(0), 0
+    for _ in range(100):
+        assert info["action_mask"].any(axis=1).all()
+        actions = (info["action_mask"] * chooser.random((4, 65))).argmax(axis=1)
+        _, _, terminated, _, info = vector.step(np.where(chooser.random(4) < 0.05, 0, actions))
+        ends += int(terminated.sum())
+        if mode == AutoresetMode.NEXT_STEP:
+            assert info["action_mask"][terminated].all()
+        if mode == AutoresetMode.SAME_STEP and terminated.any():
+            assert info["final_info"]["action_mask"][terminated].all()
+        if mode == AutoresetMode.DISABLED and terminated.any():
+            _, info = vector.reset(options={"reset_mask": terminated})
+            assert info["_action_mask"].tolist() == terminated.tolist()
+        np.testing.assert_array_equal(info["action_mask"], vector.action_masks())
+    assert ends > 10
 
 
 @each_endian
@@ -536,7 +602,7 @@ def test_every_token_outside_the_mask_ends_the_episode_without_reward(id: str, e
                 "is_success": False,
                 "illegal": True,
             }
-            assert not info["action_mask"].any()
+            assert info["action_mask"].all()
             np.testing.assert_array_equal(observation, before)
             with pytest.raises(ResetNeeded):
                 environment.step(END)
@@ -551,6 +617,15 @@ NO_TOKEN_ARRAYS = [
     np.array([[1], [2]]),
     np.bool_(True),
     np.zeros(65, int),
+    np.array(None),
+    np.array("1"),
+    np.array([1.5], object),
+    np.uint64(2**64 - 1),
+    float("inf"),
+    1 + 0j,
+    {1},
+    b"1",
+    object(),
 ]
 
 
@@ -558,10 +633,8 @@ NO_TOKEN_ARRAYS = [
 def test_what_is_no_token_is_a_value_error_and_changes_nothing(action: Any) -> None:
     environment, rest = plays("Cadmus-Arith-v0")
     environment.step(rest[0])
-    before = environment.state()
-    with pytest.raises(ValueError, match=r"token id.*0\.\.64"):
+    with pytest.raises(ValueError, match=r"token id.*0\.\.64"), unchanged(environment):
         environment.step(action)
-    np.testing.assert_array_equal(environment.state().tokens, before.tokens)
     for token in rest[1:]:
         _, reward, *_ = environment.step(token)
     assert reward == 1.0
@@ -590,6 +663,14 @@ def test_a_token_may_be_of_any_whole_type(kind: Any) -> None:
         ["1"] * 3,
         [None] * 3,
         [],
+        np.array([13, 13, 13], object),
+        np.full(3, np.nan),
+        np.full(3, 13 + 0j),
+        np.full(3, 2**64 - 1, np.uint64),
+        [2**70] * 3,
+        np.array(13),
+        {13},
+        b"\x0d\x0d\x0d",
     ],
     ids=repr,
 )
@@ -597,11 +678,8 @@ def test_a_token_may_be_of_any_whole_type(kind: Any) -> None:
 def test_bad_actions_are_a_value_error_and_change_nothing(actions: Any, mode: AutoresetMode) -> None:
     vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0", autoreset_mode=mode)
     vector.reset(seed=0)
-    before = vector.state()
-    with pytest.raises(ValueError, match=r"token ids"):
+    with pytest.raises(ValueError, match=r"token ids"), unchanged(vector):
         vector.step(actions)
-    np.testing.assert_array_equal(vector.state().tokens, before.tokens)
-    np.testing.assert_array_equal(vector.state().masks, before.masks)
     vector.step([13] * 3)
 
 
@@ -699,7 +777,7 @@ def test_a_free_episode_is_truncated_by_its_budget(id: str) -> None:
         "is_success": False,
         "illegal": False,
     }
-    assert not info["action_mask"].any()
+    assert info["action_mask"].all()
     with pytest.raises(ResetNeeded):
         environment.step(END)
 
@@ -718,14 +796,14 @@ def test_what_has_a_form_is_never_truncated(id: str, endian: str) -> None:
     budget = cg.load_spec(id).episode.max_tokens
     vector = cg.CadmusVectorEnv(64, id, endian=endian)
     _, info = vector.reset(seed=0)
-    chooser, spent, longest = np.random.default_rng(0), np.zeros(64, int), 0
+    chooser, spent, longest, idle = np.random.default_rng(0), np.zeros(64, int), 0, np.zeros(64, np.bool_)
     for _ in range(3 * budget):
         weights = info["action_mask"] * chooser.random((64, 65))
         weights[:, END] *= 0.01
         weights[:, ID[")"]] *= 0.5
-        idle = ~info["action_mask"].any(axis=1)
         spent = np.where(idle, 0, spent + 1)
         _, _, terminated, truncated, info = vector.step(weights.argmax(axis=1))
+        idle = terminated
         assert not truncated.any()
         if terminated.any():
             assert not info["illegal"].any()
@@ -734,6 +812,58 @@ def test_what_has_a_form_is_never_truncated(id: str, endian: str) -> None:
         longest = max(longest, *spent)
         assert longest <= budget
     assert longest > cg.load_spec(id).episode.thought_tokens
+
+
+WORDS = ("1", "2", ",", "add", "dup", "if", "else", "fi", "times", "next", "i", "begin", "until", "def", "ret", "call")
+
+
+def words_spec(words: tuple[str, ...] = WORDS, max_tokens: int = 14) -> cg.Spec:
+    """Prompts of arithmetic, to be completed under the form `words`, with blocks."""
+    thoughts = {"share": 0.0, "style": "none"}
+    episode = {"max_tokens": max_tokens, "thought_tokens": 5}
+    return cg.load_spec("Cadmus-Arith-v0", form="words", words=list(words), episode=episode, thoughts=thoughts)
+
+
+@each_endian
+def test_blocks_are_closed_within_the_budget(endian: str) -> None:
+    """An agent that opens blocks and thoughts whenever it may, and never closes one before it must."""
+    spec, count = words_spec(), 96
+    vector = cg.CadmusVectorEnv(count, spec, endian=endian)
+    single = cg.CadmusEnv(spec, endian=endian)
+    _, info = vector.reset(seed=0)
+    single.reset(seed=0)
+    chooser = np.random.default_rng(1)
+    openers, closers = (
+        [ID[word] for word in words.split()] for words in ("if times begin def (", "fi next until ret )")
+    )
+    eager = np.arange(count) % 2 == 0
+    spent, idle, ended, deepest, budget = np.zeros(count, int), np.zeros(count, np.bool_), 0, 0, spec.episode.max_tokens
+    for _ in range(8 * budget):
+        weights = info["action_mask"] * chooser.random((count, 65))
+        weights[:, END] *= 0.001
+        weights[np.ix_(eager, openers)] *= 10
+        weights[np.ix_(eager, closers)] *= 0.01
+        actions = weights.argmax(axis=1)
+        observations, rewards, terminated, truncated, info = vector.step(actions)
+        if idle[0]:
+            result = (*single.reset(), 0.0, False, False)
+        else:
+            observation, reward, *over, one = single.step(int(actions[0]))
+            result = (observation, one, reward, *over)
+        told = {key: info[key][0] if key == "action_mask" else info[key][0].item() for key in result[1]}
+        ends = (rewards[0].item(), bool(terminated[0]), bool(truncated[0]))
+        equal(result, (observations[0], told, *ends))
+        spent = np.where(idle, 0, spent + 1)
+        assert spent.max() <= budget
+        assert not truncated.any()
+        for row in np.flatnonzero(terminated):
+            ended += 1
+            assert not info["illegal"][row]
+            assert info["verdict"][row] not in (cg.Verdict.SYNTAX, cg.Verdict.UNTERMINATED)
+            deepest = max(deepest, int(np.isin(observations[row], openers[:4]).sum()) if spent[row] == budget else 0)
+        idle = terminated
+    assert ended > 300
+    assert deepest >= 5
 
 
 # Random and cheating agents
@@ -769,17 +899,17 @@ def test_random_agents_never_raise_and_get_what_the_machine_says(id: str, endian
     vector = cg.CadmusVectorEnv(count, id, endian=endian)
     observations, info = vector.reset(seed=1)
     chooser = np.random.default_rng(3)
-    ends = 0
+    ends, over = 0, np.zeros(count, np.bool_)
     for _ in range(turns):
         actions = chooser.integers(65, size=count)
         if kind == "legal":
             actions = (info["action_mask"] * chooser.random((count, 65))).argmax(axis=1)
         illegal = info["action_mask"][np.arange(count), actions] == 0
-        idle = ~info["action_mask"].any(axis=1)
+        idle = over
         observations, rewards, terminated, truncated, info = vector.step(actions)
         over = terminated | truncated
         assert not (over & idle).any()
-        assert not info["action_mask"][over].any()
+        assert info["action_mask"][over].all()
         assert info["action_mask"][~over].any(axis=1).all()
         assert not rewards[~over].any()
         if not over.any():
@@ -871,6 +1001,12 @@ BAD_PROMPTS = [
     "01",
     "use mul",
     "<pad>",
+    "1 <pad> 2 add",
+    "1 , 2 add <pad>",
+    "<bos> <bos> 1",
+    "1 2 <bos>",
+    "case 3 to",
+    "( (",
     "1 " * 60,
     [65],
     [-1],
@@ -895,13 +1031,119 @@ def test_a_bad_prompt_is_a_value_error_and_changes_nothing(prompt: Any, count: i
     if count > 1:
         environment = cg.CadmusVectorEnv(count, "Cadmus-Arith-v0")
     environment.reset(seed=0)
-    before, masks = environment.state(), environment.action_masks()
-    with pytest.raises(ValueError, match=r"."):
-        environment.reset(options={"prompt": prompt})
-    after = environment.state()
-    for name in ("tokens", "lengths", "masks", "over", "seeds", "indices"):
-        np.testing.assert_array_equal(getattr(after, name), getattr(before, name), err_msg=name)
-    np.testing.assert_array_equal(environment.action_masks(), masks)
+    with pytest.raises(ValueError, match=r"."), unchanged(environment):
+        environment.reset(seed=5, options={"prompt": prompt})
+
+
+@contextlib.contextmanager
+def unchanged(environment: Any) -> Iterator[None]:
+    """Hold that what is done in here leaves an environment as it was, its random numbers included."""
+    before, rng = environment.state(), copy.deepcopy(environment.np_random.bit_generator.state)
+    yield
+    equal(vars(environment.state()), vars(before))
+    assert environment.np_random.bit_generator.state == rng
+
+
+SEEDS = [-1, 2**63, 1.5, "7", b"abc", True, [[1, 2, 3]], {1, 2, 3}, np.float64(1), np.array(5.0), [1.0] * 3, object()]
+LISTS = [
+    [1, 2],
+    [1, 2, 3, 4],
+    [1, -1, 2],
+    [1, 2.5, 3],
+    [1, "2", 3],
+    [1, True, 3],
+    "123",
+    ["a", "b", "c"],
+    [[1], [2], [3]],
+]
+OPTIONS = ["prompt", b"", 5, [], [("prompt", "1")], {"prompt"}, {3: 4}, {None: 1}, {"prompt": object()}, True]
+
+
+@pytest.mark.parametrize("seed", SEEDS, ids=repr)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_bad_seed_is_a_value_error_and_changes_nothing(seed: Any, count: int) -> None:
+    environment: Any = cg.CadmusEnv() if count == 1 else cg.CadmusVectorEnv(count)
+    environment.reset(seed=0)
+    with pytest.raises(ValueError, match="seed"), unchanged(environment):
+        environment.reset(seed=seed, options={"prompt": "1 dup"})
+
+
+@pytest.mark.parametrize("seeds", LISTS, ids=repr)
+def test_a_bad_list_of_seeds_is_a_value_error_and_changes_nothing(seeds: Any) -> None:
+    vector = cg.CadmusVectorEnv(3)
+    vector.reset(seed=0)
+    for options in ({}, {"reset_mask": np.array([True, False, False])}):
+        with pytest.raises(ValueError, match="seed"), unchanged(vector):
+            vector.reset(seed=seeds, options=options)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: f"{options!r:.20}")
+@pytest.mark.parametrize("count", [1, 3])
+def test_options_of_a_wrong_type_are_a_value_error_and_change_nothing(options: Any, count: int) -> None:
+    environment: Any = cg.CadmusEnv() if count == 1 else cg.CadmusVectorEnv(count)
+    environment.reset(seed=0)
+    with pytest.raises(ValueError, match=r"reset options|prompt"), unchanged(environment):
+        environment.reset(seed=5, options=options)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8])
+def test_a_seed_may_be_of_any_whole_type(kind: Any) -> None:
+    equal(cg.CadmusEnv().reset(seed=kind(7)), cg.CadmusEnv().reset(seed=7))
+    vectors = [cg.CadmusVectorEnv(3) for _ in range(4)]
+    expected = vectors[0].reset(seed=7)
+    for vector, seed in zip(vectors[1:], (kind(7), np.array([7, 8, 9]).astype(kind), range(7, 10)), strict=True):
+        equal(vector.reset(seed=seed), expected)
+    equal(vectors[0].np_random.random(3), vectors[1].np_random.random(3))  # what Gymnasium seeds
+
+
+def test_unseeded_rows_are_drawn_from_the_seed_given() -> None:
+    """Rows without a seed of their own take one from `np_random`; those that are not reset take none."""
+    one, other = (cg.CadmusVectorEnv(3, "Cadmus-Arith-v0") for _ in range(2))
+    for vector in (one, other):
+        vector._np_random, _ = gymnasium.utils.seeding.np_random(4)
+        vector.reset(seed=[None, 5, None])
+    equal(one.state().seeds, other.state().seeds)
+    seeds = one.state().seeds
+    assert seeds[1] == 5
+    assert len(np.unique(seeds)) == 3
+    one.reset()
+    equal(one.state().seeds, seeds)  # streams go on
+    assert one.state().indices.tolist() == [2, 2, 2]
+
+
+# `( 5` may go on with digits under every form, `5` under those that begin with a literal.
+@pytest.mark.parametrize(
+    ("id", "prompt", "fits"),
+    [
+        ("Cadmus-Arith-v0", "12 7 add 5", False),
+        ("Cadmus-Arith-v0", "12", False),
+        ("Cadmus-Arith-v0", "12 7 add ( 5", False),
+        ("Cadmus-Arith-v0", "12 7 add", True),
+        ("Cadmus-Arith-v0", "12 ,", True),
+        ("Cadmus-Compare-v0", "12 7 lt ( 5", False),
+        ("Cadmus-Compare-v0", "1 12", True),
+        ("Cadmus-Open-v0", "12", False),
+        ("Cadmus-Open-v0", "12 dup", True),
+    ],
+)
+def test_a_prompt_is_always_a_prefix_of_its_program(id: str, prompt: str, fits: bool) -> None:
+    tokens = cg.assemble(prompt)
+    cg.CadmusEnv(id).reset(options={"prompt": tokens})  # the language's own order takes all of them
+    environment = cg.CadmusEnv(id, endian="little")
+    if not fits:
+        with pytest.raises(ValueError, match="ends inside a literal: under endian 'little'"):
+            environment.reset(options={"prompt": tokens})
+        return
+    chooser = np.random.default_rng(0)
+    for _ in range(5):
+        _, info = environment.reset(options={"prompt": tokens})
+        over = False
+        while not over:
+            _, _, terminated, truncated, info = environment.step(
+                int(chooser.choice(np.flatnonzero(info["action_mask"])))
+            )
+            over = terminated or truncated
+            np.testing.assert_array_equal(environment.episodes.program(0)[: tokens.size], tokens)
 
 
 @pytest.mark.parametrize("options", [{"prompts": "1"}, {"reset_mask": np.ones(1, np.bool_)}, {"": 0}])
@@ -916,19 +1158,13 @@ def test_an_unknown_option_is_a_value_error(options: dict[str, Any]) -> None:
 def test_a_bad_reset_mask_is_a_value_error(mask: Any) -> None:
     vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0")
     vector.reset(seed=0)
-    with pytest.raises(ValueError, match="reset_mask"):
-        vector.reset(options={"reset_mask": mask})
+    with pytest.raises(ValueError, match="reset_mask"), unchanged(vector):
+        vector.reset(seed=5, options={"reset_mask": mask})
 
 
 def test_a_bad_number_of_seeds_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="2 seeds for 3"):
         cg.CadmusVectorEnv(3, "Cadmus-Arith-v0").reset(seed=[1, 2])
-
-
-@pytest.mark.parametrize("seed", [2**63, [1, -1, 2], [1, 2.5, 3], ["a", "b", "c"]])
-def test_a_bad_seed_is_a_value_error(seed: Any) -> None:
-    with pytest.raises(ValueError, match="seed"):
-        cg.CadmusVectorEnv(3, "Cadmus-Arith-v0").reset(seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -939,6 +1175,17 @@ def test_a_bad_seed_is_a_value_error(seed: Any) -> None:
 def test_a_bad_argument_is_a_value_error(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         cg.CadmusVectorEnv(**arguments)
+
+
+@pytest.mark.parametrize("make", [cg.CadmusEnv, cg.CadmusVectorEnv, cg.load_spec, gymnasium.make, gymnasium.make_vec])
+@pytest.mark.parametrize("kind", [ValueError, TypeError])
+def test_an_unknown_keyword_is_the_error_that_libraries_look_for(make: Any, kind: type[Exception]) -> None:
+    """TorchRL's GymEnv tries `frameskip` first, and waits for a TypeError with these words."""
+    arguments = ["Cadmus-Arith-v0"] if make is not cg.CadmusVectorEnv else [1, "Cadmus-Arith-v0"]
+    with pytest.raises(kind, match=r"unexpected keyword argument 'frameskip'; known: .*reward"):
+        make(*arguments, frameskip=1)
+    with pytest.raises(kind, match=r"unexpected keyword argument 'rewards'; did you mean 'reward'\? known: "):
+        make(*arguments, rewards="truth")
 
 
 # Forks
@@ -1023,12 +1270,148 @@ def test_a_state_survives_pickling() -> None:
     assert result[1] == 1.0
 
 
-@pytest.mark.parametrize("rows", [[3], [-1], [0.5], [True], "0", [[0]], []], ids=repr)
+@pytest.mark.parametrize("rows", [[3], [-1], [0.5], [True], "0", [[0]], [], 2**70, {0}, [None], object()], ids=repr)
 def test_a_bad_index_is_a_value_error(rows: Any) -> None:
     vector = cg.CadmusVectorEnv(3, "Cadmus-Arith-v0")
     vector.reset(seed=0)
     with pytest.raises(ValueError, match="rows"):
         vector.state(rows)
+    with pytest.raises(ValueError, match="rows"), unchanged(vector):
+        vector.restore(vector.state([0]), rows)
+
+
+def played(id: str = "Cadmus-Arith-v0", **keywords: Any) -> cg.CadmusVectorEnv:
+    """A vector with a row just begun, one amid its completion, one that has ended."""
+    vector = cg.CadmusVectorEnv(3, id, **keywords)
+    vector.reset(seed=0)
+    vector.step([int(np.flatnonzero(mask)[-1]) for mask in vector.action_masks()])
+    vector.step([0, *(int(np.flatnonzero(mask)[0]) for mask in vector.action_masks()[1:])])
+    vector.reset(options={"reset_mask": np.array([False, True, False])})
+    return vector
+
+
+def test_the_arrays_of_a_state_are_read_only() -> None:
+    state = played().state()
+    for one in (state, pickle.loads(pickle.dumps(state)), copy.deepcopy(state), dataclasses.replace(state)):
+        scribble(one)
+        equal(vars(one), vars(state))
+    lengths = state.lengths.copy()
+    made = dataclasses.replace(state, lengths=lengths)
+    lengths[:] = 0  # what it is made of may change, and is not kept
+    equal(made.lengths, state.lengths)
+
+
+def numbers(array: NDArray[Any]) -> list[Any]:
+    """Values that a state's array may be changed to."""
+    if array.dtype == np.bool_:
+        return [False, True]
+    info = np.iinfo(array.dtype)
+    return [
+        value
+        for value in (info.min, -(10**6), -1, 0, 1, 2, 64, 65, 200, 10**6, info.max)
+        if info.min <= value <= info.max
+    ]
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("spec", ["Cadmus-Arith-v0", "Cadmus-Open-v0", "words"])
+def test_a_state_that_was_changed_is_refused_or_can_be_played(name: str, spec: str) -> None:
+    """Nothing that arrays may hold ends the process, or reads memory of others."""
+    vector = played(words_spec() if spec == "words" else spec)
+    state, chooser, refused = vector.state(), np.random.default_rng(0), 0
+    for _ in range(60):
+        array = getattr(state, name).copy()
+        where = tuple(chooser.integers(size) for size in array.shape)
+        array[where] = chooser.choice(numbers(array))
+        if (array == getattr(state, name)).all():
+            continue
+        changed = dataclasses.replace(state, **{name: array})
+        try:
+            with unchanged(vector):
+                vector.restore(changed)
+        except ValueError as error:
+            assert "state that was changed cannot be restored" in str(error)  # noqa: PT017
+            refused += 1
+            continue
+        except AssertionError:  # accepted, so it is not what it was
+            equal(vars(vector.state()), vars(changed))
+        for _ in range(6):
+            vector.step(chooser.integers(65, size=3))
+        vector.restore(state)
+    if name in ("tokens", "lengths", "allowed", "masks", "over"):
+        assert refused > 5
+
+
+def test_what_is_changed_in_a_state_is_named() -> None:
+    vector = played()
+    state = vector.state()
+
+    def changed(name: str, where: Any, value: int) -> cg.State:
+        array = getattr(state, name).copy()
+        array[where] = value
+        return dataclasses.replace(state, **{name: array})
+
+    room = state.tokens.shape[1]
+    wrong = {
+        "tokens": [((1, 0), 65), ((1, room - 1), 1), ((2, int(state.lengths[2]) - 1), ID["drop"]), ((1, 0), END)],
+        "lengths": [(0, -1), (2, room + 1), (1, room), (2, 0), (0, 2**31 - 1)],
+        "cells": [((2, 0), 1), ((2, 0), 10**6), ((2, 1), -1), ((2, 1), 10**6), ((2, 2), 1), ((2, 4), 99)],
+        "allowed": [(1, 10**6), (1, -1), (2, ENDED), (0, 0)],
+        "masks": [((1, 0), 1), ((0, 5), 0), ((2, END), 2)],
+        "over": [(0, False), (1, True)],
+        "seeds": [(1, -1), (0, -2)],
+        "indices": [(1, -1), (0, 2**63 - 1)],
+        "ends": [((0, 0), 200), ((1, 3), 2), ((2, 4), 2)],
+    }
+    assert wrong.keys() == set(ARRAYS)
+    for name, changes in wrong.items():
+        for where, value in changes:
+            with pytest.raises(ValueError, match="a state that was changed cannot be restored: "), unchanged(vector):
+                vector.restore(changed(name, where, value))
+    for name in ARRAYS:
+        array = getattr(state, name)
+        for other in (array[:2], array.astype(np.float64), array[None], None, "x", array.astype(">i8")):
+            with pytest.raises(ValueError, match=f"a state whose {name} are .* cannot be restored"), unchanged(vector):
+                vector.restore(dataclasses.replace(state, **{name: other}))
+
+
+def test_a_state_out_of_budget_is_refused() -> None:
+    """Where more is written than the budget has, memory of others would be."""
+    environment = cg.CadmusEnv("Cadmus-Open-v0", episode={"max_tokens": 4, "thought_tokens": 0})
+    environment.reset(seed=0)
+    states = [environment.state()]
+    for _ in range(4):
+        environment.step(ID["dup"])
+        states.append(environment.state())
+    running = dataclasses.replace(
+        states[4],
+        over=states[0].over,
+        ends=states[0].ends,
+        **{name: getattr(states[3], name) for name in ("allowed", "masks")},
+    )
+    with pytest.raises(ValueError, match="tokens, row 0"):
+        environment.restore(running)
+    environment.restore(states[3])
+
+
+@pytest.mark.parametrize("state", ["x", None, 5, {}, object(), (1, 2)], ids=repr)
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_no_state_is_a_value_error(state: Any, count: int) -> None:
+    environment: Any = cg.CadmusEnv() if count == 1 else cg.CadmusVectorEnv(count)
+    environment.reset(seed=0)
+    with pytest.raises(ValueError, match="give what state\\(\\) returned"), unchanged(environment):
+        environment.restore(state)
+    for kind in (None, "x", np.array([]), ()):
+        with pytest.raises(ValueError, match="cannot be restored"), unchanged(environment):
+            environment.restore(dataclasses.replace(environment.state(), kind=kind))
+
+
+def test_a_state_of_other_words_is_a_value_error() -> None:
+    one, other = cg.CadmusEnv(words_spec()), cg.CadmusEnv(words_spec((*WORDS, "abs")))
+    one.reset(seed=0)
+    other.reset(seed=0)
+    with pytest.raises(ValueError, match="cannot be restored"), unchanged(other):
+        other.restore(one.state())
 
 
 def test_a_state_of_another_size_is_a_value_error() -> None:
@@ -1117,11 +1500,24 @@ def scribble(result: Any) -> None:
         for part in result:
             scribble(part)
     elif isinstance(result, cg.State):
-        scribble(vars(result))
+        for name in ARRAYS:
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(result, name)[...] = 7
     elif isinstance(result, np.ndarray) and result.dtype == object:
         scribble(list(result))
     elif isinstance(result, np.ndarray):
         result[...] = 7
+
+
+def arrays_of(result: Any) -> list[NDArray[Any]]:
+    """All arrays in a result, however deep."""
+    if isinstance(result, dict):
+        return arrays_of(list(result.values()))
+    if isinstance(result, np.ndarray) and result.dtype != object:
+        return [result]
+    if isinstance(result, (tuple, list, np.ndarray)):
+        return [array for part in result for array in arrays_of(part)]
+    return []
 
 
 @each_id
@@ -1135,6 +1531,8 @@ def test_what_is_done_to_a_result_changes_nothing(id: str, mode: AutoresetMode) 
         result, expected = one.step(actions), other.step(actions)
         equal(result, expected)
         over = expected[2] | expected[3]
+        given = arrays_of(result)
+        assert not any(np.shares_memory(left, right) for left, right in combinations(given, 2))
         for part in (result, one.state(), one.action_masks()):
             scribble(part)
         equal(one.action_masks(), other.action_masks())

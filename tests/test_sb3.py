@@ -19,7 +19,7 @@ from sb3_contrib.common.maskable.evaluation import evaluate_policy
 from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
 
 import cadmus_gym as cg
 from cadmus_gym.cache import Cache
@@ -185,9 +185,64 @@ def test_prompts_come_by_options_and_leave_the_streams_as_they_are() -> None:
             actions = choose(get_action_masks(ours), rng)
             np.testing.assert_array_equal(ours.step(actions)[0], theirs.step(actions)[0])
             check_reset_infos(ours, theirs)
-    ours.set_options({"promt": "12 7 add"})
-    with pytest.raises(ValueError, match="unknown key 'promt'"):
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"promt": "1 dup"},
+        {"prompt": "fi"},
+        {"prompt": 5},
+        [{"prompt": "1 dup"}, {"prompt": object()}, {}, {}, {}],
+        [{}, {"prompt": "1 end"}, {}, {}, {}],
+        [{"prompt": ["1 dup", "2 dup"]}, {}, {}, {}, {}],
+        [{}, "prompt", {}, {}, {}],
+        [{}, {}, {}],
+    ],
+    ids=repr,
+)
+def test_a_reset_that_raises_changes_nothing(options: Any) -> None:
+    ours = make()
+    ours.reset()
+    before = ours.state()
+    ours.seed(7)
+    ours.set_options(options)
+    with pytest.raises(ValueError, match=r"."):
         ours.reset()
+    after = ours.state()
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+
+
+def test_episodes_that_were_changed_are_not_restored() -> None:
+    ours = make()
+    ours.reset()
+    ours.step(choose(get_action_masks(ours), np.random.default_rng(0)))
+    state = ours.state()
+    ours.reset()
+    before = ours.state()
+    assert not torch.equal(before["tokens"], state["tokens"])
+    others = [None, {}, {**state, "more": state["over"]}, {key: state[key] for key in state if key != "played"}]
+    others += [{**state, name: tensor[:3]} for name, tensor in state.items()]
+    others += [{**state, name: tensor.to(torch.float16)} for name, tensor in state.items()]
+    others += [{**state, "lengths": state["lengths"] + 1}, {**state, "tokens": state["tokens"] + 65}]
+    for other in others:
+        with pytest.raises(ValueError, match=r"cannot be restored|returns and played"):
+            ours.restore(other)
+        for name, tensor in before.items():
+            assert torch.equal(ours.state()[name], tensor), name
+    observations = ours.restore(state)
+    np.testing.assert_array_equal(observations, state["tokens"].numpy())
+    ours.step(choose(get_action_masks(ours), np.random.default_rng(0)))
+    assert torch.equal(state["played"], torch.ones(5, dtype=torch.int64))  # it is a copy
+
+
+@pytest.mark.parametrize("actions", [[1.5] * 5, [65] * 5, [1] * 4, None, "1", [True] * 5, [np.nan] * 5], ids=repr)
+def test_bad_actions_are_a_value_error(actions: Any) -> None:
+    ours = make()
+    ours.reset()
+    with pytest.raises(ValueError, match="token ids"):
+        ours.step(actions)
 
 
 def test_infos_may_be_written_into() -> None:
@@ -346,7 +401,7 @@ def test_followed_rows_are_read_anew_when_weights_have_changed(folder: Path) -> 
 
 
 def test_many_rows_of_unequal_lengths_are_read_in_their_order(folder: Path) -> None:
-    policy = make_agent(make(), folder).policy
+    policy = make_agent(make(endian="little"), folder).policy
     rng = np.random.default_rng(0)
     rows = np.zeros((600, policy.observation_space.shape[0]), np.uint8)
     for row in rows:
@@ -434,9 +489,74 @@ def test_a_policy_knows_its_model_and_survives_a_file(folder: Path, tmp_path: Pa
     assert again.transformer.endian == "little"
     for name, weight in policy.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight)
+    assert make_agent(env, ModelConfig(width=32, layers=1, heads=2, hidden=64, context=100)).policy.training is False
     small = ModelConfig(width=32, layers=1, heads=2, hidden=64, context=99)
     with pytest.raises(ValueError, match="observations and `<bos>` take 100 positions, the model has 99"):
         make_agent(env, small)
+
+
+class Scaled(VecEnvWrapper):
+    """Observations from 0 to 1."""
+
+    def __init__(self, env: CadmusVecEnv) -> None:
+        super().__init__(env, gym.spaces.Box(0, 1, env.observation_space.shape, np.float32))
+
+    def reset(self) -> np.ndarray:
+        return self.venv.reset() / np.float32(64)
+
+    def step_wait(self) -> Any:
+        observations, *rest = self.venv.step_wait()
+        return observations / np.float32(64), *rest
+
+
+@pytest.mark.parametrize("wrapper", [Scaled, lambda env: VecFrameStack(env, 2), lambda env: VecFrameStack(env, 1)])
+def test_a_wrapper_that_changes_the_observations_is_refused(wrapper: Any, folder: Path) -> None:
+    wide = ModelConfig(width=32, layers=1, heads=2, hidden=64, context=1024)
+    with pytest.raises(ValueError, match=r"reads tokens, the TokenSpace of a Cadmus environment, not Box\(0"):
+        make_agent(wrapper(make()), wide)
+
+
+def test_normalised_observations_are_refused() -> None:
+    agent = make_agent(VecNormalize(make(EASY_SPEC)))
+    with pytest.raises(ValueError, match="not token ids, whole numbers 0..64: remove the wrapper"):
+        learn(agent, 1)
+    learn(make_agent(VecNormalize(make(EASY_SPEC), norm_obs=False), n_steps=2, batch_size=10), 1)
+
+
+@pytest.mark.parametrize("value", [0.5, 65.0, -1.0, 256.0, np.nan, np.inf, 1e9])
+def test_observations_that_are_not_tokens_are_refused(value: float) -> None:
+    policy = make_agent(make()).policy
+    rows = torch.zeros((2, policy.observation_space.shape[0]))
+    rows[:, :3] = 64.0
+    for dtype in (torch.float32, torch.float64, torch.uint8, torch.int64):
+        policy.get_distribution(rows.to(dtype))
+    rows[1, 2] = value
+    for read in (policy.get_distribution, policy.predict_values):
+        with pytest.raises(ValueError, match="not token ids"), torch.no_grad():
+            read(rows)
+    with pytest.raises(ValueError, match="not token ids"):
+        policy.evaluate_actions(rows, torch.zeros(2, dtype=torch.int64))
+
+
+def test_an_environment_in_the_other_order_of_digits_is_refused(folder: Path, tmp_path: Path) -> None:
+    little, big = make(endian="little"), make(endian="big")
+    with pytest.raises(ValueError, match="digits in the order 'little', the environment in 'big': give the env"):
+        make_agent(big, folder)
+    with pytest.raises(ValueError, match="digits in the order 'big', the environment in 'little'"):
+        make_agent(little, policy_kwargs={"model": TINY, "endian": "big"})
+    assert make_agent(little).policy.transformer.endian == "little"  # fresh weights take the environment's
+    agent = make_agent(little, folder)
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        agent.set_env(big)
+    agent.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        MaskablePPO.load(tmp_path / "agent", env=big, device="cpu")
+    again = MaskablePPO.load(tmp_path / "agent", env=make(endian="little"), device="cpu")
+    assert again.policy.transformer.endian == "little"
+    alone = MaskablePPO.load(tmp_path / "agent", device="cpu")
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        alone.set_env(big)
+    alone.set_env(make(endian="little"))
 
 
 # ---------------------------------------------------------------------------------------------- learning
