@@ -118,7 +118,8 @@ def main(args: Args) -> int:
         return 2
 
     def judged(split: str, found: Any, report: Report | None) -> Evaluation:
-        return judge_completions(spec, split, args.seed, *found, report=report)
+        programs, lengths = found
+        return judge_completions(spec, split, args.seed, programs, lengths, report=report)
 
     def drawn(split: str, report: Report | None) -> Evaluation:
         return judged(split, random_legal(spec, split, args.count, args.seed), report)

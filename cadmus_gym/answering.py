@@ -89,7 +89,6 @@ def answer(
     form, words, most, thoughts = terms.form, terms.words, terms.max_tokens, terms.thought_tokens
     if max_tokens is None:
         most = max(1, min(most, model.config.context - tokens.size))
-        thoughts = min(thoughts, most) if thought_tokens is None else thoughts
     check_prompt(tokens, form, max_tokens=most, words=words)
     done = complete(
         model,

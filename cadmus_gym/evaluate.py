@@ -165,7 +165,7 @@ def evaluate(
     spec = load_spec(spec)
     if count < 1 or batch_size < 1:
         raise ValueError(f"count = {count}, batch_size = {batch_size}; allowed: 1 or more")
-    function = not _is_transformer(model) and not hasattr(model, "predict")
+    function = not _is_transformer(model) and not isinstance(model, Agent)
     if samples < 1 or (samples > 1 and temperature <= 0 and not function):
         raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")
     if not _is_transformer(model) and temperature not in ((0,) if function else (0, 1)):
@@ -175,18 +175,20 @@ def evaluate(
     prompts, lengths = np.repeat(prompts, samples, axis=0), np.repeat(lengths, samples)
     written, judged = (part_of(report, k, 2) for k in range(2))
     if _is_transformer(model):
-        settings = {"temperature": temperature, "seed": seed, "batch_size": batch_size}
-        programs = complete_under(model, spec, prompts, lengths, **settings, report=written).programs
+        programs = complete_under(
+            model, spec, prompts, lengths, temperature=temperature, seed=seed, batch_size=batch_size, report=written
+        ).programs
     else:
         parts = []
         for start in range(0, len(prompts), batch_size):
-            some = prompts[start : start + batch_size], lengths[start : start + batch_size]
-            if hasattr(model, "predict"):
-                parts.append(play(model, spec, split, *some, endian=endian, deterministic=temperature == 0))
+            some, sizes = prompts[start : start + batch_size], lengths[start : start + batch_size]
+            if isinstance(model, Agent):
+                part = play(model, spec, split, some, sizes, endian=endian, deterministic=temperature == 0)
             else:
-                parts.append(put(spec, split, *some, model(*(array.copy() for array in some))))
+                part = put(spec, split, some, sizes, model(some.copy(), sizes.copy()))
+            parts.append(part)
             if written is not None:
-                written(min(start + batch_size, len(prompts)), len(prompts))
+                written(start + len(some), len(prompts))
         programs = np.concatenate(parts)
     return judge_completions(spec, split, seed, programs, lengths, samples, judged)
 

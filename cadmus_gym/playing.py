@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ Completed: TypeAlias = ArrayLike | Sequence[ArrayLike]
 Policy: TypeAlias = Callable[[Tokens, NDArray[np.int32]], Completed]
 
 
+@runtime_checkable
 class Agent(Protocol):
     """What acts step by step as agents of Stable-Baselines3 do: observations (N, L) uint8 to actions (N,).
 

@@ -51,12 +51,11 @@ def terms_of(
                     f"{error}; give a form, such as form='value', or a spec, such as spec='Cadmus-Arith-v0'"
                 ) from None
             own, own_words, episode = form, (), Episode()
-    most = episode.max_tokens if max_tokens is None else max_tokens
     return Terms(
         form or own,
         words or (own_words if form in (None, own) else ()),
-        most,
-        min(episode.thought_tokens, most) if thought_tokens is None else thought_tokens,
+        episode.max_tokens if max_tokens is None else max_tokens,
+        episode.thought_tokens if thought_tokens is None else thought_tokens,
     )
 
 

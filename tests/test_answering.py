@@ -102,7 +102,7 @@ def test_a_prompt_outside_the_training_distribution_is_named(prompt: str) -> Non
     assert bool(found) == bool(PROMPT_OF[prompt])
 
 
-def test_only_splits_of_other_parameters_are_outside() -> None:
+def test_only_splits_of_other_parameters_are_outside(tmp_path: Path) -> None:
     for env in ("Cadmus-Arith-v0", "Cadmus-Compare-v0", "Cadmus-Mix-v0"):
         spec = cg.load_spec(env)
         for split in spec.splits:
@@ -120,9 +120,15 @@ def test_only_splits_of_other_parameters_are_outside() -> None:
         outside_training(two, cg.assemble("12 7 add"))
         == "no split of Cadmus-Compare-v0, Cadmus-Logic-v0 has such a prompt"
     )
+    # a split that leaves its problem to nobody has no such prompt
+    few = {"wide": {"share": [0.0, 1e-9], "parameters": {"operands": [100, 999], "limit": 999_999_999}}}
+    narrow = {"settings": {"env": "Cadmus-Arith-v0", "overrides": {"splits": few}}}
+    assert outside_training(narrow, cg.assemble("123 456 add")) == "no split of Cadmus-Arith-v0 has such a prompt"
     # nobody knows
-    for card in ({}, {"settings": {"env": "Gone-v0"}}, {"settings": {"env": "gone.toml"}}):
-        assert outside_training(card, cg.assemble("1 2 3 add")) == ""
+    path = tmp_path / "tests.toml"
+    path.write_text('id = "Tests-v0"\ntask = "arith"\n[splits.test]\n')
+    for env in (None, "Gone-v0", "gone.toml", str(path)):
+        assert outside_training({"settings": {"env": env}}, cg.assemble("1 2 3 add")) == ""
 
 
 def test_parts() -> None:

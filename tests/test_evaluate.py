@@ -80,6 +80,7 @@ def test_the_interval_of_a_lift() -> None:
     # Newcombe's correction: half the prompts are taken from a positive covariance, though never beyond 0
     assert lift_interval(*pairs(20, 3, 2, 25)) == pytest.approx(newcombe(20, 3, 2, 25), abs=1e-12)
     assert lift_interval(*pairs(6, 2, 2, 3)) == pytest.approx(newcombe(6, 2, 2, 3), abs=1e-12)
+    assert lift_interval(*pairs(2, 2, 2, 3)) == pytest.approx(newcombe(2, 2, 2, 3), abs=1e-12)
     assert lift_interval(*pairs(2, 9, 8, 3)) == pytest.approx(newcombe(2, 9, 8, 3), abs=1e-12)
     for same in (np.zeros(50, bool), np.ones(50, bool), np.arange(50) < 20):
         low, high = lift_interval(same, same)

@@ -427,6 +427,14 @@ def test_the_prompt_of_logits_that_are_not_finite_is_named() -> None:
     assert np.isfinite(whole.log_probs).all()
 
 
+def test_where_no_allowed_token_can_come_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, logits = Transformer(SMALL, seed=1), torch.full((1, 65), -torch.inf)
+    logits[0, 0] = 0.0  # `<pad>`, which the form does not allow
+    monkeypatch.setattr(model, "logits", lambda hidden: logits.expand(len(hidden), 65))
+    with pytest.raises(FloatingPointError, match="prompt 0: logits at token 0"):
+        complete(model, PROMPTS_TOKENS, form="value", max_tokens=9)
+
+
 def test_every_batch_is_reported(model) -> None:
     seen: list[tuple[int, int]] = []
     options = {"form": "value", "max_tokens": 9}

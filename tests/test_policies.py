@@ -64,3 +64,49 @@ def test_the_best_constant_is_the_most_frequent_answer() -> None:
     constant = policies.best_constant("Cadmus-Compare-v0", "test", 2000, seed=4)
     same = [np.array_equal(p[n:][p[n:] > 0], constant) for p, n in zip(programs, lengths, strict=True)]
     assert np.mean(same) >= 0.5
+
+
+def test_search_reports_and_leaves_its_last_try_where_none_is_true() -> None:
+    seen: list[tuple[int, int]] = []
+    programs, lengths = policies.search(
+        "Cadmus-Arith-v0", "large", 4, 12, seed=5, report=lambda *counts: seen.append(counts)
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    last = policies.enumerate_completions("Cadmus-Arith-v0", 12)[-1]
+    for program, length in zip(programs, lengths, strict=True):
+        assert np.array_equal(program[length:][program[length:] > 0], last[last > 0])
+    prompts, _ = prompts_of("Cadmus-Arith-v0", "large", 4, 5)
+    assert np.array_equal(programs[:, : prompts.shape[1]][prompts > 0], prompts[prompts > 0])
+
+
+def test_random_tokens_are_uniform_and_of_the_seed() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0")
+    programs, lengths = policies.random_legal(spec, "test", 2200, seed=7)
+    assert np.array_equal(programs, policies.random_legal(spec, "test", 2200, seed=7)[0])
+    first = programs[np.arange(2200), lengths]
+    names, counts = np.unique(first, return_counts=True)
+    assert [cg.VOCABULARY[token] for token in names] == ["(", *"0123456789"]
+    assert np.abs(counts - 200).max() < 5 * np.sqrt(200)
+    other, of_other = policies.random_legal(spec, "test", 2200, seed=8)
+    assert not np.array_equal(other[np.arange(2200), of_other], first)
+
+
+def test_copies_and_constants() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0")
+    fixed = policies.fixed_policies(spec, "test")
+    prompt = cg.assemble("12 7 add 345 mul")
+    copied = [cg.disassemble(fixed[f"copy literal {k}"](prompt)) for k in (1, 2, 3, 4)]
+    assert copied == ["12 eq end", "7 eq end", "345 eq end", "345 eq end"]
+    assert cg.disassemble(fixed["cheat `drop 1 end`"](prompt)) == "drop 1 end"
+    stripped = policies.without_thoughts(cg.assemble("5 ( 1 2 ) neg ( 3 ) eq end"))
+    assert cg.disassemble(stripped) == "-5 eq end"
+
+
+def test_what_is_played_are_the_prompts_of_the_seed() -> None:
+    for seed in (3, 4):
+        programs, lengths = cg.Stream("Cadmus-Arith-v0", "test", 3).batch(0, 30)
+        own = [p[n:][p[n:] > 0] for p, n in zip(programs, lengths, strict=True)]
+        success = policies.play("Cadmus-Arith-v0", "test", own, seed)
+        assert success.shape == (30,)
+        assert success.all() == (seed == 3)
+    assert policies.play("Cadmus-Arith-v0", "test", []).shape == (0,)

@@ -49,8 +49,9 @@ def test_rows_are_policies_and_any_models(
     monkeypatch.setattr(script, "README", readme)
     monkeypatch.setattr(sys, "argv", ["benchmarks/table.py"])
     monkeypatch.setattr("cadmus_gym.__main__.SECONDS", 0.0)
-    named = (f"one={tmp_path / 'one'}", f"the = other={tmp_path / 'two'}")
-    args = script.Args("Cadmus-Compare-v0", named[:1], 20, budget=30, threads=1, output=tmp_path / "new" / "t.json")
+    named = (f"one={tmp_path / 'one'}", f"the other={tmp_path / 'two'}")
+    output = tmp_path / "new" / "t.json"
+    args = script.Args("Cadmus-Compare-v0", named[:1], 20, budget=30, threads=1, output=output, readme=True)
     assert script.main(args) == 0
     printed = capsys.readouterr()
     result = json.loads(args.output.read_text())
@@ -65,7 +66,9 @@ def test_rows_are_policies_and_any_models(
     spec = cg.load_spec("Cadmus-Compare-v0")
     assert result["rows"]["one, 0.01M"][1]["truth_rate"] == evaluate(first, spec, "test", 20).truth_rate
     assert result["above_floor"]["one, 0.01M"] == pytest.approx(loss_above_floor(first, spec, "train", 20))
-    assert readme.read_text() == f"before\n{script.MARKER}\n{script.MARKER}\nafter\n"  # only where it is asked for
+    before, inside, after = readme.read_text().split(script.MARKER)
+    assert (before, after) == ("before\n", "\nafter\n")
+    assert inside.strip().splitlines() == lines[1 : lines.index(f"written to {output}")]
     for shown in (
         "random: 4 splits in",
         "search, 30 tries: 4 splits in",
@@ -73,8 +76,7 @@ def test_rows_are_policies_and_any_models(
         "loss of 20",
     ):
         assert shown in printed.err
-    found = script.load(named[:1], [])
-    assert [*found] == ["one"]
+    assert [*script.load(named, ["random"])] == ["one", "the other"]
 
 
 def test_an_agent_of_sb3_is_a_row(script: ModuleType, tmp_path: Path) -> None:

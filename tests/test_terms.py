@@ -72,7 +72,7 @@ def test_the_terms_are_the_cards_or_the_specs_and_anything_given_replaces_its_pa
     assert terms_of(ARITH, spec=path, words=("mul",)) == Terms("words", ("mul",), 30, 7)
     assert terms_of(ARITH, spec=path, form="words") == Terms("words", words, 30, 7)
     assert terms_of(ARITH, spec=path, form="free") == Terms("free", (), 30, 7)
-    assert terms_of(ARITH, form="relation", max_tokens=9) == Terms("relation", (), 9, 9)
+    assert terms_of(ARITH, form="relation", max_tokens=9) == Terms("relation", (), 9, 64)
     assert terms_of(ARITH, max_tokens=100) == Terms("value", (), 100, 64)
     assert terms_of(ARITH, thought_tokens=0) == Terms("value", (), 80, 0)
     assert terms_of(ARITH, max_tokens=9, thought_tokens=20) == Terms("value", (), 9, 20)
@@ -80,7 +80,7 @@ def test_the_terms_are_the_cards_or_the_specs_and_anything_given_replaces_its_pa
 
 def test_without_a_card_a_form_is_enough_and_something_is_needed() -> None:
     assert terms_of({}, form="value") == Terms("value", (), 64, 48)
-    assert terms_of({}, form="words", words=("add",), max_tokens=5) == Terms("words", ("add",), 5, 5)
+    assert terms_of({}, form="words", words=("add",), max_tokens=5) == Terms("words", ("add",), 5, 48)
     assert terms_of({}, spec="Cadmus-Arith-v0") == Terms("value", (), 80, 64)
     both = r"give a form, such as form='value', or a spec, such as spec='Cadmus-Arith-v0'"
     apart = card_of({"Cadmus-Arith-v0": 1, "Cadmus-Open-v0": 1})
