@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ROWS = 64  # of programs whose loss is computed at once
 EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
+Report: TypeAlias = Callable[[int, int], None]
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
@@ -111,8 +113,12 @@ def complete_under(
     temperature: float = 0.0,
     seed: int = EVALUATION_SEED,
     batch_size: int = 256,
+    report: Report | None = None,
 ) -> Completions:
-    """Let a model complete prompts (N, P), padded with 0, under the form and the budget of a spec."""
+    """Let a model complete prompts (N, P), padded with 0, under the form and the budget of a spec.
+
+    ``report`` is called with (done, total) prompts after each batch.
+    """
     from cadmus_gym.generate import complete
 
     return complete(
@@ -126,6 +132,7 @@ def complete_under(
         temperature=temperature,
         seed=seed,
         batch_size=batch_size,
+        report=report,
     )
 
 
@@ -139,11 +146,13 @@ def evaluate(
     samples: int = 1,
     temperature: float = 0.0,
     batch_size: int = 256,
+    report: Report | None = None,
 ) -> Evaluation:
     """Let a model complete the first ``count`` prompts of a split under the spec's form and budget, and judge.
 
     Greedy by default. With ``samples`` n > 1 each prompt is completed n times, which needs a temperature above 0, and
     ``pass_at`` holds k = 1, 2, 4 ... n. The same arguments give the same prompts whatever the model.
+    ``report`` is called with (done, total) completions after each batch.
     """
     spec = load_spec(spec)
     if samples < 1 or (samples > 1 and temperature <= 0):
@@ -151,7 +160,7 @@ def evaluate(
     prompts, lengths = prompts_of(spec, split, count, seed)
     prompts, lengths = np.repeat(prompts, samples, axis=0), np.repeat(lengths, samples)
     completions = complete_under(
-        model, spec, prompts, lengths, temperature=temperature, seed=seed, batch_size=batch_size
+        model, spec, prompts, lengths, temperature=temperature, seed=seed, batch_size=batch_size, report=report
     )
     return judge_completions(spec, split, seed, completions.programs, completions.prompt_lengths, samples)
 

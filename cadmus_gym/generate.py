@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,7 @@ def complete(
     batch_size: int = 256,
     endian: str | None = None,
     raw: bool = False,
+    report: Callable[[int, int], None] | None = None,
 ) -> Completions:
     """Let a model complete prompts.
 
@@ -76,6 +77,7 @@ def complete(
     batch_size: how many rows are computed at once; changes results by rounding only.
     endian: the order of digits the model reads and writes; by default its own, ``model.endian``.
     raw: return ``raw_log_probs`` too.
+    report: called with (done, total) prompts after each batch.
 
     Raises ValueError for prompts that are none or that the form cannot finish, for what does not fit the model's
     context, and for any other argument out of range.
@@ -115,6 +117,8 @@ def complete(
         tokens[batch], log_probs[batch], raw_log_probs[batch], spent[batch] = _complete_batch(
             model, shown[batch], lengths[batch], some, temperature, uniforms, raw
         )
+        if report is not None:
+            report(start + batch.size, len(rows))
     written = np.arange(spent.max(initial=0)) < spent[:, None]  # (N, M), M of the longest
     longest = written.shape[1]
     tokens, log_probs, raw_log_probs = tokens[:, :longest], log_probs[:, :longest], raw_log_probs[:, :longest]
