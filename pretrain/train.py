@@ -253,10 +253,10 @@ def main(arguments: list[str]) -> int:
         if any(other != config for other in ranks.gather(config)):
             raise ValueError("processes have different settings; to resume, all nodes need to see the run's folder")
         result = config.folder / "result.json"
-        if config.resume and ranks.first(result.is_file):
+        resumes = config.resume and ranks.first(result.is_file)
+        if resumes and (finished := ranks.first(lambda: files.read_json(result))):
             if ranks.rank == 0:
-                print(f"{config.folder} is already finished:")
-                print(files.read_json(result)["line"])
+                print(f"{config.folder} is already finished:\n{finished['line']}")
             return 0
         if config.batch % ranks.count:
             raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
