@@ -59,16 +59,20 @@ def held() -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
+def load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look up their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, ModuleType]:
-    found = {}
-    for name, path in (("train", "pretrain/train.py"), ("ppo", "agents/ppo.py")):
-        spec = importlib.util.spec_from_file_location(f"{name}_in_runs", TOP / path)
-        assert spec is not None
-        assert spec.loader is not None
-        found[name] = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found[name])
-    return found
+    paths = {"train": TOP / "pretrain" / "train.py", "ppo": TOP / "agents" / "ppo.py"}
+    return {name: load(f"{name}_in_runs", path) for name, path in paths.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -345,7 +349,7 @@ def test_an_unwritable_folder_and_a_missing_gpu_are_named_before_the_work(
     (tmp_path / "file").touch()
     arguments = TRAIN if name == "train" else PPO
     asked = ["--folder", str(tmp_path / "file" / "run"), *arguments]
-    assert_refused(scripts[name], capsys, asked, f"{name}.py: {tmp_path / 'file' / 'run'} cannot be used: ")
+    assert_refused(scripts[name], capsys, asked, f"{name}.py: {tmp_path / 'file' / 'run'}", " cannot be ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     if name == "ppo":
         asked = ["--folder", str(tmp_path / "run"), *arguments, "--device", "cuda"]
@@ -413,6 +417,39 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         expected = "was stopped before it saved anything"
         assert_refused(ppo, capsys, ["--folder", str(folder), "--resume"], expected, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "changes", "expected"),
+    [
+        ("speed", {}, "table.json cannot be written: "),
+        ("speed", {"ids": ("Cadmus-Arit-v0",)}, "did you mean Cadmus-Arith-v0"),
+        ("policies", {}, "table.json cannot be written: "),
+        ("transformer", {}, "table.json cannot be written: "),
+        ("transformer", {"env": "Cadmus-Arit-v0"}, "did you mean Cadmus-Arith-v0"),
+        ("study", {"study": "factors"}, "factors.json cannot be written: "),
+        ("study", {"study": "run.toml"}, "run.toml is not TOML: "),
+        ("evaluate", {}, "model.safetensors is damaged"),
+    ],
+)
+def test_a_benchmark_finds_what_is_wrong_before_the_work(
+    benchmark: str, changes: dict[str, Any], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if benchmark == "transformer":
+        pytest.importorskip("transformers")
+    (tmp_path / "file").touch()
+    (tmp_path / "run.toml").write_text("recipe = ")
+    save_model(Transformer(SIZES), tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    module = load(f"{benchmark}_in_runs", TOP / "benchmarks" / f"{benchmark}.py")
+    if benchmark != "evaluate":
+        changes = {"output": Path("file") if benchmark == "study" else Path("file/table.json"), **changes}
+    else:
+        changes = {"models": ("nano", "./model"), "count": 1, "elsewhere": 0, "pairs": 0}
+        monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("a model was measured"))
+    with pytest.raises(ValueError, match=expected):
+        module.main(module.Args(**changes))
 
 
 # ---------------------------------------------------------------------------------------------- Ctrl-C
