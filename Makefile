@@ -4,6 +4,8 @@ BIN := .venv/bin
 
 .PHONY: demo test lint bench table policies evaluate docs clean
 
+demo: export CADMUS_GYM_AGAIN := make demo
+
 demo: .venv/installed-rl  ## pretrain, evaluate, fine-tune with PPO, print the table: about twenty minutes on two cores
 	$(BIN)/python pretrain/train.py --recipe nano-arith --tokens 9000000 --folder runs/nano --resume
 	$(BIN)/python pretrain/train.py --recipe nano-arith --tokens 9000000 --folder runs/half --stop-at-truth 0.5 --evaluate-every 50 --evaluate-count 200 --resume

@@ -2,7 +2,7 @@
 
     python agents/ppo.py --checkpoint runs/half/model                          five minutes on two cores, to runs/ppo
     python agents/ppo.py --checkpoint runs/half/model --total-timesteps 60000 --folder runs/try           one minute
-    python agents/ppo.py --resume                                              goes on, or starts where there is nothing
+    python agents/ppo.py --resume                                              continues, or starts where nothing is
     python agents/ppo.py --env Cadmus-Compare-v0 --folder runs/scratch         the control: fresh weights, no checkpoint
 
 Schulman et al. 2017 (arXiv:1707.06347), the clipped surrogate; Huang and Ontañón 2020 (arXiv:2006.14171), masks of
@@ -12,25 +12,33 @@ critic share the whole transformer, and the critic is one linear layer on it, wh
 steps of some sub-environments, as with recurrent policies, so that each program is read once; advantages are by default
 returns less values (lambda = 1), since an episode takes a dozen steps; the learning rate is that of fine-tuning.
 
-A run's folder holds `run.json` (what was asked for), `model/` (weights and card as of the last save, for
-`cadmus_gym.load_model`), `states/` (the last two training states), TensorBoard's curves, and, as soon as it is
-finished, `result.json` (truth on the same test prompts before and after) and `agent.zip` (for `MaskablePPO.load`, which
-unpickles what it reads: load only your own; nothing here does).
+A run's folder holds `run.json` (the settings it was started with, and what is known about the checkpoint), `model/`
+(weights and card as of the last save, for `cadmus_gym.load_model`), `states/` (the last two training states),
+TensorBoard's curves, and, as soon as it is finished, `result.json` (truth and loopholes on the same test prompts before
+and after) and `agent.zip` (for `MaskablePPO.load`, which unpickles what it reads: load only your own; nothing here
+does). The checkpoint is read once, and the folder can be moved and resumed elsewhere. One process at a time writes to
+it, which holds the file `lock`.
 
-Ctrl-C finishes the update, saves, says how to resume and exits with 130; the second one exits at once. On a CPU with as
+Ctrl-C finishes the update, saves, says how to resume and exits with 130; a second one exits at once. On a CPU with as
 many threads, a resumed run ends with the same weights to the bit as one that never stopped.
+
+TensorBoard shows evaluations as `cadmus_gym.curves` says, and Stable-Baselines3's train/, rollout/ and time/.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import hashlib
 import json
 import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 # Read by OpenMP when torch is imported: threads that wait for each other sleep, see pretrain/train.py.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -40,13 +48,22 @@ import torch
 import tyro
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
-from cadmus_gym import runs
+from cadmus_gym import console, curves, files, runs
 from cadmus_gym.checkpoint import check_target, load_model, save_model
-from cadmus_gym.evaluate import EVALUATION_SEED, complete_under, lift_interval, prompts_of, wilson_interval
+from cadmus_gym.evaluate import (
+    EVALUATION_SEED,
+    complete_under,
+    find_loopholes,
+    lift_interval,
+    prompts_of,
+    wilson_interval,
+)
+from cadmus_gym.isa import Tokens
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
 from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, restore_agent
@@ -88,7 +105,7 @@ class Args:
     save_freq: int = 65_536  # tokens between two training states
     endian: Literal["big", "little"] = "little"  # order of digits of fresh weights; a checkpoint has its own
     overrides: Annotated[dict[str, Any], _json] = field(default_factory=dict)  # of the spec: '{"operands": [0, 9]}'
-    resume: bool = False  # go on with the run in the folder; flags need not be repeated
+    resume: bool = False  # continue the run in the folder; flags need not be repeated
     overwrite: bool = False  # delete the run in the folder
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1  # a second one gains nothing on products as small as these; more than 10M parameters want more
@@ -128,7 +145,7 @@ class Args:
 def configure(arguments: list[str]) -> Args:
     """Return what is asked for, by flags, else by the run to be resumed. Raises ValueError where they are at odds."""
     known = runs.first_flags(arguments, folder=Args.folder)
-    values = runs.started_with(known.folder, "args") if known.resume else None
+    values = runs.started_with(known.folder, "args", Args) if known.resume else None
     if values is None:
         return tyro.cli(Args, args=arguments)
     before = Args(**values)
@@ -137,21 +154,65 @@ def configure(arguments: list[str]) -> Args:
     return args
 
 
-def make_agent(args: Args, spec: cg.Spec, start: Transformer | None) -> MaskablePPO:
-    """Return the agent as it is before it learns, in its environment."""
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from. It stays in run.json, so that the checkpoint itself is not needed again."""
+
+    sizes: dict[str, Any]  # of the model
+    endian: str
+    parent: dict[str, Any] | None = None  # the checkpoint's card; None: fresh weights
+    weights: str | None = None  # SHA-256 sum of the checkpoint's
+
+
+def sum_of(model: Transformer) -> str:
+    """Return the SHA-256 sum of a model's weights."""
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def find_start(args: Args) -> tuple[Start, Transformer | None]:
+    """Return what a run starts from, and the model that has its weights where they are still needed.
+
+    A run to be resumed has all that in its folder. Where it was stopped before it could write the weights, they must be
+    the checkpoint's as they were, else ValueError is raised.
+    """
+    run, states = args.folder / "run.json", args.folder / "states"
+    if not (args.resume and run.is_file()):
+        model = load_model(args.checkpoint) if args.checkpoint is not None else None
+        if model is None:
+            return Start(dataclasses.asdict(ModelConfig()), args.endian), None
+        return Start(dataclasses.asdict(model.config), model.endian, model.card, sum_of(model)), model
+    start = Start(**files.read_json(run)["start"])
+    if start.weights is None or any(states.glob("*.pt")):
+        return start, None
+    for place in (args.folder / "model", args.checkpoint or ""):
+        with contextlib.suppress(ValueError, OSError):
+            model = load_model(place)
+            if sum_of(model) == start.weights:
+                return start, model
+    raise ValueError(
+        f"{args.folder} was stopped before it saved anything, and {args.checkpoint} is not the model it started from "
+        "any more; start the run again with --overwrite"
+    )
+
+
+def make_agent(args: Args, spec: cg.Spec, start: Start, model: Transformer | None) -> MaskablePPO:
+    """Return the agent as it is before it learns, in its environment; with the weights of a model, or fresh ones."""
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda, but PyTorch finds no GPU; allowed here: cpu, auto")
     # Neighbouring runs must not share prompts, so their seeds are drawn far apart.
     agent_seed, weights_seed = (int(word) for word in np.random.SeedSequence(args.seed).generate_state(2))
 
     # The masks and the judge of `Cadmus-...-v0`, in the model's order of digits.
-    endian = start.endian if start is not None else args.endian
-    env = CadmusVecEnv(cg.CadmusVectorEnv(args.n_envs, spec, endian=endian, autoreset_mode="SameStep"))
+    env = CadmusVecEnv(cg.CadmusVectorEnv(args.n_envs, spec, endian=start.endian, autoreset_mode="SameStep"))
 
     # The pretrained policy with a value head, and nothing between.
-    sizes = start.config if start is not None else ModelConfig()
     agent = MaskablePPO(
         TransformerPolicy,
         env,
-        policy_kwargs={"model": sizes, "endian": endian, "init_seed": weights_seed},
+        policy_kwargs={"model": ModelConfig(**start.sizes), "endian": start.endian, "init_seed": weights_seed},
         rollout_buffer_class=SequenceRolloutBuffer,
         n_steps=args.n_steps,
         batch_size=args.batch_size,
@@ -168,8 +229,8 @@ def make_agent(args: Args, spec: cg.Spec, start: Transformer | None) -> Maskable
         device=args.device,
     )
     assert isinstance(agent.policy, TransformerPolicy)
-    if start is not None:
-        agent.policy.transformer.load_state_dict(start.state_dict())
+    if model is not None:
+        agent.policy.transformer.load_state_dict(model.state_dict())
     return agent
 
 
@@ -181,148 +242,228 @@ class Curves(TensorBoardOutputFormat):
         self._is_closed = False
 
 
-def compare(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return both truth rates, with their Wilson intervals, and the lift with its paired interval."""
-    rates = {
-        name: {"truth_rate": float(one.mean()), "interval": wilson_interval(int(one.sum()), len(one))}
-        for name, one in (("before", before), ("after", after))
-    }
-    return {**rates, "lift": float(after.mean() - before.mean()), "lift_interval": lift_interval(before, after)}
+class Ticks(BaseCallback):
+    """Reports each step of a rollout."""
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        super().__init__()
+        self.report = report
+
+    def _on_step(self) -> bool:
+        self.report(self.num_timesteps)
+        return True
+
+
+class Measured(NamedTuple):
+    """Which completions of the test prompts are true, and which of those for the wrong reason."""
+
+    true: NDArray[np.bool_]
+    loopholes: NDArray[np.bool_]
+
+    @property
+    def rates(self) -> dict[str, Any]:
+        return {
+            "truth_rate": float(self.true.mean()),
+            "interval": wilson_interval(int(self.true.sum()), len(self.true)),
+            "loophole_rate": float(self.loopholes.mean()),
+        }
+
+
+def compare(before: Measured, after: Measured) -> dict[str, Any]:
+    """Return both truth rates, with their Wilson intervals and loopholes, and the lift with its paired interval."""
+    lift, interval = float(after.true.mean() - before.true.mean()), lift_interval(before.true, after.true)
+    return {"before": before.rates, "after": after.rates, "lift": lift, "lift_interval": interval}
 
 
 def shown(found: dict[str, Any]) -> str:
     before, after, (low, high) = found["before"], found["after"], found["lift_interval"]
     points = f"{100 * found['lift']:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
-    return f"{before['truth_rate']:.2%} -> {after['truth_rate']:.2%}, lift {points}"
+    loopholes = f"loopholes {before['loophole_rate']:.2%} -> {after['loophole_rate']:.2%}"
+    return f"{before['truth_rate']:.2%} -> {after['truth_rate']:.2%}, lift {points}, {loopholes}"
 
 
 def main(arguments: list[str]) -> int:
+    held = contextlib.ExitStack()
     try:
         args = configure(arguments)
-        folder, again = args.folder, f"python {sys.argv[0]} --folder {args.folder} --resume"
-        if args.resume and (folder / "result.json").is_file():
-            result = json.loads((folder / "result.json").read_text())
-            if result["timesteps"] >= args.total_timesteps:
-                print(f"{folder} is finished, nothing to do")
-                print(result["line"])
+        result = args.folder / "result.json"
+        if args.resume and result.is_file():
+            before = files.read_json(result)
+            if before["timesteps"] >= args.total_timesteps:
+                print(f"{args.folder} is already finished:")
+                print(before["line"])
                 return 0
         torch.set_num_threads(args.threads)
         # What may be wrong is found out before a folder is made or deleted.
         spec = cg.load_spec(args.env, **args.overrides)
-        start = load_model(args.checkpoint) if args.checkpoint is not None else None
-        agent = make_agent(args, spec, start)
-        prompts, prompt_lengths = prompts_of(spec, "test", args.eval_episodes)
-        check_target(folder / "model")
-        about, state = runs.open_run(args, "args", spec.digest, {spec.id: spec.digests()})
-    except (ValueError, FileNotFoundError) as error:
+        start, model = find_start(args)
+        agent = make_agent(args, spec, start, model)
+        prompts = prompts_of(spec, "test", args.eval_episodes)
+        digests, more = {spec.id: spec.digests()}, {"start": dataclasses.asdict(start)}
+        check_target(args.folder / "model")
+        about, state = runs.open_run(args, "args", spec.digest, digests, held, free=FREE, more=more)
+        return Trainer(args, spec, agent, prompts, about, state).run()
+    except (ValueError, OSError) as error:
         print(f"ppo.py: {error}", file=sys.stderr)
         return 2
+    finally:
+        held.close()
 
-    assert isinstance(agent.policy, TransformerPolicy)
-    model = agent.policy.transformer
 
-    # Where an interrupted run goes on
-    history: list[dict[str, Any]] = []
-    done = {"seconds": 0.0}
-    if state is not None:
-        restore_agent(agent, state)
-        history, done = state["history"], state["done"]
-    begun = time.monotonic() - done["seconds"]
-    curves = Curves(folder, agent.num_timesteps + 1)
-    agent.set_logger(Logger(os.fspath(folder), [curves]))
-    bar = runs.Progress(agent.num_timesteps, args.total_timesteps) if args.progress_bar else None
+class Trainer:
+    """A run: the agent, and how far it is; from a state, or from the beginning."""
 
-    def tell(line: str) -> None:
-        if bar is not None:
-            bar.write(line)
+    def __init__(
+        self,
+        args: Args,
+        spec: cg.Spec,
+        agent: MaskablePPO,
+        prompts: tuple[Tokens, NDArray[np.int32]],
+        about: dict[str, Any],
+        state: dict[str, Any] | None,
+    ) -> None:
+        self.args, self.spec, self.agent, self.prompts, self.about = args, spec, agent, prompts, about
+        self.folder, self.resume = args.folder, f"resume with: {console.resuming(args.folder)}"
+        assert isinstance(agent.policy, TransformerPolicy)
+        self.model = agent.policy.transformer
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self.before: dict[str, Measured] = {}
+        self.saved: int | None = None  # step of the last state saved
+        if state is not None:
+            restore_agent(agent, state)
+            self.history, self.seconds, self.saved = state["history"], state["seconds"], agent.num_timesteps
+            self.before = {name: Measured(*(one.numpy() for one in parts)) for name, parts in state["before"].items()}
+        self.begun = time.monotonic() - self.seconds
+        if state is None:
+            self.save_model()  # from here on the checkpoint is not needed
+        self.doing = "update"
+        self.curves = Curves(self.folder, agent.num_timesteps + 1)
+        agent.set_logger(Logger(os.fspath(self.folder), [self.curves]))
+        self.bar = console.Progress(
+            agent.num_timesteps, args.total_timesteps, quiet=not args.progress_bar, unit="token"
+        )
 
-    tell(
-        f"{folder}: {sum(weight.numel() for weight in model.parameters()):,} parameters, tokens {agent.num_timesteps} "
-        f"to {args.total_timesteps}, {agent.device.type}, {torch.get_num_threads()} threads"
-    )
+    def run(self) -> int:
+        """Train to the end, unless something is in the way; return the exit status."""
+        args, agent, bar = self.args, self.agent, self.bar
+        parameters = sum(weight.numel() for weight in self.model.parameters())
+        bar.write(
+            f"{self.folder}: {parameters:,} parameters, tokens {agent.num_timesteps} to {args.total_timesteps}, "
+            f"{agent.device.type}, {torch.get_num_threads()} threads"
+        )
+        try:
+            if not self.before:  # what the same prompts give without any reinforcement
+                self.before = self.measure_both()
+            with console.Stop(self.stopping) as stop:
+                if self.loop(stop):
+                    bar.write(f"stopped and saved at step {agent.num_timesteps}; {self.resume}")
+                    return 128 + stop.signal
+            after = self.measure_both()
+            self.save()
+            agent.save(self.folder / "agent.zip")
+            self.finish(after)
+        except FloatingPointError as error:
+            print(f"ppo.py: stopped: {error}. Start again with a lower learning rate or target_kl", file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(
+                f"ppo.py: stopped at step {agent.num_timesteps}: {error}. What was saved before is whole; "
+                f"{self.resume}",
+                file=sys.stderr,
+            )
+            return 1
+        finally:
+            bar.close()
+            with contextlib.suppress(OSError):  # of a full disk, which was reported above
+                self.curves.close()
+        return 0
 
-    def measure(temperature: float = 0.0) -> NDArray[np.bool_]:
-        """Evaluate, show it, and say it to TensorBoard."""
-        completions = complete_under(model, spec, prompts, prompt_lengths, temperature=temperature)
-        found: NDArray[np.bool_] = cg.run_batch(completions.programs)[0] == cg.Verdict.TRUE
-        name = "sampled" if temperature else "greedy"
-        curves.writer.add_scalar(f"eval/{name}", found.mean(), agent.num_timesteps)
+    def loop(self, stop: console.Stop) -> bool:
+        """Repeat a rollout and its minibatches; evaluate, save. Return whether a signal stopped it before the end."""
+        args, agent = self.args, self.agent
+        total = args.total_timesteps
+        ticks = Ticks(lambda step: self.bar.update(step) if step < total else None)
+        while agent.num_timesteps < total:
+            last, clock = agent.num_timesteps, time.monotonic()
+            agent.learn(args.rollout, ticks, reset_num_timesteps=False, log_interval=2)  # one rollout; logged below
+            finished = agent.num_timesteps >= total
+            speed = args.rollout / (time.monotonic() - clock)
+            agent.dump_logs()
+            if not all(bool(weight.isfinite().all()) for weight in agent.policy.parameters()):
+                raise FloatingPointError("a weight is not finite")
+            success, greedy = np.mean(agent.ep_success_buffer or [0.0]), self.history[-1]["truth_rate"]
+            told = f"sampled {success:.1%}, greedy {greedy:.1%}, {speed:,.0f} tokens/s"
+            self.bar.update(min(agent.num_timesteps, total), told)
+            if agent.num_timesteps // args.eval_freq > last // args.eval_freq and not finished:
+                self.measure()
+            if agent.num_timesteps // args.save_freq > last // args.save_freq or finished or stop.signal:
+                self.save()
+            if stop.signal and not finished:
+                return True
+        return False
+
+    def stopping(self) -> str:
+        last = "no state is saved yet" if self.saved is None else f"the last saved state is of step {self.saved}"
+        return f"stopping after this {self.doing}; Ctrl-C again stops at once ({last})"
+
+    def measure(self, temperature: float = 0.0) -> Measured:
+        """Evaluate, show it, and write it to TensorBoard."""
+        (prompts, lengths), step, name = self.prompts, self.agent.num_timesteps, "sampled" if temperature else "greedy"
+        self.doing = "evaluation"
+        report = self.bar.part(f"evaluating {len(prompts)} test prompts at step {step}, {name}")
+        done = complete_under(self.model, self.spec, prompts, lengths, temperature=temperature, report=report)
+        programs = done.programs
+        found = Measured(cg.run_batch(programs)[0] == cg.Verdict.TRUE, find_loopholes(programs, lengths))
+        self.doing = "update"
+        truth, loopholes = float(found.true.mean()), float(found.loopholes.mean())
+        curves.add_rates(self.curves.writer, "test sampled" if temperature else "test", truth, loopholes, step)
         if not temperature:
-            history.append({"timesteps": agent.num_timesteps, "truth_rate": round(float(found.mean()), 6)})
-        tell(f"step {agent.num_timesteps}: {found.mean():.2%} of {len(found)} test prompts true, {name}")
+            curves.add_completions(self.curves.writer, self.model, [self.spec], step)
+            rates = {"truth_rate": round(truth, 6), "loophole_rate": round(loopholes, 6)}
+            self.history.append({"timesteps": step, **rates})
+        also = f", {loopholes:.2%} loopholes" if loopholes else ""
+        self.bar.write(f"step {step}: {truth:.2%} of {len(prompts)} test prompts true{also}, {name}")
         return found
 
-    def save() -> None:
-        """Save what the run goes on from, and the model as it is."""
-        done["seconds"] = time.monotonic() - begun
-        first = {name: torch.from_numpy(one) for name, one in before.items()}
-        now = {**agent_state(agent), "history": history, "done": done, "before": first}
-        runs.save_state(folder / "states", agent.num_timesteps, now)
-        card = {**recipe(about["args"]), **about, "endian": model.endian, "timesteps": agent.num_timesteps}
-        card |= {"parent": start.card if start is not None else None, "history": history}
-        save_model(model, folder / "model", card, max_tokens=spec.episode.max_tokens)
+    def measure_both(self) -> dict[str, Measured]:
+        return {"greedy": self.measure(), "sampled": self.measure(1.0)}
 
-    try:
-        # Before: what the same prompts give without any reinforcement.
-        if state is None:
-            before = {"greedy": measure(), "sampled": measure(1.0)}
-        else:
-            before = {name: one.numpy() for name, one in state["before"].items()}
+    def save(self) -> None:
+        """Save what the run continues from, and the model as it is."""
+        self.seconds = time.monotonic() - self.begun
+        before = {name: [torch.from_numpy(one) for one in parts] for name, parts in self.before.items()}
+        state = {**agent_state(self.agent), "history": self.history, "seconds": self.seconds, "before": before}
+        state["run"] = json.dumps(self.about)
+        runs.save_state(self.folder / "states", self.agent.num_timesteps, state)
+        self.saved = self.agent.num_timesteps
+        self.save_model()
 
-        # The loop: a rollout, its minibatches; then look, save, stop.
-        with runs.Stop() as stop:
-            while agent.num_timesteps < args.total_timesteps:
-                last, clock = agent.num_timesteps, time.monotonic()
-                agent.learn(args.rollout, reset_num_timesteps=False, log_interval=2)  # one rollout; logged below
-                finished = agent.num_timesteps >= args.total_timesteps
-                speed = args.rollout / (time.monotonic() - clock)
-                agent.dump_logs()
-                if not all(bool(weight.isfinite().all()) for weight in agent.policy.parameters()):
-                    raise FloatingPointError("a weight is not finite")
-                success = np.mean(agent.ep_success_buffer or [0.0])
-                if bar is not None:
-                    at = min(agent.num_timesteps, args.total_timesteps)
-                    bar.update(
-                        at, f"sampled {success:.1%}, greedy {history[-1]['truth_rate']:.1%}, {speed:,.0f} tokens/s"
-                    )
-                if agent.num_timesteps // args.eval_freq > last // args.eval_freq and not finished:
-                    measure()
-                if agent.num_timesteps // args.save_freq > last // args.save_freq or finished or stop.signal:
-                    save()
-                if stop.signal and not finished:
-                    tell(f"stopped at step {agent.num_timesteps}, and saved; go on with: {again}")
-                    return 128 + stop.signal
+    def save_model(self) -> None:
+        about = {key: value for key, value in self.about.items() if key != "start"}
+        card = {**recipe(about["args"]), **about, "endian": self.model.endian, "timesteps": self.agent.num_timesteps}
+        card |= {"parent": self.about["start"]["parent"], "history": self.history}
+        save_model(self.model, self.folder / "model", card, max_tokens=self.spec.episode.max_tokens)
 
-        # After: the same prompts.
-        after = {"greedy": measure(), "sampled": measure(1.0)}
-        save()
-    except FloatingPointError as error:
-        print(f"ppo.py: stopped: {error}. Begin anew with a lower learning rate or target_kl", file=sys.stderr)
-        return 1
-    finally:
-        if bar is not None:
-            bar.close()
-        curves.close()
-    agent.save(folder / "agent.zip")
-
-    # The result
-    found = {name: compare(before[name], after[name]) for name in ("greedy", "sampled")}
-    least = min(one["truth_rate"] for one in history)
-    line = (
-        f"{folder / 'model'}: {spec.id}, the same {args.eval_episodes} test prompts before and after "
-        f"{agent.num_timesteps} tokens: greedy {shown(found['greedy'])}; sampled {shown(found['sampled'])}; "
-        f"lowest greedy on the way {least:.2%}; {done['seconds']:.0f} s"
-    )
-    result = {"line": line, **found, "interval": "95 %, paired, Newcombe 1998 method 10", "lowest": least}
-    result |= {"timesteps": agent.num_timesteps, "seconds": done["seconds"], "history": history}
-    runs.write_json(folder / "result.json", {**result, **about, "recipe": recipe(about["args"])})
-    print(line)
-    return 0
+    def finish(self, after: dict[str, Measured]) -> None:
+        """Write and print the result."""
+        args, steps = self.args, self.agent.num_timesteps
+        found = {name: compare(self.before[name], after[name]) for name in ("greedy", "sampled")}
+        least = min(one["truth_rate"] for one in self.history)
+        line = (
+            f"{self.folder / 'model'}: {self.spec.id}, the same {args.eval_episodes} test prompts before and after "
+            f"{steps} tokens: greedy {shown(found['greedy'])}; sampled {shown(found['sampled'])}; "
+            f"lowest greedy on the way {least:.2%}; {self.seconds:.0f} s"
+        )
+        result = {"line": line, **found, "interval": "95 %, paired, Newcombe 1998 method 10", "lowest": least}
+        result |= {"timesteps": steps, "seconds": self.seconds, "history": self.history}
+        files.write_json(self.folder / "result.json", {**result, **self.about, "recipe": recipe(self.about["args"])})
+        print(line)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
-        print("stopped at once; --resume goes on from the last state saved", file=sys.stderr)
+        print("ppo.py: stopped; --resume continues from the last saved state, if there is one", file=sys.stderr)
         sys.exit(130)

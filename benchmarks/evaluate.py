@@ -48,6 +48,7 @@ from cadmus_gym.evaluate import (
     prompts_of,
     wilson_interval,
 )
+from cadmus_gym.files import check_output
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.generate import complete
 from cadmus_gym.isa import PAD
@@ -469,6 +470,10 @@ def main(args: Args) -> int:
     models = args.models or tuple(checkpoint.packaged_models())
     if not models:
         raise ValueError("the package has no models; give --models")
+    for name in models:  # what may be wrong is found before the first is measured
+        load_model(name)
+        if not args.check:
+            check_output(checkpoint.find_model(name) / checkpoint.README)
     failed = False
     made = recipe(dataclasses.replace(args, models=tuple(name_of(checkpoint.find_model(one)) for one in models)))
     for name in models:
@@ -520,6 +525,6 @@ def main(args: Args) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(tyro.cli(Args, description=__doc__)))
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

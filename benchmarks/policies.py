@@ -10,6 +10,7 @@ where the answer is a number, 55 % where it is a truth value; a free form has no
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import tyro
 
 from cadmus_gym import SPECS, load_spec
 from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, prompts_of
+from cadmus_gym.files import check_output
 from cadmus_gym.isa import disassemble
 from cadmus_gym.policies import best_constant, fixed_policies, play, random_legal
 from cadmus_gym.recipe import markdown, recipe
@@ -34,6 +36,8 @@ class Args:
 
 
 def main(args: Args) -> None:
+    for path in (args.output, args.output.with_suffix(".json")):
+        check_output(path)
     columns: list[str] = []
     rows: list[list[str]] = []
     for id in SPECS:
@@ -55,7 +59,6 @@ def main(args: Args) -> None:
     made = recipe(args)
     text = markdown(columns, rows)
     note = f"Truth rate of {args.count} prompts a split, seed {args.seed}; commit {made['commit']}: `{made['command']}`"
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(f"# Policies that know nothing\n\n{note}\n\n{text}\n")
     table = [dict(zip(columns, row, strict=True)) for row in rows]
     args.output.with_suffix(".json").write_text(json.dumps({"recipe": made, "rows": table}, indent=1) + "\n")
@@ -63,4 +66,7 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    try:
+        main(tyro.cli(Args, description=__doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(f"policies.py: {error}")

@@ -32,6 +32,7 @@ from gymnasium.utils import performance
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
+from cadmus_gym.files import check_output
 from cadmus_gym.recipe import recipe
 from cadmus_gym.spec import SPECS
 
@@ -416,6 +417,9 @@ def print_table(title: str, note: str, rows: list[Row]) -> None:
 
 
 def main(args: Args) -> None:
+    for id in args.ids:
+        cg.load_spec(id)
+    check_output(args.output)
     results: dict[str, Any] = {"recipe": recipe(args)}
     hardware = results["recipe"]["hardware"]
     print(f"commit {results['recipe']['commit']}, {hardware['cpu']}, {hardware['cores']} cores")
@@ -449,10 +453,12 @@ def main(args: Args) -> None:
         )
         report("environments, vector", note, [measure_vector(args, id, n) for id in ids for n in sizes_of(args, id)])
 
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nwritten to {args.output}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    try:
+        main(tyro.cli(Args, description=__doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(f"speed.py: {error}")

@@ -7,16 +7,18 @@ A study is a file of benchmarks/studies/: settings of pretrain/train.py for all 
 FLOPs, of which a model of N parameters takes 6 N for each token (Kaplan et al. 2020, arXiv:2001.08361). A run is a
 whole number of steps, planned by the mean length of the stream; where focus prefers longer programs it takes some
 percent more, and the table tells how much it took. Every run is a command of its own, printed, that can be given by
-hand; a study that was interrupted goes on where it was, inside a run too, and one whose runs are done only sums up.
+hand; a study that was interrupted continues where it was, inside a run too, and one whose runs are done only sums up.
 Writes benchmarks/results/STUDY.json and .md, and with several budgets a picture.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -31,6 +33,7 @@ import tyro
 
 from cadmus_gym import ModelConfig, Transformer, load_model, load_spec
 from cadmus_gym.evaluate import loss_above_floor
+from cadmus_gym.files import check_output
 from cadmus_gym.recipe import markdown, recipe
 
 HERE = Path(__file__).resolve().parent
@@ -87,8 +90,10 @@ class Row:
 
 def plan(path: Path, folder: Path, seeds: tuple[int, ...], only: tuple[str, ...]) -> list[Run]:
     """Return the runs of a study. Raises ValueError, naming the file, for what is no study."""
-    with open(path, "rb") as file:
-        study = tomllib.load(file)
+    try:
+        study = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
     missing = [key for key in ("recipe", "compute", "seeds", "settings", "runs") if key not in study]
     unknown = [key for key in study if key not in ("description", "recipe", "compute", "seeds", "settings", "runs")]
     if missing or unknown:
@@ -122,9 +127,15 @@ def train(run: Run) -> None:
     """Train a run to its end; one that has been there is only checked for its settings."""
     if not (run.folder / "result.json").is_file():
         print(shlex.join(["python", "pretrain/train.py", *run.command]), flush=True)
-    done = subprocess.run([sys.executable, str(TRAIN), *run.command], check=False, stdout=subprocess.DEVNULL)
-    if done.returncode:
-        raise ValueError(f"{run.folder}: train.py ended with {done.returncode}, see above")
+    with subprocess.Popen([sys.executable, str(TRAIN), *run.command], stdout=subprocess.DEVNULL) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:  # which train.py has got too: it finishes its step and saves
+            status = process.wait()
+    if status == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    if status:
+        raise ValueError(f"{run.folder}: train.py ended with {status}, see above")
 
 
 def measure(run: Run) -> Row:
@@ -215,6 +226,10 @@ def main(args: Args) -> None:
     path = Path(args.study) if args.study.endswith(".toml") else HERE / "studies" / f"{args.study}.toml"
     folder = args.folder or Path("runs") / path.stem
     runs = plan(path, folder, args.seeds, args.only)
+    for suffix in ("json", "md", "png"):
+        check_output(args.output / f"{path.stem}.{suffix}")
+    if len({run.compute for run in runs}) > 1 and importlib.util.find_spec("matplotlib") is None:
+        raise ModuleNotFoundError("the picture needs matplotlib: pip install '.[plot]'")
     made = recipe(args)
     rows = []
     for k, run in enumerate(runs):
@@ -232,7 +247,6 @@ def main(args: Args) -> None:
         f"{made['hardware']['cpu']}."
     )
     print(f"\n{found}\n\n{note}")
-    args.output.mkdir(parents=True, exist_ok=True)
     content = {"recipe": made, "rows": [asdict(row) for row in rows]}
     (args.output / f"{path.stem}.json").write_text(json.dumps(content, indent=1) + "\n")
     (args.output / f"{path.stem}.md").write_text(f"{found}\n\n{note}\n")
@@ -243,5 +257,8 @@ def main(args: Args) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Args, description=__doc__))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"study.py: {error}")
+    except KeyboardInterrupt:
+        print("study.py: stopped; the same command continues where it was", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

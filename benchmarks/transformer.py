@@ -11,6 +11,7 @@ Markdown tables and writes the same rows, with the recipe, to benchmarks/results
 from __future__ import annotations
 
 import json
+import sys
 import time
 import tomllib
 from collections import Counter
@@ -32,6 +33,7 @@ import cadmus_gym as cg
 from cadmus_gym import training
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.evaluate import complete_under, prompts_of
+from cadmus_gym.files import check_output
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.isa import BOS, END, PAD
 from cadmus_gym.linear import Product
@@ -341,6 +343,10 @@ def main(args: Args) -> None:
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(1)
+    load_model(args.checkpoint)
+    cg.load_spec(args.env)
+    tomllib.loads(args.recipe.read_text(encoding="utf-8"))
+    check_output(args.output)
     results: dict[str, Any] = {"recipe": recipe(args), "transformers": transformers.__version__}
     hardware = results["recipe"]["hardware"]
     print(f"commit {results['recipe']['commit']}, {hardware['cpu']}, one core, transformers {transformers.__version__}")
@@ -363,10 +369,12 @@ def main(args: Args) -> None:
         report("training", note, rows)
         report("shares of a step", "Of the core-seconds of a step, the data included.", shares)
 
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nwritten to {args.output}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    try:
+        main(tyro.cli(Args, description=__doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(f"transformer.py: {error}")

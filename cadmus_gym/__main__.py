@@ -7,11 +7,10 @@ import io
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, __version__, assemble, cards, disassemble, load_spec, run, trace
+from cadmus_gym.console import countdown
 from cadmus_gym.export import export
 from cadmus_gym.forms import ENDIANS, FORMS
 from cadmus_gym.isa import END, VOCABULARY, Tokens, ambiguity, instruction_table
@@ -22,7 +21,6 @@ from cadmus_gym.tokenizer import endian_of, write_tokenizer
 
 MARKER = "<!-- instructions -->"
 SCAN = 2_000_000  # so many programs are sorted in a few seconds, without a folder
-SECONDS = 5.0  # between two lines of progress
 _RUN_EXAMPLE = 'a program in the notation for people, such as "12 7 add 19 eq end"'
 
 
@@ -111,24 +109,6 @@ def log_probability(stream: Stream, tokens: Tokens, completed: Tokens) -> str:
     if scores.exact or value == -float("inf"):
         return f"{value:.4f}, exact"
     return f"{value:.4f}, an estimate with standard error {float(scores.error):.1e}"
-
-
-def countdown(what: str) -> Callable[[int, int], None]:
-    """Return what prints, on stderr and not too often, how many are done and the time left."""
-    printed = time.monotonic()
-    first: tuple[int, float] | None = None  # how many were done when, so that what was there before does not count
-
-    def report(done: int, total: int) -> None:
-        nonlocal printed, first
-        now = time.monotonic()
-        if first is None:
-            first = done, now
-        elif now - printed >= SECONDS and done > first[0]:
-            printed = now
-            left = (now - first[1]) / (done - first[0]) * (total - done)
-            print(f"{done} of {total} {what}, {left // 60:.0f} min {left % 60:.0f} s left", file=sys.stderr, flush=True)
-
-    return report
 
 
 def show_complete(given: argparse.Namespace) -> int:

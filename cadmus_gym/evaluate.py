@@ -118,7 +118,10 @@ def complete_under(
     batch_size: int = 256,
     report: Report | None = None,
 ) -> Completions:
-    """Let a model complete prompts (N, P), padded with 0, under the form and the budget of a spec."""
+    """Let a model complete prompts (N, P), padded with 0, under the form and the budget of a spec.
+
+    ``report`` is called with (done, total) prompts after each batch.
+    """
     from cadmus_gym.generate import complete
 
     return complete(

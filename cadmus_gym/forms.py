@@ -385,8 +385,8 @@ class Automata:
         longer = (last >= ZERO) & (last <= NINE) & widest[:, ZERO : NINE + 1].any(1)
         for k in rows[longer][:1]:
             raise ValueError(
-                f"prompt {k}, {decode(prompts[k, : lengths[k]])!r}, ends inside a literal: under endian 'little' more "
-                "digits would come before its own; end it with another token, such as `,`"
+                f"prompt {k}, {disassemble(prompts[k, : lengths[k]])!r}, ends inside a literal: under endian 'little' "
+                "more digits would come before its own; end it with another token, such as `,`"
             )
 
     @property

@@ -1,5 +1,8 @@
-"""What every script that trains needs around its loop: recipes, the folder of a run, states on the disk that survive
-whatever happens, progress, a clean stop."""
+"""What every script that trains needs around its loop: recipes, the folder of a run, and states on the disk that
+survive whatever happens.
+
+A run depends on nothing outside its folder. Its settings are in `run.json`, with a checksum, and in each state.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,25 @@ import difflib
 import hashlib
 import io
 import json
-import math
 import os
+import pickle
+import platform
 import shutil
-import signal
 import sys
-import time
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol, get_type_hints
 
+import filelock
 import torch
-from tqdm import tqdm
+
+from cadmus_gym.files import flush_folder, read_json, write_json
 
 STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
 OF_CALL = ("folder", "resume", "overwrite")  # settings that are not of a run, but of the call that starts it
+LOCK, OWNER = "lock", "owner"  # files of a run's folder: what the process that writes to it holds, and which that is
 
 
 # ---------------------------------------------------------------------------------------------- recipes and results
@@ -40,7 +45,7 @@ def read_values(path: Path, kind: type, where: str, without: Collection[str] = (
     with open(path, "rb") as file:
         try:
             values = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{where}: {path} is not TOML: {error}") from None
     kinds, entries = get_type_hints(kind), [entry for entry in dataclasses.fields(kind) if entry.name not in without]
     known = [entry.name for entry in entries]
@@ -54,13 +59,6 @@ def read_values(path: Path, kind: type, where: str, without: Collection[str] = (
         if key not in values:
             raise ValueError(f"{where}: key {key!r} is missing; required: {', '.join(required)}")
     return {key: float(value) if kinds[key] is float and type(value) is int else value for key, value in values.items()}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 # ---------------------------------------------------------------------------------------------- the folder of a run
@@ -89,12 +87,25 @@ def first_flags(arguments: list[str], folder: Path | None, **texts: str) -> argp
     return first.parse_known_args(arguments)[0]
 
 
-def started_with(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return the settings of the run in a folder, which its run.json has under that name; None where there is none."""
+def started_with(folder: Path, name: str, kind: type) -> dict[str, Any] | None:
+    """Return the settings of the run in a folder, which its run.json has under that name; None where there is none.
+
+    Raises ValueError where run.json is damaged or was edited, is of another script, or of a version of this one in
+    which ``kind``, the dataclass of the settings, had other fields.
+    """
     path = folder / "run.json"
     if not path.is_file():
         return None
-    return {**json.loads(path.read_text())[name], "folder": folder}
+    values = read_json(path).get(name)
+    if not isinstance(values, dict):
+        raise ValueError(f"{folder} is a run of another script: {path} has no {name!r}")
+    known = {entry.name for entry in dataclasses.fields(kind)} - set(OF_CALL)
+    if differing := sorted(known ^ values.keys()):
+        what = "lacks" if differing[0] in known else "has the unknown"
+        raise ValueError(
+            f"{path} {what} setting {differing[0]!r}: another version of Cadmus Gym wrote it, which can resume it"
+        )
+    return {**values, "folder": folder}
 
 
 def check_resumed(before: Settings, now: Settings, free: Collection[str]) -> None:
@@ -108,31 +119,110 @@ def check_resumed(before: Settings, now: Settings, free: Collection[str]) -> Non
 
 
 def open_run(
-    settings: Settings, name: str, digest: str, digests: Mapping[str, Any]
+    settings: Settings,
+    name: str,
+    digest: str,
+    digests: Mapping[str, Any],
+    held: ExitStack,
+    *,
+    free: Collection[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Make a folder ready to be written to; return what run.json holds, the settings as ``name``, and a state.
 
-    The state is what a run to be resumed goes on from, or None. Raises ValueError where its programs were others, by
-    ``digest``, and for a folder with anything in it that settings do not allow to go on with or to delete.
+    digest, digests: of the programs.
+    held: takes the lock of the folder, which this process has until it is closed.
+    free: settings in which a run may differ from its own states, since they may change on the way.
+    more: what else run.json is to hold.
+
+    The state is what a run to be resumed continues from, or None. Raises ValueError for a folder that cannot be
+    written to, one that another process writes to, one with anything in it that the settings do not allow to resume or
+    to delete, and a run of other programs, or with states of another run.
     """
     values = {key: value for key, value in vars(settings).items() if key not in OF_CALL}
-    about = {name: values, "digest": digest, "digests": digests}
+    about = {name: values, "digest": digest, "digests": digests, **(more or {})}
+    folder, run, states = settings.folder, settings.folder / "run.json", settings.folder / "states"
+    try:
+        _resumes(settings)  # a folder that is not ours is not even locked
+        folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(folder))
+        if _resumes(settings):
+            before = read_json(run)
+            if before["digest"] != digest:
+                raise ValueError(f"--resume: {settings.env} gives other programs than when {folder} was started")
+            state = load_state(states, report=lambda line: print(line, file=sys.stderr))
+            if state is not None:
+                _check_same_run(states, before[name], json.loads(state.get("run", "{}")).get(name, {}), free)
+        else:
+            state = None
+            _empty(folder)
+            write_json(run, about)
+        states.mkdir(exist_ok=True)
+        (states / "partial").touch()
+        (states / "partial").unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be used: {error.strerror or error} ({error.filename}); name another --folder"
+        ) from None
+    return about, state
+
+
+def _resumes(settings: Settings) -> bool:
+    """Whether there is a run to resume. Raises ValueError where the folder may be neither resumed nor deleted."""
     folder, run = settings.folder, settings.folder / "run.json"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file")
     if settings.resume and run.is_file():
-        if json.loads(run.read_text())["digest"] != digest:
-            raise ValueError(f"--resume: {settings.env} gives other programs than when {folder} was started")
-        return about, load_state(folder / "states", report=lambda line: print(line, file=sys.stderr))
-    if folder.is_dir() and any(folder.iterdir()):
+        return True
+    left = {LOCK, OWNER, "run.partial"}  # by a process that was killed before it wrote run.json
+    if folder.is_dir() and not {path.name for path in folder.iterdir()} <= left:
         if not run.is_file():
-            raise ValueError(f"{folder} holds something else than a run; name another folder")
+            raise ValueError(f"{folder} holds something other than a run; name another --folder")
         if not settings.overwrite:
-            raise ValueError(f"{folder} holds a run; --resume goes on with it, --overwrite deletes it")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(run, about)
-    return about, None
+            raise ValueError(f"{folder} already holds a run; --resume continues it, --overwrite deletes it")
+    return False
+
+
+def _empty(folder: Path) -> None:
+    """Delete what is in the folder of a run, run.json last: until then it is known to be one."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "run.json"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in (LOCK, OWNER):
+            path.unlink()
+
+
+def _check_same_run(states: Path, here: Mapping[str, Any], saved: Mapping[str, Any], free: Collection[str]) -> None:
+    for key in here:
+        if key not in free and (key not in saved or saved[key] != here[key]):
+            was = f"with {key} = {saved[key]!r}" if key in saved else "which does not say its settings"
+            raise ValueError(
+                f"{states} holds a state of another run, {was}; run.json says {key} = {here[key]!r}. Restore the run's "
+                "own states, or start it again with --overwrite"
+            )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which the system takes back when the process ends, whatever ends it.
+
+    Raises ValueError where another process holds it.
+    """
+    lock, owner = filelock.FileLock(folder / LOCK), folder / OWNER
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        try:
+            who = owner.read_text(encoding="utf-8")
+        except OSError:  # it has written nothing yet
+            who = "another process"
+        raise ValueError(f"{folder} is in use by {who}; stop that, or name another --folder") from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
 
 
 # ---------------------------------------------------------------------------------------------- states on the disk
@@ -157,12 +247,7 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    if os.name != "nt":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    flush_folder(folder)
     before = [old for old in _states(folder) if old.name[:STEP_DIGITS] < path.name[:STEP_DIGITS]]
     kept = {path, *before[len(before) - keep + 1 :]}  # not what a run that was set back has left of this step or later
     for old in set(_states(folder)) - kept:
@@ -173,14 +258,19 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2)
 def load_state(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
     """Return the last state of a folder that is whole, or None where there is none at all.
 
-    ``report`` is told of damaged ones, which are passed over. Raises ValueError where all are. Nothing is unpickled
-    but tensors and plain values.
+    ``report`` gets a line for each damaged one, which is passed over. Raises ValueError where all are, and for a file
+    that is not a state. Nothing is unpickled but tensors and plain values.
     """
     states = _states(folder)
     for path in reversed(states):
         content = path.read_bytes()
         if _digits(content) == path.stem.partition("-")[2]:
-            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            try:
+                state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+                raise ValueError(f"{path} is not a training state: {str(error).splitlines()[0]}") from None
+            if not isinstance(state, dict):
+                raise ValueError(f"{path} is not a training state: it holds {type(state).__name__}")
             return state
         report(f"{path} is damaged: its SHA-256 sum is not the one in its name; trying the one before")
     if states:
@@ -194,63 +284,3 @@ def _states(folder: Path) -> list[Path]:
 
 def _digits(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()[:SUM_DIGITS]
-
-
-# ---------------------------------------------------------------------------------------------- around the loop
-
-
-class Stop:
-    """Within its context Ctrl-C and a request to terminate only set ``signal``; the second one acts at once.
-
-    Where it comes within ``patience`` seconds of the first it counts as the same.
-    """
-
-    def __init__(self, patience: float = 0.0) -> None:
-        self.signal, self.patience, self.taken = 0, patience, -math.inf
-
-    def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.signal and time.monotonic() - self.taken >= self.patience:
-            self.__exit__()
-            signal.raise_signal(number)
-        elif not self.signal:
-            self.signal, self.taken = number, time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-class Progress:
-    """Steps done, on stderr: a bar on a terminal, elsewhere a plain line every ``seconds``; or, quiet, nothing."""
-
-    def __init__(self, start: int, total: int, seconds: float = 15.0, quiet: bool = False) -> None:
-        self.start, self.total, self.seconds, self.quiet = start, total, seconds, quiet
-        self.began = self.printed = time.monotonic()
-        on_terminal = sys.stderr.isatty() and not quiet
-        self.bar = tqdm(initial=start, total=total, unit="step", dynamic_ncols=True) if on_terminal else None
-
-    def update(self, step: int, shown: str) -> None:
-        """Say that ``step`` steps are done, and what else there is to say."""
-        if self.bar is not None:
-            self.bar.set_postfix_str(shown, refresh=False)
-            self.bar.update(step - self.bar.n)
-            return
-        now = time.monotonic()
-        if now - self.printed >= self.seconds or step == self.total:
-            self.printed = now
-            left = (now - self.began) / (step - self.start) * (self.total - step)
-            self.write(f"step {step}/{self.total}, {shown}, {left // 60:.0f} min {left % 60:.0f} s left")
-
-    def write(self, line: str) -> None:
-        if self.bar is not None:
-            self.bar.write(line, file=sys.stderr)
-        elif not self.quiet:
-            print(line, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()

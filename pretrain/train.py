@@ -2,21 +2,24 @@
 
     python pretrain/train.py                                            the recipe nano-arith, to runs/nano-arith
     python pretrain/train.py --tokens 1_000_000 --folder runs/try       the same for a minute on two cores
-    python pretrain/train.py --resume                                   goes on, or starts where there is nothing
+    python pretrain/train.py --resume                                   continues, or starts where there is nothing
     python pretrain/train.py --stop-at-truth 0.55 --folder runs/half    stops at 55 % truth on test: a start for RL
 
-A recipe is a file of recipes/; it gives every value, and flags go before it. A run's folder holds `run.json` (what was
-asked for), `model/` (weights and card as of the last evaluation, for `cadmus_gym.load_model`), `states/` (the last two
-training states), TensorBoard's curves, and `result.json` as soon as it is finished.
+A recipe is a file of recipes/; it gives every value, and flags go before it. A run's folder holds `run.json` (the
+settings it was started with), `model/` (weights and card as of the last evaluation, for `cadmus_gym.load_model`),
+`states/` (the last two training states), TensorBoard's curves, and `result.json` as soon as it is finished. It can be
+moved and resumed elsewhere. One process at a time writes to it, which holds the file `lock`.
 
 Several processes train as one, and choose each step's programs among the same ones.
 
     torchrun --standalone --nproc-per-node 2 pretrain/train.py          or as many as there are GPUs; see README.md
 
-A run can be stopped at any moment. Ctrl-C finishes the step, saves, says how to resume and exits with 130; the second
-one exits at once. (torchrun kills what has not ended after 30 s, as in a long evaluation; then the last state counts.)
+A run can be stopped at any moment. Ctrl-C finishes the step, saves, says how to resume and exits with 130; a second one
+exits at once. (torchrun kills what has not ended after 30 s, as in a long evaluation; then the last state counts.)
 On a CPU with as many threads and processes, a resumed run ends with the same weights to the bit as one that never
 stopped: which programs a step is chosen from depends on its number alone.
+
+TensorBoard shows evaluations as `cadmus_gym.curves` says, and loss/, gradient/, tokens/, rate/ and time/.
 """
 
 from __future__ import annotations
@@ -43,15 +46,13 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
-from cadmus_gym import runs, training
+from cadmus_gym import console, curves, files, runs, training
 from cadmus_gym.checkpoint import check_target, save_model
-from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, complete_under, evaluate, prompts_of
-from cadmus_gym.isa import VOCABULARY, disassemble
-from cadmus_gym.machine import Verdict, run_batch
+from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from cadmus_gym.isa import VOCABULARY
 from cadmus_gym.model import ModelConfig, Transformer
-from cadmus_gym.recipe import markdown, recipe
+from cadmus_gym.recipe import recipe
 
-SHOWN = 8  # completions a spec whose text TensorBoard shows, about so many over all specs
 STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
 DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats a token: half more than guessing loses
 
@@ -111,7 +112,7 @@ class Config:
     recipe: str = "nano-arith"  # a name in pretrain/recipes or the path of a .toml
     folder: Path = Path("runs/nano-arith")
     seed: int = 0  # of the weights and of the stream
-    resume: bool = False  # go on with the run in the folder; flags need not be repeated
+    resume: bool = False  # continue the run in the folder; flags need not be repeated
     overwrite: bool = False  # delete the run in the folder
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None  # None: PyTorch's choice, one a core
@@ -169,7 +170,7 @@ def configure(arguments: list[str]) -> Config:
     """
     known = runs.first_flags(arguments, folder=None, recipe="nano-arith")
     folder = known.folder or Path("runs") / Path(known.recipe).stem
-    values = runs.started_with(folder, "config") if known.resume else None
+    values = runs.started_with(folder, "config", Config) if known.resume else None
     if values is None:
         return tyro.cli(Config, args=arguments, default=read_recipe(known.recipe, folder))
     before = Config(**values)
@@ -205,29 +206,23 @@ def make_stream(config: Config) -> cg.Stream:
     return stream
 
 
-def judge(model: Transformer, stream: cg.Stream, count: int, ranks: training.Ranks) -> dict[str, Evaluation]:
+def judge(
+    model: Transformer, stream: cg.Stream, count: int, ranks: training.Ranks, report: console.Report
+) -> dict[str, Evaluation]:
     """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has.
 
-    Parts of a mixture are completed under the mixture's form and budget.
+    Parts of a mixture are completed under the mixture's form and budget. ``report`` gets how much of the work of this
+    process is done.
     """
     every = [(spec, split) for spec in stream.specs for split in spec.splits]
-    own = [evaluate(model, *one, count, EVALUATION_SEED) for one in every[ranks.rank :: ranks.count]]
+    mine = every[ranks.rank :: ranks.count]
+    own = [
+        evaluate(model, *one, count, EVALUATION_SEED, report=console.part_of(report, k, len(mine)))
+        for k, one in enumerate(mine)
+    ]
     found = ranks.gather(own)
     names = [split if len(stream.specs) == 1 else f"{spec.id} {split}" for spec, split in every]
     return {name: found[k % ranks.count][k // ranks.count] for k, name in enumerate(names)}
-
-
-def show_completions(model: Transformer, stream: cg.Stream) -> str:
-    """Return a table of some prompts of the test splits, completed and judged."""
-    rows = []
-    for spec in stream.specs:
-        split = "test" if "test" in spec.splits else "train"
-        done = complete_under(model, spec, *prompts_of(spec, split, max(1, SHOWN // len(stream.specs))))
-        verdicts, _ = run_batch(done.programs)
-        for program, ends, verdict in zip(done.programs, done.prompt_lengths, verdicts, strict=True):
-            prompt, completion = disassemble(program[:ends]), disassemble(program[ends:][program[ends:] > 0])
-            rows.append([spec.id, f"`{prompt}`", f"`{completion}`", Verdict(verdict).name])
-    return markdown(["environment", "prompt", "completion", "verdict"], rows)
 
 
 def shown(found: Mapping[str, Evaluation], rate: Callable[[Evaluation], str]) -> str:
@@ -250,7 +245,7 @@ def truth_on_test(found: Mapping[str, Evaluation]) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    ranks = None
+    ranks, held = None, contextlib.ExitStack()
     try:
         config = configure(arguments)
         stream = make_stream(config)
@@ -258,21 +253,22 @@ def main(arguments: list[str]) -> int:
         if any(other != config for other in ranks.gather(config)):
             raise ValueError("processes have different settings; to resume, all nodes need to see the run's folder")
         result = config.folder / "result.json"
-        if config.resume and ranks.first(result.is_file):
+        resumes = config.resume and ranks.first(result.is_file)
+        if resumes and (finished := ranks.first(lambda: files.read_json(result))):
             if ranks.rank == 0:
-                print(f"{config.folder} is finished, nothing to do")
-                print(json.loads(result.read_text())["line"])
+                print(f"{config.folder} is already finished:\n{finished['line']}")
             return 0
         if config.batch % ranks.count:
             raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
         digests = {spec.id: spec.digests() for spec in stream.specs}
         ranks.first(lambda: check_target(config.folder / "model"))
-        about, state = ranks.first(lambda: runs.open_run(config, "config", stream.digest, digests))
+        about, state = ranks.first(lambda: runs.open_run(config, "config", stream.digest, digests, held, free=FREE))
         return Trainer(config, stream, ranks, about, state).run()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     finally:
+        held.close()
         if ranks is not None:
             ranks.close()
 
@@ -290,11 +286,16 @@ class Trainer:
     ) -> None:
         self.config, self.stream, self.ranks, self.about = config, stream, ranks, about
         self.folder, self.states, self.device = config.folder, config.folder / "states", ranks.device
-        alone = f"python {sys.argv[0]} --folder {self.folder} --resume"
-        self.again = alone if ranks.count == 1 else f"the same command, with --folder {self.folder} --resume"
+        self.again = console.resuming(self.folder)
+        if ranks.count > 1:
+            self.again = f"the same torchrun command, with --folder {self.folder} --resume"
+        self.saved: int | None = None if state is None else state["counts"]["step"]  # step of the last state saved
+        self.doing = "step"
         if config.threads is not None:
             torch.set_num_threads(config.threads)
 
+        if ranks.rank == 0:
+            print("measuring lengths and entropy of the programs", file=sys.stderr, flush=True)
         # A sample of the stream says how long a step is, and where to cut it.
         lengths = training.program_lengths(stream.batch(0, 1 << 14)[0])
         self.steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
@@ -337,7 +338,7 @@ class Trainer:
         self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
         self.truth = "-"  # on test, as last evaluated
         self.writer = SummaryWriter(self.folder, purge_step=self.counts["step"] + 1) if ranks.rank == 0 else None
-        self.progress = runs.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
+        self.progress = console.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
 
     def run(self) -> int:
         """Train to the end, unless something is in the way; return the exit status."""
@@ -349,31 +350,36 @@ class Trainer:
             + (f"; recipe {config.recipe} is for {config.needs}" if config.needs else "")
         )
         try:
-            with runs.Stop(patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
+            acknowledge = self.stopping if ranks.rank == 0 else None
+            with console.Stop(acknowledge, patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
                 if self.loop(stop):
-                    self.progress.write(
-                        f"stopped at step {counts['step']} of {self.steps}, and saved; go on with: {self.again}"
-                    )
+                    self.progress.write(f"stopped and saved at step {counts['step']} of {self.steps}; {self.resume()}")
                     return 128 + (stop.signal or signal.SIGTERM)
             self.finish(self.evaluate(config.final_count))
         except FloatingPointError as error:
-            kept = f"The last good state is in {self.states}; begin" if any(self.states.glob("*.pt")) else "Begin"
-            self.progress.write(f"train.py: stopped {error}. {kept} anew with lower muon_rate, adamw_rate or clip")
+            kept = f"The last good state is in {self.states}; start" if any(self.states.glob("*.pt")) else "Start"
+            self.progress.write(f"train.py: stopped {error}. {kept} again with a lower muon_rate, adamw_rate or clip")
             return 1
         except OSError as error:
             self.progress.write(
-                f"train.py: stopped at step {counts['step']}: {error}. What was saved before is whole; "
-                f"go on with: {self.again}"
+                f"train.py: stopped at step {counts['step']}: {error}. What was saved before is whole; {self.resume()}"
             )
             return 1
         finally:
             self.progress.close()
             if self.writer is not None:
-                with contextlib.suppress(OSError):  # as of a full disk, of which is told above
+                with contextlib.suppress(OSError):  # of a full disk, which was reported above
                     self.writer.close()
         return 0
 
-    def loop(self, stop: runs.Stop) -> bool:
+    def resume(self) -> str:
+        return f"resume with: {self.again}"
+
+    def stopping(self) -> str:
+        last = "no state is saved yet" if self.saved is None else f"the last saved state is of step {self.saved}"
+        return f"stopping after this {self.doing}; Ctrl-C again stops at once ({last})"
+
+    def loop(self, stop: console.Stop) -> bool:
         """Train to the last step, or to where a signal stops it; return whether one did."""
         config, counts, ranks = self.config, self.counts, self.ranks
         with contextlib.closing(self.feed.batches(counts["step"], self.steps)) as batches:
@@ -383,6 +389,8 @@ class Trainer:
                 due = step % config.evaluate_every == 0 or step == self.steps
                 if step % config.log_every == 0 or due:
                     self.log(norm)
+                else:
+                    self.progress.update(step)
                 if due and step < self.steps:
                     reached = truth_on_test(self.evaluate(config.evaluate_count))
                     self.truth = f"{reached:.1%}"
@@ -393,7 +401,7 @@ class Trainer:
                     return True
         return bool(ranks.sum(torch.tensor(stop.signal > 0, dtype=torch.float64)))  # it came during an evaluation
 
-    def train_step(self, batches: Iterator[training.Batch], stop: runs.Stop) -> tuple[float, bool]:
+    def train_step(self, batches: Iterator[training.Batch], stop: console.Stop) -> tuple[float, bool]:
         """Train on one batch; return the norm of the gradient, and whether any process was told to stop.
 
         Raises FloatingPointError where the norm is not finite; then the weights are as before.
@@ -499,13 +507,18 @@ class Trainer:
             "focus": torch.tensor(self.feed.focus.losses),
             "window": self.ranks.sum(self.window),
         }
+        whole["run"] = json.dumps(self.about)
         self.ranks.first(lambda: runs.save_state(self.states, self.counts["step"], whole))
+        self.saved = self.counts["step"]
         self.spend("saving", now)
 
     def evaluate(self, count: int) -> dict[str, Evaluation]:
         """Evaluate on every split, show it, and write the model with a card that says so."""
         counts, now, cpu = self.counts, time.monotonic(), time.process_time()
-        found = judge(self.model, self.stream, count, self.ranks)
+        self.doing = "evaluation"
+        report = self.progress.part(f"evaluating {count} prompts per split at step {counts['step']}")
+        found = judge(self.model, self.stream, count, self.ranks, report)
+        self.doing = "step"
         spent = self.ranks.sum(torch.tensor(time.process_time() - cpu, dtype=torch.float64))
         counts["evaluation_cpu_seconds"] += float(spent)
         self.spend("evaluation", now)
@@ -527,9 +540,9 @@ class Trainer:
         most = max(spec.episode.max_tokens for spec in self.stream.specs)
         self.ranks.first(lambda: save_model(self.model, self.folder / "model", card, max_tokens=most))
         if self.writer is not None:
-            for name, truth in truths.items():
-                self.writer.add_scalar(f"truth/{name}", truth, counts["step"])
-            self.writer.add_text("completions", show_completions(self.model, self.stream), counts["step"])
+            for name, one in found.items():
+                curves.add_rates(self.writer, name, one.truth_rate, one.loophole_rate, counts["step"])
+            curves.add_completions(self.writer, self.model, self.stream.specs, counts["step"])
         return found
 
     def finish(self, found: Mapping[str, Evaluation]) -> None:
@@ -545,7 +558,7 @@ class Trainer:
         if self.ranks.rank == 0:
             metrics = [dataclasses.asdict(one) for one in found.values()]
             result = {key: value for key, value in counts.items() if key != "met"}
-            runs.write_json(self.folder / "result.json", {"line": line, **result, "metrics": metrics})
+            files.write_json(self.folder / "result.json", {"line": line, **result, "metrics": metrics})
             print(line)
 
 
@@ -553,5 +566,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
-        print("stopped at once; --resume goes on from the last state saved", file=sys.stderr)
+        print("train.py: stopped; --resume continues from the last saved state, if there is one", file=sys.stderr)
         sys.exit(130)

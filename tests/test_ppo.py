@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -12,13 +13,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sb3_contrib import MaskablePPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import runs
+from cadmus_gym import console, files, runs
 from cadmus_gym.checkpoint import load_model, save_model
 from cadmus_gym.evaluate import evaluate
 from cadmus_gym.model import ModelConfig, Transformer
@@ -78,6 +80,7 @@ def finished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkpoint: Path) -> None:
     folder, printed, reported = finished
     rate, lift = r"(\d+\.\d\d)%", r"lift ([+-]\d+\.\d\d) points \[([+-]\d+\.\d\d), ([+-]\d+\.\d\d)\]"
+    lift += rf", loopholes {rate} -> {rate}"
     line = re.fullmatch(
         rf"{folder}/model: Cadmus-Arith-v0, the same 64 test prompts before and after 1024 tokens: "
         rf"greedy {rate} -> {rate}, {lift}; sampled {rate} -> {rate}, {lift}; lowest greedy on the way {rate}; \d+ s\n",
@@ -87,11 +90,14 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     result = json.loads((folder / "result.json").read_text())
     assert result["line"] + "\n" == printed
     shown = [float(number) for number in line.groups()]
-    for name, numbers in (("greedy", shown[:5]), ("sampled", shown[5:10])):
+    for name, numbers in (("greedy", shown[:7]), ("sampled", shown[7:14])):
         found = result[name]
-        expected = [found["before"]["truth_rate"], found["after"]["truth_rate"], found["lift"], *found["lift_interval"]]
+        truths, loopholes = (
+            [found[when][rate] for when in ("before", "after")] for rate in ("truth_rate", "loophole_rate")
+        )
+        expected = [*truths, found["lift"], *found["lift_interval"], *loopholes]
         assert numbers == pytest.approx([100 * number for number in expected], abs=0.006)
-        assert found["lift"] == pytest.approx(expected[1] - expected[0])
+        assert found["lift"] == pytest.approx(truths[1] - truths[0])
         assert found["lift_interval"][0] <= found["lift"] <= found["lift_interval"][1]
     assert [one["timesteps"] for one in result["history"]] == [0, 512, 1024]
     assert result["lowest"] == min(one["truth_rate"] for one in result["history"])
@@ -117,7 +123,16 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     assert "step 512/1024, sampled" in reported or "step 1024/1024, sampled" in reported
     curves = EventAccumulator(str(folder))
     curves.Reload()
-    assert [event.step for event in curves.Scalars("eval/greedy")] == [0, 512, 1024]
+    for tag in ("truth/test", "loopholes/test"):  # as pretraining has them
+        assert [event.step for event in curves.Scalars(tag)] == [0, 512, 1024]
+        assert [event.step for event in curves.Scalars(f"{tag} sampled")] == [0, 1024]
+    last, first = curves.Scalars("truth/test")[-1].value, curves.Scalars("truth/test sampled")[0].value
+    assert last == pytest.approx(result["greedy"]["after"]["truth_rate"])
+    assert first == pytest.approx(result["sampled"]["before"]["truth_rate"])
+    texts = [event.tensor_proto.string_val[0].decode() for event in curves.Tensors("completions/text_summary")]
+    assert len(texts) == 3
+    assert "| environment | prompt | completion | verdict |" in texts[0]
+    assert texts[0].count("| Cadmus-Arith-v0 | ") == 8
     assert [event.step for event in curves.Scalars("train/approx_kl")] == [256, 512, 768, 1024]
     assert [event.step for event in curves.Scalars("rollout/success_rate")] == [256, 512, 768, 1024]
 
@@ -128,7 +143,7 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(
     folder, printed, _ = finished
     before = (folder / "model" / "model.safetensors").read_bytes()
     assert ppo.main(["--folder", str(folder), "--resume"]) == 0
-    assert capsys.readouterr().out == f"{folder} is finished, nothing to do\n{printed}"
+    assert capsys.readouterr().out == f"{folder} is already finished:\n{printed}"
     assert (folder / "model" / "model.safetensors").read_bytes() == before
     assert ppo.main(["--folder", str(folder), "--resume", "--learning-rate", "1e-2"]) == 2
     assert "learning_rate = 0.01, but" in capsys.readouterr().err
@@ -140,7 +155,7 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(
     assert [one["timesteps"] for one in result["history"]] == [0, 512, 1024, 1280]
 
 
-class StopAfter(runs.Stop):
+class StopAfter(console.Stop):
     """Ctrl-C while the update of that number is under way."""
 
     def __init__(self, updates: int) -> None:
@@ -168,10 +183,10 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     common = ["--checkpoint", str(checkpoint), *TINY]
     assert ppo.main(["--folder", str(whole), *common]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "Stop", lambda: StopAfter(2))
+        patch.setattr(console, "Stop", lambda acknowledge: StopAfter(2))
         assert ppo.main(["--folder", str(parted), *common]) == 130
     reported = capsys.readouterr().err
-    stopped = re.search(r"stopped at step (\d+), and saved; go on with: (.*)", reported)
+    stopped = re.search(r"stopped and saved at step (\d+); resume with: (.*)", reported)
     assert stopped is not None
     assert 0 < int(stopped[1]) < 1024
     assert f"--folder {parted} --resume" in stopped[2]
@@ -185,6 +200,77 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     for one, other in zip(*(end.values() for end in ends), strict=True):
         assert torch.equal(one, other)
     assert any(not torch.equal(ends[0][name], weight) for name, weight in start.items())
+
+
+def test_a_lift_that_is_all_loopholes_is_called_so(
+    checkpoint: Path,
+    tmp_path: Path,
+    ppo: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    complete_under, drop = ppo.complete_under, cg.assemble("drop 1 end")
+
+    def exploit(model: Transformer, spec: cg.Spec, prompts: Any, lengths: Any, **options: Any) -> Any:
+        """Drops the question once it has learned something, and answers it wrongly before."""
+        done = complete_under(model, spec, prompts, lengths, **options)
+        answer = drop if model.learned else cg.assemble("drop 0 end")
+        programs = np.zeros((len(prompts), prompts.shape[1] + drop.size), np.uint8)
+        for row, prompt, length in zip(programs, prompts, lengths, strict=True):
+            row[: length + drop.size] = [*prompt[:length], *answer]
+        return dataclasses.replace(done, programs=programs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ppo, "complete_under", exploit)
+        patch.setattr(Transformer, "learned", False, raising=False)
+        learn = ppo.MaskablePPO.learn
+
+        def learning(agent: Any, *arguments: Any, **options: Any) -> Any:
+            patch.setattr(Transformer, "learned", True)
+            return learn(agent, *arguments, **options)
+
+        patch.setattr(ppo.MaskablePPO, "learn", learning)
+        arguments = ["--env", "Cadmus-Open-v0", "--checkpoint", str(checkpoint), *TINY, "--total-timesteps", "256"]
+        assert ppo.main(["--folder", str(tmp_path), *arguments]) == 0
+    printed, reported = capsys.readouterr()
+    assert "greedy 0.00% -> 100.00%, lift +100.00 points" in printed
+    assert printed.count("loopholes 0.00% -> 100.00%") == 2
+    assert "100.00% of 64 test prompts true, 100.00% loopholes, greedy" in reported
+    assert files.read_json(tmp_path / "result.json")["greedy"]["after"]["loophole_rate"] == 1.0
+    curves = EventAccumulator(str(tmp_path))
+    curves.Reload()
+    assert [event.value for event in curves.Scalars("loopholes/test")] == [0.0, 1.0]
+
+
+def test_a_full_disk_stops_the_run_and_it_resumes(
+    checkpoint: Path,
+    tmp_path: Path,
+    ppo: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, common = tmp_path / "run", ["--checkpoint", str(checkpoint), *TINY]
+    assert ppo.main(["--folder", str(tmp_path / "whole"), *common]) == 0
+    save_state, saved = runs.save_state, []
+
+    def full(*arguments: Any) -> Path:
+        if saved:
+            raise OSError(28, "No space left on device")
+        saved.append(save_state(*arguments))
+        return saved[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "save_state", full)
+        assert ppo.main(["--folder", str(folder), *common]) == 1
+    reported = capsys.readouterr().err
+    assert (
+        "ppo.py: stopped at step 1024: [Errno 28] No space left on device. What was saved before is whole" in reported
+    )
+    assert f"--folder {folder} --resume" in reported
+    assert ppo.main(["--folder", str(folder), "--resume"]) == 0
+    whole, resumed = (load_model(one / "model").state_dict() for one in (tmp_path / "whole", folder))
+    for name, weight in whole.items():
+        assert torch.equal(weight, resumed[name]), name
 
 
 def test_without_a_checkpoint_it_starts_from_fresh_weights(tmp_path: Path, ppo: ModuleType) -> None:
@@ -210,8 +296,8 @@ def test_a_folder_is_never_overwritten_by_mistake(
     (foreign / "thesis.tex").touch()
     file.touch()
     for folder, flags, message in (
-        (run, [], "holds a run; --resume goes on with it, --overwrite deletes it"),
-        (foreign, ["--overwrite"], "holds something else than a run; name another folder"),
+        (run, [], "already holds a run; --resume continues it, --overwrite deletes it"),
+        (foreign, ["--overwrite"], "holds something other than a run; name another --folder"),
         (file, [], "is a file"),
         (run, ["--overwrite", "--checkpoint", str(tmp_path / "none")], "no such folder"),
     ):

@@ -518,7 +518,7 @@ def test_a_wrapper_that_changes_the_observations_is_refused(wrapper: Any, folder
 
 def test_normalised_observations_are_refused() -> None:
     agent = make_agent(VecNormalize(make(EASY_SPEC)))
-    with pytest.raises(ValueError, match="not token ids, whole numbers 0..64: remove the wrapper"):
+    with pytest.raises(ValueError, match=r"not token ids, whole numbers 0\.\.64: remove the wrapper"):
         learn(agent, 1)
     learn(make_agent(VecNormalize(make(EASY_SPEC), norm_obs=False), n_steps=2, batch_size=10), 1)
 

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import pickle
 import re
 import shutil
 import signal
@@ -25,7 +24,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import model_cards, runs, training
+from cadmus_gym import console, model_cards, runs, training
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.evaluate import EVALUATION_SEED
 from cadmus_gym.focus import START, Focus, fill_kinds
@@ -140,7 +139,10 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
     for tag in ("loss/all", "loss/completion", "gradient/norm", "tokens/second", "rate/muon", "rate/adamw"):
         assert list(curves[tag]) == list(range(1, 13)), tag
     for split in SPLITS:
-        assert list(curves[f"truth/{split}"]) == [4, 8, 12]
+        assert list(curves[f"truth/{split}"]) == list(curves[f"loopholes/{split}"]) == [4, 8, 12]
+    texts = EventAccumulator(str(folder))
+    texts.Reload()
+    assert [event.step for event in texts.Tensors("completions/text_summary")] == [4, 8, 12]
     assert math.log(65) - 1 < curves["loss/all"][1] < math.log(65) + 1
     assert curves["rate/muon"][12] < curves["rate/muon"][1]
 
@@ -230,7 +232,8 @@ def test_after_ctrl_c_it_resumes_as_if_nothing_had_been(script: ModuleType, fini
     folder = finished[0].parent / "stopped"
     status, reported = send(folder, signal.SIGINT, "step 4: true", *TINY)
     assert status == 130
-    assert "stopped at step " in reported
+    assert re.search(r"^stopping after this (step|evaluation); Ctrl-C again stops at once \(.*\)$", reported, re.M)
+    assert "stopped and saved at step " in reported
     assert f"--folder {folder} --resume" in reported
     assert not (folder / "result.json").exists()
     assert script.main(["--folder", str(folder), "--resume"]) == 0
@@ -244,7 +247,7 @@ def interrupt(patch: pytest.MonkeyPatch, script: ModuleType, at: int) -> None:
     """Let Ctrl-C come in a step."""
     train_step = script.Trainer.train_step
 
-    def interrupted(trainer: Any, batches: Any, stop: runs.Stop) -> Any:
+    def interrupted(trainer: Any, batches: Any, stop: console.Stop) -> Any:
         done = train_step(trainer, batches, stop)
         if trainer.counts["step"] == at:
             stop.signal = signal.SIGINT
@@ -274,7 +277,7 @@ def test_a_signal_in_the_last_step_stops_before_the_evaluation(
     with monkeypatch.context() as patch:
         interrupt(patch, script, 12)
         assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 130
-    assert "stopped at step 12 of 12, and saved; go on with: python " in capsys.readouterr().err
+    assert "stopped and saved at step 12 of 12; resume with: " in capsys.readouterr().err
     assert not (tmp_path / "run" / "result.json").exists()
     assert script.main(["--folder", str(tmp_path / "run"), "--resume"]) == 0
     assert (tmp_path / "run" / "result.json").exists()
@@ -338,15 +341,15 @@ def test_a_folder_is_neither_overwritten_nor_trained_twice(
         assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == content
         return answer.err if status else answer.out
 
-    assert "holds a run; --resume goes on with it, --overwrite deletes it" in says(2, *TINY)
+    assert "already holds a run; --resume continues it, --overwrite deletes it" in says(2, *TINY)
     expected = "width = 24, but " + str(folder) + " was started with 16"
     assert expected in says(2, "--resume", "--width", "24")
-    assert says(0, "--resume") == f"{folder} is finished, nothing to do\n{printed}"
+    assert says(0, "--resume") == f"{folder} is already finished:\n{printed}"
     assert says(0, *TINY, "--resume").endswith(printed)
 
     (tmp_path / "notes").write_text("mine")
     asked = ["--folder", str(tmp_path)]
-    assert "holds something else than a run" in says(2, *TINY, "--overwrite")
+    assert "holds something other than a run" in says(2, *TINY, "--overwrite")
     assert (tmp_path / "notes").exists()
 
     asked = ["--folder", str(tmp_path / "run")]
@@ -474,7 +477,9 @@ def test_two_processes_stop_together_and_resume_to_the_bit(two_ranks: tuple[Path
     process.send_signal(signal.SIGINT)
     _, reported = process.communicate()
     assert process.returncode != 0
-    assert re.search(r"stopped at step (\d+) of 50, and saved", reported), reported
+    assert re.search(r"stopped and saved at step (\d+) of 50; resume with: the same torchrun command", reported), (
+        reported
+    )
     process = start_ranks(tmp_path / "run", 2, "--resume")
     _, reported = process.communicate()
     assert process.returncode == 0, reported
@@ -737,5 +742,5 @@ def test_a_state_with_an_object_in_it_is_refused(tmp_path: Path) -> None:
     torch.save({"step": Pickled()}, buffer)
     path.unlink()
     (tmp_path / f"000000001-{runs._digits(buffer.getvalue())}.pt").write_bytes(buffer.getvalue())
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match=r"000000001-\w+.pt is not a training state: Weights only load failed"):
         runs.load_state(tmp_path, print)

@@ -1,0 +1,74 @@
+"""Files that are there whole or not at all, and that show when they were changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SUM = "sha256"  # key of a JSON file's checksum, which covers everything else in it
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object with its checksum to a file, which is there whole or not at all and flushed to the disk."""
+    plain = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+    plain[SUM] = _sum(plain)
+    partial = path.with_suffix(".partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(json.dumps(plain, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    flush_folder(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what `write_json` was given.
+
+    Raises ValueError, naming the file, where it is damaged or was edited, OSError where it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds {type(content).__name__} instead of an object")
+    if SUM not in content:
+        raise ValueError(f"{path} has no checksum; it is damaged, or was written by another version of Cadmus Gym")
+    if content.pop(SUM) != _sum(content):
+        raise ValueError(f"{path} was edited or is damaged: its checksum is not that of its content")
+    return content
+
+
+def check_output(path: Path) -> None:
+    """Make the folder in which a file is to be written. Raises ValueError where the file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror} ({path.parent})") from None
+    if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+        raise ValueError(f"{path} cannot be written: it is {'a folder' if path.is_dir() else 'read-only'}")
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's names to the disk."""
+    if os.name == "nt":  # which does not open folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
