@@ -380,7 +380,7 @@ class Trainer:
         return 0
 
     def loop(self, stop: console.Stop) -> bool:
-        """Repeat a rollout and its minibatches; evaluate, save. Return whether a signal stopped it before the end."""
+        """Repeat a rollout and its minibatches; evaluate, save. Return whether a signal stopped it."""
         args, agent = self.args, self.agent
         total = args.total_timesteps
         ticks = Ticks(lambda step: self.bar.update(step) if step < total else None)
@@ -397,9 +397,10 @@ class Trainer:
             self.bar.update(min(agent.num_timesteps, total), told)
             if agent.num_timesteps // args.eval_freq > last // args.eval_freq and not finished:
                 self.measure()
-            if agent.num_timesteps // args.save_freq > last // args.save_freq or finished or stop.signal:
+            stopping = stop.signal > 0
+            if agent.num_timesteps // args.save_freq > last // args.save_freq or finished or stopping:
                 self.save()
-            if stop.signal and not finished:
+            if stopping:
                 return True
         return False
 

@@ -165,7 +165,7 @@ class StopAfter(console.Stop):
     @property
     def signal(self) -> int:
         self.looks += 1
-        return 2 if self.looks > 2 * (self.updates - 1) else 0  # an update looks at most twice
+        return 2 if self.looks >= self.updates else 0  # an update looks once
 
     @signal.setter
     def signal(self, number: int) -> None:
@@ -193,9 +193,15 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     assert not (parted / "result.json").exists()
     assert load_model(parted / "model").card["timesteps"] == int(stopped[1])
     assert ppo.main(["--folder", str(parted), "--resume"]) == 0
-    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, parted)]
+    late = tmp_path / "late"
+    with monkeypatch.context() as patch:
+        patch.setattr(console, "Stop", lambda acknowledge: StopAfter(4))  # the last one
+        assert ppo.main(["--folder", str(late), *common]) == 130
+    assert not (late / "result.json").exists()
+    assert ppo.main(["--folder", str(late), "--resume"]) == 0
+    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, parted, late)]
     for key in ("greedy", "sampled", "history"):
-        assert results[0][key] == results[1][key]
+        assert results[0][key] == results[1][key] == results[2][key]
     start, *ends = (load_model(folder).state_dict() for folder in (checkpoint, whole / "model", parted / "model"))
     for one, other in zip(*(end.values() for end in ends), strict=True):
         assert torch.equal(one, other)
