@@ -183,6 +183,8 @@ def configure(arguments: list[str]) -> Config:
     """
     known = runs.first_flags(arguments, folder=None, recipe="nano-arith", start=None)
     folder, extending = known.folder or Path("runs") / Path(known.recipe).stem, "--extend" in arguments
+    if known.resume and extending:
+        raise ValueError("--resume and --extend: give one of them")
     values = runs.started_with(folder, "config") if known.resume or extending else None
     if extending:
         return extended(arguments, folder, values)
@@ -468,6 +470,11 @@ class Trainer:
                     group["peak"] = peak
             self.feed.focus.losses = state["focus"].numpy()
             self.counts |= state["counts"]
+            if self.counts["step"] < self.first:  # its rates were those of the part before
+                raise ValueError(
+                    f"{self.states}: the last state that is whole is of step {self.counts['step']}, before the run was "
+                    f"extended at step {self.first}; start another with --start {self.folder / 'model'}"
+                )
         elif config.start is not None:
             start = load_model(config.start)
             self.model.load_state_dict(start.state_dict())
@@ -477,8 +484,11 @@ class Trainer:
         # What a state has to hold before the first step: weights from elsewhere, or that another part has begun.
         self.unsaved = (state is None and config.start is not None) or self.counts["parts"] < len(config.parts)
         if self.counts["parts"] < len(config.parts):
-            ranks.first(self.begin_part)
-            self.counts |= {"parts": len(config.parts), "stopped": False}
+            # The result was written after the last state, and has the evaluation at the end.
+            result = ranks.first(lambda: json.loads((self.folder / "result.json").read_text()))
+            self.counts |= {key: result[key] for key in self.counts if key in result}
+            self.counts |= {"parts": len(config.parts), "stopped": False, "met": [0.0] * 4}
+            ranks.first(lambda: runs.write_json(self.folder / "run.json", self.about))
         self.cpu_before = self.counts["cpu_seconds"]
         self.began, self.cpu_began = time.monotonic() - self.counts["seconds"], time.process_time()
 
@@ -493,11 +503,6 @@ class Trainer:
         self.truth = "-"  # on test, as last evaluated
         self.writer = SummaryWriter(self.folder, purge_step=self.counts["step"] + 1) if ranks.rank == 0 else None
         self.progress = runs.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
-
-    def begin_part(self) -> None:
-        """Make the finished run in the folder one to be resumed, with more steps."""
-        runs.write_json(self.folder / "run.json", self.about)
-        (self.folder / "result.json").unlink(missing_ok=True)
 
     def settle_dtype(self) -> dict[str, float]:
         """Choose the type of products, and put it into run.json; return the tokens per second of those timed.
@@ -532,6 +537,7 @@ class Trainer:
         try:
             if self.unsaved:
                 self.save()
+            ranks.first(lambda: (self.folder / "result.json").unlink(missing_ok=True))  # of the part before
             with runs.Stop(patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
                 if self.loop(stop):
                     self.progress.write(
