@@ -1,6 +1,6 @@
 """How well each policy completes programs: one row a policy, one column a split.
 
-    python benchmarks/table.py --env Cadmus-Arith-v0 --pretrained runs/nano/model --ppo runs/ppo/model
+    python benchmarks/table.py --env Cadmus-Arith-v0 --pretrained runs/pico-arith/model --ppo runs/ppo/model
 
 Truth rate with its 95 % Wilson interval over the first prompts of a seed that no training uses, and beside it the share
 of completions that are loopholes. `random` draws uniformly among the tokens the form allows. `search` tries

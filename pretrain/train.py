@@ -4,10 +4,24 @@
     python pretrain/train.py --tokens 1_000_000 --folder runs/try       the same for a minute on two cores
     python pretrain/train.py --resume                                   goes on, or starts where there is nothing
     python pretrain/train.py --stop-at-truth 0.55 --folder runs/half    stops at 55 % truth on test: a start for RL
+    python pretrain/train.py --extend --tokens 80_000_000               trains the finished run further
+    python pretrain/train.py --start nano --env my.toml --folder runs/mine    starts from the weights of a model
 
 A recipe is a file of recipes/; it gives every value, and flags go before it. A run's folder holds `run.json` (what was
 asked for), `model/` (weights and card as of the last evaluation, for `cadmus_gym.load_model`), `states/` (the last two
 training states), TensorBoard's curves, and `result.json` as soon as it is finished.
+
+Products are computed in float32 or in bfloat16. Which is faster depends on the CPU, so a preflight times a step in both,
+which takes some seconds; `--dtype` names one instead. The choice is kept in run.json: a resumed run times nothing.
+
+`--start` takes weights, sizes and order of digits from a packaged model or a folder, and all else from the recipe. The
+card names the model and the SHA-256 of its weights. On the same environment give another `--seed`: with the same one the
+run begins with the programs that the model has seen.
+
+`--extend` continues a finished run to more `--tokens` or `--steps` in all. Its rates rise, hold and fall again over the
+added steps, by the shares `warmup` and `decay` of these, as in continual pretraining (Ibrahim et al. 2024,
+arXiv:2403.08763); flags may give other rates and shares. Optimizers and focus keep their state. An extended run that
+was interrupted is resumed like any other.
 
 Several processes train as one, and choose each step's programs among the same ones.
 
