@@ -11,12 +11,13 @@ A recipe is a file of recipes/; it gives every value, and flags go before it. A 
 asked for), `model/` (weights and card as of the last evaluation, for `cadmus_gym.load_model`), `states/` (the last two
 training states), TensorBoard's curves, and `result.json` as soon as it is finished.
 
-Products are computed in float32 or in bfloat16. Which is faster depends on the CPU, so a preflight times a step in both,
-which takes some seconds; `--dtype` names one instead. The choice is kept in run.json: a resumed run times nothing.
+Products are computed in float32 or in bfloat16. Which is faster depends on the CPU, so a preflight of some seconds
+times a step in both; `--dtype` names one instead. The choice is kept in run.json: a resumed run times nothing.
+Evaluations are computed in float32.
 
 `--start` takes weights, sizes and order of digits from a packaged model or a folder, and all else from the recipe. The
-card names the model and the SHA-256 of its weights. On the same environment give another `--seed`: with the same one the
-run begins with the programs that the model has seen.
+card names the model and the SHA-256 of its weights. On the same environment give another `--seed`: with the same one
+the run begins with the programs that the model has seen.
 
 `--extend` continues a finished run to more `--tokens` or `--steps` in all. Its rates rise, hold and fall again over the
 added steps, by the shares `warmup` and `decay` of these, as in continual pretraining (Ibrahim et al. 2024,
@@ -407,10 +408,11 @@ class Learner:
 
 
 def preflight(config: Config, chunks: list[training.Chunk], ranks: training.Ranks) -> dict[str, float]:
-    """Return the tokens per second of a step in each type, of throw-away learners.
+    """Return the tokens per core-second of a step in each type, of throw-away learners.
 
     What is timed, once warm, is the middle chunk of a real step and the optimizers; the rest of the chunks is taken to
-    cost as much per token. A type that is slow while it warms up already is not timed again.
+    cost as much per token. A type that is slow while it warms up already is not timed again. The clock is that of CPU
+    time, since other processes may want the cores too.
     """
     middle = chunks[len(chunks) // 2]
     own = middle._replace(rows=torch.arange(len(middle.rows)))
@@ -419,13 +421,13 @@ def preflight(config: Config, chunks: list[training.Chunk], ranks: training.Rank
     for dtype in ("float32", "bfloat16"):
         learner, best = Learner(dataclasses.replace(config, dtype=dtype), ranks), [math.inf, math.inf]
         for _ in range(1 + TIMED):
-            times = [time.perf_counter()]
+            times = [time.process_time()]
             learner.gradients([own], float(own.lengths.sum()))
-            times.append(time.perf_counter())
+            times.append(time.process_time())
             learner.update()
-            times.append(time.perf_counter())
+            times.append(time.process_time())
             best = [min(one, after - before) for one, (before, after) in zip(best, pairwise(times), strict=True)]
-            found[dtype] = tokens / (best[0] * padded / own.tokens.numel() + best[1])
+            found[dtype] = tokens / max(best[0] * padded / own.tokens.numel() + best[1], 1e-9)
             slow = found[dtype] * HOPELESS < max(found.values())
             if ranks.first(lambda: slow):  # noqa: B023
                 break
@@ -519,7 +521,7 @@ class Trainer:
         self.progress = runs.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
 
     def settle_dtype(self) -> dict[str, float]:
-        """Choose the type of products, and put it into run.json; return the tokens per second of those timed.
+        """Choose the type of products, and put it into run.json; return the tokens per core-second of those timed.
 
         A GPU has bfloat16 or it has not; on a CPU the faster one is taken, as the first process finds it.
         """
@@ -527,13 +529,16 @@ class Trainer:
         if self.device.type == "cuda":
             dtype = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
         else:
+            if self.ranks.rank == 0:
+                print("preflight: timing a step in float32 and in bfloat16", file=sys.stderr, flush=True)
             rows = training.draw(self.stream, self.feed.rows)
             own = preflight(self.config, training.cut_chunks(rows, self.config.endian, self.cuts), self.ranks)
-            timed = {name: round(speed * self.ranks.count, 1) for name, speed in self.ranks.gather(own)[0].items()}
+            timed = {name: round(speed, 1) for name, speed in self.ranks.gather(own)[0].items()}
             dtype = max(timed, key=lambda name: timed[name])
             if self.ranks.rank == 0:
-                speeds = ", ".join(f"{name} {speed:,.0f} tokens/s" for name, speed in timed.items())
-                print(f"preflight: {speeds}: computing in {dtype}", file=sys.stderr, flush=True)
+                speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in timed.items())
+                line = f"preflight: {speeds} tokens per core-second: computing in {dtype}"
+                print(line, file=sys.stderr, flush=True)
         self.config = dataclasses.replace(self.config, dtype=dtype)
         self.about["config"]["dtype"] = dtype
         self.ranks.first(lambda: runs.write_json(self.folder / "run.json", self.about))

@@ -502,7 +502,7 @@ def test_the_faster_type_is_chosen_and_trains_as_if_it_had_been_asked_for(
         patch.setattr(script, "preflight", timed)
         patch.setattr(script, "HOPELESS", math.inf)
         assert script.main(["--folder", str(tmp_path / "auto"), *AUTO]) == 0
-    assert f"tokens/s: computing in {faster}\n" in capsys.readouterr().err
+    assert f"tokens per core-second: computing in {faster}\n" in capsys.readouterr().err
     assert script.main(["--folder", str(tmp_path / "named"), *AUTO, "--dtype", faster]) == 0
     assert_same_weights(tmp_path / "auto", tmp_path / "named")
     card = load_model(tmp_path / "auto" / "model").card
@@ -531,7 +531,7 @@ def test_a_resumed_run_keeps_its_type_and_times_nothing(
 
 def test_a_type_that_is_many_times_slower_is_timed_once(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 100.0, 200.0, 300.0, 400.0])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(time, "process_time", lambda: next(ticks))
     stream, ranks = cg.Stream("Cadmus-Arith-v0"), training.Ranks("cpu")
     config = script.configure([*AUTO])
     chunks = training.cut_chunks(training.draw(stream, np.arange(48)), "little", [0, 16, 32, 48])
@@ -553,7 +553,7 @@ script = importlib.util.module_from_spec(spec)
 sys.modules["train_script"] = script
 spec.loader.exec_module(script)
 rank = int(os.environ["RANK"])
-script.preflight = lambda *_: {"float32": float(rank), "bfloat16": 0.5}
+script.preflight = lambda *_: {"float32": 1000.0 * rank, "bfloat16": 500.0}
 sys.exit(script.main(sys.argv[1:]))
 """
     (tmp_path / "chosen.py").write_text(code)
@@ -561,7 +561,7 @@ sys.exit(script.main(sys.argv[1:]))
     command += [str(tmp_path / "chosen.py"), str(SCRIPT), "--folder", str(tmp_path / "run"), *AUTO, "--steps", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "preflight: float32 0 tokens/s, bfloat16 1 tokens/s: computing in bfloat16" in done.stderr
+    assert "preflight: float32 0, bfloat16 500 tokens per core-second: computing in bfloat16" in done.stderr
     assert load_model(tmp_path / "run" / "model").card["settings"]["dtype"] == "bfloat16"
 
 
