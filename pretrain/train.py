@@ -140,6 +140,7 @@ class Config:
     overwrite: bool = False  # delete the run in the folder
     start: str | None = None  # folder or packaged name of the model to start from; its sizes and order of digits count
     extend: bool = False  # train the finished run in the folder further, to more --tokens or --steps in all
+    # What a run that was extended was asked for before, and the step at which that part ended.
     parts: Annotated[list[dict[str, Any]], tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=list)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None  # None: PyTorch's choice, one a core
@@ -486,17 +487,17 @@ class Trainer:
                     group["peak"] = peak
             self.feed.focus.losses = state["focus"].numpy()
             self.counts |= state["counts"]
-            if self.counts["step"] < self.first:  # its rates were those of the part before
-                raise ValueError(
-                    f"{self.states}: the last state that is whole is of step {self.counts['step']}, before the run was "
-                    f"extended at step {self.first}; start another with --start {self.folder / 'model'}"
-                )
         elif config.start is not None:
             start = load_model(config.start)
             self.model.load_state_dict(start.state_dict())
             with (find_model(config.start) / WEIGHTS).open("rb") as file:
                 sums = {WEIGHTS: hashlib.file_digest(file, "sha256").hexdigest()}
             self.counts["parent"] = {**start.card, "name": config.start, "sha256": sums}
+        if self.counts["step"] < self.first:  # the rates of a part begin where it does
+            raise ValueError(
+                f"{self.states}: the last state that is whole is of step {self.counts['step']}, before the run was "
+                f"extended at step {self.first}; start another with --start {self.folder / 'model'}"
+            )
         # What a state has to hold before the first step: weights from elsewhere, or that another part has begun.
         self.unsaved = (state is None and config.start is not None) or self.counts["parts"] < len(config.parts)
         if self.counts["parts"] < len(config.parts):
