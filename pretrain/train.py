@@ -224,9 +224,9 @@ def extended(arguments: list[str], folder: Path, values: dict[str, Any] | None) 
     if values is None:
         raise ValueError(f"--extend: {folder} holds no run")
     before = Config(**values)
-    if not is_finished(folder / "result.json", len(before.parts)):
+    result = finished_part(folder / "result.json", len(before.parts))
+    if result is None:
         raise ValueError(f"--extend: {folder} is not finished; --resume continues it")
-    result = json.loads((folder / "result.json").read_text())
     default = dataclasses.replace(before, stop_at_truth=None)
     config = tyro.cli(Config, args=arguments, default=dataclasses.replace(default, extend=True))
     if config.tokens != before.tokens and config.steps == before.steps:
@@ -347,10 +347,10 @@ def main(arguments: list[str]) -> int:
         if any(other != config for other in ranks.gather(config)):
             raise ValueError("processes have different settings; to resume, all nodes need to see the run's folder")
         result = config.folder / "result.json"
-        if config.resume and ranks.first(lambda: is_finished(result, len(config.parts))):
+        if config.resume and (finished := ranks.first(lambda: finished_part(result, len(config.parts)))):
             if ranks.rank == 0:
                 print(f"{config.folder} is finished, nothing to do")
-                print(json.loads(result.read_text())["line"])
+                print(finished["line"])
             return 0
         if config.batch % ranks.count:
             raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
@@ -365,9 +365,10 @@ def main(arguments: list[str]) -> int:
             ranks.close()
 
 
-def is_finished(result: Path, parts: int) -> bool:
-    """Whether a run that was extended so many times has its result."""
-    return result.is_file() and json.loads(result.read_text()).get("parts", 0) == parts
+def finished_part(path: Path, parts: int) -> dict[str, Any] | None:
+    """Return the result of a run that was extended so many times; None where it is not finished."""
+    result: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return result if result is not None and result.get("parts", 0) == parts else None
 
 
 class Learner:
