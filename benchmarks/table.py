@@ -1,6 +1,6 @@
 """How well each policy completes programs: one row for each policy, one column for each split.
 
-    python benchmarks/table.py --env Cadmus-Arith-v0 --model pretrained=runs/nano/model --model PPO=runs/ppo/model
+    python benchmarks/table.py --env Cadmus-Arith-v0 --model pretrained=runs/pico-arith/model --model PPO=runs/ppo/model
     python benchmarks/table.py --model ours=nano --model "MLP policy=runs/mlp/agent.zip"
 
 Truth rate with its 95 % Wilson interval over the first prompts of a seed that no training uses, and beside it the share

@@ -231,7 +231,9 @@ class Ours:
         self.values, loaded = tomllib.loads(args.recipe.read_text()), load_model(args.checkpoint)
         self.model, self.endian = Transformer(loaded.config, args.seed), loaded.endian
         muon_rate = self.values["muon_rate"] if optimizer == "muon" else None
-        self.optimizers = training.make_optimizers(self.model, muon_rate, self.values["adamw_rate"])
+        self.optimizers = training.make_optimizers(
+            self.model, muon_rate, self.values["adamw_rate"], dtype=getattr(torch, dtype)
+        )
         self.cuts = training.plan_chunks(training.program_lengths(sample.programs), args.batch)
         self.low = dtype == "bfloat16"
         self.spent = dict.fromkeys(PARTS, 0.0)

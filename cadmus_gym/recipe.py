@@ -16,6 +16,9 @@ from typing import Any
 from cadmus_gym.scripts import as_module
 
 PACKAGES = ("cadmus-gym", "numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-contrib")
+CPUINFO = Path("/proc/cpuinfo")
+# By the names of /proc/cpuinfo: what decides how fast products are, in float32 and in bfloat16, on x86 and on ARM.
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve", "svebf16")
 
 
 def recipe(settings: Any) -> dict[str, Any]:
@@ -54,14 +57,21 @@ def commit() -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the processor's name, the number of processors the process may use, and the GPU where torch has one."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text("utf-8").splitlines() if information.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    found: dict[str, Any] = {"cpu": names[0] if names else platform.machine(), "cores": os.cpu_count()}
+    """Return the processor's name, its number of cores, and which of `FEATURES` it has, where the system says so.
+
+    With torch loaded, also the instructions that PyTorch uses ("capability") and the GPU where there is one.
+    """
+    lines = CPUINFO.read_text("utf-8").splitlines() if CPUINFO.exists() else []
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    found: dict[str, Any] = {"cpu": said.get("model name", platform.machine()), "cores": os.cpu_count()}
+    flags = said.get("flags", said.get("Features", "")).split()  # on x86, on ARM
+    if flags:
+        found["features"] = [name for name in FEATURES if name in flags]
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+    if torch is not None:
+        found["capability"] = torch.backends.cpu.get_cpu_capability()
+        if torch.cuda.is_available():
+            found["gpu"] = torch.cuda.get_device_name()
     return found
 
 

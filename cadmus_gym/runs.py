@@ -29,7 +29,7 @@ import torch
 from cadmus_gym.files import flush_folder, read_json, write_json
 
 STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
-OF_CALL = ("folder", "resume", "overwrite")  # settings that are not of a run, but of the call that starts it
+OF_CALL = ("folder", "resume", "overwrite", "extend")  # settings that are not of a run, but of the call that starts it
 LOCK, OWNER = "lock", "owner"  # files of a run's folder: what the process that writes to it holds, and which that is
 
 
@@ -108,12 +108,12 @@ def started_with(folder: Path, name: str, kind: type) -> dict[str, Any] | None:
     return {**values, "folder": folder}
 
 
-def check_resumed(before: Settings, now: Settings, free: Collection[str]) -> None:
+def check_resumed(before: Settings, now: Settings, free: Collection[str], flag: str = "--resume") -> None:
     """Raise ValueError where settings are not those of the run to be resumed, but for those named in ``free``."""
     for name, value in vars(before).items():
         if name not in free and getattr(now, name) != value:
             raise ValueError(
-                f"--resume: {name} = {getattr(now, name)!r}, but {before.folder} was started with {value!r}; "
+                f"{flag}: {name} = {getattr(now, name)!r}, but {before.folder} was started with {value!r}; "
                 "leave the flag out, or start a run in another folder"
             )
 

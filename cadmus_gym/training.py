@@ -3,6 +3,7 @@ rates, and several processes that train as one."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -171,15 +172,59 @@ class Feed:
 # ---------------------------------------------------------------------------------------------- optimizers
 
 
+class Muon(torch.optim.Muon):
+    """torch.optim.Muon with Newton-Schulz in ``dtype``, at the scale of AdamW's steps.
+
+    PyTorch computes Newton-Schulz in bfloat16, whatever the weights are (2.9 to 2.13, torch/optim/_muon.py). Without
+    instructions for bfloat16 that takes most of a step. In bfloat16 this optimizer equals PyTorch's to the bit.
+    """
+
+    def __init__(self, matrices: list[Tensor], rate: float, weight_decay: float, dtype: torch.dtype) -> None:
+        super().__init__(matrices, lr=rate, momentum=0.95, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move each matrix that has a gradient; there is no closure."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is None:
+                    continue
+                state = self.state[matrix]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
+                update = matrix.grad.lerp(mean, group["momentum"]).to(self.dtype)  # Nesterov's
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                update = orthogonalized(update, group["ns_coefficients"], group["ns_steps"])
+                matrix.add_(update, alpha=-group["lr"] * (0.2 * math.sqrt(max(matrix.shape))))
+
+
+def orthogonalized(matrix: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
+    """Return a matrix (M, N) with all singular values near 1, by Newton-Schulz in its own type (Jordan et al. 2024)."""
+    a, b, c = coefficients
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
 def make_optimizers(
-    model: Transformer, muon_rate: float | None, adamw_rate: float, weight_decay: float = 0.0
+    model: Transformer,
+    muon_rate: float | None,
+    adamw_rate: float,
+    weight_decay: float = 0.0,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> dict[str, torch.optim.Optimizer]:
     """Return "muon" for the matrices of the layers and "adamw" for embedding, output layer and norms.
 
     With ``muon_rate`` None, AdamW has the matrices too. ``weight_decay`` is that of the matrices; nothing else decays.
+    ``dtype`` is that of Muon's products.
     Muon (Jordan et al. 2024) moves a matrix by its momentum with all singular values made 1, here scaled to the size of
     AdamW's steps (Liu et al. 2025, arXiv:2502.16982). Its loop over matrices takes 8 % of a step at 1M parameters; one
-    batched loop for all of a shape would save half of that, which is not worth an optimizer of our own.
+    batched loop for all of a shape would save half of that, and no longer equal PyTorch's to the bit.
     """
     matrices = [weight for weight in model.layers.parameters() if weight.ndim == 2]
     inside = set(map(id, matrices))
@@ -189,9 +234,7 @@ def make_optimizers(
     if muon_rate is None:
         groups.append({"params": matrices, "weight_decay": weight_decay})
     else:
-        found["muon"] = torch.optim.Muon(
-            matrices, lr=muon_rate, momentum=0.95, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        found["muon"] = Muon(matrices, muon_rate, weight_decay, dtype)
     found["adamw"] = torch.optim.AdamW(groups, lr=adamw_rate, betas=(0.9, 0.98), fused=True)
     for optimizer in found.values():
         for group in optimizer.param_groups:
@@ -214,22 +257,35 @@ def set_rates(optimizers: Mapping[str, torch.optim.Optimizer], share: float) -> 
 # ---------------------------------------------------------------------------------------------- several processes
 
 
+def device_of(name: str) -> torch.device:
+    """Return the device of this process: "cpu", "cuda", or "auto", which takes a GPU where there is one.
+
+    Of several processes on a node, each takes a GPU of its own. Raises ValueError where there is none for it.
+    """
+    kind = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if kind != "cuda":
+        return torch.device(kind)
+    place, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus == 0:
+        raise ValueError("device = cuda, but PyTorch finds no GPU; allowed here: cpu, auto")
+    if place >= gpus:
+        raise ValueError(f"process {place} of this node has no GPU; start at most {gpus} processes, one for each GPU")
+    return torch.device("cuda", place)
+
+
 class Ranks:
     """The processes that train one model together: this one alone, or those that torchrun started.
 
-    ``device`` is "cpu", "cuda" or "auto", which takes a GPU where there is one; with several processes a node, each
-    takes a GPU of its own. They talk through NCCL on GPUs and through Gloo otherwise.
+    ``device`` is as in `device_of`, ValueError included. They talk through NCCL on GPUs and through Gloo otherwise.
     """
 
     def __init__(self, device: str = "auto") -> None:
         self.rank, self.count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(kind)
-        if kind == "cuda":
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        self.device = device_of(device)
+        if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.count > 1:
-            torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
 
     def wrap(self, model: Transformer) -> nn.Module:
         """Return a module that computes as ``model``, and whose gradients are the means over all processes."""

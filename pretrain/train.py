@@ -4,11 +4,26 @@
     python pretrain/train.py --tokens 1_000_000 --folder runs/try       the same for a minute on two cores
     python pretrain/train.py --resume                                   continues, or starts where there is nothing
     python pretrain/train.py --stop-at-truth 0.55 --folder runs/half    stops at 55 % truth on test: a start for RL
+    python pretrain/train.py --extend --tokens 80_000_000               trains the finished run further
+    python pretrain/train.py --start nano --env my.toml --folder runs/mine    starts from the weights of a model
 
 A recipe is a file of recipes/; it gives every value, and flags go before it. A run's folder holds `run.json` (the
 settings it was started with), `model/` (weights and card as of the last evaluation, for `cadmus_gym.load_model`),
 `states/` (the last two training states), TensorBoard's curves, and `result.json` as soon as it is finished. It can be
 moved and resumed elsewhere. One process at a time writes to it, which holds the file `lock`.
+
+Products are computed in float32 or in bfloat16. Which is faster depends on the CPU, so a preflight of some seconds
+times a step in both; `--dtype` names one instead. The choice is kept in run.json: a resumed run times nothing.
+Evaluations are computed in float32.
+
+`--start` takes weights, sizes and order of digits from a packaged model or a folder, and all else from the recipe. The
+card names the model and the SHA-256 of its weights. On the same environment give another `--seed`: with the same one
+the run begins with the programs that the model has seen.
+
+`--extend` continues a finished run to more `--tokens` or `--steps` in all. Its rates rise, hold and fall again over the
+added steps, by the shares `warmup` and `decay` of these, as in continual pretraining (Ibrahim et al. 2024,
+arXiv:2403.08763); flags may give other rates and shares. Optimizers and focus keep their state. An extended run that
+was interrupted is resumed like any other.
 
 Several processes train as one, and choose each step's programs among the same ones.
 
@@ -26,6 +41,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -34,6 +50,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,25 +58,33 @@ from typing import Annotated, Any, Literal
 # too, waiting in a loop made two threads ten times slower than one (measured on two busy cores).
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+import numpy as np
 import torch
 import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
 from cadmus_gym import console, curves, files, runs, training
-from cadmus_gym.checkpoint import check_target, save_model
+from cadmus_gym.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
 from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from cadmus_gym.focus import AMONG
 from cadmus_gym.isa import VOCABULARY
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
 
 STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
+TIMED, HOPELESS = 2, 4  # steps that a preflight times in each type; a type so many times slower is given up at once
 DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats a token: half more than guessing loses
+OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts that are no figures of a moment
+WAITING, SETTLED = 0.2, 20  # a larger share of time spent waiting for programs is reported, after so many steps
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 # What a resumed run may have otherwise than before.
 FREE = {*runs.OF_CALL, "device", "threads", "needs"}
 FREE |= {"evaluate_every", "evaluate_count", "final_count", "save_every", "log_every"}
+# What an extended run may have otherwise in the part that is added, and what the model to start from decides.
+OF_PART = {"tokens", "steps", "stop_at_truth", "muon_rate", "adamw_rate", "warmup", "decay"}
+OF_MODEL = ("width", "layers", "heads", "key_value_heads", "hidden", "tied")
 
 JSON = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
@@ -98,7 +123,6 @@ class Config:
     prompt_weight: float  # of a prompt's token in the loss, where a completion's has 1
     focus: float  # share of a batch that is drawn by what its kind of program still loses, see cadmus_gym.focus
     clip: float  # largest norm of the gradient
-    dtype: Literal["float32", "bfloat16"]  # in which products are computed; weights are float32 in any case
     evaluate_every: int  # steps
     evaluate_count: int  # prompts of every split
     final_count: int  # prompts of every split at the end
@@ -108,12 +132,17 @@ class Config:
     steps: int | None = None  # in place of tokens
     stop_at_truth: float | None = None  # finish when the evaluation on the test split first reaches this share
     overrides: Overrides = field(default_factory=dict)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of products; weights are float32. auto: the faster, timed
     needs: str = ""  # what machine the recipe is for, and how long it takes there
     recipe: str = "nano-arith"  # a name in pretrain/recipes or the path of a .toml
     folder: Path = Path("runs/nano-arith")
     seed: int = 0  # of the weights and of the stream
     resume: bool = False  # continue the run in the folder; flags need not be repeated
     overwrite: bool = False  # delete the run in the folder
+    start: str | None = None  # folder or packaged name of the model to start from; its sizes and order of digits count
+    extend: bool = False  # train the finished run in the folder further, to more --tokens or --steps in all
+    # What a run that was extended was asked for before, and the step at which that part ended.
+    parts: Annotated[list[dict[str, Any]], tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=list)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None  # None: PyTorch's choice, one a core
     log_every: int = 10  # steps, to TensorBoard
@@ -136,11 +165,11 @@ class Config:
         for name, known in (
             ("endian", ("big", "little")),
             ("optimizer", ("muon", "adamw")),
-            ("dtype", ("float32", "bfloat16")),
+            ("dtype", ("auto", "float32", "bfloat16")),
         ):
             self._require(name, getattr(self, name) in known, ", ".join(known))
-        if self.resume and self.overwrite:
-            raise ValueError("--resume and --overwrite: give one of them")
+        if self.resume + self.overwrite + self.extend > 1:
+            raise ValueError("--resume, --overwrite and --extend: give one of them")
         try:
             self.sizes  # noqa: B018
         except (ValueError, TypeError) as error:
@@ -164,19 +193,79 @@ class Config:
 
 
 def configure(arguments: list[str]) -> Config:
-    """Return what is asked for: by flags, else by the run to be resumed, else by the recipe.
+    """Return what is asked for: by flags, else by the run to be resumed or extended, else by the recipe.
 
-    Raises ValueError for a mistake in a recipe, a value without sense, or a flag at odds with a run to be resumed.
+    Raises ValueError for a mistake in a recipe, a value without sense, or a flag at odds with a run to be resumed or
+    with a model to start from; FileNotFoundError where there is no such model.
     """
-    known = runs.first_flags(arguments, folder=None, recipe="nano-arith")
-    folder = known.folder or Path("runs") / Path(known.recipe).stem
-    values = runs.started_with(folder, "config", Config) if known.resume else None
+    known = runs.first_flags(arguments, folder=None, recipe="nano-arith", start=None)
+    folder, extending = known.folder or Path("runs") / Path(known.recipe).stem, "--extend" in arguments
+    if known.resume and extending:
+        raise ValueError("--resume and --extend: give one of them")
+    values = runs.started_with(folder, "config", Config) if known.resume or extending else None
+    if extending:
+        return extended(arguments, folder, values)
     if values is None:
-        return tyro.cli(Config, args=arguments, default=read_recipe(known.recipe, folder))
+        default = read_recipe(known.recipe, folder)
+        start = known.start or default.start
+        config = tyro.cli(Config, args=arguments, default=default if start is None else started(default, start))
+        if start is not None:
+            check_start(config, start)
+        return config
     before = Config(**values)
     config = tyro.cli(Config, args=arguments, default=before)
+    if config.dtype == "auto":  # which was settled when the run was started
+        config = dataclasses.replace(config, dtype=before.dtype)
     runs.check_resumed(before, config, FREE)
     return config
+
+
+def extended(arguments: list[str], folder: Path, values: dict[str, Any] | None) -> Config:
+    """Return the settings of a finished run with more steps, whose rates go up and down anew."""
+    if values is None:
+        raise ValueError(f"--extend: {folder} holds no run")
+    before = Config(**values)
+    result = finished_part(folder / "result.json", len(before.parts))
+    if result is None:
+        raise ValueError(f"--extend: {folder} is not finished; --resume continues it")
+    default = dataclasses.replace(before, stop_at_truth=None)
+    config = tyro.cli(Config, args=arguments, default=dataclasses.replace(default, extend=True))
+    if config.tokens != before.tokens and config.steps == before.steps:
+        config = dataclasses.replace(config, steps=None)
+    if config.dtype == "auto":
+        config = dataclasses.replace(config, dtype=before.dtype)
+    runs.check_resumed(before, config, FREE | OF_PART, "--extend")
+    total, done = (config.steps, result["step"]) if config.steps is not None else (config.tokens, result["tokens"])
+    if total <= done:
+        name = "steps" if config.steps is not None else "tokens"
+        raise ValueError(f"--extend: {name} = {total:,} in all; allowed: above the {done:,} that {folder} has had")
+    part = {name: getattr(before, name) for name in sorted(OF_PART)} | {"step": result["step"]}
+    return dataclasses.replace(config, extend=False, resume=True, parts=[*before.parts, part])
+
+
+def started(default: Config, start: str) -> Config:
+    """Return settings with the sizes and the order of digits of the model to start from."""
+    model = load_model(start)
+    sizes = {name: getattr(model.config, name) for name in OF_MODEL}
+    context = max(default.context, model.config.context)  # of which no weight depends
+    return dataclasses.replace(default, **sizes, context=context, endian=model.endian, start=start)
+
+
+def check_start(config: Config, start: str) -> None:
+    """Raise ValueError where settings are not those of the model to start from."""
+    model = load_model(start)
+    for name in ("endian", *OF_MODEL):
+        own = model.endian if name == "endian" else getattr(model.config, name)
+        if getattr(config, name) != own:
+            raise ValueError(
+                f"--start {start}: {name} = {getattr(config, name)!r}, but the model has {own!r}; leave the flag out"
+            )
+    for entry in dataclasses.fields(ModelConfig):
+        own = getattr(model.config, entry.name)
+        if entry.name != "context" and getattr(config.sizes, entry.name) != own:
+            raise ValueError(
+                f"--start {start}: the model has {entry.name} = {own!r}, which train.py has no setting for"
+            )
 
 
 def read_recipe(name: str, folder: Path) -> Config:
@@ -185,7 +274,7 @@ def read_recipe(name: str, folder: Path) -> Config:
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ValueError(f"recipe {name!r}: no file {path}; known: {names}, or give the path of a .toml")
-    values = runs.read_values(path, Config, f"recipe {name}", without=("recipe", *runs.OF_CALL))
+    values = runs.read_values(path, Config, f"recipe {name}", without=("recipe", "parts", *runs.OF_CALL))
     return Config(**values, recipe=name, folder=folder)
 
 
@@ -253,8 +342,7 @@ def main(arguments: list[str]) -> int:
         if any(other != config for other in ranks.gather(config)):
             raise ValueError("processes have different settings; to resume, all nodes need to see the run's folder")
         result = config.folder / "result.json"
-        resumes = config.resume and ranks.first(result.is_file)
-        if resumes and (finished := ranks.first(lambda: files.read_json(result))):
+        if config.resume and (finished := ranks.first(lambda: finished_part(result, len(config.parts)))):
             if ranks.rank == 0:
                 print(f"{config.folder} is already finished:\n{finished['line']}")
             return 0
@@ -262,7 +350,9 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
         digests = {spec.id: spec.digests() for spec in stream.specs}
         ranks.first(lambda: check_target(config.folder / "model"))
-        about, state = ranks.first(lambda: runs.open_run(config, "config", stream.digest, digests, held, free=FREE))
+        about, state = ranks.first(
+            lambda: runs.open_run(config, "config", stream.digest, digests, held, free=FREE | OF_PART | {"parts"})
+        )
         return Trainer(config, stream, ranks, about, state).run()
     except (ValueError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
@@ -271,6 +361,77 @@ def main(arguments: list[str]) -> int:
         held.close()
         if ranks is not None:
             ranks.close()
+
+
+def finished_part(path: Path, parts: int) -> dict[str, Any] | None:
+    """Return the result of a run that was extended so many times; None where it is not finished."""
+    result = files.read_json(path) if path.is_file() else None
+    return result if result is not None and result.get("parts", 0) == parts else None
+
+
+class Learner:
+    """A model as the seed makes it, its optimizers, and the step they take, with products in ``config.dtype``."""
+
+    def __init__(self, config: Config, ranks: training.Ranks) -> None:
+        self.config, self.ranks, self.dtype = config, ranks, getattr(torch, config.dtype)
+        self.model = Transformer(config.sizes, config.seed)
+        self.model.endian = config.endian
+        self.model.to(ranks.device)
+        self.wrapped = ranks.wrap(self.model)
+        muon_rate = config.muon_rate if config.optimizer == "muon" else None
+        self.optimizers = training.make_optimizers(
+            self.model, muon_rate, config.adamw_rate, config.weight_decay, self.dtype
+        )
+
+    def gradients(self, chunks: list[training.Chunk], weight: float) -> tuple[torch.Tensor, float]:
+        """Compute the gradients of the loss, a sum over ``weight`` tokens of all processes, and clip them.
+
+        Returns -log p of each row's prompt and completion, (N, 2) float64, and the norm of the gradients before.
+        """
+        device, prompt_weight = self.ranks.device, self.config.prompt_weight
+        found = torch.zeros(sum(len(chunk.rows) for chunk in chunks), 2, dtype=torch.float64, device=device)
+        for k, chunk in enumerate(chunks):
+            chunk = chunk.to(device)
+            alone = self.ranks.apart(self.wrapped) if k + 1 < len(chunks) else contextlib.nullcontext()
+            with alone:  # gradients go through the processes once a step, with the last chunk
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+                    of_prompts, of_completions = training.losses(self.wrapped, chunk.tokens, chunk.prompt_lengths)
+                loss = prompt_weight * of_prompts.sum() + of_completions.sum()
+                (loss * (self.ranks.count / weight)).backward()
+            found[chunk.rows] = torch.stack([of_prompts.detach(), of_completions.detach()], 1).double()
+        return found, float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+
+    def update(self) -> None:
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def preflight(config: Config, chunks: list[training.Chunk], ranks: training.Ranks) -> dict[str, float]:
+    """Return the tokens per core-second of a step in each type, of throw-away learners.
+
+    What is timed, once warm, is the middle chunk of a real step and the optimizers; the rest of the chunks is taken to
+    cost as much per token. A type that is slow while it warms up already is not timed again. The clock is that of CPU
+    time, since other processes may want the cores too.
+    """
+    middle = chunks[len(chunks) // 2]
+    own = middle._replace(rows=torch.arange(len(middle.rows)))
+    padded, tokens = (sum(one) for one in zip(*((c.tokens.numel(), int(c.lengths.sum())) for c in chunks), strict=True))
+    found: dict[str, float] = {}
+    for dtype in ("float32", "bfloat16"):
+        learner, best = Learner(dataclasses.replace(config, dtype=dtype), ranks), [math.inf, math.inf]
+        for _ in range(1 + TIMED):
+            times = [time.process_time()]
+            learner.gradients([own], float(own.lengths.sum()))
+            times.append(time.process_time())
+            learner.update()
+            times.append(time.process_time())
+            best = [min(one, after - before) for one, (before, after) in zip(best, pairwise(times), strict=True)]
+            found[dtype] = tokens / max(best[0] * padded / own.tokens.numel() + best[1], 1e-9)
+            slow = found[dtype] * HOPELESS < max(found.values())
+            if ranks.first(lambda: slow):  # noqa: B023
+                break
+    return found
 
 
 class Trainer:
@@ -299,33 +460,56 @@ class Trainer:
         # A sample of the stream says how long a step is, and where to cut it.
         lengths = training.program_lengths(stream.batch(0, 1 << 14)[0])
         self.steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
+        self.first = config.parts[-1]["step"] if config.parts else 0  # where rates go up, hold and go down from
+        if self.steps <= self.first:
+            raise ValueError(f"--extend: {self.steps} steps in all; allowed: above the {self.first} that were made")
         self.cuts = training.plan_chunks(lengths, config.batch // ranks.count, self.device.type)
         # No model's loss can pass the floor.
         self.floor = ranks.first(
             lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000).floor(config.prompt_weight)
         )
 
-        # Nothing is random but the weights and the stream, and both have the seed.
-        self.model = Transformer(config.sizes, config.seed)
-        self.model.endian = config.endian
-        self.parameters = sum(weight.numel() for weight in self.model.parameters())
-        if state is not None:
-            self.model.load_state_dict(state["model"])
-        self.model.to(self.device)
-        self.wrapped = ranks.wrap(self.model)
-        muon_rate = config.muon_rate if config.optimizer == "muon" else None
-        self.optimizers = training.make_optimizers(self.model, muon_rate, config.adamw_rate, config.weight_decay)
         self.feed = training.Feed(stream, config.batch, config.focus, ranks.rank, ranks.count)
 
-        self.counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": []}
+        # Nothing is random but the weights and the stream, and both have the seed.
+        timed = self.settle_dtype() if config.dtype == "auto" else None
+        self.learner = Learner(self.config, ranks)
+        self.model, self.optimizers = self.learner.model, self.learner.optimizers
+        self.parameters = sum(weight.numel() for weight in self.model.parameters())
+
+        self.counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": [], "parts": 0}
         self.counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
         self.counts["met"] = [0.0] * 4  # as a row of the window below, since the last evaluation
         self.counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
+        self.counts |= {"preflight": timed, "parent": None}
         if state is not None:
+            self.model.load_state_dict(state["model"])
             for name, optimizer in self.optimizers.items():
+                peaks = [group["peak"] for group in optimizer.param_groups]
                 optimizer.load_state_dict(state["optimizers"][name])
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    group["peak"] = peak
             self.feed.focus.losses = state["focus"].numpy()
-            self.counts = state["counts"]
+            self.counts |= state["counts"]
+        elif config.start is not None:
+            start = load_model(config.start)
+            self.model.load_state_dict(start.state_dict())
+            with (find_model(config.start) / WEIGHTS).open("rb") as file:
+                sums = {WEIGHTS: hashlib.file_digest(file, "sha256").hexdigest()}
+            self.counts["parent"] = {**start.card, "name": config.start, "sha256": sums}
+        if self.counts["step"] < self.first:  # the rates of a part begin where it does
+            raise ValueError(
+                f"{self.states}: the last state that is whole is of step {self.counts['step']}, before the run was "
+                f"extended at step {self.first}; start another with --start {self.folder / 'model'}"
+            )
+        # What a state has to hold before the first step: weights from elsewhere, or that another part has begun.
+        self.unsaved = (state is None and config.start is not None) or self.counts["parts"] < len(config.parts)
+        if self.counts["parts"] < len(config.parts):
+            # The result was written after the last state, and has the evaluation at the end.
+            result = ranks.first(lambda: files.read_json(self.folder / "result.json"))
+            self.counts |= {key: result[key] for key in self.counts if key in result}
+            self.counts |= {"parts": len(config.parts), "stopped": False, "met": [0.0] * 4}
+            ranks.first(lambda: files.write_json(self.folder / "run.json", self.about))
         self.cpu_before = self.counts["cpu_seconds"]
         self.began, self.cpu_began = time.monotonic() - self.counts["seconds"], time.process_time()
 
@@ -336,9 +520,34 @@ class Trainer:
             self.window += state["window"].to(self.device)
         self.counted = torch.from_numpy(~self.feed.drawn).to(self.device, torch.float64)
         self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
+        self.settled, self.warned = self.counts["step"] + SETTLED, False  # whether it was reported to wait for programs
         self.truth = "-"  # on test, as last evaluated
         self.writer = SummaryWriter(self.folder, purge_step=self.counts["step"] + 1) if ranks.rank == 0 else None
         self.progress = console.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
+
+    def settle_dtype(self) -> dict[str, float]:
+        """Choose the type of products, and put it into run.json; return the tokens per core-second of those timed.
+
+        A GPU has bfloat16 or it has not; on a CPU the faster one is taken, as the first process finds it.
+        """
+        timed: dict[str, float] = {}
+        if self.device.type == "cuda":
+            dtype = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        else:
+            if self.ranks.rank == 0:
+                print("preflight: timing a step in float32 and in bfloat16", file=sys.stderr, flush=True)
+            rows = training.draw(self.stream, self.feed.rows)
+            own = preflight(self.config, training.cut_chunks(rows, self.config.endian, self.cuts), self.ranks)
+            timed = {name: round(speed, 1) for name, speed in self.ranks.gather(own)[0].items()}
+            dtype = max(timed, key=lambda name: timed[name])
+            if self.ranks.rank == 0:
+                speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in timed.items())
+                line = f"preflight: {speeds} tokens per core-second: computing in {dtype}"
+                print(line, file=sys.stderr, flush=True)
+        self.config = dataclasses.replace(self.config, dtype=dtype)
+        self.about["config"]["dtype"] = dtype
+        self.ranks.first(lambda: files.write_json(self.folder / "run.json", self.about))
+        return timed
 
     def run(self) -> int:
         """Train to the end, unless something is in the way; return the exit status."""
@@ -350,6 +559,9 @@ class Trainer:
             + (f"; recipe {config.recipe} is for {config.needs}" if config.needs else "")
         )
         try:
+            if self.unsaved:
+                self.save()
+            ranks.first(lambda: (self.folder / "result.json").unlink(missing_ok=True))  # of the part before
             acknowledge = self.stopping if ranks.rank == 0 else None
             with console.Stop(acknowledge, patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
                 if self.loop(stop):
@@ -407,41 +619,28 @@ class Trainer:
         Raises FloatingPointError where the norm is not finite; then the weights are as before.
         """
         config, counts, ranks, now = self.config, self.counts, self.ranks, time.monotonic()
-        share = training.rate_at(counts["step"], self.steps, config.warmup, config.decay)
+        done, steps = counts["step"] - self.first, self.steps - self.first
+        share = training.rate_at(done, steps, config.warmup, config.decay)
         training.set_rates(self.optimizers, share)
         batch = next(batches)
         chunks = training.cut_chunks(batch, config.endian, self.cuts)
         parts = torch.from_numpy(batch.parts).to(self.device)
         now = self.spend("data", now)
 
-        in_prompts = sum(int(chunk.prompt_lengths.sum()) for chunk in chunks)
-        in_all = sum(int(chunk.lengths.sum()) for chunk in chunks)
-        sizes = torch.tensor([in_prompts, in_all - in_prompts, stop.signal > 0], dtype=torch.float64)
+        lengths = np.stack([batch.prompt_lengths, training.program_lengths(batch.programs) - batch.prompt_lengths], 1)
+        sizes = torch.tensor([*lengths.sum(0), stop.signal > 0], dtype=torch.float64)
         all_in_prompts, all_in_completions, stopping = ranks.sum(sizes).tolist()
         weight = config.prompt_weight * all_in_prompts + all_in_completions
-        completion_losses = torch.zeros(len(parts), dtype=torch.float64, device=self.device)
-        for k, chunk in enumerate(chunks):
-            chunk = chunk.to(self.device)
-            alone = ranks.apart(self.wrapped) if k + 1 < len(chunks) else contextlib.nullcontext()
-            with alone:  # gradients go through the processes once a step, with the last chunk
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                    of_prompts, of_completions = training.losses(self.wrapped, chunk.tokens, chunk.prompt_lengths)
-                loss = config.prompt_weight * of_prompts.sum() + of_completions.sum()
-                (loss * (ranks.count / weight)).backward()
-            completion_losses[chunk.rows] = of_completions.detach().double()
-            lengths = (chunk.prompt_lengths, chunk.lengths - chunk.prompt_lengths)
-            row = torch.stack([of_prompts.detach(), of_completions.detach(), *lengths], 1).double()
-            self.window.index_add_(0, parts[chunk.rows], row * self.counted[chunk.rows, None])
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
+        found, norm = self.learner.gradients(chunks, weight)
+        rows = torch.cat([found, torch.from_numpy(lengths).to(found)], 1)
+        self.window.index_add_(0, parts, rows * self.counted[:, None])
         now = self.spend("model", now)
         if not math.isfinite(norm):
             raise FloatingPointError(f"in step {counts['step'] + 1}: the norm of the gradient is {norm:g}")
 
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
+        self.learner.update()
         if config.focus:
-            met = self.feed.focus.sums(batch.kinds, completion_losses.cpu().numpy())
+            met = self.feed.focus.sums(batch.kinds, found[:, 1].cpu().numpy())
             self.feed.focus.learn(ranks.sum(torch.from_numpy(met)).cpu().numpy())
         self.spend("optimizer", now)
         counts["step"] += 1
@@ -467,7 +666,8 @@ class Trainer:
         loss, completion_loss = self.mean(met)
         if not math.isfinite(loss):
             raise FloatingPointError(f"at step {step}: the loss is {loss:g}")
-        if step > config.warmup * self.steps and completion_loss > DIVERGED:
+        warm = step - self.first > config.warmup * (self.steps - self.first)
+        if warm and completion_loss > DIVERGED:
             told = f"the loss is {completion_loss:.2f} nats a token, half more than guessing loses"
             raise FloatingPointError(f"at step {step}: {told}")
         counts["met"] = [before + now for before, now in zip(counts["met"], met, strict=True)]
@@ -484,6 +684,12 @@ class Trainer:
         if self.writer is not None:
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, step)
+        waiting = (counts["times"]["data"] - times["data"]) / seconds
+        if waiting > WAITING and step >= self.settled and not self.warned:
+            self.warned, use = True, f"focus draws {AMONG} for each one that it uses, --focus 0 one"
+            self.progress.write(
+                f"{waiting:.0%} of the time goes into waiting for programs" + f"; {use}" * bool(config.focus)
+            )
         self.progress.update(step, f"loss {completion_loss:.3f}, true {self.truth}, {speed:,.0f} tokens/s")
         self.logged = now, counts["tokens"], dict(counts["times"])
 
@@ -526,7 +732,7 @@ class Trainer:
         if any(counts["met"]):  # else there was no step since the last evaluation
             counts["loss"], counts["completion_loss"] = self.mean(counts["met"])
             counts["met"] = [0.0] * 4
-        so_far = {key: value for key, value in counts.items() if key not in ("history", "stopped", "met")}
+        so_far = {key: value for key, value in counts.items() if key not in OF_RUN}
         so_far["times"] = {kind: round(seconds, 1) for kind, seconds in counts["times"].items()}
         truths = {name: round(one.truth_rate, 6) for name, one in found.items()}
         counts["history"].append({**so_far, "truth": truths})
@@ -536,6 +742,7 @@ class Trainer:
         card |= {"programs": counts["step"] * self.config.batch, "processes": self.ranks.count}
         card |= {"floor": self.floor if math.isfinite(self.floor) else None, "parameters": self.parameters}
         card |= {"endian": self.config.endian, "history": counts["history"]}
+        card |= {"preflight": counts["preflight"], "parent": counts["parent"]}
         card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
         most = max(spec.episode.max_tokens for spec in self.stream.specs)
         self.ranks.first(lambda: save_model(self.model, self.folder / "model", card, max_tokens=most))
@@ -557,7 +764,7 @@ class Trainer:
         )
         if self.ranks.rank == 0:
             metrics = [dataclasses.asdict(one) for one in found.values()]
-            result = {key: value for key, value in counts.items() if key != "met"}
+            result = {key: value for key, value in counts.items() if key not in ("met", "parent")}
             files.write_json(self.folder / "result.json", {"line": line, **result, "metrics": metrics})
             print(line)
 

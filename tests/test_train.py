@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 import json
@@ -25,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import cadmus_gym as cg
 from cadmus_gym import console, model_cards, runs, training
-from cadmus_gym.checkpoint import load_model
+from cadmus_gym.checkpoint import load_model, save_model
 from cadmus_gym.evaluate import EVALUATION_SEED
 from cadmus_gym.focus import START, Focus, fill_kinds
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
@@ -494,6 +495,316 @@ def test_a_batch_is_a_multiple_of_the_processes(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+# ---------------------------------------------------------------------------------------------- type of the products
+
+
+AUTO = [part for part in TINY if part not in ("--dtype", "float32")]
+
+
+@pytest.mark.parametrize("faster", ["float32", "bfloat16"])
+def test_the_faster_type_is_chosen_and_trains_as_if_it_had_been_asked_for(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], faster: str
+) -> None:
+    preflight = script.preflight
+
+    def timed(*given: Any) -> dict[str, float]:
+        found = preflight(*given)
+        assert list(found) == ["float32", "bfloat16"]
+        assert min(found.values()) > 0
+        return {dtype: 2000.0 if dtype == faster else 1000.0 for dtype in found}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "preflight", timed)
+        patch.setattr(script, "HOPELESS", math.inf)
+        assert script.main(["--folder", str(tmp_path / "auto"), *AUTO]) == 0
+    assert f"tokens per core-second: computing in {faster}\n" in capsys.readouterr().err
+    assert script.main(["--folder", str(tmp_path / "named"), *AUTO, "--dtype", faster]) == 0
+    assert_same_weights(tmp_path / "auto", tmp_path / "named")
+    card = load_model(tmp_path / "auto" / "model").card
+    assert card["settings"]["dtype"] == faster
+    assert card["preflight"][faster] == 2000
+    assert load_model(tmp_path / "named" / "model").card["preflight"] is None
+    assert json.loads((tmp_path / "auto" / "run.json").read_text())["config"]["dtype"] == faster
+
+
+def test_a_resumed_run_keeps_its_type_and_times_nothing(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = {"float32": 1.0, "bfloat16": 2.0}
+    monkeypatch.setattr(script, "preflight", lambda *_: dict(timed))
+    asked = ["--folder", str(tmp_path / "stopped"), *AUTO]
+    with monkeypatch.context() as patch:
+        interrupt(patch, script, 6)
+        assert script.main(asked) == 130
+    timed["float32"] = 3.0  # what a preflight would find now
+    monkeypatch.setattr(script, "preflight", lambda *_: pytest.fail("timed again"))
+    assert script.main([*asked, "--resume", "--dtype", "auto"]) == 0
+    assert script.main(["--folder", str(tmp_path / "whole"), *AUTO, "--dtype", "bfloat16"]) == 0
+    assert_same_weights(tmp_path / "stopped", tmp_path / "whole")
+    assert load_model(tmp_path / "stopped" / "model").card["preflight"] == {"float32": 1.0, "bfloat16": 2.0}
+
+
+def test_a_type_that_is_many_times_slower_is_timed_once(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 100.0, 200.0, 300.0, 400.0])
+    monkeypatch.setattr(time, "process_time", lambda: next(ticks))
+    stream, ranks = cg.Stream("Cadmus-Arith-v0"), training.Ranks("cpu")
+    config = script.configure([*AUTO])
+    chunks = training.cut_chunks(training.draw(stream, np.arange(48)), "little", [0, 16, 32, 48])
+    found = script.preflight(config, chunks, ranks)
+    tokens, padded = (sum(one) for one in zip(*((int(c.lengths.sum()), c.tokens.numel()) for c in chunks), strict=True))
+    assert found["float32"] == pytest.approx(tokens / (padded / chunks[1].tokens.numel() + 1))
+    assert found["bfloat16"] < found["float32"] / 50
+    assert next(ticks) == 400.0  # nine times for float32, three for the other
+
+
+def test_two_processes_choose_one_type(tmp_path: Path) -> None:
+    """Each alone would choose another: the first one's preflight decides."""
+    code = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+import importlib.util
+spec = importlib.util.spec_from_file_location("train_script", sys.argv[0])
+script = importlib.util.module_from_spec(spec)
+sys.modules["train_script"] = script
+spec.loader.exec_module(script)
+rank = int(os.environ["RANK"])
+script.preflight = lambda *_: {"float32": 1000.0 * rank, "bfloat16": 500.0}
+sys.exit(script.main(sys.argv[1:]))
+"""
+    (tmp_path / "chosen.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(tmp_path / "chosen.py"), str(SCRIPT), "--folder", str(tmp_path / "run"), *AUTO, "--steps", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "preflight: float32 0, bfloat16 500 tokens per core-second: computing in bfloat16" in done.stderr
+    assert load_model(tmp_path / "run" / "model").card["settings"]["dtype"] == "bfloat16"
+
+
+def test_muon_in_bfloat16_is_that_of_pytorch_to_the_bit_and_in_float32_its_like() -> None:
+    moved = []
+    for kind in ("theirs", torch.bfloat16, torch.float32):
+        matrices = [torch.zeros(shape) for shape in ((16, 48), (48, 16), (16, 16))]
+        random = torch.Generator().manual_seed(0)
+        for matrix in matrices:
+            matrix.normal_(generator=random)
+        if isinstance(kind, torch.dtype):
+            optimizer: torch.optim.Optimizer = training.Muon(matrices, 5e-3, 0.1, kind)
+        else:
+            optimizer = torch.optim.Muon(matrices, lr=5e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for _ in range(5):
+            for matrix in matrices[:2]:  # the last one has no gradient
+                matrix.grad = torch.randn(matrix.shape, generator=random)
+            optimizer.step()
+        moved.append(torch.cat([matrix.flatten() for matrix in matrices]))
+    theirs, low, high = moved
+    assert torch.equal(low, theirs)
+    assert not torch.equal(high, theirs)
+    assert torch.allclose(high, theirs, atol=1e-3)
+
+
+def test_newton_schulz_brings_singular_values_near_one() -> None:
+    matrix = torch.randn(24, 60, generator=torch.Generator().manual_seed(0))
+    for one in (matrix, matrix.T):
+        found = training.orthogonalized(one, (3.4445, -4.775, 2.0315), 5)
+        assert found.dtype == torch.float32
+        values = torch.linalg.svdvals(found)
+        assert 0.6 < float(values.min()) < float(values.max()) < 1.3
+
+
+# ---------------------------------------------------------------------------------------------- from another model
+
+
+def test_a_run_starts_from_a_model_and_needs_it_no_more(
+    script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished[0] / "model", tmp_path / "parent")
+    parent = load_model(tmp_path / "parent")
+    asked = ["--start", str(tmp_path / "parent"), "--recipe", "nano-compare", *TINY[6:], "--steps", "4"]  # no sizes
+    assert script.main(["--folder", str(tmp_path / "whole"), *asked]) == 0
+    with monkeypatch.context() as patch:
+        save = script.Trainer.save
+        interrupt(patch, script, 1)
+        patch.setattr(script.Trainer, "save", lambda one: save(one) if one.counts["step"] == 0 else None)
+        assert script.main(["--folder", str(tmp_path / "stopped"), *asked]) == 130
+    state = runs.load_state(tmp_path / "stopped" / "states", print)
+    assert state is not None
+    assert state["counts"]["step"] == 0
+    for name, weight in parent.state_dict().items():
+        assert torch.equal(state["model"][name], weight), name
+    shutil.rmtree(tmp_path / "parent")
+    assert script.main(["--folder", str(tmp_path / "stopped"), "--resume"]) == 0
+    assert_same_weights(tmp_path / "stopped", tmp_path / "whole")
+    model = load_model(tmp_path / "whole" / "model")
+    assert (model.config.width, model.config.layers, model.endian) == (16, 2, "little")
+    made = model.card["parent"]
+    assert made["name"] == str(tmp_path / "parent")
+    assert made["sha256"]["model.safetensors"] == parent.card["sha256"]["model.safetensors"]
+    assert made["digest"] == cg.Stream("Cadmus-Arith-v0").digest
+    assert model.card["digest"] != made["digest"]
+
+
+def test_a_packaged_model_is_a_start_and_its_sizes_count(script: ModuleType) -> None:
+    config = script.configure(["--start", "nano-arith", "--recipe", "pico-arith", "--context", "300"])
+    model = load_model("nano-arith")
+    assert config.sizes == dataclasses.replace(model.config, context=300)
+    assert config.endian == model.endian
+    assert config.tokens == script.configure(["--recipe", "pico-arith"]).tokens  # all else is the recipe's
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["--start", "nano-arith", "--width", "96"],
+            "--start nano-arith: width = 96, but the model has 128; leave the",
+        ),
+        (["--start", "nano-arith", "--endian", "big"], "endian = 'big', but the model has 'little'"),
+        (["--start", "nanno"], "no model 'nanno'.*models in the package: nano"),
+        (["--extend"], "--extend: .* holds no run"),
+        (["--extend", "--resume"], "--resume and --extend: give one of them"),
+        (["--device", "cuda"], "device = cuda, but PyTorch finds no GPU; allowed here: cpu, auto"),
+    ],
+)
+def test_a_start_an_extension_and_a_device_are_checked_before_the_work(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert script.main(["--folder", str(tmp_path / "run"), *arguments]) == 2
+    assert re.search(expected, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_recipe_cannot_say_of_a_start_is_refused(script: ModuleType, tmp_path: Path) -> None:
+    save_model(Transformer(ModelConfig(16, 2, 2, context=256, rope_theta=500.0)), tmp_path / "other")
+    with pytest.raises(ValueError, match=r"the model has rope_theta = 500\.0, which train\.py has no setting for"):
+        script.configure(["--start", str(tmp_path / "other")])
+
+
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert training.device_of("auto") == torch.device("cuda", 1)
+    assert training.device_of("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="process 2 of this node has no GPU; start at most 2 processes"):
+        training.device_of("cuda")
+
+
+# ---------------------------------------------------------------------------------------------- trained further
+
+
+def test_a_finished_run_is_extended_with_rates_that_rise_and_fall_anew(
+    script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    assert script.main(["--folder", str(folder), "--extend", "--steps", "12"]) == 2
+    assert "--extend: steps = 12 in all; allowed: above the 12 that" in capsys.readouterr().err
+    assert script.main(["--folder", str(folder), "--extend", "--steps", "20", "--focus", "0"]) == 2
+    assert "--extend: focus = 0.0, but" in capsys.readouterr().err
+    assert (folder / "result.json").exists()
+
+    rates = ["--warmup", "0.25", "--decay", "0.5", "--muon-rate", "1e-3"]
+    assert script.main(["--folder", str(folder), "--extend", "--steps", "20", *rates]) == 0
+    before, result = (json.loads((one / "result.json").read_text()) for one in (finished[0], folder))
+    assert result["step"] == 20
+    assert result["tokens"] > before["tokens"]
+    assert result["history"][:3] == before["history"]
+    assert [point["step"] for point in result["history"]] == [4, 8, 12, 16, 20]
+    curve = scalars(folder)["rate/muon"]
+    assert [curve[step] for step in range(13, 21)] == pytest.approx(
+        [1e-3 * share for share in (0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25)]
+    )
+    assert curve[12] == pytest.approx(scalars(finished[0])["rate/muon"][12])
+    settings = load_model(folder / "model").card["settings"]
+    assert (settings["steps"], settings["muon_rate"]) == (20, 1e-3)
+    assert [(part["step"], part["steps"], part["muon_rate"]) for part in settings["parts"]] == [(12, 12, 5e-3)]
+
+    assert script.main(["--folder", str(folder), "--resume"]) == 0
+    assert script.main(["--folder", str(folder), "--extend", "--steps", "21"]) == 0
+    parts = load_model(folder / "model").card["settings"]["parts"]
+    assert [part["step"] for part in parts] == [12, 20]
+
+
+@pytest.mark.parametrize("at", [12, 16])
+def test_an_extended_run_resumes_to_the_bit(
+    script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Interrupted within the part that was added, or killed as soon as run.json says that there is one."""
+    for name in ("whole", "stopped"):
+        shutil.copytree(finished[0], tmp_path / name)
+    more = ["--extend", "--steps", "20", "--decay", "0.5"]
+    assert script.main(["--folder", str(tmp_path / "whole"), *more]) == 0
+    with monkeypatch.context() as patch:
+        if at == 12:
+            patch.setattr(script.Trainer, "run", lambda trainer: 130)
+        else:
+            interrupt(patch, script, at)
+        assert script.main(["--folder", str(tmp_path / "stopped"), *more]) == 130
+    assert script.main(["--folder", str(tmp_path / "stopped"), *more]) == 2  # it is not finished
+    assert script.main(["--folder", str(tmp_path / "stopped"), "--resume"]) == 0
+    assert_same_weights(tmp_path / "stopped", tmp_path / "whole")
+    one, other = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "stopped"))
+    assert [point["loss"] for point in one["history"]] == [point["loss"] for point in other["history"]]
+
+
+def test_a_state_of_before_the_extension_is_refused(
+    script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    assert script.main(["--folder", str(folder), "--extend", "--steps", "14"]) == 0
+    (folder / "result.json").unlink()
+    for path in (folder / "states").iterdir():
+        path.unlink()
+    shutil.copy(min((finished[0] / "states").iterdir()), folder / "states")
+    assert script.main(["--folder", str(folder), "--resume"]) == 2
+    assert "is of step 10, before the run was extended at step 12; start another with" in capsys.readouterr().err
+
+
+def test_a_run_that_stopped_at_its_goal_is_extended_to_its_end(script: ModuleType, tmp_path: Path) -> None:
+    goal = [*TINY, "--stop-at-truth", "0"]
+    assert script.main(["--folder", str(tmp_path / "run"), *goal]) == 0
+    assert load_model(tmp_path / "run" / "model").card["step"] == 4
+    assert script.main(["--folder", str(tmp_path / "run"), "--extend"]) == 0
+    assert load_model(tmp_path / "run" / "model").card["step"] == 12
+
+
+# ---------------------------------------------------------------------------------------------- waiting for data
+
+
+@pytest.mark.parametrize(("data", "said"), [(0.3, True), (0.2, False)])
+def test_much_waiting_for_programs_is_reported_once(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    data: float,
+    said: bool,
+) -> None:
+    """A step of one second by the clock, of which so much is booked for data."""
+    spent = {"data": data, "model": 1.0 - data, "optimizer": 0.0}
+    clock = [0.0]
+
+    def spend(trainer: Any, kind: str, since: float) -> float:
+        clock[0] += spent.get(kind, 0.0)
+        trainer.counts["times"][kind] += spent.get(kind, 0.0)
+        return clock[0]
+
+    monkeypatch.setattr(script.Trainer, "spend", spend)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(script, "SETTLED", 6)
+    assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 0
+    line = "30% of the time goes into waiting for programs; focus draws 8 for each one that it uses, --focus 0 one"
+    assert capsys.readouterr().err.count(line) == said
+
+
 # ---------------------------------------------------------------------------------------------- mistakes
 
 
@@ -512,7 +823,7 @@ def test_a_batch_is_a_multiple_of_the_processes(tmp_path: Path) -> None:
         ({"batch": "2.5"}, r"batch = 2.5; allowed: a whole number from 1"),
         ({"steps": "true"}, r"steps = True; allowed: a whole number from 1"),
         ({"endian": '"middle"'}, r"endian = 'middle'; allowed: big, little"),
-        ({"dtype": '"float16"'}, r"dtype = 'float16'; allowed: float32, bfloat16"),
+        ({"dtype": '"float16"'}, r"dtype = 'float16'; allowed: auto, float32, bfloat16"),
         ({"seed": "-1"}, r"seed = -1; allowed: a whole number from 0"),
         ({"env": "7"}, r"env = 7; allowed: a text, or a table"),
         ({"width": "= 1"}, r"recipe .*mine.toml: .*mine.toml is not TOML"),
@@ -552,7 +863,15 @@ def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
 
 @pytest.mark.parametrize(
     ("recipe", "millions"),
-    [("nano-arith", 1.0), ("nano-compare", 1.0), ("nano", 1.0), ("small", 10.6), ("base", 85.0), ("paper", 277.3)],
+    [
+        ("pico-arith", 0.32),
+        ("nano-arith", 1.0),
+        ("nano-compare", 1.0),
+        ("nano", 1.0),
+        ("small", 10.6),
+        ("base", 85.0),
+        ("paper", 277.3),
+    ],
 )
 def test_a_recipe_is_whole_and_of_the_size_it_says(script: ModuleType, recipe: str, millions: float) -> None:
     config = script.configure(["--recipe", recipe])
