@@ -223,7 +223,7 @@ def test_samples_follow_their_probabilities(model):
         assert len(np.unique(first)) > 4
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-3, 1e30])
+@pytest.mark.parametrize("temperature", [1e-37, 1e-3, 1e30])
 def test_extreme_temperatures(model, temperature):
     options = {"form": "value", "max_tokens": 24, "thought_tokens": 0}
     done = complete(model, PROMPTS_TOKENS, temperature=temperature, **options)
@@ -285,6 +285,17 @@ def test_prompts_come_in_many_shapes(model):
     assert done.prompt_lengths.tolist() == [5, 1, 2]
     assert (done.tokens.dtype, done.programs.dtype, done.lengths.dtype) == (np.uint8, np.uint8, np.int32)
     assert done.log_probs.dtype == np.float32
+
+
+def test_a_pad_that_belongs_to_a_prompt_is_read(model):
+    """Rows alike but for the length of their prompts are not the same prompt."""
+    rows, options = np.tile(encode("1 2 <pad>"), (2, 1)), {"form": "free", "max_tokens": 6, "raw": True}
+    both = complete(model, rows, prompt_lengths=[2, 3], **options)
+    for k, length in enumerate((2, 3)):
+        alone = complete(model, rows[:1], prompt_lengths=[length], **options)
+        assert both.lengths[k] == alone.lengths[0]
+        np.testing.assert_allclose(both.log_probs[k, : alone.lengths[0]], alone.log_probs[0], atol=1e-5)
+    assert not np.allclose(both.log_probs[0, 0], both.log_probs[1, 0], atol=1e-4)
 
 
 def test_nothing_to_complete(model):
