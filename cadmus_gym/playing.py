@@ -42,7 +42,7 @@ def put(spec: Spec, split: str, prompts: Tokens, lengths: NDArray[np.int32], com
     """
     rows, sizes = _as_rows(completions, len(prompts))
     episodes = _begin(spec, split, prompts, lengths, "big")
-    for position in range(min(rows.shape[1], spec.episode.max_tokens)):
+    for position in range(rows.shape[1]):
         idle = episodes.over | (sizes <= position)
         if idle.all():
             break

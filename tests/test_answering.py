@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cadmus_gym.answering import answer, outside_training, told
 from cadmus_gym.evaluate import prompts_of
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.tasks import Family
 
 PROMPTS = ["12 7 add", "61 78 mul 5 sub", "5", "9 8 7 add ("]
 
@@ -102,6 +104,14 @@ def test_a_prompt_outside_the_training_distribution_is_named(prompt: str) -> Non
     assert bool(found) == bool(PROMPT_OF[prompt])
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """No parameters."""
+
+
+PLAIN = Family("plain", 1, Nothing, "value", lambda _: 8, compose=lambda _, choices: f"{choices.integer(0, 9)} 1 add")
+
+
 def test_only_splits_of_other_parameters_are_outside(tmp_path: Path) -> None:
     for env in ("Cadmus-Arith-v0", "Cadmus-Compare-v0", "Cadmus-Mix-v0"):
         spec = cg.load_spec(env)
@@ -125,9 +135,10 @@ def test_only_splits_of_other_parameters_are_outside(tmp_path: Path) -> None:
     narrow = {"settings": {"env": "Cadmus-Arith-v0", "overrides": {"splits": few}}}
     assert outside_training(narrow, cg.assemble("123 456 add")) == "no split of Cadmus-Arith-v0 has such a prompt"
     # nobody knows
-    path = tmp_path / "tests.toml"
+    path, plain = tmp_path / "tests.toml", tmp_path / "plain.toml"
     path.write_text('id = "Tests-v0"\ntask = "arith"\n[splits.test]\n')
-    for env in (None, "Gone-v0", "gone.toml", str(path)):
+    plain.write_text(f'id = "Plain-v0"\ntask = "{__name__}:PLAIN"\n[splits.train]\n')
+    for env in (None, "Gone-v0", "gone.toml", str(path), str(plain)):
         assert outside_training({"settings": {"env": env}}, cg.assemble("1 2 3 add")) == ""
 
 

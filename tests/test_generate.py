@@ -223,7 +223,7 @@ def test_samples_follow_their_probabilities(model):
         assert len(np.unique(first)) > 4
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-3, 1e30])
+@pytest.mark.parametrize("temperature", [1e-37, 1e-3, 1e30])
 def test_extreme_temperatures(model, temperature):
     options = {"form": "value", "max_tokens": 24, "thought_tokens": 0}
     done = complete(model, PROMPTS_TOKENS, temperature=temperature, **options)
@@ -299,9 +299,20 @@ def test_models_that_ship_complete_what_people_write(name):
 
 def test_text_that_may_be_token_text_is_warned_of(model):
     with pytest.warns(UserWarning, match="is read as `1 2 7 add`, .* it is `12 7 add`") as warned:
-        done = complete(model, ["1 2 , 7 add"], max_tokens=12)
+        done = complete(model, ["1 2 , 7 add"], form="value", max_tokens=12)
     assert warned[0].filename == __file__
     assert decode(done.programs[0, :6]) == "1 , 2 , 7 add"
+
+
+def test_a_pad_that_belongs_to_a_prompt_is_read(model):
+    """Rows alike but for the length of their prompts are not the same prompt."""
+    rows, options = np.tile(encode("1 2 <pad>"), (2, 1)), {"form": "free", "max_tokens": 6, "raw": True}
+    both = complete(model, rows, prompt_lengths=[2, 3], **options)
+    for k, length in enumerate((2, 3)):
+        alone = complete(model, rows[:1], prompt_lengths=[length], **options)
+        assert both.lengths[k] == alone.lengths[0]
+        np.testing.assert_allclose(both.log_probs[k, : alone.lengths[0]], alone.log_probs[0], atol=1e-5)
+    assert not np.allclose(both.log_probs[0, 0], both.log_probs[1, 0], atol=1e-4)
 
 
 def test_nothing_to_complete(model):
