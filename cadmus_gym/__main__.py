@@ -125,10 +125,10 @@ def show_complete(given: argparse.Namespace) -> int:
     """Print what a model makes of a prompt, with the machine's verdict; return 0 where an answer is true, else 1."""
     try:
         from cadmus_gym.answering import answer, told
-        from cadmus_gym.checkpoint import load_model
+        from cadmus_gym.decoding import load_decoder
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"models need {error.name}: pip install 'cadmus-gym[train]'") from None
-    tokens, model = assemble(given.prompt), load_model(given.model)
+    tokens, model = assemble(given.prompt), load_decoder(given.model)
     answers = answer(
         model,
         tokens,

@@ -10,18 +10,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.forms import Automata, check_prompt, reverse_digits
-from cadmus_gym.generate import complete
+from cadmus_gym.generate import complete, logits_of
 from cadmus_gym.isa import VOCABULARY, Tokens, as_tokens, disassemble
 from cadmus_gym.machine import CLOSE, Outcome, run
-from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.model_cards import asked_under, trained_on
 from cadmus_gym.spec import Episode
+
+if TYPE_CHECKING:
+    from cadmus_gym.decoding import Decoder
+    from cadmus_gym.model import Transformer
 
 LEAST = 0.0005  # alternatives less likely are not shown
 WIDTH = 100  # columns of a terminal
@@ -54,7 +57,7 @@ class Answer:
         return disassemble(self.completion[:behind]), disassemble(self.completion[behind:])
 
 
-def budget(model: Transformer, prompt: Tokens) -> tuple[str, tuple[str, ...], Episode]:
+def budget(model: Transformer | Decoder, prompt: Tokens) -> tuple[str, tuple[str, ...], Episode]:
     """Return the form, its words and what a completion may spend as the model's card says it was trained, as far as the
     context goes. Raises ValueError where the card does not tell."""
     form, words, episode = asked_under(trained_on(model.card))
@@ -63,7 +66,7 @@ def budget(model: Transformer, prompt: Tokens) -> tuple[str, tuple[str, ...], Ep
 
 
 def answer(
-    model: Transformer,
+    model: Transformer | Decoder,
     prompt: str | ArrayLike,
     *,
     form: str | None = None,
@@ -112,9 +115,8 @@ def answer(
     ]
 
 
-@torch.inference_mode()
 def alternatives(
-    model: Transformer,
+    model: Transformer | Decoder,
     prompt: Tokens,
     completions: Sequence[Tokens],
     *,
@@ -148,11 +150,10 @@ def alternatives(
     for step in range(written.shape[1]):
         allowed[:, step] = automata.mask()
         automata.push(written[:, step].astype(np.int64))
-    device = model.embed_tokens.weight.device
-    programs = torch.from_numpy(np.concatenate([shown, written], axis=1)).to(device)
-    logits = model(with_bos(programs)[:, :-1])[:, prompt.size :].float()
-    masked = logits.masked_fill(~torch.from_numpy(allowed).to(device), -math.inf)
-    log_probs: NDArray[np.float32] = masked.log_softmax(2).cpu().numpy()
+    logits = logits_of(model, np.concatenate([shown, written], axis=1))[:, prompt.size :]
+    masked = np.where(allowed, logits, np.float32(-np.inf))
+    with np.errstate(invalid="ignore"):  # behind the end of a completion nothing is allowed
+        log_probs = masked - np.logaddexp.reduce(masked, axis=2, keepdims=True)
     return [row[:size] for row, size in zip(log_probs, sizes, strict=True)]
 
 
