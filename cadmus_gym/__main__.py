@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cadmus_gym import SPECS, Stream, assemble, cards, disassemble, load_spec, run, trace
+from cadmus_gym import SPECS, Stream, assemble, disassemble, load_spec, run, trace
 from cadmus_gym.export import export
 from cadmus_gym.forms import FORMS
 from cadmus_gym.isa import END, VOCABULARY, Tokens, instruction_table
@@ -164,6 +164,8 @@ def show_instructions(path: Path | None) -> int:
 
 def show_cards(write: bool) -> int:
     """Write the cards of the environments, or print which are stale and return 1 where any is."""
+    from cadmus_gym import cards
+
     files = cards.write() if write else cards.stale()
     print("\n".join(map(str, files)) or "no card is stale")
     return int(bool(files) and not write)

@@ -151,7 +151,8 @@ class Decoder:
                 log_probs[k],
                 raw_log_probs[k],
             )
-            tokens[k, : spent[k]] = rows[k, size : size + spent[k]]
+            made = max(int(spent[k]), 0)
+            tokens[k, :made] = rows[k, size : size + made]
         return tokens, log_probs, raw_log_probs, spent
 
     def logits(self, programs: Tokens) -> Floats:
