@@ -67,6 +67,7 @@ from cadmus_gym.isa import Tokens
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
 from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, restore_agent
+from cadmus_gym.training import device_of
 
 # What a resumed run may have otherwise than before: it changes no weights.
 FREE = {*runs.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
@@ -200,8 +201,7 @@ def find_start(args: Args) -> tuple[Start, Transformer | None]:
 
 def make_agent(args: Args, spec: cg.Spec, start: Start, model: Transformer | None) -> MaskablePPO:
     """Return the agent as it is before it learns, in its environment; with the weights of a model, or fresh ones."""
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda, but PyTorch finds no GPU; allowed here: cpu, auto")
+    device_of(args.device)  # which must be there
     # Neighbouring runs must not share prompts, so their seeds are drawn far apart.
     agent_seed, weights_seed = (int(word) for word in np.random.SeedSequence(args.seed).generate_state(2))
 

@@ -1,6 +1,6 @@
 """How fast the transformer is, beside Hugging Face's Llama of the same sizes: completions, and steps of training.
 
-    python benchmarks/transformer.py                                    both sections, about ten minutes on one core
+    python benchmarks/transformer.py                                    all sections, about ten minutes on one core
     python benchmarks/transformer.py --sections completion --repeats 21
 
 Time is that of the processor, on one thread. What is compared is measured in turns in one run, so that a busy machine
@@ -11,6 +11,8 @@ Markdown tables and writes the same rows, with the recipe, to benchmarks/results
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
 import sys
 import time
 import tomllib
@@ -44,7 +46,7 @@ HERE = Path(__file__).resolve().parent
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PARTS = ("forward", "backward", "optimizers", "data")
 
-Section: TypeAlias = Literal["completion", "training"]
+Section: TypeAlias = Literal["completion", "latency", "training"]
 Programs: TypeAlias = NDArray[np.uint8]  # (N, L), padded with 0
 Row: TypeAlias = dict[str, Any]
 
@@ -53,7 +55,7 @@ Row: TypeAlias = dict[str, Any]
 class Args:
     """How fast the transformer is, measured beside Hugging Face's."""
 
-    sections: tuple[Section, ...] = ("completion", "training")
+    sections: tuple[Section, ...] = ("completion", "latency", "training")
     # Its weights complete; training takes its sizes, and fresh weights.
     checkpoint: Path = HERE.parent / "cadmus_gym" / "_models" / "nano-arith"
     recipe: Path = HERE.parent / "pretrain" / "recipes" / "nano-arith.toml"  # rates, prompt weight and clip of training
@@ -215,6 +217,63 @@ def measure_completion(args: Args) -> list[Row]:
     return rows
 
 
+# -------------------------------------------------------------------------------------------------- latency
+
+FEW = (1, 4, 16)  # prompts at once
+COMMANDS = {
+    "complete": ("complete", "12 7 add", "--model", "nano-arith"),
+    "run": ("run", "12 7 add 19 eq end"),
+    "--help": ("--help",),
+}
+
+
+def seconds_of_command(*arguments: str) -> float:
+    """Return the core-seconds of ``python -m cadmus_gym``."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "cadmus_gym", *arguments], stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measure_latency(args: Args) -> tuple[list[Row], list[Row]]:
+    """Core-milliseconds of completing few prompts, compiled, as a batch and by ``generate``; and of commands."""
+    spec, ours = cg.load_spec(args.env), load_model(args.checkpoint)
+    theirs = transformers.LlamaForCausalLM.from_pretrained(args.checkpoint, dtype=torch.float32)
+    theirs.eval()  # type: ignore[no-untyped-call]
+    rows: list[Row] = []
+    for count in FEW:
+        prompts, lengths = prompts_of(spec, "test", count, args.seed)
+        shown = reverse_digits(prompts) if ours.endian == "little" else prompts
+        done = complete_under(ours, spec, prompts, lengths)
+
+        def by_batch(prompts: Programs = prompts, lengths: NDArray[np.int32] = lengths) -> None:
+            with ours.hooked({"norm": lambda _: None}):  # a model that is hooked is left to PyTorch
+                complete_under(ours, spec, prompts, lengths)
+
+        calls: dict[str, Callable[[], object]] = {
+            "ours": partial(complete_under, ours, spec, prompts, lengths),
+            "batch": by_batch,
+            "theirs": partial(completed_by_theirs, theirs, shown, lengths, count, int(done.lengths.max()), None),
+        }
+        taken = in_turns(calls, args.repeats)
+        rows.append(
+            {
+                "prompts": count,
+                "new tokens": float(done.lengths.mean()),
+                "ours / ms": 1000 * float(np.median(taken["ours"])),
+                "as a batch / ms": 1000 * float(np.median(taken["batch"])),
+                "theirs / ms": 1000 * float(np.median(taken["theirs"])),
+                "batch / ours": spread(taken["batch"] / taken["ours"]),
+                "theirs / ours": spread(taken["theirs"] / taken["ours"]),
+            }
+        )
+    commands = []
+    for name, arguments in COMMANDS.items():
+        taken_by = np.array([seconds_of_command(*arguments) for _ in range(args.repeats + 1)])[1:]
+        commands.append({"command": f"python -m cadmus_gym {name}", "core-seconds": spread(taken_by)})
+    return rows, commands
+
+
 # ------------------------------------------------------------------------------------------------- training
 
 
@@ -365,6 +424,11 @@ def main(args: Args) -> None:
             "else, all layers whole, each by the faster library: with these libraries no more is to be had."
         )
         report("completion", note, measure_completion(args))
+    if "latency" in args.sections:
+        rows, commands = measure_latency(args)
+        note = f"Core-milliseconds until a few prompts of {args.env} are completed, greedily and in float32."
+        report("latency", note, rows)
+        report("command line", "Core-seconds of a command, once its kernels are compiled.", commands)
     if "training" in args.sections:
         rows, shares = measure_training(args)
         note = f"Steps on the same {args.batch} programs of {args.env}. Theirs: AdamW, the faster kind of attention."

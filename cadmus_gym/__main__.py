@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-from cadmus_gym import SPECS, Stream, __version__, assemble, cards, disassemble, load_spec, run, trace
+from cadmus_gym import SPECS, Stream, __version__, assemble, disassemble, load_spec, run, trace
 from cadmus_gym.console import countdown
 from cadmus_gym.export import export
 from cadmus_gym.forms import ENDIANS, FORMS
@@ -115,10 +115,10 @@ def show_complete(given: argparse.Namespace) -> int:
     """Print what a model makes of a prompt, with the machine's verdict; return 0 where an answer is true, else 1."""
     try:
         from cadmus_gym.answering import answer, told
-        from cadmus_gym.checkpoint import load_model
+        from cadmus_gym.decoding import load_decoder
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"models need {error.name}: pip install '.[train]'") from None
-    tokens, model = read(given.prompt), load_model(given.model)
+    tokens, model = read(given.prompt), load_decoder(given.model)
     answers = answer(
         model,
         tokens,
@@ -155,6 +155,8 @@ def show_instructions(path: Path | None) -> int:
 
 def show_cards(write: bool) -> int:
     """Write the cards of the environments, or print which are stale and return 1 where any is."""
+    from cadmus_gym import cards
+
     files = cards.write() if write else cards.stale()
     print("\n".join(map(str, files)) or "no card is stale")
     return int(bool(files) and not write)

@@ -11,20 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.forms import Automata, check_prompt, reverse_digits
-from cadmus_gym.generate import complete
+from cadmus_gym.generate import complete, logits_of
 from cadmus_gym.isa import VOCABULARY, Tokens, as_tokens, disassemble
 from cadmus_gym.machine import CLOSE, Outcome, run
-from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.scoring import Scorer
 from cadmus_gym.spec import Spec
 from cadmus_gym.terms import terms_of, trained_on
+
+if TYPE_CHECKING:
+    from cadmus_gym.decoding import Decoder
+    from cadmus_gym.model import Transformer
 
 LEAST = 0.0005  # alternatives less likely are not shown
 WIDTH = 100  # columns of a terminal
@@ -62,7 +64,7 @@ class Answer:
 
 
 def answer(
-    model: Transformer,
+    model: Transformer | Decoder,
     prompt: str | ArrayLike,
     *,
     spec: str | Path | Spec | None = None,
@@ -137,9 +139,8 @@ def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
     return "; ".join(found) or f"no split of {', '.join(spec.id for spec in specs)} has such a prompt"
 
 
-@torch.inference_mode()
 def alternatives(
-    model: Transformer,
+    model: Transformer | Decoder,
     prompt: Tokens,
     completions: Sequence[Tokens],
     *,
@@ -173,11 +174,10 @@ def alternatives(
     for step in range(written.shape[1]):
         allowed[:, step] = automata.mask()
         automata.push(written[:, step].astype(np.int64))
-    device = model.embed_tokens.weight.device
-    programs = torch.from_numpy(np.concatenate([shown, written], axis=1)).to(device)
-    logits = model(with_bos(programs)[:, :-1])[:, prompt.size :].float()
-    masked = logits.masked_fill(~torch.from_numpy(allowed).to(device), -math.inf)
-    log_probs: NDArray[np.float32] = masked.log_softmax(2).cpu().numpy()
+    logits = logits_of(model, np.concatenate([shown, written], axis=1))[:, prompt.size :]
+    masked = np.where(allowed, logits, np.float32(-np.inf))
+    with np.errstate(invalid="ignore"):  # behind the end of a completion nothing is allowed
+        log_probs = masked - np.logaddexp.reduce(masked, axis=2, keepdims=True)
     return [row[:size] for row, size in zip(log_probs, sizes, strict=True)]
 
 

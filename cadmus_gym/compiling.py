@@ -48,11 +48,15 @@ _CALLABLE = (type, types.FunctionType, types.BuiltinFunctionType, np.ufunc, type
 _CHECKSUM = hashlib.sha256().digest_size
 
 
-def kernel(function: Function) -> Function:
-    """Compile a function with Numba: cached, without the GIL, without allocation, division without exceptions."""
-    compiled: Any = numba.jit(nogil=True, **_OPTIONS)(function)
+def kernel(function: Function, reassociate: bool = False) -> Function:
+    """Compile a function with Numba: cached, without the GIL, without allocation, division without exceptions.
+
+    ``reassociate``: sums of floats may be added up in any order, as it takes to add several terms at once.
+    """
+    options = {**_OPTIONS, "fastmath": {"reassoc", "contract"} if reassociate else False}
+    compiled: Any = numba.jit(nogil=True, **options)(function)
     if not numba.config.DISABLE_JIT:  # under which Numba returns the function as it is
-        compiled._cache = Cache(function, "kernel")
+        compiled._cache = Cache(function, "kernel that reassociates" if reassociate else "kernel")
     return cast(Function, compiled)
 
 

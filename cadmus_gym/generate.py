@@ -1,37 +1,33 @@
 """Completions from a model: batched, under a form, with the log-probabilities of what was drawn.
 
-Prompts of unequal length share a batch and a cache; rows that have ended are dropped from it.
-The computation is `Transformer.hidden`, the one that training runs, so a completion's log-probabilities are those
-that a full forward pass over the finished program gives, to float tolerance, whatever else was in the batch.
+Many rows are computed by `cadmus_gym.batched`, a few by `cadmus_gym.decoding`. Either way a completion's
+log-probabilities are those that a full forward pass over the finished program gives, to float tolerance, whatever else
+was in the batch.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
-from cadmus_gym.cache import Cache
 from cadmus_gym.compiling import kernel
+from cadmus_gym.decoding import Decoder, decoder_of
 from cadmus_gym.forms import Automata, reverse_digits
-from cadmus_gym.isa import BOS, END, PAD, Int, Ints, Tokens, as_tokens, check_ids
-from cadmus_gym.model import Transformer, with_bos
+from cadmus_gym.isa import BOS, PAD, Int, Ints, Tokens, as_tokens, check_ids
 from cadmus_gym.sampling import join
 from cadmus_gym.spec import Spec
 from cadmus_gym.terms import terms_of
 
-# Measured with 1M parameters on a busy CPU:
-SLOTS = 8  # A cache has a multiple of so many slots, and grows by so many: attention reads all.
-LEAST_SLOTS = 16  # Over less than 13 slots PyTorch attends in a slow way of its own.
-PROMPTS = 64  # So many prompts are read at once, each such part padded to its own longest.
-ROWS = 16  # Rows are dropped by so many; oneDNN compiles anew for each number of rows it meets.
+if TYPE_CHECKING:
+    from cadmus_gym.model import Transformer
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Completions:
 
 
 def complete(
-    model: Transformer,
+    model: Transformer | Decoder,
     prompts: ArrayLike | Sequence[str | ArrayLike],
     *,
     prompt_lengths: ArrayLike | None = None,
@@ -116,6 +112,7 @@ def complete(
     tokens = np.zeros((len(rows), max_tokens), np.uint8)
     log_probs, raw_log_probs = np.zeros((2, *tokens.shape), np.float32)
     spent = np.zeros(len(rows), np.int32)
+    complete_batch = _completer(model, min(len(rows), batch_size))
     order = np.argsort(lengths, kind="stable")  # rows of a length go together, to waste little on padding
     for start in range(0, len(rows), batch_size):
         batch = order[start : start + batch_size]
@@ -124,9 +121,11 @@ def complete(
         uniforms = np.zeros((batch.size, max_tokens))
         if temperature > 0:
             fill_uniforms(seed, batch, uniforms)
-        tokens[batch], log_probs[batch], raw_log_probs[batch], spent[batch] = _complete_batch(
-            model, shown[batch], lengths[batch], some, temperature, uniforms, raw, batch
+        tokens[batch], log_probs[batch], raw_log_probs[batch], spent[batch] = complete_batch(
+            shown[batch], lengths[batch], some, temperature, uniforms, raw
         )
+        if (broken := batch[spent[batch] < 0]).size:
+            raise not_finite(model, int(broken.min()), int(-1 - spent[broken.min()]))
         if report is not None:
             report(start + batch.size, len(rows))
     written = np.arange(spent.max(initial=0)) < spent[:, None]  # (N, M), M of the longest
@@ -141,123 +140,37 @@ def complete(
     return Completions(tokens, spent, log_probs, raw_log_probs if raw else None, programs, lengths)
 
 
-@torch.inference_mode()
-def _complete_batch(
-    model: Transformer,
-    shown: Tokens,
-    lengths: NDArray[np.int32],
-    automata: Automata,
-    temperature: float,
-    uniforms: NDArray[np.float64],
-    raw: bool,
-    numbers: NDArray[np.integer],
-) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-    """Complete prompts (B, L) as the model sees them: tokens, log-probabilities, raw ones (B, M), lengths (B,).
+def _completer(model: Transformer | Decoder, rows: int) -> Callable[..., Any]:
+    """Return what completes so many rows of a model at once."""
+    if (decoder := decoder_of(model, rows)) is not None:
+        return decoder.complete
+    from cadmus_gym.batched import complete_batch
 
-    ``numbers`` (B,) are the prompts' own, for messages.
-    """
-    rows, max_tokens = uniforms.shape
-    tokens = np.zeros(uniforms.shape, np.uint8)
-    log_probs, raw_log_probs = np.zeros((2, *uniforms.shape), np.float32)
-    spent = np.zeros(rows, np.int32)
-    cache = _read_prompts(model, shown, lengths)
-    device = cache.positions.device
-    last = torch.from_numpy(lengths).to(device, torch.int64)  # position of the last token; that of `<bos>` is 0
-    following = with_bos(torch.from_numpy(shown).to(device)).gather(1, last[:, None])[:, 0]
-
-    held = np.arange(rows)  # the rows in the cache
-    ended = np.zeros(rows, np.bool_)  # which of those have ended; they are given `<pad>` until they are dropped
-    allowed = automata.mask()
-    for step in range(max_tokens):
-        if cache.length == cache.positions.shape[1]:
-            cache.grow(cache.length + SLOTS)
-        hidden = model.hidden(following[:, None], last[:, None], cache)[:, 0]
-        allowed[ended] = np.arange(allowed.shape[1]) == PAD
-        drawn = _draw(model.logits(hidden).float(), allowed, temperature, uniforms[held, step])
-        chosen, *scores = (x.cpu().numpy() for x in drawn)
-        broken = ~(np.isfinite(scores[0]) & np.isfinite(scores[1])) & ~ended  # nan and inf reach every log-softmax
-        if broken.any():
-            raise not_finite(model, int(numbers[held[broken]].min()), step)
-        at = held[~ended]
-        tokens[at, step], spent[at] = chosen[~ended], step + 1
-        log_probs[at, step], raw_log_probs[at, step] = (score[~ended] for score in scores)
-        automata.push(chosen)
-        allowed = automata.mask()
-        ended |= automata.done
-        if not raw and not ended.all():
-            # Where nothing but `end` is allowed its log-probability is 0, and the model need not be asked.
-            forced = ~ended & allowed[:, END] & (allowed.sum(1) == 1)
-            tokens[held[forced], step + 1], spent[held[forced]] = END, step + 2
-            ended |= forced
-        running = np.flatnonzero(~ended)
-        if running.size == 0:
-            break
-        following, room = drawn[0], -(-running.size // ROWS) * ROWS
-        if room < held.size:
-            # What runs behind the room moves into the places of what has ended before it; the others stay.
-            kept = np.arange(room)
-            late = running[running >= room]
-            kept[np.setdiff1d(kept, running)[: late.size]] = late
-            automata.select(kept)
-            held, ended, allowed = held[kept], ended[kept], allowed[kept]
-            places = torch.from_numpy(kept).to(device)
-            following, last = following[places], last[places]
-            cache.keep(places)
-        last = last + 1
-    return tokens, log_probs, raw_log_probs, spent
+    return functools.partial(complete_batch, model)
 
 
-def not_finite(model: Transformer, prompt: int, step: int) -> FloatingPointError:
+def logits_of(model: Transformer | Decoder, programs: Tokens) -> NDArray[np.float32]:
+    """Return what a model predicts in place of each token of programs (B, L) as it sees them, (B, L, 65)."""
+    if (decoder := decoder_of(model, len(programs))) is not None:
+        return decoder.logits(programs)
+    from cadmus_gym.batched import batch_logits
+
+    assert not isinstance(model, Decoder)
+    return batch_logits(model, programs)
+
+
+def not_finite(model: Transformer | Decoder, prompt: int, step: int) -> FloatingPointError:
     """Return the error for logits that are not finite after a prompt and some tokens of its completion."""
-    dtype = str(model.embed_tokens.weight.dtype).removeprefix("torch.")
-    found = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    dtype, found = "float32", ""
+    if not isinstance(model, Decoder):
+        dtype = str(model.embed_tokens.weight.dtype).removeprefix("torch.")
+        found = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), "")
     cause, cure = f"they overflow in {dtype}, or a hook changed them", "compute in another type, such as torch.float32"
     if found:
-        cause, cure = f"{found[0]} has weights that are NaN or infinite", "load an intact checkpoint"
+        cause, cure = f"{found} has weights that are NaN or infinite", "load an intact checkpoint"
     return FloatingPointError(
         f"prompt {prompt}: logits at token {step} of its completion are not finite: {cause}; {cure}"
     )
-
-
-def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32]) -> Cache:
-    """Return a cache of prompts (B, L) in order of their lengths (B,), all but the last token of each (or `<bos>`)."""
-    # A prompt that repeats the one before it (several completions are wanted) is read once.
-    fresh = np.append(True, (shown[1:] != shown[:-1]).any(1) | (lengths[1:] != lengths[:-1]))
-    device, few = model.embed_tokens.weight.device, lengths[fresh]
-    longest = int(few[-1])
-    prompts = with_bos(torch.from_numpy(shown[fresh]).to(device))
-    cache = Cache(model, len(prompts), max(LEAST_SLOTS, -(-(longest + 1) // SLOTS) * SLOTS))
-    for start in range(0, len(prompts), PROMPTS):
-        stop = min(start + PROMPTS, len(prompts))
-        if (length := int(few[stop - 1])) > 0:
-            model.hidden(prompts[start:stop, :length], cache=cache.part(start, stop), wanted=False)
-    cache.length = longest
-    # What stands behind a prompt was read by no token of it, and from here on by none at all.
-    cache.positions.masked_fill_(cache.positions >= torch.from_numpy(few).to(device)[:, None], -1)
-    if len(prompts) < len(shown):
-        source = torch.from_numpy(np.cumsum(fresh) - 1).to(device)
-        return cache.copied(source)
-    return cache
-
-
-def _draw(
-    logits: Tensor, allowed: NDArray[np.bool_], temperature: float, uniforms: NDArray[np.float64]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw a token for each row of logits (B, 65): return it, its log-probability and its raw one, (B,) each."""
-    masked = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -math.inf)
-    if temperature > 0:
-        # The largest is moved to 0 first, so that no temperature is too small.
-        log_probs = ((masked - masked.amax(1, keepdim=True)) / temperature).log_softmax(1)
-        # Inverse of the cumulative distribution, in float64, where 32 random bits cannot round up to the total: the
-        # first token at which it exceeds the draw has a probability above 0.
-        cumulative = log_probs.double().exp().cumsum(1)
-        draws = torch.from_numpy(uniforms).to(logits.device)[:, None] * cumulative[:, -1:]
-        tokens = (cumulative <= draws).sum(1)
-    else:
-        log_probs = masked.log_softmax(1)
-        tokens = masked.argmax(1)
-    at = tokens[:, None]
-    return tokens, log_probs.gather(1, at)[:, 0], logits.log_softmax(1).gather(1, at)[:, 0]
 
 
 @kernel

@@ -255,10 +255,11 @@ def test_mistakes_are_told(arguments: list[str], message: str, folder: str, caps
     assert message in error
 
 
-def test_without_torch_the_extra_is_told(
+def test_without_safetensors_the_extra_is_told(
     folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "cadmus_gym.answering")
-    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("answering", "generate", "decoding", "model_files"):
+        monkeypatch.delitem(sys.modules, f"cadmus_gym.{name}")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
     assert main(["complete", "12 7 add", "--model", folder]) == 2
     assert "pip install '.[train]'" in capsys.readouterr().err

@@ -1,14 +1,23 @@
 """`python -m cadmus_gym` as a newcomer meets it."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 import cadmus_gym as cg
+from cadmus_gym import decoding
 from cadmus_gym.__main__ import main
 from cadmus_gym.scripts import SCRIPTS
+
+COMPLETE = [
+    ["12 7 add"],
+    ["61 78 mul 5 sub", "--model", "nano-arith"],
+    ["812 97 lt", "--top", "20"],
+    ["12 7 add", "--form", "free", "--max-tokens", "9", "--temperature", "1", "--samples", "6", "--seed", "3"],
+]
 
 
 def test_run_says_what_came_of_a_program(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,3 +121,33 @@ def test_a_script_without_its_packages_says_what_to_install(
 def test_mistakes_are_told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_complete_needs_no_torch() -> None:
+    script = """
+        import sys
+        sys.modules["torch"] = None
+        from cadmus_gym.__main__ import main
+        sys.exit(main(["complete", "12 7 add"]))
+    """
+    command = [sys.executable, "-c", "\n".join(line.strip() for line in script.splitlines())]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "19 eq end\nTRUE" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", COMPLETE)
+def test_complete_prints_what_torch_computes(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["complete", *arguments])
+    ours = capsys.readouterr().out
+    monkeypatch.setattr(decoding, "load_decoder", cg.load_model)
+    monkeypatch.setattr(decoding, "ROWS", 0)
+    main(["complete", *arguments])
+    theirs = capsys.readouterr().out
+    decimal = r"-?\d+\.\d+"  # of probabilities, which may be rounded to a neighbour
+    assert re.sub(decimal, "#", ours) == re.sub(decimal, "#", theirs)
+    numbers = [[float(number) for number in re.findall(decimal, text)] for text in (ours, theirs)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=0.011)
+    assert len(numbers[0]) > 4

@@ -26,6 +26,8 @@ CHECKED = """
     import numpy as np
     import cadmus_gym as cg
     from cadmus_gym import machine, policies
+    from cadmus_gym.answering import answer
+    from cadmus_gym.decoding import load_decoder
     import programs
 
     rng = np.random.default_rng(0)
@@ -48,6 +50,8 @@ CHECKED = """
             masks = environment.action_masks()
             environment.step((rng.random(masks.shape) * (masks + 1e-9 * (turn % 7 == 0))).argmax(1))
         policies.random_legal(id, "train", 50)
+    for options in ({"form": "value"}, {"form": "free", "max_tokens": 300, "temperature": 9.0, "samples": 2}):
+        answer(load_decoder("nano"), cg.assemble("123456 654321 add 99 mul"), **options)
     print("inside")
 """
 # The working room of a program made too small: storing where a jump leads falls out of it.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cadmus_gym import generate
+from cadmus_gym import batched
 from cadmus_gym.cache import Cache
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.evaluate import prompts_of as prompts_of_split
@@ -132,7 +132,7 @@ def test_the_batch_does_not_matter(model, temperature, monkeypatch):
             store.fill_(10.0)  # what is in no use must not count
 
     monkeypatch.setattr(Cache, "__init__", allocated)
-    monkeypatch.setattr(generate, "PROMPTS", 4)
+    monkeypatch.setattr(batched, "PROMPTS", 4)
     options = {"form": "value", "temperature": temperature, "seed": 5, "max_tokens": 24}
     done = complete(model, prompts, prompt_lengths=lengths, **options)
     assert min(calls.values()) >= 1
@@ -376,7 +376,7 @@ def test_the_largest_draw_stays_within_the_allowed(model):
     allowed = np.zeros((1, 65), np.bool_)
     allowed[0, [13, 20]] = True
     for uniform, token in ((0.0, 13), (0.4999, 13), (0.5, 20), (1 - 2.0**-32, 20)):
-        drawn, log_prob, raw = generate._draw(logits, allowed, 1.0, np.array([uniform]))
+        drawn, log_prob, raw = batched._draw(logits, allowed, 1.0, np.array([uniform]))
         assert drawn.item() == token
         assert log_prob.item() == pytest.approx(np.log(0.5))
         assert raw.item() == pytest.approx(-np.log(65))

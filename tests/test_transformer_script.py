@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def test_both_sections(tmp_path: Path) -> None:
+def test_all_sections(tmp_path: Path) -> None:
     model = Transformer(ModelConfig(width=16, layers=2, heads=2, hidden=24, context=192))
     model.endian = "little"
     save_model(model, tmp_path / "model")
@@ -38,6 +38,13 @@ def test_both_sections(tmp_path: Path) -> None:
         assert row["ours / theirs"]["min"] <= row["ours / theirs"]["median"] <= row["ours / theirs"]["max"]
         assert min(row["ours / theirs"]["min"], row["products alone / theirs"]) > 0
 
+    assert [row["prompts"] for row in results["latency"]] == [1, 4, 16]
+    for row in results["latency"]:
+        assert row["new tokens"] >= 1
+        assert min(row["batch / ours"]["min"], row["theirs / ours"]["min"], row["ours / ms"]) > 0
+    for row in results["command line"]:
+        assert 0 < row["core-seconds"]["min"] <= row["core-seconds"]["median"]
+
     assert [row["ours"] for row in results["training"]] == [
         "muon float32",
         "adamw float32",
@@ -52,7 +59,7 @@ def test_both_sections(tmp_path: Path) -> None:
         shares = [row[part] for part in ("data", "forward", "backward", "optimizers")]
         assert min(shares) > 0
         assert sum(shares) == pytest.approx(1)
-    for title in ("completion", "training", "shares of a step"):
+    for title in ("completion", "latency", "command line", "training", "shares of a step"):
         assert f"\n## {title}\n" in answer.stdout
         for row in results[title]:
             assert f"\n| {next(iter(row.values()))} | " in answer.stdout
