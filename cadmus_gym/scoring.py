@@ -184,9 +184,12 @@ def score(
     return choices, operands, (math.log(matches) if matches > 0 else -np.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Share:
-    """The share of operands a split keeps under one kind of choices, and its standard error, 0 where it is exact."""
+    """The share of operands a split keeps under one kind of choices, and its standard error, 0 where it is exact.
+
+    Two that are estimated by themselves are never equal, whatever their values.
+    """
 
     value: float
     error: float
@@ -230,7 +233,7 @@ class Scorer:
         if self.parameters is None:
             return math.nan, math.nan, math.nan
         logs: list[float] = []
-        errors: list[float] = []
+        shares: list[Share] = []
         given = -math.inf
         for derivation in range(self.spec.family.derivations):
             script = self._script
@@ -251,12 +254,14 @@ class Scorer:
                 share = self._share(script)
                 given = completion
                 logs.append(choices + operands - math.log(share.value))
-                errors.append(share.error / share.value)
+                shares.append(share)
         if not logs:
             return -math.inf, -math.inf, 0.0
         total = log_sum(np.array(logs))
-        variance = float((np.exp(np.array(logs) - total) * errors) ** 2 @ np.ones(len(logs)))
-        return total, given, variance
+        errors = dict.fromkeys(shares, 0.0)  # derivations that divide by one share have its error in common
+        for log, share in zip(logs, shares, strict=True):
+            errors[share] += math.exp(log - total) * share.error / share.value
+        return total, given, sum(error**2 for error in errors.values())
 
     def read(self, tokens: Tokens) -> Problem | None:
         """Return what the split makes of a prompt, or of the prompt of a program whatever its answer, both (n,) uint8;

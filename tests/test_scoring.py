@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from cadmus_gym import sampling
 from cadmus_gym.isa import END, VOCABULARY
 from cadmus_gym.machine import RAN, scratch
 from cadmus_gym.sampling import CHOICE, DIE, DRAW_CELLS, DRAWN, DRAWS, GIVEN, OUTCOMES, SCRIPTED, TAKEN, TOTAL, WEIGHT
-from cadmus_gym.scoring import Scorer, Share
+from cadmus_gym.scoring import Entropy, Scorer, Share, score_mixture
 from cadmus_gym.spec import Spec, Split, Thoughts
 from cadmus_gym.tasks import Choices, Family
 from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
@@ -294,6 +296,50 @@ def shares_of(name: str, split: str, samples: int) -> list[Share]:
     return [*scorer.shares.values()]
 
 
+def test_an_estimate_is_a_share_of_its_samples_with_the_error_of_one() -> None:
+    spec = small("register")
+    program = cg.Stream(spec, "test").batch(0, 1)[0][0]
+    program = program[program > 0]
+    exact, rough = Scorer(spec, "test", 100_000, 1), Scorer(spec, "test", 0, 500)
+    (known, _, none), (prompt, _, variance) = exact.score(program), rough.score(program)
+    (kept,), (share,) = exact.shares.values(), rough.shares.values()
+    assert (none, kept.error) == (0, 0)
+    assert share.value * 500 == round(share.value * 500) > 0
+    assert share.error == pytest.approx(math.sqrt(share.value * (1 - share.value) / 500))
+    assert variance == pytest.approx((share.error / share.value) ** 2)
+    assert prompt + math.log(share.value) == pytest.approx(known + math.log(kept.value))
+
+
+def test_where_no_sample_is_kept_one_is_assumed() -> None:
+    spec = small("register", splits={"rare": Split((0.0, 0.01))}, parameters={"operations": {"1": 1}})
+    program = cg.Stream(spec, "rare").batch(0, 1)[0][0]
+    scorer = Scorer(spec, "rare", 0, 2)
+    assert math.isfinite(scorer.score(program[program > 0])[0])
+    assert [share.value for share in scorer.shares.values()] == [0.5]
+
+
+def test_derivations_that_divide_by_one_share_have_its_error_in_common() -> None:
+    """Two lengths may be drawn in either order, and so may two values of one length: by the same share."""
+    scorer = Scorer(small("compare"), "test", 100_000, 1)
+    programs, _ = cg.Stream(small("compare"), "test").batch(0, 60)
+    several = 0
+    for row in programs:
+        program = row[row > 0]
+        scorer.shares.clear()
+        scorer.score(program)
+        for number, (key, share) in enumerate(scorer.shares.items(), 1):
+            scorer.shares[key] = Share(share.value, 0.1 * number * share.value)
+        prompt, _, variance = scorer.score(program)
+        expected = 0.0
+        for key, share in list(scorer.shares.items()):  # how far the log-probability moves with each
+            scorer.shares[key] = Share(share.value * (1 + 1e-6), share.error)
+            expected += ((scorer.score(program)[0] - prompt) / 1e-6 * share.error / share.value) ** 2
+            scorer.shares[key] = share
+        assert variance == pytest.approx(expected, rel=1e-4)
+        several += len(scorer.shares) > 1
+    assert several > 0
+
+
 def test_a_split_that_keeps_everything_needs_no_normaliser() -> None:
     spec = small("branch", splits={"all": Split()})
     programs, _ = cg.Stream(spec, "all").batch(0, 100)
@@ -340,6 +386,20 @@ def test_a_mixture_adds_up_its_parts(tmp_path: Path, split: str) -> None:
     agree(stream, expected, 500_000)
 
 
+def test_a_mixture_by_hand() -> None:
+    """Weights 1 and 3: prompts 0.25 * 0.2 + 0.75 * 0.1, whole programs 0.25 * 0.2 * 0.5 + 0.75 * 0.1."""
+    parts: list[Any] = [
+        SimpleNamespace(score=lambda _: (math.log(0.2), math.log(0.5), 0.01)),
+        SimpleNamespace(score=lambda _: (math.log(0.1), 0.0, 0.04)),
+    ]
+    scores = score_mixture(parts, np.array([1, 3]), cg.assemble("1 2 add 3 eq end"))
+    assert math.exp(scores.prompt) == pytest.approx(0.125)
+    assert math.exp(scores.log_prob) == pytest.approx(0.1)
+    assert math.exp(scores.completion) == pytest.approx(0.8)
+    assert scores.error == pytest.approx(math.sqrt(0.25**2 * 0.01 + 0.75**2 * 0.04))
+    assert not scores.exact
+
+
 def test_a_mixture_with_estimates_says_how_good_they_are(tmp_path: Path) -> None:
     paths = {write_small(tmp_path, name, 0.5): 1 for name in ("arith", "arith, uneven", "loop")}
     programs, _ = cg.Stream(paths, "test", seed=3).batch(0, 300)
@@ -361,6 +421,32 @@ def test_the_variance_of_a_mixture_is_that_of_its_parts(tmp_path: Path) -> None:
     whole = cg.Stream(paths, "test").score(programs, budget=0, samples=2000)
     np.testing.assert_allclose(whole.log_prob, np.log(shares.sum(0)), rtol=1e-12)
     np.testing.assert_allclose(whole.error, np.sqrt(variance), rtol=1e-9)
+
+
+# Entropies.
+
+
+def test_entropies_are_means_over_the_programs_of_a_stream() -> None:
+    stream = cg.Stream(small("register"), "train", seed=2)
+    entropy, (programs, lengths) = stream.entropy(200), stream.batch(0, 200)
+    scores = stream.score(programs)
+    for logs, mean, error in (
+        (scores.prompt, entropy.prompt, entropy.prompt_error),
+        (scores.completion, entropy.completion, entropy.completion_error),
+    ):
+        assert mean == pytest.approx(-statistics.mean(logs.tolist()))
+        assert error == pytest.approx(statistics.stdev(logs.tolist()) / math.sqrt(200)) != 0
+    assert entropy.prompt_tokens == pytest.approx(lengths.mean())
+    assert entropy.completion_tokens == pytest.approx(np.count_nonzero(programs) / 200 - lengths.mean())
+    with pytest.raises(ValueError, match="count = 1"):
+        stream.entropy(1)
+
+
+def test_the_floor_by_hand() -> None:
+    entropy = Entropy(10, 6.0, 0.1, 2.0, 0.1, 5.0, 3.0)
+    assert entropy.floor() == pytest.approx(8 / 8)
+    assert entropy.floor(0.5) == pytest.approx(5 / 5.5)
+    assert entropy.floor(0.0) == pytest.approx(2 / 3)
 
 
 # What ships.

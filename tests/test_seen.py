@@ -14,6 +14,7 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
+from cadmus_gym.scoring import Scorer
 from cadmus_gym.seen import Index, edits, splits_of
 from cadmus_gym.spec import Split
 from cadmus_gym.tasks import TASKS
@@ -151,6 +152,27 @@ def test_a_wrong_answer_has_a_problem_too() -> None:
     assert [cg.disassemble(program) for program in wrong["train"].programs] == ["12 7 add 19 eq end"]
 
 
+def test_the_programs_of_a_prompt_are_those_with_the_worked_steps_and_without_that_a_stream_writes() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0", thoughts={"style": "values", "limit": 48})
+    prompt, short, long = "12 7 add 3 mul", "12 7 add 3 mul 57 eq end", "12 7 add 3 mul ( 19 ) 57 eq end"
+    for share, expected in ((0.0, [short]), (0.5, [short, long]), (1.0, [long])):
+        problems = splits_of(spec.override(thoughts={"share": share}), cg.assemble(prompt))
+        assert [cg.disassemble(program) for program in problems["train"].programs] == expected
+        assert problems["train"].prompt.tolist() == cg.assemble(prompt).tolist()
+
+
+def test_a_split_keeps_the_problems_from_its_first_hash_to_its_last() -> None:
+    scorer, tokens = Scorer(cg.load_spec("Cadmus-Arith-v0"), "train", 0, 1), cg.assemble("12 7 add")
+    problem = scorer.read(tokens)
+    assert problem is not None
+    key = problem.key
+    for first, last, kept in ((key, key, True), (key + 1, key + 2, False), (key - 2, key - 1, False), (0, key, True)):
+        scorer.first, scorer.last = np.uint64(first), np.uint64(last)
+        problem = scorer.read(tokens)
+        assert problem is not None
+        assert problem.kept == kept
+
+
 def test_a_mixture_is_counted_as_a_whole() -> None:
     replay = Replay({"Cadmus-Arith-v0": 2, "Cadmus-Compare-v0": 1})
     prompts = [*dict.fromkeys(replay.prompts)][:100]
@@ -243,8 +265,10 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "mine", tmp_path / "mine" / "notes.txt"):
         with pytest.raises(ValueError, match="holds something else than an index"):
             Index(stream, path)
-    with pytest.raises(ValueError, match="run_size = 0"):
-        Index(stream, run_size=0)
+    for size in (0, 2**32 + 1):
+        with pytest.raises(ValueError, match=f"run_size = {size}: give a number of programs from 1 to {2**32}"):
+            Index(stream, run_size=size)
+    assert Index(stream, run_size=2**32).run_size == 2**32
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

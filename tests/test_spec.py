@@ -320,6 +320,8 @@ def mixture(line: str, *parts: str, form: str = 'form = "answer"') -> tuple[str,
 _HALF = "mixture = { Cadmus-Arith-v0 = 1, Cadmus-Loop-v0 = 1 }"
 MIXTURES = {
     "and a task": mixture(f'task = "arith"\n{_HALF}', "task", "'arith'", "mixture", "give one"),
+    "common without one": (f"{ARITH}[common]\nlimit = 9\n{TRAIN}", ["'arith'", "common goes with mixture"]),
+    "thoughts": mixture(f"{_HALF}\n[thoughts]\nshare = 0.5", "[thoughts]", "its parts", "[common.thoughts]"),
     "unknown id": mixture("mixture = { Cadmus-Arit-v0 = 1 }", "'Cadmus-Arit-v0'", "did you mean"),
     "weight 0": mixture("mixture = { Cadmus-Arith-v0 = 0 }", "mixture", "whole weight from 1"),
     "weight of a share": mixture("mixture = { Cadmus-Arith-v0 = 0.5 }", "mixture", "0.5", "a whole number"),
@@ -475,10 +477,13 @@ def test_an_id_that_cannot_be_registered_is_a_value_error(write: Any, registry: 
         written("parameters", "values = [0, 2147483647]", COMPARE),
         written("parameters", "values = [0, 9]\nunequal = 0\ndistance = 9", COMPARE),
         written("parameters", "near = 0.5\nunequal = 0.5", COMPARE),
-        written("episode", "max_tokens = 14\nthought_tokens = 14"),
-        written("episode", 'max_tokens = 44\nthought_tokens = 9\n[thoughts]\nshare = 1\nstyle = "trace"\nlimit = 30'),
-        written("episode", "max_tokens = 14\nthought_tokens = 9\n[thoughts]\nshare = 1\nlimit = 30"),
+        written("episode", "max_tokens = 8\nthought_tokens = 8"),
+        written("episode", 'max_tokens = 38\nthought_tokens = 9\n[thoughts]\nshare = 1\nstyle = "trace"\nlimit = 30'),
+        written("episode", "max_tokens = 8\nthought_tokens = 8\n[thoughts]\nshare = 1\nlimit = 30"),
         written("splits.one", "share = [0.0, 0.5]\n[splits.two]\nshare = [0.5, 1.0]"),
+        written("thoughts", 'share = 1\nstyle = "values"\nlimit = 3'),
+        written("thoughts", 'share = 0\nstyle = "values"\nlimit = 2'),
+        written("thoughts", "limit = 4096"),
     ],
 )
 def test_every_valid_boundary_is_accepted(write: Any, text: str) -> None:
@@ -869,6 +874,17 @@ def test_what_is_named_by_file_is_looked_up_beside_the_file(
     assert str(tmp_path) not in sys.path
 
 
+def test_a_module_may_be_in_a_package_beside_the_file(write: Any, local: str, tmp_path: Path) -> None:
+    (tmp_path / local).mkdir()
+    (tmp_path / f"{local}.py").rename(tmp_path / local / "inner.py")
+    (tmp_path / local / "__init__.py").write_text(LOCAL)
+    for module in (f"{local}.inner", local):
+        spec = cg.load_spec(write(f'id = "Local-v0"\ntask = "{module}:LOCAL"\n{TRAIN}'))
+        assert spec.family.compose.__module__ == module  # type: ignore[union-attr]
+    sys.modules.pop(f"{local}.inner")
+    assert str(tmp_path) not in sys.path
+
+
 def test_a_module_hidden_by_another_of_its_name_is_an_error(write: Any) -> None:
     write(LOCAL, "json.py")
     with pytest.raises(ValueError, match=r"my\.toml task = 'json:LOCAL'.*hidden by another module named json.*rename"):
@@ -1048,6 +1064,32 @@ def test_a_file_starts_from_its_base(write: Any, base: str) -> None:
     assert spec.thoughts == dataclasses.replace(parent.thoughts, share=0.0)
     assert list(spec.splits) == [*parent.splits, "more"]
     assert (spec.parameters, spec.episode, spec.form) == (parent.parameters, parent.episode, parent.form)
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "room"),
+    [
+        ({"share": 1.0, "style": "trace", "limit": 30}, 38),
+        ({"share": 0.0, "style": "trace", "limit": 30}, 8),
+        ({"share": 1.0, "style": "none", "limit": 30}, 8),
+        ({}, 8),
+    ],
+    ids=["thoughts", "share 0", "no style", "none"],
+)
+def test_rooms_by_hand(thoughts: dict[str, Any], room: int) -> None:
+    """`, 9 9 9 9 neg eq end` are 8 tokens, and three operands `, 9 9 neg` with two operators 14."""
+    values = {"id": "My-v0", "task": "arith", "thoughts": thoughts, "splits": {"train": {}}}
+    spec = cg.load_spec(values)
+    assert (spec.prompt_room, spec.completion_room) == (14, room)
+    large = {"parameters": {"operands": [0, 999], "limit": 999999}}
+    for splits in ({"large": large, "train": {}}, {"train": {}, "large": large}):
+        spec = cg.load_spec(values | {"splits": splits})
+        assert (spec.prompt_room, spec.completion_room) == (17, room + 2)
+    relation = {"id": "Mine-v0", "task": "compare", "splits": {"train": {}}}  # 5 digits, and `not end`
+    assert (cg.load_spec(relation).prompt_room, cg.load_spec(relation).completion_room) == (15, 2)
+    parts = {"one": relation, "two": cg.load_spec(values).table()}
+    mixed = {"id": "Mix-v0", "form": "answer", "mixture": {"one": 1, "two": 1}, "sources": parts}
+    assert (cg.load_spec(mixed).prompt_room, cg.load_spec(mixed).completion_room) == (15, room)
 
 
 @pytest.mark.parametrize("id", IDS)

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import cadmus_gym as cg
+from cadmus_gym import testing
+from cadmus_gym.scoring import Problem, Scorer
 from cadmus_gym.tasks import Choices, Family
-from cadmus_gym.testing import CHECKS, check_spec
+from cadmus_gym.testing import CHECKS, ceiling_of, check_spec
 
 GUIDE = Path(cg.__file__).parents[1] / "envs" / "README.md"
 
@@ -113,6 +115,152 @@ def test_what_is_wrong_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     compose, message = BAD[name]
     with pytest.raises((AssertionError, ValueError), match=message):
         check_spec(spec_of(monkeypatch, compose), count=400)
+
+
+# Each check finds what it is for, where a program or an environment of ours would be wrong.
+
+
+def sums(parameters: Any, choices: Choices) -> str:
+    return f"{choices.integer(10, 99)} {choices.integer(10, 99)} add"  # 6 tokens
+
+
+def complete(rows: Any, text: str) -> None:
+    completion = cg.assemble(text)
+    rows[3, 6:] = 0
+    rows[3, 6 : 6 + completion.size] = completion
+
+
+def replace_digit(rows: Any, lengths: Any) -> None:
+    rows[3, 0] = cg.encode("9" if rows[3, 0] != cg.encode("9")[0] else "8")[0]
+
+
+def shorten(rows: Any, lengths: Any) -> None:
+    lengths[3] -= 1
+
+
+def answer_behind_dup(rows: Any, lengths: Any) -> None:
+    value = cg.run(cg.disassemble(rows[3, :6]) + " end").stack[0]
+    complete(rows, f"{value} dup drop eq end")
+
+
+WRONG: dict[str, tuple[str, str, Any, str]] = {  # the check, what of `Stream` is changed, how, what is said of it
+    "a wrong answer": ("programs", "batch", lambda rows, lengths: complete(rows, "1 eq end"), "is FALSE"),
+    "no end": ("programs", "batch", lambda rows, lengths: complete(rows, "1 eq"), "is "),
+    "a foreign form": ("programs", "batch", answer_behind_dup, "not of form 'value'"),
+    "other prompts": ("programs", "prompts", replace_digit, "does not begin with"),
+    "other lengths": ("programs", "prompts", shorten, "prompts alone have other lengths"),
+    "a loophole": ("shortcuts", "batch", lambda rows, lengths: complete(rows, "dup eq end"), "stays true when its"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_check_finds_what_it_is_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, method, change, message = WRONG[name]
+    spec, original = spec_of(monkeypatch, sums), getattr(cg.Stream, method)
+
+    def changed(self: cg.Stream, *arguments: Any, **options: Any) -> Any:
+        rows, lengths = original(self, *arguments, **options)
+        change(rows, lengths)
+        return rows, lengths
+
+    getattr(testing, f"check_{check}")(spec, 100)
+    monkeypatch.setattr(cg.Stream, method, changed)
+    with pytest.raises(AssertionError, match=message):
+        getattr(testing, f"check_{check}")(spec, 100)
+
+
+@pytest.mark.parametrize(("what", "message"), [(0, "a range differs"), (1, "lengths of a range differ")])
+def test_a_range_that_differs_is_found(what: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, original = spec_of(monkeypatch, sums), cg.Stream.batch
+
+    def changed(self: cg.Stream, start: int, count: int, threads: int | None = None) -> Any:
+        found = original(self, start, count, threads)
+        found[what][-1] += np.uint8(start > 0)
+        return found
+
+    monkeypatch.setattr(cg.Stream, "batch", changed)
+    with pytest.raises(AssertionError, match=message):
+        testing.check_purity(spec, 100)
+
+
+def test_single_programs_that_differ_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, original = spec_of(monkeypatch, sums), cg.Stream.gather
+
+    def changed(self: cg.Stream, seeds: Any, indices: Any, threads: int | None = None) -> Any:
+        rows, lengths = original(self, seeds, indices, threads)
+        if (np.diff(indices) != 1).any():
+            replace_digit(rows, lengths)
+        return rows, lengths
+
+    monkeypatch.setattr(cg.Stream, "gather", changed)
+    with pytest.raises(AssertionError, match="single programs differ from their range"):
+        testing.check_purity(spec, 100)
+
+
+@pytest.mark.parametrize(
+    ("key", "kept", "message"), [(5, True, "test meets train|train meets test"), (5, False, "not found to be of the")]
+)
+def test_problems_of_the_wrong_split_are_found(
+    key: int, kept: bool, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(monkeypatch, sums)
+    testing.check_splits(spec, 100)
+    monkeypatch.setattr(Scorer, "read", lambda self, tokens: Problem(tokens, key, kept, ()))
+    with pytest.raises(AssertionError, match=message):
+        testing.check_splits(spec, 100)
+
+
+@pytest.mark.parametrize("log", [-np.inf, 1e-9])
+def test_a_program_without_a_probability_is_found(log: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, original = cg.load_spec("Cadmus-Arith-v0"), cg.Stream.score
+
+    def changed(self: cg.Stream, programs: Any, **options: Any) -> Any:
+        scores = original(self, programs, **options)
+        scores.log_prob[3] = log
+        return scores
+
+    monkeypatch.setattr(cg.Stream, "score", changed)
+    with pytest.raises(AssertionError, match="has log-probability"):
+        testing.check_probabilities(spec, 10)
+
+
+def test_random_tokens_that_are_often_true_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of(monkeypatch, sums)
+    monkeypatch.setattr(testing, "random_legal", lambda spec, split, count: cg.Stream(spec, split).batch(0, count))
+    with pytest.raises(AssertionError, match=r"random tokens are true for 100.0%"):
+        testing.check_shortcuts(spec, 100)
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "message"), [(0, 1, "observations differ"), (1, 0.5, "ends differ"), (3, True, "ends differ")]
+)
+def test_an_environment_that_plays_otherwise_is_found(
+    what: int, by: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, original = cg.load_spec("Cadmus-Arith-v0"), testing.CadmusVectorEnv.step
+
+    def changed(self: Any, actions: Any) -> Any:
+        found = [np.array(array) for array in original(self, actions)[:4]]
+        found[what].flat[0] = found[what].flat[0] + by
+        return (*found, {})
+
+    monkeypatch.setattr(testing.CadmusVectorEnv, "step", changed)
+    with pytest.raises(AssertionError, match=message):
+        testing.check_environments(spec, 10)
+
+
+def test_what_gymnasium_finds_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = testing.CadmusEnv.reset
+    monkeypatch.setattr(testing.CadmusEnv, "reset", lambda self, **options: (original(self, **options)[0], None))
+    with pytest.raises(AssertionError, match="not a dictionary"):
+        testing.check_environments(cg.load_spec("Cadmus-Arith-v0"), 10)
+
+
+def test_the_ceiling_of_a_mixture_is_the_mean_over_its_parts() -> None:
+    parts = {name: cg.load_spec(f"Cadmus-{name}-v0").table() for name in ("Arith", "Compare")}
+    values = {"id": "Mix-v0", "form": "answer", "mixture": {"Arith": 3, "Compare": 1}, "sources": parts}
+    assert ceiling_of(cg.load_spec(values), "train") == pytest.approx((3 * 0.05 + 1 * 0.55) / 4)
+    assert ceiling_of(cg.load_spec(values), "reserved") == pytest.approx(0.55)  # only compare has it
 
 
 def test_randomness_from_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
