@@ -223,7 +223,7 @@ def test_samples_follow_their_probabilities(model):
         assert len(np.unique(first)) > 4
 
 
-@pytest.mark.parametrize("temperature", [1e-37, 1e-3, 1e30])
+@pytest.mark.parametrize("temperature", [1e-30, 1e-3, 1e30])
 def test_extreme_temperatures(model, temperature):
     options = {"form": "value", "max_tokens": 24, "thought_tokens": 0}
     done = complete(model, PROMPTS_TOKENS, temperature=temperature, **options)
@@ -380,6 +380,14 @@ def test_the_largest_draw_stays_within_the_allowed(model):
         assert drawn.item() == token
         assert log_prob.item() == pytest.approx(np.log(0.5))
         assert raw.item() == pytest.approx(-np.log(65))
+
+
+def test_no_temperature_is_too_small():
+    """The logits themselves, over this temperature, are beyond what float32 holds."""
+    logits, allowed = torch.zeros(1, 65), np.ones((1, 65), np.bool_)
+    logits[0, 20], logits[0, 30] = 3000.0, 2999.0
+    drawn, log_prob, _ = generate._draw(logits, allowed, 1e-36, np.array([0.9]))
+    assert (drawn.item(), log_prob.item()) == (20, 0.0)
 
 
 NANO = ("Cadmus-Compare-v0", "Cadmus-Arith-v0", "Cadmus-Stack-v0")
