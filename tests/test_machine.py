@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import cadmus_gym as cg
 from cadmus_gym.isa import ID, INSTRUCTIONS
+from cadmus_gym.machine import standing
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "language_cases.jsonl").read_text().splitlines()]
 MASS = 30_400
@@ -516,6 +517,26 @@ def test_a_row_ends_where_it_ends() -> None:
         "TRUE",
     ]
     assert [cg.Verdict(int(verdict)).name for verdict in verdicts] == wanted
+
+
+@pytest.mark.parametrize(
+    ("program", "stack"),
+    [
+        ("", ()),
+        ("<bos> 12 7", (12, 7)),
+        ("12 7 add ( 1", (19,)),
+        ("12 0 div", (12, 0)),
+        ("12 3 times dup", (12, 3)),  # up to a block
+        ("case 5 6 to 30 case 1 to 1 do 2", (5, 6, 2)),
+        ("case 5 6 to 30 do mul end 7", (30,)),
+        ("case 5 6", ()),  # a header that is not closed
+        ("use use do 1", ()),  # and those that are wrong
+        ("case 9999999999 to do 1", ()),
+        ("within", ()),
+    ],
+)
+def test_the_stack_of_a_program_in_the_making(program: str, stack: tuple[int, ...]) -> None:
+    assert standing(cg.assemble(program)) == stack
 
 
 def test_results_of_one_batch_are_not_changed_by_the_next() -> None:
