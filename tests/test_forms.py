@@ -493,9 +493,7 @@ def test_a_prompt_that_some_completion_makes_true_or_false_is_accepted(prompt: s
         ("free", "1 2 if", True),
     ],
 )
-def test_under_little_a_prompt_ends_with_a_digit_only_where_no_digit_follows(
-    form: str, prompt: str, fits: bool
-) -> None:
+def test_under_little_a_prompt_ends_with_a_digit_only_where_none_follows(form: str, prompt: str, fits: bool) -> None:
     words = ("1", "add") if form == "words" else ()
     tokens = cg.encode(prompt)
     check_prompt(tokens, form, max_tokens=20, words=words, endian="big")
