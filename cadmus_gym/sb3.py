@@ -128,7 +128,7 @@ class CadmusVecEnv(VecEnv):
         known = (*ARRAYS, "returns", "played")
         if not isinstance(state, dict) or state.keys() != set(known):
             raise ValueError(f"these episodes cannot be restored: give a dict of {', '.join(known)}")
-        arrays = {name: np.array(tensor) for name, tensor in state.items()}
+        arrays = {name: np.asarray(tensor).copy() for name, tensor in state.items()}
         returns, played = arrays.pop("returns"), arrays.pop("played")
         for given, own in ((returns, self._returns), (played, self._lengths)):
             if (given.dtype, given.shape) != (own.dtype, own.shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -473,7 +474,33 @@ def test_a_prompt_that_no_completion_can_mend_is_a_value_error(form: str, prompt
     ],
 )
 def test_a_prompt_that_some_completion_makes_true_or_false_is_accepted(prompt: str, endian: str) -> None:
-    check_prompt(cg.encode(prompt), "value", max_tokens=20, endian=endian)
+    if endian == "little" and prompt[-1:].isdigit():  # more digits would come before its own
+        with pytest.raises(ValueError, match="ends inside a literal"):
+            check_prompt(cg.encode(prompt), "value", max_tokens=20, endian=endian)
+    else:
+        check_prompt(cg.encode(prompt), "value", max_tokens=20, endian=endian)
+
+
+@pytest.mark.parametrize(
+    ("form", "prompt", "fits"),
+    [
+        ("answer", "1 2", False),
+        ("relation", "1 2", True),
+        ("relation", "1 ( 2", False),
+        ("words", "1 2", False),
+        ("words", "1 2 ,", True),
+        ("free", "1 2", False),
+        ("free", "1 2 if", True),
+    ],
+)
+def test_under_little_a_prompt_ends_with_a_digit_only_where_none_follows(form: str, prompt: str, fits: bool) -> None:
+    words = ("1", "add") if form == "words" else ()
+    tokens = cg.encode(prompt)
+    check_prompt(tokens, form, max_tokens=20, words=words, endian="big")
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="ends inside a literal"):
+        check_prompt(tokens, form, max_tokens=20, words=words, endian="little")
+    if form == "words":  # where no digit is among them none follows
+        check_prompt(cg.encode("1 2"), form, max_tokens=20, words=("add",), endian="little")
 
 
 @pytest.mark.parametrize("prompt", ["fi", ") )", "1 case", "<pad>", "1 2"])

@@ -489,7 +489,9 @@ def test_a_policy_knows_its_model_and_survives_a_file(folder: Path, tmp_path: Pa
     assert again.transformer.endian == "little"
     for name, weight in policy.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight)
-    assert make_agent(env, ModelConfig(width=32, layers=1, heads=2, hidden=64, context=100)).policy.training is False
+    full = torch.ones((1, env.observation_space.shape[0]))
+    fits = ModelConfig(width=32, layers=1, heads=2, hidden=64, context=100)
+    assert make_agent(env, fits).policy.get_distribution(full).mode().shape == (1,)
     small = ModelConfig(width=32, layers=1, heads=2, hidden=64, context=99)
     with pytest.raises(ValueError, match="observations and `<bos>` take 100 positions, the model has 99"):
         make_agent(env, small)
