@@ -39,7 +39,7 @@ import tyro
 from numpy.typing import NDArray
 
 from cadmus_gym import SPECS, Stream, assemble, checkpoint, disassemble, load_model, load_spec, run_batch
-from cadmus_gym.__main__ import countdown
+from cadmus_gym.console import countdown
 from cadmus_gym.evaluate import (
     EVALUATION_SEED,
     Evaluation,

@@ -27,7 +27,7 @@ import torch
 import tyro
 
 from cadmus_gym import Evaluation, Transformer, evaluate, load_model, load_spec
-from cadmus_gym.__main__ import countdown
+from cadmus_gym.console import countdown
 from cadmus_gym.evaluate import EVALUATION_SEED, Report, judge_completions, loss_above_floor, part_of
 from cadmus_gym.model_cards import machine
 from cadmus_gym.policies import random_legal, search

@@ -85,7 +85,7 @@ def play(
             held, running = held[running], running[running]
         options: dict[str, Any] = {}
         if masked:
-            masks = episodes.mask_rows(episodes.allowed[held]).astype(np.bool_)
+            masks = episodes.masks[held].astype(np.bool_)
             masks[~running] = True  # what is chosen there is ignored, and a distribution needs something
             options["action_masks"] = masks
         chosen = np.asarray(agent.predict(episodes.tokens[held], deterministic=deterministic, **options)[0])

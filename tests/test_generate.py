@@ -386,7 +386,7 @@ def test_no_temperature_is_too_small():
     """The logits themselves, over this temperature, are beyond what float32 holds."""
     logits, allowed = torch.zeros(1, 65), np.ones((1, 65), np.bool_)
     logits[0, 20], logits[0, 30] = 3000.0, 2999.0
-    drawn, log_prob, _ = generate._draw(logits, allowed, 1e-36, np.array([0.9]))
+    drawn, log_prob, _ = batched._draw(logits, allowed, 1e-36, np.array([0.9]))
     assert (drawn.item(), log_prob.item()) == (20, 0.0)
 
 
