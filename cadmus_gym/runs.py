@@ -77,7 +77,7 @@ class Settings(Protocol):
     def overwrite(self) -> bool: ...
 
 
-def first_flags(arguments: list[str], folder: Path | None, **texts: str) -> argparse.Namespace:
+def first_flags(arguments: list[str], folder: Path | None, **texts: str | None) -> argparse.Namespace:
     """Return --folder, --resume and the flags of ``texts``, by which is known where all others have their defaults."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--folder", type=Path, default=folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, NamedTuple, TypeVar
@@ -179,7 +179,7 @@ class Muon(torch.optim.Muon):
     instructions for bfloat16 that takes most of a step. In bfloat16 this optimizer equals PyTorch's to the bit.
     """
 
-    def __init__(self, matrices: list[Tensor], rate: float, weight_decay: float, dtype: torch.dtype) -> None:
+    def __init__(self, matrices: Iterable[Tensor], rate: float, weight_decay: float, dtype: torch.dtype) -> None:
         super().__init__(matrices, lr=rate, momentum=0.95, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self.dtype = dtype
 

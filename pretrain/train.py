@@ -246,9 +246,9 @@ def extended(arguments: list[str], folder: Path, values: dict[str, Any] | None) 
 def started(default: Config, start: str) -> Config:
     """Return settings with the sizes and the order of digits of the model to start from."""
     model = load_model(start)
-    sizes = {name: getattr(model.config, name) for name in OF_MODEL}
-    context = max(default.context, model.config.context)  # of which no weight depends
-    return dataclasses.replace(default, **sizes, context=context, endian=model.endian, start=start)
+    own: dict[str, Any] = {name: getattr(model.config, name) for name in OF_MODEL} | {"endian": model.endian}
+    context = max(default.context, model.config.context)  # on which no weight depends
+    return dataclasses.replace(default, **own, context=context, start=start)
 
 
 def check_start(config: Config, start: str) -> None:
@@ -397,7 +397,7 @@ class Learner:
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
                     of_prompts, of_completions = training.losses(self.wrapped, chunk.tokens, chunk.prompt_lengths)
                 loss = prompt_weight * of_prompts.sum() + of_completions.sum()
-                (loss * (self.ranks.count / weight)).backward()
+                (loss * (self.ranks.count / weight)).backward()  # type: ignore[no-untyped-call]
             found[chunk.rows] = torch.stack([of_prompts.detach(), of_completions.detach()], 1).double()
         return found, float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
 
@@ -531,6 +531,7 @@ class Trainer:
         A GPU has bfloat16 or it has not; on a CPU the faster one is taken, as the first process finds it.
         """
         timed: dict[str, float] = {}
+        dtype: Any
         if self.device.type == "cuda":
             dtype = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
         else:
