@@ -40,13 +40,12 @@ def put(spec: Spec, split: str, prompts: Tokens, lengths: NDArray[np.int32], com
     Completions are as a `Policy` returns them; ids outside 0..64 are tokens that no form allows. Raises ValueError for
     anything else than (N, M) integers or N arrays (m,) of integers.
     """
-    rows, sizes = _as_rows(completions, len(prompts))
+    rows = _as_rows(completions, len(prompts))
     episodes = _begin(spec, split, prompts, lengths, "big")
-    for position in range(rows.shape[1]):
-        idle = episodes.over | (sizes <= position)
-        if idle.all():
+    for tokens in rows.T:
+        if episodes.over.all():
             break
-        _step(episodes, rows[:, position], idle)
+        _step(episodes, tokens)
     return episodes.tokens[: len(prompts)]
 
 
@@ -92,7 +91,7 @@ def play(
         if chosen.shape != held.shape or not np.issubdtype(chosen.dtype, np.integer):
             raise ValueError(f"predict gave {chosen.dtype} of shape {chosen.shape}; allowed: integers, {held.shape}")
         actions[held] = chosen
-        _step(episodes, actions, episodes.over)
+        _step(episodes, actions)
     return reverse_digits(episodes.tokens) if endian == "little" else episodes.tokens
 
 
@@ -102,15 +101,15 @@ def _begin(spec: Spec, split: str, prompts: Tokens, lengths: NDArray[np.int32], 
     return episodes
 
 
-def _step(episodes: Episodes, tokens: Ints, idle: NDArray[np.bool_]) -> None:
-    """Take one token (N,) in each row that is not idle; what is not the id of a token ends an episode."""
+def _step(episodes: Episodes, tokens: Ints) -> None:
+    """Take one token (N,) in each episode that is not over; what is not the id of a token ends one."""
     known = (tokens >= 0) & (tokens < len(VOCABULARY))
-    episodes.over = episodes.over | ~(known | idle)
-    episodes.step(np.where(known, tokens, PAD).astype(np.int64), idle | ~known)
+    episodes.over = episodes.over | ~known
+    episodes.step(np.where(known, tokens, PAD).astype(np.int64), episodes.over)
 
 
-def _as_rows(completions: Completed, count: int) -> tuple[Ints, Ints]:
-    """Return completions as rows (N, M) int64 padded with 0 and their sizes (N,), zeros at the end left out."""
+def _as_rows(completions: Completed, count: int) -> Ints:
+    """Return completions as rows (N, M) int64 padded with 0."""
     allowed = f"allowed: integers ({count}, M), or {count} arrays (m,) of integers"
     if isinstance(completions, (list, tuple)):
         parts = [np.asarray(one) for one in completions]
@@ -128,5 +127,4 @@ def _as_rows(completions: Completed, count: int) -> tuple[Ints, Ints]:
         rows = given.astype(np.int64)
     if len(rows) != count:
         raise ValueError(f"{len(rows)} completions for {count} prompts; {allowed}")
-    sizes = np.where(rows != PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
-    return rows, np.asarray(sizes, np.int64)
+    return rows

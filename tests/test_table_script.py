@@ -48,7 +48,8 @@ def test_rows_are_policies_and_any_models(
     readme.write_text(f"before\n{script.MARKER}\n{script.MARKER}\nafter\n")
     monkeypatch.setattr(script, "README", readme)
     monkeypatch.setattr(sys, "argv", ["benchmarks/table.py"])
-    monkeypatch.setattr("cadmus_gym.__main__.SECONDS", 0.0)
+    shown: list[str] = []
+    monkeypatch.setattr(script, "countdown", lambda what: lambda done, total: shown.append(f"{done} of {total} {what}"))
     named = (f"one={tmp_path / 'one'}", f"the other={tmp_path / 'two'}")
     output = tmp_path / "new" / "t.json"
     args = script.Args("Cadmus-Compare-v0", named[:1], 20, budget=30, threads=1, output=output, readme=True)
@@ -69,13 +70,10 @@ def test_rows_are_policies_and_any_models(
     before, inside, after = readme.read_text().split(script.MARKER)
     assert (before, after) == ("before\n", "\nafter\n")
     assert inside.strip().splitlines() == lines[1 : lines.index(f"written to {output}")]
-    for shown in (
-        "random: 4 splits in",
-        "search, 30 tries: 4 splits in",
-        "steps, search, 30 tries, 0 min",
-        "loss of 20",
-    ):
-        assert shown in printed.err
+    for name in ("random", "search, 30 tries", "one, 0.01M"):
+        assert f"{name}: 4 splits in" in printed.err
+        assert any(line.endswith(f" steps, {name}") and len({*line.split()[::2][:2]}) == 1 for line in shown)
+    assert shown[-1] == "20 of 20 programs, loss of one"
     assert [*script.load(named, ["random"])] == ["one", "the other"]
 
 
