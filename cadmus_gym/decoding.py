@@ -56,13 +56,13 @@ class Room(NamedTuple):
 
     keys: Floats  # (L, G, slots, d)
     values: Floats
+    pattern: Floats  # (slots,)
     residual: Floats  # (BLOCK, width)
     normed: Floats  # (BLOCK, width)
     mapped: Floats  # (BLOCK, width + 2 shared)
     mixed: Floats  # (BLOCK, width)
     opened: Floats  # (BLOCK, 2 hidden)
     gated: Floats  # (BLOCK, hidden)
-    pattern: Floats  # (slots,)
     logits: Floats  # (BLOCK, 65)
 
 
@@ -169,7 +169,7 @@ class Decoder:
         columns = config.width, config.width, config.width + 2 * shared, config.width, 2 * config.hidden, config.hidden
         blocks = [np.empty((BLOCK, size), np.float32) for size in (*columns, len(VOCABULARY))]
         keys, values, pattern = (np.empty(shape, np.float32) for shape in (kept, kept, slots))
-        return Room(keys, values, *blocks[:-1], pattern, blocks[-1])
+        return Room(keys, values, pattern, *blocks)
 
 
 def load_decoder(name: str | os.PathLike[str]) -> Decoder:

@@ -146,6 +146,7 @@ def _completer(model: Transformer | Decoder, rows: int) -> Callable[..., Any]:
         return decoder.complete
     from cadmus_gym.batched import complete_batch
 
+    assert not isinstance(model, Decoder)
     return functools.partial(complete_batch, model)
 
 
