@@ -102,7 +102,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
         check_render_mode(render_mode)
         self.episodes = Episodes(load_spec(spec, **overrides), split, 1, endian)
         self.action_space = gymnasium.spaces.Discrete(len(VOCABULARY))  # type: ignore[assignment]
-        self.observation_space = TokenSpace(self.episodes.room, endian)
+        self.observation_space = TokenSpace(self.episodes.room, endian)  # type: ignore[assignment]
         self.render_mode = render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tokens, Info]:

@@ -383,7 +383,6 @@ class Episodes:
         been played here. Then nothing has changed.
         """
         self._check(state, len(rows))
-        self.over = self.over.copy()  # the last step's array may be the caller's
         self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
         self.allowed[rows], self.over[rows] = state.allowed, state.over
         self.seeds[rows], self.indices[rows], self.ends[:, rows] = state.seeds, state.indices, state.ends.T
@@ -414,12 +413,12 @@ class Episodes:
             tokens=(state.tokens < len(VOCABULARY)).all(1) & ~(past & (state.tokens != PAD)).any(1),
             seeds=np.where(over, -1, 0) <= state.seeds,
             indices=(state.indices >= 0) & (state.indices <= 2**62),
-            ends=(ends[VERDICT] <= max(Verdict)) & (ends[SUCCESS] <= 1) & (ends[ILLEGAL] <= 1),
+            ends=(ends[VERDICT] < len(Verdict)) & (ends[SUCCESS] <= 1) & (ends[ILLEGAL] <= 1),
         )
         cells, allowed = np.zeros_like(state.cells), np.zeros(count, np.int64)
         replay(state.tokens, prompt_lengths, lengths, cells, allowed, self.rules, self.limits)
         # What runs has a way to its end within the budget, so there is room for all that it may write.
-        ended = np.isin(cells[:, STATE], (DONE, DEAD)) | (spent == self.limits[0])
+        ended = (cells[:, STATE] == DONE) | (cells[:, STATE] == DEAD) | (spent == self.limits[0])
         least = spent + self.rules[1][cells[:, STATE]] + cells[:, DEPTH]
         self._check_rows(
             tokens=over | ((allowed >= 0) & ~ended & (least <= self.limits[0])),

@@ -103,7 +103,8 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         if seed is None or isinstance(seed, (int, np.integer)):
             first = None if seed is None else check_seed(seed)
             return [None if first is None else check_seed(first + k) for k in range(self.num_envs)]
-        if isinstance(seed, (str, bytes)) or not isinstance(seed, (Sequence, np.ndarray)) or np.ndim(seed) != 1:
+        listed = isinstance(seed, Sequence) and not isinstance(seed, (str, bytes))
+        if not listed and not (isinstance(seed, np.ndarray) and seed.ndim == 1):
             raise ValueError(f"seed = {seed!r}: give a whole number, or a list of one for each sub-environment")
         if len(seed) != self.num_envs:
             raise ValueError(f"{len(seed)} seeds for {self.num_envs} sub-environments: give one, or one for each")
