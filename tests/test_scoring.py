@@ -310,6 +310,14 @@ def test_an_estimate_is_a_share_of_its_samples_with_the_error_of_one() -> None:
     assert prompt + math.log(share.value) == pytest.approx(known + math.log(kept.value))
 
 
+def test_shares_are_found_once_a_stream() -> None:
+    stream = cg.Stream(small("register"), "test")
+    programs, _ = stream.batch(0, 10)
+    rough = stream.score(programs, budget=0, samples=100)
+    np.testing.assert_array_equal(stream.score(programs).log_prob, rough.log_prob)
+    assert not rough.exact.any()
+
+
 def test_where_no_sample_is_kept_one_is_assumed() -> None:
     spec = small("register", splits={"rare": Split((0.0, 0.01))}, parameters={"operations": {"1": 1}})
     program = cg.Stream(spec, "rare").batch(0, 1)[0][0]

@@ -702,6 +702,14 @@ def test_a_share_is_in_the_digest() -> None:
     assert len(digests) == len(shares)
 
 
+def test_the_weights_of_a_mixture_are_in_its_digests() -> None:
+    values = {"id": "My-Mix-v0", "form": "answer"}
+    one, other = (
+        cg.load_spec({**values, "mixture": {"Cadmus-Arith-v0": 1, "Cadmus-Compare-v0": weight}}) for weight in (1, 2)
+    )
+    assert all(one.digest_of(split) != other.digest_of(split) for split in ("train", "test"))
+
+
 def test_a_default_that_is_written_out_is_the_same_spec(write: Any) -> None:
     short = cg.load_spec(write(f"{ARITH}{TRAIN}"))
     long = cg.load_spec(
@@ -870,7 +878,9 @@ def test_what_is_named_by_file_is_looked_up_beside_the_file(
     derived = write('base = "../local.toml"\nid = "Derived-v0"\n[parameters]\nmost = 9', "inner/derived.toml")
     monkeypatch.chdir("/")
     assert [part.id for part, _ in cg.load_spec(mixed).parts] == ["Mine-v3", "Local-v0"]
-    assert cg.load_spec(derived).split_parameters("train").most == 9
+    table = cg.load_spec(derived).table()
+    sys.modules.pop(local)  # as in another process
+    assert cg.load_spec(table).split_parameters("train").most == 9
     assert str(tmp_path) not in sys.path
 
 
@@ -905,6 +915,13 @@ def test_a_spec_goes_through_its_table_and_through_pickle(id: str) -> None:
         assert again == spec
         assert (again.digest, again.digests()) == (spec.digest, spec.digests())
     assert cg.load_spec(table, thoughts={"share": 0.25}) == spec.override(thoughts={"share": 0.25})
+
+
+def test_where_a_spec_was_read_is_not_in_its_digest(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    one, other = (cg.load_spec(write(f"{ARITH}{TRAIN}", name)) for name in ("one.toml", "inner/other.toml"))
+    assert one.files != other.files
+    assert one.digest == other.digest
 
 
 def test_a_table_of_values_is_a_spec_and_its_mistakes_are_named() -> None:
@@ -995,6 +1012,12 @@ def test_nonsense_given_by_keyword_is_a_value_error(overrides: dict[str, Any], p
     with pytest.raises(ValueError, match=r"^Cadmus-Branch-v0") as raised:
         cg.load_spec("Cadmus-Branch-v0", **overrides)
     assert [part for part in parts if part not in str(raised.value)] == [], raised.value
+
+
+def test_what_is_common_to_the_parts_of_a_mixture_goes_before_its_own_episode() -> None:
+    spec = cg.load_spec("Cadmus-Mix-v0", common={"episode": {"max_tokens": 200}}, episode={"max_tokens": 300})
+    assert {part.episode.max_tokens for part, _ in spec.parts} == {200}
+    assert spec.episode.max_tokens == 300
 
 
 def test_thoughts_of_a_mixture_that_are_no_table_are_a_value_error() -> None:

@@ -313,6 +313,19 @@ def test_a_bad_range_is_a_value_error(start: Any, count: Any) -> None:
         cg.Stream("Cadmus-Arith-v0").batch(start, count)
 
 
+def test_prompts_alone_hold_nothing_else() -> None:
+    stream = cg.Stream("Cadmus-Arith-v0")
+    (prompts, lengths), (programs, same) = stream.prompts(np.zeros(200, int), np.arange(200)), stream.batch(0, 200)
+    assert np.array_equal(lengths, same)
+    inside = np.arange(stream.prompt_room) < lengths[:, None]
+    assert np.array_equal(prompts, programs[:, : stream.prompt_room] * inside)
+
+
+def test_the_last_program_has_the_number_before_2_to_the_63() -> None:
+    stream = cg.Stream("Cadmus-Arith-v0")
+    assert np.array_equal(stream.batch(2**63 - 1, 1)[0], stream.gather([0], [2**63 - 1])[0])
+
+
 def test_no_threads_are_a_value_error() -> None:
     with pytest.raises(ValueError, match="threads"):
         cg.Stream("Cadmus-Arith-v0").batch(0, 1, threads=0)
@@ -782,6 +795,19 @@ def test_a_mixture_within_a_mixture_keeps_its_shares() -> None:
         shares[part.id] += weight / int(stream.weights.sum())
     with_long = [id for id in cg.load_spec(MIX).mixture if "long" in cg.load_spec(id).splits]
     assert shares == pytest.approx({id: 0.5 / len(with_long) + 0.5 * (id == "Cadmus-Loop-v0") for id in with_long})
+
+
+def test_weights_of_mixtures_by_hand(tmp_path: Path) -> None:
+    """1/2 and 1/2 of one, 1/3 and 2/3 of the other: 3, 3, 2 and 4 twelfths."""
+    parts = ({"Cadmus-Arith-v0": 1, "Cadmus-Logic-v0": 1}, {"Cadmus-Loop-v0": 1, "Cadmus-Stack-v0": 2})
+    paths = {}
+    for number, weights in enumerate(parts):
+        text = f'id = "Mine{number}-v0"\nform = "value"\n[episode]\nmax_tokens = 96\n[mixture]\n'
+        path = tmp_path / f"{number}.toml"
+        path.write_text(text + "".join(f"{name} = {weight}\n" for name, weight in weights.items()))
+        paths[path] = 5
+    assert cg.Stream(paths).weights.tolist() == [3, 3, 2, 4]
+    assert cg.Stream({"Cadmus-Arith-v0": 2, "Cadmus-Compare-v0": 4}).weights.tolist() == [1, 2]
 
 
 def test_worked_steps_asked_of_a_mixed_environment_reach_its_parts() -> None:
