@@ -108,6 +108,8 @@ def complete(
     if thoughts < 0:
         raise ValueError(f"thought_tokens = {thoughts}; allowed: 0 or more, or None")
     automata = Automata(form, rows, lengths, max_tokens=max_tokens, thought_tokens=thoughts, words=words, endian=endian)
+    if endian == "little":
+        automata.check_literals(rows, lengths)
     shown = reverse_digits(rows) if endian == "little" else rows
     tokens = np.zeros((len(rows), max_tokens), np.uint8)
     log_probs, raw_log_probs = np.zeros((2, *tokens.shape), np.float32)

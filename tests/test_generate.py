@@ -297,6 +297,14 @@ def test_models_that_ship_complete_what_people_write(name):
     assert [decode(row[row > 0]) for row in done.tokens[:2]] == ["1 9 eq end", "0 eq end"]
 
 
+def test_a_prompt_that_its_completion_would_lengthen_is_refused_under_little_endian(model):
+    for prompt in (encode("1 2"), encode("1 2 , 7")):
+        complete(model, [prompt], form="value", endian="big", max_tokens=9)
+        with pytest.raises(ValueError, match="prompt 0, .* ends inside a literal: under endian 'little'"):
+            complete(model, [prompt], form="value", endian="little", max_tokens=9)
+    complete(model, [encode("1 2")], form="relation", endian="little", max_tokens=9)
+
+
 def test_text_that_may_be_token_text_is_warned_of(model):
     with pytest.warns(UserWarning, match="is read as `1 2 7 add`, .* it is `12 7 add`") as warned:
         done = complete(model, ["1 2 , 7 add"], form="value", max_tokens=12)
