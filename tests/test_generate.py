@@ -300,7 +300,7 @@ def test_models_that_ship_complete_what_people_write(name):
 def test_a_prompt_that_its_completion_would_lengthen_is_refused_under_little_endian(model):
     for prompt in (encode("1 2"), encode("1 2 , 7")):
         complete(model, [prompt], form="value", endian="big", max_tokens=9)
-        with pytest.raises(ValueError, match="prompt 0, .* ends inside a literal: under endian 'little'"):
+        with pytest.raises(ValueError, match=r"prompt 0, .* ends inside a literal: under endian 'little'"):
             complete(model, [prompt], form="value", endian="little", max_tokens=9)
     complete(model, [encode("1 2")], form="relation", endian="little", max_tokens=9)
 
