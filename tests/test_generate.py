@@ -22,7 +22,7 @@ FORMS = {
     "words": {"words": ("add", "mul", "dup", "1", "2", "if", "fi")},
     "free": {},
 }
-PROMPTS = ["12 7 add", "5 neg", "1", "99 3 mul 4 sub", "123456 654321 add", "0", "7 8 9 add add 60 sub"]
+PROMPTS = ["12 7 add", "5 neg", "1 inc", "99 3 mul 4 sub", "123456 654321 add", "0 not", "7 8 9 add add 60 sub"]
 
 
 @pytest.fixture(autouse=True)
