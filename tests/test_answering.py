@@ -13,7 +13,7 @@ import torch
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.answering import answer, outside_training, told
+from cadmus_gym.answering import Answer, answer, outside_training, told
 from cadmus_gym.evaluate import prompts_of
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.model import ModelConfig, Transformer
@@ -125,7 +125,9 @@ def test_only_splits_of_other_parameters_are_outside(tmp_path: Path) -> None:
     assert outside_training(wide, cg.assemble("123 456 add")) == ""
     # of a weighted mixture any part will do
     two = tiny(env={"Cadmus-Compare-v0": 1, "Cadmus-Logic-v0": 3}).card
-    assert outside_training(two, cg.assemble("812 97 lt")) == ""
+    for id in ("Cadmus-Compare-v0", "Cadmus-Logic-v0"):
+        prompts, lengths = prompts_of(id, "test", 1)
+        assert outside_training(two, prompts[0][: lengths[0]]) == ""
     assert (
         outside_training(two, cg.assemble("12 7 add"))
         == "no split of Cadmus-Compare-v0, Cadmus-Logic-v0 has such a prompt"
@@ -159,6 +161,21 @@ def test_prompts_are_in_the_notation_for_people() -> None:
     with pytest.warns(UserWarning, match="is read as `1 2 7 add`") as warned:
         answer(model, "1 2 , 7 add")
     assert warned[0].filename == __file__
+
+
+def test_all_thoughts_are_apart_from_the_answer() -> None:
+    prompt, completion = cg.assemble("12 7 add"), cg.assemble("( 1 ) ( 2 ) 19 eq end")
+    one = Answer(prompt, completion, completion, np.zeros((completion.size, 65), np.float32), cg.run("end"))
+    assert one.parts == ("( 1 ) ( 2 )", "19 eq end")
+
+
+def test_the_most_frequent_answer_is_shown_token_by_token() -> None:
+    answers = answer(tiny(), cg.assemble("5 neg"), form="relation", thought_tokens=0, temperature=1, samples=60, seed=1)
+    by_text = {cg.disassemble(one.completion): one for one in answers}
+    assert by_text.keys() == {"end", "not end"}
+    rare, frequent = by_text["end"], by_text["not end"]
+    for first, second, text in ((rare, frequent, "not end"), (frequent, rare, "end")):
+        assert f"answer    {text}" in told([first, second, second]).splitlines()
 
 
 def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
