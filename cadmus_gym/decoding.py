@@ -201,8 +201,9 @@ def decoder_of(model: Transformer | Decoder, rows: int) -> Decoder | None:
     for module in model.modules():
         if type(module) not in plain or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             return None
-    weights = dict(model.named_parameters())
+    weights, tables = dict(model.named_parameters()), {"cos": model.cos, "sin": model.sin}
     fits = {name: tuple(weight.shape) for name, weight in weights.items()} == shapes(model.config)
+    fits = fits and all(x.shape == (model.config.context, model.config.head_width) for x in tables.values())
     work = rows * sum(weight.numel() for weight in weights.values())
     if not fits or work > WORK or torch.is_autocast_enabled("cpu"):
         return None
@@ -211,7 +212,6 @@ def decoder_of(model: Transformer | Decoder, rows: int) -> Decoder | None:
     decoder = _decoders.get(model)
     if decoder is None or decoder.config != model.config:
         decoder = _decoders[model] = Decoder(model.config, {})
-    tables = {"cos": model.cos, "sin": model.sin}
     decoder.fill({name: tensor.detach().numpy() for name, tensor in (weights | tables).items()})
     return decoder
 

@@ -195,8 +195,9 @@ def test_a_model_that_is_not_as_written_is_left_to_itself() -> None:
     assert decoder_of(model, 1) is None
     del down.forward
     assert decoder_of(model, 1) is not None
-    model.config = replace(model.config, hidden=48)
-    assert decoder_of(model, 1) is None
+    for other in (replace(model.config, hidden=48), replace(model.config, context=48)):
+        model.config = other
+        assert decoder_of(model, 1) is None
     assert decoder_of(Louder(SMALL), 1) is None
     for dtype in (torch.bfloat16, torch.float64):
         assert decoder_of(tiny().to(dtype), 1) is None
