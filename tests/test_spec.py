@@ -1078,6 +1078,23 @@ def test_a_file_starts_from_its_base(write: Any, base: str) -> None:
     assert (spec.parameters, spec.episode, spec.form) == (parent.parameters, parent.episode, parent.form)
 
 
+def test_a_split_of_the_base_that_new_parameters_do_not_go_with_is_left_out(write: Any) -> None:
+    write(f"{ARITH}{TRAIN}[splits.wide]\nparameters = {{ operands = [100, 999] }}", "other.toml")
+    spec = cg.load_spec(write('base = "other.toml"\nid = "Mine-v0"\n[parameters]\nlimit = 500'))
+    assert list(spec.splits) == ["train"]
+
+
+def test_a_dataclass_of_another_table_is_a_value_error() -> None:
+    values = {
+        "id": "X-v0",
+        "task": "arith",
+        "splits": {"train": {}},
+        "thoughts": cg.load_spec("Cadmus-Arith-v0").episode,
+    }
+    with pytest.raises(ValueError, match=r"^X-v0 \[thoughts\]: expected a table"):
+        cg.load_spec(values)
+
+
 @pytest.mark.parametrize(
     ("thoughts", "room"),
     [
