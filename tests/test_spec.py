@@ -973,8 +973,10 @@ def test_a_long_chain_of_bases_is_an_error(write: Any) -> None:
     write(MINE, "0.toml")
     for k in range(1, 40):
         last = write(f'base = "{k - 1}.toml"\nid = "K-v{k}"', f"{k}.toml")
-    with pytest.raises(ValueError, match=r"39\.toml .*more than 16 files"):
-        cg.load_spec(last)
+    for file in (last, last.with_name("16.toml")):
+        with pytest.raises(ValueError, match=rf"^{file.name} .*more than 16 files"):
+            cg.load_spec(file)
+    assert cg.load_spec(last.with_name("15.toml")).id == "K-v15"  # the 16th file
 
 
 def test_a_path_that_is_no_file_is_named(write: Any, tmp_path: Path) -> None:
@@ -1019,6 +1021,11 @@ def test_what_is_common_to_the_parts_of_a_mixture_goes_before_its_own_episode() 
     spec = cg.load_spec("Cadmus-Mix-v0", common={"episode": {"max_tokens": 200}}, episode={"max_tokens": 300})
     assert {part.episode.max_tokens for part, _ in spec.parts} == {200}
     assert spec.episode.max_tokens == 300
+
+
+def test_overrides_of_the_thoughts_of_a_mixture_add_up() -> None:
+    spec = cg.load_spec("Cadmus-Mix-v0", thoughts={"share": 0.5}).override(thoughts={"style": "trace"})
+    assert {(part.thoughts.share, part.thoughts.style) for part, _ in spec.parts} == {(0.5, "trace")}
 
 
 def test_thoughts_of_a_mixture_that_are_no_table_are_a_value_error() -> None:
@@ -1088,6 +1095,23 @@ def test_a_file_starts_from_its_base(write: Any, base: str) -> None:
     assert spec.thoughts == dataclasses.replace(parent.thoughts, share=0.0)
     assert list(spec.splits) == [*parent.splits, "more"]
     assert (spec.parameters, spec.episode, spec.form) == (parent.parameters, parent.episode, parent.form)
+
+
+def test_a_split_of_the_base_that_new_parameters_do_not_go_with_is_left_out(write: Any) -> None:
+    write(f"{ARITH}{TRAIN}[splits.wide]\nparameters = {{ operands = [100, 999] }}", "other.toml")
+    spec = cg.load_spec(write('base = "other.toml"\nid = "Mine-v0"\n[parameters]\nlimit = 500'))
+    assert list(spec.splits) == ["train"]
+
+
+def test_a_dataclass_of_another_table_is_a_value_error() -> None:
+    values = {
+        "id": "X-v0",
+        "task": "arith",
+        "splits": {"train": {}},
+        "thoughts": cg.load_spec("Cadmus-Arith-v0").episode,
+    }
+    with pytest.raises(ValueError, match=r"^X-v0 \[thoughts\]: expected a table"):
+        cg.load_spec(values)
 
 
 @pytest.mark.parametrize(
