@@ -17,6 +17,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from cadmus_gym import forms
@@ -92,6 +93,7 @@ def card(spec: Spec, measured: dict[str, Measured]) -> str:
 def about(spec: Spec) -> str:
     """The sections of a card that its spec tells, in Gymnasium's order, and some programs."""
     episode, free = spec.episode, spec.form == "free"
+    space = gymnasium.spaces.Box.__repr__(CadmusEnv(spec).observation_space)  # `TokenSpace` without its order of digits
     shapes = {f: " ".join(t.split()) for f, t in re.findall(r"- ``(\w+)``: ((?:.|\n  )+)", forms.__doc__ or "")}
     shapes["answer"] = f"{shapes['value']}; or {shapes['relation']}"
     values: dict[str, Any] = {} if spec.mixture else dict(vars(spec.split_parameters(next(iter(spec.splits)))))
@@ -135,7 +137,7 @@ completion may look like: {shapes[spec.form].replace("``", "`")}.
 
 ## Observation Space
 
-`{CadmusEnv(spec).observation_space}`: the tokens so far, the prompt first, padded with 0. A prompt takes up to
+`{space}`: the tokens so far, the prompt first, padded with 0. A prompt takes up to
 {spec.prompt_room} of them, a completion up to {episode.max_tokens}.
 
 ## Rewards

@@ -386,7 +386,7 @@ class Automata:
         for k in rows[longer][:1]:
             raise ValueError(
                 f"prompt {k}, {disassemble(prompts[k, : lengths[k]])!r}, ends inside a literal: under endian 'little' "
-                "more digits would come before its own; end it with another token, such as `,`"
+                "more digits would come before its own; add the token that follows it, such as `eq` or `,`"
             )
 
     @property

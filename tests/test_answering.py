@@ -19,7 +19,7 @@ from cadmus_gym.forms import reverse_digits
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.tasks import Family
 
-PROMPTS = ["12 7 add", "61 78 mul 5 sub", "5", "9 8 7 add ("]
+PROMPTS = ["12 7 add", "61 78 mul 5 sub", "5 neg", "9 8 7 add ("]
 
 
 def tiny(endian: str = "big", env: object = "Cadmus-Arith-v0", context: int = 256) -> Transformer:
@@ -225,12 +225,8 @@ def test_a_broken_model_is_an_error_of_one_line(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_status_says_whether_it_is_true(folder: str) -> None:
-    right = main(["complete", "12 7 add ( 9 ) 19", "--model", folder, "--form", "value", "--thoughts", "0"])
-    wrong = main(["complete", "12 7 add ( 9 ) 18 eq", "--model", folder, "--form", "value"])
-    assert wrong == 1
-    # `19` may go on with digits; only `eq end` is left where the budget is
-    assert right in (0, 1)
-    assert main(["complete", "12 7 add 19", "--model", folder, "--max-tokens", "2"]) == 0
+    for written, status in (("19 eq", 0), ("18 eq", 1), ("19", 2)):  # `19` may be lengthened, and then is no prompt
+        assert main(["complete", f"12 7 add ( 9 ) {written}", "--model", folder, "--form", "value"]) == status
 
 
 def test_samples_are_counted(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
