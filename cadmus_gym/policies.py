@@ -130,7 +130,6 @@ def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
                 complete.append([*tokens, int(token)])
             else:
                 open_ends.append(([*tokens, int(token)], root.cells))
-    complete = complete[:budget]
     rows = np.zeros((len(complete), max(map(len, complete))), np.uint8)
     for row, completion in zip(rows, complete, strict=True):
         row[: len(completion)] = completion
