@@ -52,6 +52,7 @@ clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/installed-%: pyproject.toml
+	@echo "installing what [$*] needs into .venv, mostly PyTorch: a minute or two"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	touch $@

@@ -27,8 +27,8 @@ import torch
 import tyro
 
 from cadmus_gym import Evaluation, Transformer, evaluate, load_model, load_spec
-from cadmus_gym.console import countdown
-from cadmus_gym.evaluate import EVALUATION_SEED, Report, judge_completions, loss_above_floor, part_of
+from cadmus_gym.console import Report, countdown, part_of
+from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, loss_above_floor
 from cadmus_gym.model_cards import machine
 from cadmus_gym.policies import random_legal, search
 from cadmus_gym.recipe import inserted, markdown, recipe

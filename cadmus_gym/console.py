@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 SECONDS = 5.0  # between two lines of progress
 REFRESH = 0.2  # seconds between two changes of a bar
@@ -56,9 +56,13 @@ def countdown(
     return report
 
 
-def part_of(report: Report, k: int, parts: int) -> Report:
-    """Return what reports on part k of ``parts`` of the same size, from what reports on them all."""
-    return lambda done, total: report(k * total + done, parts * total)
+@overload
+def part_of(report: Report, k: int, parts: int) -> Report: ...
+@overload
+def part_of(report: Report | None, k: int, parts: int) -> Report | None: ...
+def part_of(report: Report | None, k: int, parts: int) -> Report | None:
+    """Return what reports on part k of ``parts`` of the same size, from what reports on them all, or None for None."""
+    return report and (lambda done, total: report(k * total + done, parts * total))
 
 
 class Progress:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cadmus_gym.console import Report, part_of
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.isa import END, NINE, ZERO, Tokens
 from cadmus_gym.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 ROWS = 64  # of programs whose loss is computed at once
 EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
-
-Report: TypeAlias = Callable[[int, int], None]  # is called with how many are done, and how many there are
 
 
 @dataclass(frozen=True)
@@ -200,11 +198,6 @@ def _is_transformer(model: object) -> TypeGuard[Transformer]:
     """Say whether a model is a `Transformer`, without loading torch for what cannot be one."""
     module = sys.modules.get("cadmus_gym.model")
     return module is not None and isinstance(model, module.Transformer)
-
-
-def part_of(report: Report | None, k: int, parts: int) -> Report | None:
-    """Return what reports on part k of a piece of work in ``parts`` of the same size, from what reports on it all."""
-    return report and (lambda done, total: report(k * total + done, parts * total))
 
 
 def loss_above_floor(

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym import forms
-from cadmus_gym.evaluate import EVALUATION_SEED, Report, prompts_of
+from cadmus_gym.console import Report
+from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
 from cadmus_gym.isa import END, ID, NINE, ZERO, Tokens, assemble, disassemble
 from cadmus_gym.machine import CLOSE, OPEN, Verdict, run_batch
 from cadmus_gym.playing import put

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cadmus_gym.console import Report
 from cadmus_gym.isa import BOS, END, PAD, VOCABULARY, Ints, Tokens, as_tokens
 from cadmus_gym.scoring import Problem, Scorer
 from cadmus_gym.spec import Spec
@@ -27,7 +28,6 @@ ABOUT, PARTIAL = "index.json", "partial"
 AGAIN = "delete it and build again"
 
 Offsets: TypeAlias = NDArray[np.uint32]
-Report: TypeAlias = Callable[[int, int], None]
 
 
 class Index:

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import cadmus_gym as cg
+from cadmus_gym.console import part_of
 from cadmus_gym.evaluate import (
     _redraw,
     judge_completions,
     lift_interval,
     loss_above_floor,
-    part_of,
     pass_at_k,
     prompts_of,
     wilson_interval,
