@@ -93,7 +93,7 @@ def card(spec: Spec, measured: dict[str, Measured]) -> str:
 def about(spec: Spec) -> str:
     """The sections of a card that its spec tells, in Gymnasium's order, and some programs."""
     episode, free = spec.episode, spec.form == "free"
-    space = gymnasium.spaces.Box.__repr__(CadmusEnv(spec).observation_space)  # `TokenSpace` without its order of digits
+    space = gymnasium.spaces.Box(PAD, len(VOCABULARY) - 1, (CadmusEnv(spec).episodes.room,), np.uint8)
     shapes = {f: " ".join(t.split()) for f, t in re.findall(r"- ``(\w+)``: ((?:.|\n  )+)", forms.__doc__ or "")}
     shapes["answer"] = f"{shapes['value']}; or {shapes['relation']}"
     values: dict[str, Any] = {} if spec.mixture else dict(vars(spec.split_parameters(next(iter(spec.splits)))))
