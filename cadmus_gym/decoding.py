@@ -199,7 +199,8 @@ def decoder_of(model: Transformer | Decoder, rows: int) -> Decoder | None:
 
     plain = {Transformer, Layer, Attention, MLP, Linear, Hook, nn.Embedding, nn.ModuleList, nn.RMSNorm}
     for module in model.modules():
-        if type(module) not in plain or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        replaced = any(hasattr(type(module), name) for name in vars(module))  # `logits`, say, by a function
+        if type(module) not in plain or module._forward_hooks or module._forward_pre_hooks or replaced:
             return None
     weights, tables = dict(model.named_parameters()), {"cos": model.cos, "sin": model.sin}
     fits = {name: tuple(weight.shape) for name, weight in weights.items()} == shapes(model.config)

@@ -38,7 +38,13 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 PROMPTS = [
     cg.assemble(text)
-    for text in ("12 7 add", "5", "99 3 mul 4 sub", "123456 654321 add 123456 654321 mul 17 sub", "7 8 9 add ( 12")
+    for text in (
+        "12 7 add",
+        "5 neg",
+        "99 3 mul 4 sub",
+        "123456 654321 add 123456 654321 mul 17 sub",
+        "7 8 9 add ( 12 ,",
+    )
 ]
 
 
