@@ -218,8 +218,8 @@ def right_answer(taken: Strata, k: int, family: str) -> str:
 
 
 def reliability(model: Transformer, count: int, seed: int) -> dict[str, Any]:
-    """Return by spec and split of what a model was trained on how likely it calls its greedy completions, and how many
-    of them are true; see `by_probability`."""
+    """Return, by spec and split of what a model was trained on, the probability it gives its greedy completions and how
+    many of them are true; see `by_probability`."""
     found: dict[str, Any] = {}
     for spec in trained_on(model.card):
         if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
