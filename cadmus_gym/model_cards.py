@@ -243,7 +243,7 @@ def reliability(card: Mapping[str, Any]) -> list[str]:
     how = (
         "The probability that the model gives to its greedy completion as a whole, under the mask of the form, against "
         "the share of completions that are true. Outside the training distribution it means little; "
-        "`python -m cadmus_gym complete` says when a prompt is outside. Completions are grouped by probability, and "
+        "the command `complete` says when a prompt is outside. Completions are grouped by probability, and "
         "`card.json` has all groups."
     )
     columns = ["environment", "split", "trained distribution", "prompts", "mean probability", "true", "95 % interval"]
