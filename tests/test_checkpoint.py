@@ -426,7 +426,7 @@ def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a")
     for folder in (".", "", "..", "b/..", tmp_path / "a", tmp_path, "/"):
-        with pytest.raises(ValueError, match="is or holds the working directory"):
+        with pytest.raises(ValueError, match="is or contains the working directory"):
             save_model(model_of(), folder, {})
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
     save_model(model_of(), "b", {})
