@@ -705,7 +705,7 @@ def test_a_finished_run_is_extended_with_rates_that_rise_and_fall_anew(
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     assert script.main(["--folder", str(folder), "--extend", "--steps", "12"]) == 2
-    assert "--extend: steps = 12 in all; allowed: above the 12 that" in capsys.readouterr().err
+    assert "--extend: steps = 12 in all; allowed: more than the 12 that" in capsys.readouterr().err
     assert script.main(["--folder", str(folder), "--extend", "--steps", "20", "--focus", "0"]) == 2
     assert "--extend: focus = 0.0, but" in capsys.readouterr().err
     assert (folder / "result.json").exists()
