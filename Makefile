@@ -11,7 +11,7 @@ demo: .venv/installed-rl  ## pretrain, fine-tune with PPO, print the table: with
 	@echo "stage 4 of 4: the table"
 	$(BIN)/python benchmarks/table.py --model pretrained=runs/pico-arith/model --model "stopped halfway=runs/half/model" --model "PPO from there=runs/ppo/model" --output runs/table.json
 
-# Stages 1 and 2 share the two cores; tqdm reads from the environment what it calls a bar and in which line it draws it.
+# Stages 1 and 2 share the two cores; tqdm takes the label and the line of a bar from the environment.
 demo-pretrained: .venv/installed-rl
 	@echo "stage 1 of 4, on one core: pretraining a transformer"
 	TQDM_DESC="stage 1" $(BIN)/python pretrain/train.py --recipe pico-arith --resume

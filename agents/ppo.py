@@ -2,7 +2,7 @@
 
     python agents/ppo.py --checkpoint runs/half/model                          five minutes on two cores, to runs/ppo
     python agents/ppo.py --checkpoint runs/half/model --total-timesteps 60000 --folder runs/try           one minute
-    python agents/ppo.py --resume                                              continues, or starts where nothing is
+    python agents/ppo.py --resume                                              resumes, or starts a run if there is none
     python agents/ppo.py --env Cadmus-Compare-v0 --folder runs/scratch         the control: fresh weights, no checkpoint
 
 Schulman et al. 2017 (arXiv:1707.06347), the clipped surrogate; Huang and Ontañón 2020 (arXiv:2006.14171), masks of
@@ -12,7 +12,7 @@ critic share the whole transformer, and the critic is one linear layer on it, wh
 steps of some sub-environments, as with recurrent policies, so that each program is read once; advantages are by default
 returns less values (lambda = 1), since an episode takes a dozen steps; the learning rate is that of fine-tuning.
 
-A run's folder holds `run.json` (the settings it was started with, and what is known about the checkpoint), `model/`
+A run's folder holds `run.json` (the settings it was started with, and what it started from), `model/`
 (weights and card as of the last save, for `cadmus_gym.load_model`), `states/` (the last two training states),
 TensorBoard's curves, and, as soon as it is finished, `result.json` (truth and loopholes on the same test prompts before
 and after) and `agent.zip` (for `MaskablePPO.load`, which unpickles what it reads: load only your own; nothing here
@@ -345,7 +345,7 @@ class Trainer:
         )
 
     def run(self) -> int:
-        """Train to the end, unless something is in the way; return the exit status."""
+        """Train to the end, unless something prevents it; return the exit status."""
         args, agent, bar = self.args, self.agent, self.bar
         parameters = sum(weight.numel() for weight in self.model.parameters())
         bar.write(
@@ -353,7 +353,7 @@ class Trainer:
             f"{agent.device.type}, {torch.get_num_threads()} threads"
         )
         try:
-            if not self.before:  # what the same prompts give without any reinforcement
+            if not self.before:  # on the same prompts, before any reinforcement
                 self.before = self.measure_both()
             with console.Stop(self.stopping) as stop:
                 if self.loop(stop):
@@ -368,7 +368,7 @@ class Trainer:
             return 1
         except OSError as error:
             print(
-                f"ppo.py: stopped at step {agent.num_timesteps}: {error}. What was saved before is whole; "
+                f"ppo.py: stopped at step {agent.num_timesteps}: {error}. What was saved before is intact; "
                 f"{self.resume}",
                 file=sys.stderr,
             )

@@ -38,7 +38,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from cadmus_gym import SPECS, Stream, assemble, checkpoint, disassemble, load_model, load_spec, run_batch
+from cadmus_gym import SPECS, Stream, assemble, checkpoint, disassemble, load_model, load_spec, model_files, run_batch
 from cadmus_gym.console import countdown
 from cadmus_gym.evaluate import (
     EVALUATION_SEED,
@@ -116,7 +116,7 @@ def publish(source: str, name: str) -> Path:
     best = min(changes, key=lambda dtype: changes[dtype]["rms"])
     finite = {dtype: change for dtype, change in changes.items() if math.isfinite(change["rms"])}
     card = {**model.card, "rounding": {"dtype": best, "programs": ROUNDED, "logits": finite}}
-    folder = checkpoint.PACKAGED / name
+    folder = model_files.PACKAGED / name
     checkpoint.save_model(model, folder, card, STORED[best], max_tokens=terms_of(card).max_tokens)
     write_page(folder)
     return folder
@@ -218,8 +218,8 @@ def right_answer(taken: Strata, k: int, family: str) -> str:
 
 
 def reliability(model: Transformer, count: int, seed: int) -> dict[str, Any]:
-    """Return by spec and split of what a model was trained on how likely it calls its greedy completions, and how many
-    of them are true; see `by_probability`."""
+    """Return, by spec and split of what a model was trained on, the probability it gives its greedy completions and how
+    many of them are true; see `by_probability`."""
     found: dict[str, Any] = {}
     for spec in trained_on(model.card):
         if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
@@ -283,7 +283,7 @@ def unreliable(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list
 
 def name_of(folder: Path) -> str:
     """By what a model is loaded: that of a folder is told from beside it."""
-    return folder.name if folder.parent == checkpoint.PACKAGED else f"./{folder.name}"
+    return folder.name if folder.parent == model_files.PACKAGED else f"./{folder.name}"
 
 
 def write_page(folder: Path) -> None:
@@ -486,7 +486,7 @@ def main(args: Args) -> int:
             continue
         model = load_model(folder)
         card: dict[str, Any] = dict(model.card)
-        packaged = folder.parent == checkpoint.PACKAGED
+        packaged = folder.parent == model_files.PACKAGED
         if "truth" in args.sections:
             card |= measure(model, args.count, args.elsewhere, args.seed)
             card["evaluated"] = made

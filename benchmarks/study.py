@@ -130,7 +130,7 @@ def train(run: Run) -> None:
     with subprocess.Popen([sys.executable, str(TRAIN), *run.command], stdout=subprocess.DEVNULL) as process:
         try:
             status = process.wait()
-        except KeyboardInterrupt:  # which train.py has got too: it finishes its step and saves
+        except KeyboardInterrupt:  # which train.py received too: it finishes its step and saves
             status = process.wait()
     if status == 128 + signal.SIGINT:
         raise KeyboardInterrupt

@@ -29,6 +29,7 @@ import tyro
 from cadmus_gym import Evaluation, Transformer, evaluate, load_model, load_spec
 from cadmus_gym.console import Report, countdown, part_of
 from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, loss_above_floor
+from cadmus_gym.files import check_output
 from cadmus_gym.model_cards import machine
 from cadmus_gym.policies import random_legal, search
 from cadmus_gym.recipe import inserted, markdown, recipe
@@ -111,8 +112,7 @@ def main(args: Args) -> int:
             if isinstance(model, Transformer) and model.config.context < needed:
                 raise ValueError(f"{name} has {model.config.context} positions; {spec.id} takes {needed}")
             evaluate(model, spec, next(iter(spec.splits)), 1, args.seed)
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.open("a").close()
+        check_output(args.output)
     except (ValueError, FloatingPointError, ModuleNotFoundError, OSError) as error:
         print(f"table.py: {error}", file=sys.stderr)
         return 2

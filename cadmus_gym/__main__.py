@@ -163,7 +163,7 @@ def show_cards(write: bool) -> int:
 
 
 class ShowVersions(argparse.Action):
-    """Prints what a report of a fault should name."""
+    """Prints the versions that a bug report should include."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         found = {"cadmus-gym": __version__, "python": platform.python_version()}
@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("complete", help="let a model complete a prompt, and show how sure it is")
     command.add_argument("prompt", help='a prompt in the notation for people, such as "12 7 add"')
     command.add_argument("--model", default="nano", help="the name of a model in the package, or a folder")
-    command.add_argument("--spec", help="an environment, whose form and budget to take; default: as it was trained")
+    command.add_argument("--spec", help="an environment whose form and budget to use; default: as it was trained")
     command.add_argument("--form", choices=FORMS, help="what a completion may look like; default: as it was trained")
     command.add_argument("--max-tokens", type=int, help="of a completion; default: as it was trained")
     command.add_argument("--thoughts", type=int, metavar="N", help="tokens of thought; default: as it was trained")
@@ -217,9 +217,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--write", action="store_true", help="write them again, in a checkout of the source")
     command = commands.add_parser("tokenizer", help="write the vocabulary as a tokenizer of Hugging Face")
     command.add_argument("folder", type=Path, help="a model's folder, or a new one")
-    command.add_argument("--endian", choices=ENDIANS, help="order of digits; default: as the folder's card says")
-    for name, help in (("train", "pretrain a transformer"), ("ppo", "train one by reinforcement learning")):
-        commands.add_parser(name, help=f"{help}; the arguments are those of {SCRIPTS[name]}", add_help=False)
+    command.add_argument("--endian", choices=ENDIANS, help="order of digits; default: the one in the folder's card")
+    for name, help in (("train", "pretrain a transformer"), ("ppo", "fine-tune one with PPO")):
+        commands.add_parser(name, help=f"{help}; takes the arguments of {SCRIPTS[name]}", add_help=False)
     if arguments and arguments[0] in SCRIPTS:
         return run_script(arguments[0], arguments[1:])
     given = parser.parse_args(arguments)

@@ -176,7 +176,7 @@ def alternatives(
         automata.push(written[:, step].astype(np.int64))
     logits = logits_of(model, np.concatenate([shown, written], axis=1))[:, prompt.size :]
     masked = np.where(allowed, logits, np.float32(-np.inf))
-    with np.errstate(invalid="ignore"):  # behind the end of a completion nothing is allowed
+    with np.errstate(invalid="ignore"):  # past the end of a completion nothing is allowed
         log_probs = masked - np.logaddexp.reduce(masked, axis=2, keepdims=True)
     return [row[:size] for row, size in zip(log_probs, sizes, strict=True)]
 

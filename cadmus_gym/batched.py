@@ -19,10 +19,10 @@ from cadmus_gym.isa import END, PAD, Tokens
 from cadmus_gym.model import Transformer, with_bos
 
 # Measured with 1M parameters on a busy CPU:
-SLOTS = 8  # A cache has a multiple of so many slots, and grows by so many: attention reads all.
-LEAST_SLOTS = 16  # Over less than 13 slots PyTorch attends in a slow way of its own.
-PROMPTS = 64  # So many prompts are read at once, each such part padded to its own longest.
-ROWS = 16  # Rows are dropped by so many; oneDNN compiles anew for each number of rows it meets.
+SLOTS = 8  # A cache has a multiple of this many slots, and grows by this many: attention reads all of them.
+LEAST_SLOTS = 16  # Below 13 slots PyTorch's attention takes a slow path.
+PROMPTS = 64  # Prompts read at once; each such part is padded to its own longest.
+ROWS = 16  # Rows are dropped this many at a time; oneDNN compiles anew for each number of rows.
 
 
 @torch.inference_mode()
@@ -37,7 +37,7 @@ def complete_batch(
 ) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
     """Complete prompts (B, L) as the model sees them: tokens, log-probabilities, raw ones (B, M), lengths (B,).
 
-    A length of -1 - t says that the logits of a row are not finite at token t, and then no other row is complete.
+    A length of -1 - t means that the logits of a row are not finite at token t; then no other row is complete.
     """
     rows, max_tokens = uniforms.shape
     tokens = np.zeros(uniforms.shape, np.uint8)
@@ -69,7 +69,7 @@ def complete_batch(
         allowed = automata.mask()
         ended |= automata.done
         if not raw and not ended.all():
-            # Where nothing but `end` is allowed its log-probability is 0, and the model need not be asked.
+            # Where nothing but `end` is allowed its log-probability is 0, and the model need not be run.
             forced = ~ended & allowed[:, END] & (allowed.sum(1) == 1)
             tokens[held[forced], step + 1], spent[held[forced]] = END, step + 2
             ended |= forced
@@ -78,7 +78,7 @@ def complete_batch(
             break
         following, room = drawn[0], -(-running.size // ROWS) * ROWS
         if room < held.size:
-            # What runs behind the room moves into the places of what has ended before it; the others stay.
+            # Rows that run beyond the room move to places of rows that have ended; the others stay.
             kept = np.arange(room)
             late = running[running >= room]
             kept[np.setdiff1d(kept, running)[: late.size]] = late
@@ -104,7 +104,7 @@ def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32])
         if (length := int(few[stop - 1])) > 0:
             model.hidden(prompts[start:stop, :length], cache=cache.part(start, stop), wanted=False)
     cache.length = longest
-    # What stands behind a prompt was read by no token of it, and from here on by none at all.
+    # No token of a prompt has read what comes after it, and from here on no token may.
     cache.positions.masked_fill_(cache.positions >= torch.from_numpy(few).to(device)[:, None], -1)
     if len(prompts) < len(shown):
         source = torch.from_numpy(np.cumsum(fresh) - 1).to(device)

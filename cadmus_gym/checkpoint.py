@@ -24,13 +24,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from cadmus_gym.files import flush
 from cadmus_gym.isa import BOS, END, PAD
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.model_files import (
     CARD,
     COMMON,
     CONFIG,
-    PACKAGED,
     README,
     SIZES,
     WEIGHTS,
@@ -51,7 +51,6 @@ __all__ = [
     "CARD",
     "CONFIG",
     "GENERATION",
-    "PACKAGED",
     "README",
     "WEIGHTS",
     "WRITTEN",
@@ -68,7 +67,7 @@ __all__ = [
 
 GENERATION = "generation_config.json"
 WRITTEN = (WEIGHTS, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, CARD)
-HARMLESS = (README, GENERATION, TOKENIZER, TOKENIZER_CONFIG)  # files that may stand in a folder before its model
+HARMLESS = (README, GENERATION, TOKENIZER, TOKENIZER_CONFIG)  # files that a folder may have before its model
 OTHER_WEIGHTS = ("*.safetensors", "*.index.json", "pytorch_model*", "*.gguf")
 _PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
 
@@ -85,8 +84,8 @@ def save_model(
 
     model: a `Transformer`, also one that `torch.compile` or DistributedDataParallel has wrapped.
     folder: a new one, an empty one, or that of a model; a link is followed. It is written beside and renamed: an error
-        or a crash at any moment leaves the previous one, whole (see `replacing`). Files in it that are no part of a
-        model are kept, but for a README.md that described the previous one.
+        or a crash at any moment leaves the previous one, whole (see `replacing`). Files in it that are not part of a
+        model are kept, except a README.md that described the previous one.
     card: anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it has none, and its
         "sha256" and "stored" are written here.
     dtype: weights are rounded to it, and by default kept in the type they have. Computation is in float32 whatever the
@@ -126,19 +125,23 @@ def save_model(
 def check_target(folder: str | os.PathLike[str]) -> Path:
     """Return the folder that `save_model` would write, links followed.
 
-    Raises ValueError where it could not or should not: a file, a folder that holds something else than a model, other
-    weights that would be lost, the working directory or one around it, a mount point, or where nothing can be written.
+    Raises ValueError where it could not or should not: for a file, a folder that holds something other than a model,
+    other weights that would be lost, the working directory or a parent of it, a mount point, or a read-only place.
     """
     target = Path(folder).resolve()
     if target in (Path.cwd(), *Path.cwd().parents):
-        raise ValueError(f"{folder} is or holds the working directory, and it is replaced whole; name another")
+        raise ValueError(
+            f"{folder} is or contains the working directory, and saving replaces the whole folder; name another"
+        )
     if target.exists() and not target.is_dir():
         raise ValueError(f"{folder} is a file; name a folder")
     if os.path.ismount(target):
         raise ValueError(f"{folder} is a mount point, which cannot be replaced; name a folder in it")
     if target.is_dir() and not _may_be_replaced(target):
         name = min(_unknown(target))
-        raise ValueError(f"{folder} holds {name} and no model of this package, and it is replaced whole; name another")
+        raise ValueError(
+            f"{folder} holds {name} and no model of this package, and saving replaces the whole folder; name another"
+        )
     if target.is_dir():
         for path in target.iterdir():
             if path.name != WEIGHTS and any(path.match(pattern) for pattern in OTHER_WEIGHTS):
@@ -158,13 +161,13 @@ def load_model(
 ) -> Transformer:
     """Return the model of a folder, or of a name that comes with the package, with its ``card`` and ``endian``.
 
-    A name means the packaged model even where a folder of that name is at hand ("./nano" and ``Path("nano")`` are the
+    A name means the packaged model even where a folder of that name exists ("./nano" and ``Path("nano")`` are the
     folder). A folder that `transformers` saved loads too: its card is empty, and ``endian``, the order of digits that
     the model reads, is to be given where its config does not say.
 
     Raises FileNotFoundError where there is no such model, or a file of it is missing, and ValueError, naming the
-    file, for a damaged one, a config that is no model of this package, weights that are not those of the config or not
-    finite, and an endian that is not known, or not the one that the folder names.
+    file, for a damaged one, a config of any other model, weights that are not those of the config or not
+    finite, and an endian that is unknown or not the one that the folder names.
     """
     found = read_model(name, endian)
     model = Transformer(found.config)
@@ -206,19 +209,19 @@ def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     At every moment the old content or the new one stands, whole and flushed to the disk, as ``folder`` or, for the
     instant between two renames, as its sibling ``.previous``; `standing` finds it. For one writer at a time.
     """
-    folder = Path(folder).resolve()  # a link stays, and what it leads to is replaced
+    folder = Path(folder).resolve()  # a link stays, and its target is replaced
     new, previous = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".previous")
     _remove(new)  # of a writer that was killed
     new.mkdir(parents=True)
     try:
         yield new
         for path in (*new.rglob("*"), new):
-            _flush(path)
+            flush(path)
         if folder.exists():
             _remove(previous)  # of a writer that was killed, too
             folder.rename(previous)
         new.rename(folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(previous, ignore_errors=True)
@@ -257,7 +260,7 @@ def _unknown(folder: Path) -> set[str]:
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder holds a model of this package, or nothing that somebody would miss."""
+    """Whether a folder holds a model of this package, or nothing that anyone would miss."""
     names = _unknown(folder)
     if not names or (WEIGHTS in names and names <= {*WRITTEN}):  # of ours, though its config may be damaged
         return True
@@ -265,7 +268,7 @@ def _may_be_replaced(folder: Path) -> bool:
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    """Return what a card says of the files beside it."""
+    """Return what a card says about the files beside it."""
     with safetensors.safe_open(folder / WEIGHTS, "pt") as weights:
         dtype = weights.get_tensor(next(iter(weights.keys()))).dtype
     return {"stored": _name(dtype), "sha256": {name: sha256(folder / name) for name in (WEIGHTS, CONFIG)}}
@@ -284,7 +287,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _copy(path: Path, new: Path) -> None:
-    """Copy a file, a folder or a link; what is none of these is passed over."""
+    """Copy a file, a folder or a link; anything else is skipped."""
     if path.is_dir() and not path.is_symlink():
         shutil.copytree(path, new, symlinks=True)
     elif path.is_file() or path.is_symlink():
@@ -296,13 +299,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" or path.is_symlink():  # Windows neither opens folders nor flushes what was opened for reading
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

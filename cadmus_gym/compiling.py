@@ -1,8 +1,8 @@
 """How kernels are compiled, and where compiled code is kept.
 
 Numba's own cache looks at the file of the cached function only, so a cached caller keeps the old code of a callee that
-was inlined from another file, a warm cache ignores a change of flags, and where a folder cannot be written Numba takes
-another without a word. So the package has a cache of its own. A file holds one function for one signature, and its name
+was inlined from another file, a warm cache ignores a change of flags, and where a folder cannot be written Numba
+silently takes another. So the package has a cache of its own. A file holds one function for one signature, and its name
 is a hash of all that was compiled into it: code of other sources, flags, versions or processors has another name. The
 cache is optional: what cannot be read is dropped, and where nothing can be written kernels are compiled again.
 """
@@ -42,7 +42,7 @@ LONG = 1.0  # seconds of compiling after which it is announced
 # Without Numba's runtime a kernel cannot allocate, and counts no references: five times as fast on short programs,
 # where each view of a row was counted up and down atomically.
 _OPTIONS = {"nopython": True, "error_model": "numpy", "_nrt": False}
-_VERSIONED = {*sys.stdlib_module_names, "numba", "numpy"}  # what these hold is known by their versions
+_VERSIONED = {*sys.stdlib_module_names, "numba", "numpy"}  # their content is identified by their versions
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _CALLABLE = (type, types.FunctionType, types.BuiltinFunctionType, np.ufunc, type(np.where))
 _CHECKSUM = hashlib.sha256().digest_size
@@ -51,7 +51,7 @@ _CHECKSUM = hashlib.sha256().digest_size
 def kernel(function: Function, reassociate: bool = False) -> Function:
     """Compile a function with Numba: cached, without the GIL, without allocation, division without exceptions.
 
-    ``reassociate``: sums of floats may be added up in any order, as it takes to add several terms at once.
+    ``reassociate``: sums of floats may be added up in any order, which lets several be added at once.
     """
     options = {**_OPTIONS, "fastmath": {"reassoc", "contract"} if reassociate else False}
     compiled: Any = numba.jit(nogil=True, **options)(function)
@@ -109,7 +109,7 @@ class Cache:
         try:
             parts = list(ingredients(self.function))
         except TypeError as error:
-            _say(f"{title} is compiled in each process: it names {error}, whose content is not known")
+            _say(f"{title} is compiled in each process: it refers to {error}, whose content is not known")
             return None
         digest = hashlib.sha256(repr((setting, parts)).encode()).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9_.]', '', title)[-80:]}-{digest[:32]}.nbc"
@@ -120,7 +120,7 @@ def ingredients(function: Callable[..., object]) -> Iterator[str]:
 
     Docstrings, comments and line numbers are left out. Raises TypeError for a value whose content cannot be listed.
     """
-    found: list[Any] = [function]  # the functions; each is meant by its place
+    found: list[Any] = [function]  # the functions; each is referred to by its place
     entered = set()  # modules, which may hold each other, with the names that were looked for
 
     def contents(value: Any, names: tuple[str, ...]) -> Iterator[str]:
@@ -179,7 +179,7 @@ def ingredients(function: Callable[..., object]) -> Iterator[str]:
 
 
 def folders() -> list[Path]:
-    """Return the folders where compiled code is looked for; the first that can be written is written to.
+    """Return the folders where compiled code is looked for; the first writable one is written to.
 
     ``$CADMUS_GYM_CACHE``, or one in ``$NUMBA_CACHE_DIR``, or else one in the package and one in the user's cache;
     and last a temporary one.
@@ -238,23 +238,23 @@ def _write(name: str, data: bytes) -> None:
                 partial.unlink()
             continue
         if folder == temporary:
-            _say(f"compiled kernels are kept in {folder} for now; CADMUS_GYM_CACHE names a folder to keep them in")
+            _say(f"compiled kernels are stored in {folder} for now; set CADMUS_GYM_CACHE to a folder to keep them in")
         return
-    _say("compiled kernels cannot be kept, and each process compiles them; let CADMUS_GYM_CACHE name a folder for them")
+    _say("compiled kernels cannot be stored, so each process compiles them; set CADMUS_GYM_CACHE to a writable folder")
 
 
 class _Progress:
-    """Says once that kernels are compiled, where that takes long. Numba holds a lock while it compiles."""
+    """Says once that kernels are being compiled, where that takes long. Numba holds a lock while it compiles."""
 
     def __init__(self) -> None:
-        self.outermost: Cache | None = None  # what is compiled; it has what it calls compiled in between
+        self.outermost: Cache | None = None  # what is being compiled; what it calls is compiled in between
         self.began = self.spent = 0.0
 
     def begin(self, cache: Cache) -> None:
         if self.outermost in (None, cache):
             self.outermost, self.began = cache, time.monotonic()
         if self.spent + time.monotonic() - self.began > LONG:
-            _say("kernels are compiled, once per installation; this takes about a minute")
+            _say("compiling kernels, once per installation; this takes about a minute")
 
     def end(self, cache: Cache) -> None:
         if cache is self.outermost:

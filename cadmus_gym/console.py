@@ -1,4 +1,4 @@
-"""What a person sees of long work: how far it is, how long it will take, that Ctrl-C was heard, how to resume."""
+"""What a person sees of long work: progress, time left, that Ctrl-C was noticed, how to resume."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Report: TypeAlias = Callable[[int, int], None]  # called with how much is done, 
 def countdown(
     what: str, write: Callable[[str], None] | None = None, seconds: float = SECONDS, percent: bool = False
 ) -> Report:
-    """Return what says, at most every ``seconds``, how much is done and the time left.
+    """Return a function that reports, at most every ``seconds``, how much is done and the time left.
 
     ``write`` takes a line; by default it goes to stderr. A line counts ("3 of 9 programs, ..."), or with ``percent``
     gives the share ("evaluating: 33%, ...").
@@ -79,7 +79,7 @@ class Progress:
             self.bar = tqdm(initial=start, total=total, unit=unit, dynamic_ncols=True)
 
     def update(self, step: int, shown: str | None = None) -> None:
-        """Say that ``step`` steps are done, and what else there is to say; by default what was said last."""
+        """Show that ``step`` steps are done, and the text ``shown``, by default the last one."""
         before, self.step = self.step, step
         self.shown = self.shown if shown is None else shown
         if self.bar is not None:

@@ -24,7 +24,7 @@ SHOWN = 8  # completions in the table, about, over all specs
 
 
 def add_rates(writer: SummaryWriter, name: str, truth: float, loopholes: float, step: int) -> None:
-    """Write what an evaluation found."""
+    """Write the rates that an evaluation found."""
     writer.add_scalar(f"truth/{name}", truth, step)
     writer.add_scalar(f"loopholes/{name}", loopholes, step)
 

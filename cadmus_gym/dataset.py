@@ -29,8 +29,8 @@ class StreamDataset(IterableDataset[dict[str, Tensor]]):
     give each program once. Where ranks must do the same number of steps, ``count`` is to be a multiple of
     ``batch_size * world_size``. ``len`` is the number of this rank's batches; without a ``count`` there is none.
 
-    Accelerate shards an iterable dataset among the ranks by itself, which would be a second time: do not pass a loader
-    of this one to its ``prepare``.
+    Accelerate shards an iterable dataset among the ranks itself, and would shard this one a second time: do not pass a
+    loader of it to ``prepare``.
 
     Raises ValueError as `Stream` does, and for a number out of range; RuntimeError, when iterated, where torchrun has
     started several processes and torch.distributed is not initialised.

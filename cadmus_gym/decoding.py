@@ -33,7 +33,7 @@ ROWS = 16
 WORK = 20_000_000  # rows times parameters
 BLOCK = 16  # So many tokens of a prompt are read at once: each weight is then loaded once for all of them.
 
-_decoders: WeakKeyDictionary[Transformer, Decoder] = WeakKeyDictionary()  # their memory is used again
+_decoders: WeakKeyDictionary[Transformer, Decoder] = WeakKeyDictionary()  # their memory is reused
 
 
 class Weights(NamedTuple):
@@ -181,10 +181,10 @@ def load_decoder(name: str | os.PathLike[str]) -> Decoder:
 
 
 def decoder_of(model: Transformer | Decoder, rows: int) -> Decoder | None:
-    """Return what completes so many rows faster than the model does, and to the same effect; None where nothing can.
+    """Return what completes this many rows faster than the model, with the same result; None where nothing does.
 
     A model is left to itself where it is too large, on a GPU, in another type than float32, or where anything in it is
-    hooked or replaced. Weights are copied at each call: no counter knows of all the ways in which they change.
+    hooked or replaced. Weights are copied at each call: no counter notices every way in which they change.
     """
     if isinstance(model, Decoder):
         return model
@@ -276,7 +276,7 @@ def complete_row(
             choices = 0
             for k in range(allowed.size):
                 choices += allowed[k]
-            if choices == 1 and allowed[END]:  # its log-probability is 0, and the model need not be asked
+            if choices == 1 and allowed[END]:  # its log-probability is 0, and the model need not be run
                 tokens[last + 1] = END
                 return step + 2
     return max_tokens
@@ -293,8 +293,8 @@ def read_row(tokens: Tokens, weights: Weights, room: Room, eps: float, logits: F
 
 @kernel
 def read(tokens: Tokens, position: Int, weights: Weights, room: Room, eps: float) -> None:
-    """Read at most BLOCK tokens that stand at ``position`` and behind it, all before them having been read: leave what
-    the output layer reads in ``room.normed``, and their keys and values with those before."""
+    """Read at most BLOCK tokens from ``position`` on, once all before them have been read: leave what the output layer
+    reads in ``room.normed``, and add their keys and values to those before."""
     count, head_width, groups = tokens.size, weights.cos.shape[1], room.keys.shape[1]
     width = weights.norm.size
     heads = width // head_width

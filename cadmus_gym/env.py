@@ -23,8 +23,8 @@ _PLAYING = np.zeros(1, np.bool_)
 class TokenSpace(gymnasium.spaces.Box):
     """Rows of ``length`` tokens, (L,) uint8, the digits in the order of ``endian``.
 
-    It is a Box of another kind in one respect: spaces of different orders differ, so that an agent that was trained in
-    one is refused by an environment of the other. A plain Box of the same shape says no order, and equals both.
+    It differs from a Box in one respect: spaces of different orders are not equal, so an agent trained in one is
+    refused by an environment of the other. A plain Box of the same shape states no order, and equals both.
     """
 
     def __init__(self, length: int, endian: str) -> None:
@@ -59,7 +59,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
 
     ## Observation Space
     ``Box(0, 64, (L,), uint8)``: the tokens so far, the prompt first, padded with 0. It is a `TokenSpace`, which
-    says the order of digits.
+    records the order of digits.
 
     ## Rewards
     At the end of an episode, else 0. ``truth``: 1 for a true program; ``cases``: the share of its cases passed;

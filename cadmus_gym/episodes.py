@@ -417,7 +417,7 @@ class Episodes:
         )
         cells, allowed = np.zeros_like(state.cells), np.zeros(count, np.int64)
         replay(state.tokens, prompt_lengths, lengths, cells, allowed, self.rules, self.limits)
-        # What runs has a way to its end within the budget, so there is room for all that it may write.
+        # A running episode can still end within its budget, so there is room for all that it may write.
         ended = (cells[:, STATE] == DONE) | (cells[:, STATE] == DEAD) | (spent == self.limits[0])
         least = spent + self.rules[1][cells[:, STATE]] + cells[:, DEPTH]
         self._check_rows(
@@ -431,7 +431,7 @@ class Episodes:
         for name, rows in right.items():
             if not rows.all():
                 row = int(rows.argmin())
-                raise ValueError(f"a state that was changed cannot be restored: {name}, row {row}, is of no episode")
+                raise ValueError(f"a state that was changed cannot be restored: {name}, row {row}, fit no episode")
 
 
 def as_prompts(prompt: Any, count: int) -> list[Tokens]:

@@ -161,7 +161,7 @@ def evaluate(
     report: called with (done, total) after each batch; each completion counts once when written, once when judged.
 
     The same arguments give the same prompts whatever the model. Raises ValueError for arguments out of range and for
-    what is no completion at all, such as an array of another shape, FloatingPointError for logits that are not finite.
+    anything but completions, such as an array of another shape, FloatingPointError for logits that are not finite.
     """
     spec = load_spec(spec)
     if count < 1 or batch_size < 1:
@@ -208,11 +208,11 @@ def loss_above_floor(
     seed: int = EVALUATION_SEED,
     report: Report | None = None,
 ) -> tuple[float, float]:
-    """Return how much more a model loses on programs of a split than any must: (nats per token, its standard error).
+    """Return a model's excess loss on programs of a split over the generator's entropy: (nats per token, its error).
 
     All tokens count alike, those of prompts too. It is the mean of log p - log q over ``count`` programs, p the exact
     probability under the generator and q the model's, over their mean length; so it estimates a divergence and is the
-    more precise the nearer both are. nan where the task cannot tell probabilities. Raises ValueError for a count below
+    more precise the nearer both are. nan where the task has no exact probabilities. Raises ValueError for a count below
     2, which leaves no standard error, FloatingPointError for a loss that is not finite.
     """
     if count < 2:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cadmus_gym.console import Report
 from cadmus_gym.isa import PAD, VOCABULARY
 from cadmus_gym.stream import Stream
 
@@ -22,7 +22,7 @@ def export(
     folder: str | os.PathLike[str],
     count: int,
     shard_size: int = SHARD,
-    report: Callable[[int, int], None] | None = None,
+    report: Report | None = None,
 ) -> list[Path]:
     """Write the first ``count`` programs of a stream to a folder, in files of ``shard_size``; return their paths.
 

@@ -26,7 +26,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    flush_folder(path.parent)
+    flush(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -59,11 +59,11 @@ def check_output(path: Path) -> None:
         raise ValueError(f"{path} cannot be written: it is {'a folder' if path.is_dir() else 'read-only'}")
 
 
-def flush_folder(folder: Path) -> None:
-    """Flush a folder's names to the disk."""
-    if os.name == "nt":  # which does not open folders
+def flush(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk; not a link."""
+    if os.name == "nt" or path.is_symlink():  # Windows neither opens folders nor flushes what was opened for reading
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

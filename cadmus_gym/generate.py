@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.compiling import kernel
+from cadmus_gym.console import Report
 from cadmus_gym.decoding import Decoder, decoder_of
 from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.isa import BOS, PAD, Int, Ints, Tokens, as_tokens, check_ids
@@ -62,7 +63,7 @@ def complete(
     batch_size: int = 256,
     endian: str | None = None,
     raw: bool = False,
-    report: Callable[[int, int], None] | None = None,
+    report: Report | None = None,
 ) -> Completions:
     """Let a model complete prompts, by default under the form and the budget of the environment it was trained on.
 
@@ -143,7 +144,7 @@ def complete(
 
 
 def _completer(model: Transformer | Decoder, rows: int) -> Callable[..., Any]:
-    """Return what completes so many rows of a model at once."""
+    """Return what completes this many rows of a model at once."""
     if (decoder := decoder_of(model, rows)) is not None:
         return decoder.complete
     from cadmus_gym.batched import complete_batch

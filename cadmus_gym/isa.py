@@ -165,6 +165,13 @@ def check_ids(tokens: NDArray[Any]) -> Tokens:
     return np.array(tokens, dtype=np.uint8, order="C")
 
 
+def bare(tokens: Tokens) -> Tokens:
+    """Return a row of token ids (n,) without `<pad>` on either side and without `<bos>` in front."""
+    kept = np.flatnonzero(tokens != PAD)
+    tokens = tokens[kept[0] : kept[-1] + 1] if kept.size else tokens[:0]
+    return tokens[1:] if tokens[:1].tolist() == [BOS] else tokens
+
+
 def encode(text: str) -> Tokens:
     """Return the ids, (n,) uint8, of token text: names of tokens separated by white space, such as ``"1 2 , 7 add"``.
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.episodes import Episodes
 from cadmus_gym.forms import reverse_digits
-from cadmus_gym.isa import BOS, PAD, Tokens, as_tokens, assemble
+from cadmus_gym.isa import Tokens, as_tokens, assemble, bare
 from cadmus_gym.spec import Spec, load_spec
 
 
@@ -78,10 +78,7 @@ def reward_function(spec: str | Path | Spec, *, endian: str, split: str = "train
 
 def _read(row: ArrayLike, where: str, endian: str) -> Tokens:
     """Return a prompt in the language's own order of digits."""
-    ids = _row(row, where)
-    real = np.flatnonzero(ids != PAD)
-    ids = ids[real[0] : real[-1] + 1] if real.size else ids[:0]
-    ids = ids[1:] if ids[:1].tolist() == [BOS] else ids
+    ids = bare(_row(row, where))
     return reverse_digits(ids) if endian == "little" else ids
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from cadmus_gym.cache import Cache
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.hooks import Hook, Hooked
-from cadmus_gym.isa import BOS, PAD, VOCABULARY, as_tokens, assemble, disassemble
+from cadmus_gym.isa import BOS, VOCABULARY, as_tokens, assemble, bare, disassemble
 from cadmus_gym.linear import Linear, linear, together
 from cadmus_gym.model_config import ModelConfig as ModelConfig
 
@@ -207,12 +206,9 @@ class Transformer(Hooked):
     def decode(self, tokens: Tensor | ArrayLike) -> str:
         """Return the text, in the notation for people, of ids (T,) as the model reads or writes them.
 
-        `<bos>` in front and `<pad>` on either side are left out. Raises ValueError for what is no row of token ids.
+        `<bos>` in front and `<pad>` on either side are left out. Raises ValueError for anything but a row of token ids.
         """
-        program = as_tokens(tokens.cpu().numpy() if isinstance(tokens, Tensor) else tokens)
-        kept = np.flatnonzero(program != PAD)
-        program = program[kept[0] : kept[-1] + 1] if kept.size else program[:0]
-        program = program[1:] if program[:1].tolist() == [BOS] else program
+        program = bare(as_tokens(tokens.cpu().numpy() if isinstance(tokens, Tensor) else tokens))
         return disassemble(reverse_digits(program) if self.endian == "little" else program)
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:

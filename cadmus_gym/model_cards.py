@@ -59,8 +59,8 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         f'completion = cg.complete(model, ["{example}"]).tokens[0]\n'
         "print(cg.disassemble(completion[completion > 0]))\n"
         "```",
-        "A prompt is text in the notation for people. Form and budget of the completion are those of the model's own "
-        "environment; `spec=` takes those of another.",
+        "A prompt is text in the notation for people. The completion follows the form and the budget of the model's "
+        "own environment; `spec=` takes those of another.",
         f'Or `python -m cadmus_gym complete "{example}" --model {name}`.',
         "## Training",
         *(training(stage, card) for stage in stages(card)),
@@ -229,8 +229,8 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
 
 
 def reliability(card: Mapping[str, Any]) -> list[str]:
-    """How likely the model calls its completions, beside how many of them are true, on splits of what it was trained
-    on."""
+    """The probability the model gives its completions, against the share that is true, on splits of what it was
+    trained on."""
     found = card.get("reliability", {})
     rows = []
     for id, splits in found.get("splits", {}).items():
@@ -242,8 +242,8 @@ def reliability(card: Mapping[str, Any]) -> list[str]:
         return []
     how = (
         "The probability that the model gives to its greedy completion as a whole, under the mask of the form, against "
-        "the share of completions that are true. Outside the trained distribution it means little; "
-        "`python -m cadmus_gym complete` says when a prompt is outside. Completions are grouped by probability, and "
+        "the share of completions that are true. Outside the training distribution it means little; "
+        "the command `complete` says when a prompt is outside. Completions are grouped by probability, and "
         "`card.json` has all groups."
     )
     columns = ["environment", "split", "trained distribution", "prompts", "mean probability", "true", "95 % interval"]

@@ -63,7 +63,7 @@ def read_model(name: str | os.PathLike[str], endian: str | None = None) -> Model
         if isinstance(sums, dict) and file in sums and sums[file] != sha256(folder / file):
             raise ValueError(
                 f"{folder / file} is damaged: its SHA-256 is not the one in {CARD} (where another program has written "
-                f"it since, {CARD} is not its card: take that away)"
+                f"it since, {CARD} is not its card: remove that)"
             )
     config = _model_config(_read_json(folder / CONFIG), folder / CONFIG)
     order = endian_of(folder, endian)
@@ -209,7 +209,7 @@ def _needed(weights: dict[str, NDArray[np.float32]], config: ModelConfig, path: 
 
 
 def _instead(folder: Path) -> str:
-    """Say what a folder has in place of weights that can be read."""
+    """Say what a folder without readable weights has, and what to do."""
     names = sorted(path.name for path in folder.iterdir())
     if any(name.endswith(".safetensors.index.json") for name in names):
         return "the weights are in several files: save_pretrained(folder, max_shard_size='100GB') writes one"
@@ -223,7 +223,7 @@ def _instead(folder: Path) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of the decoder, or bytes that are no UTF-8
+    except ValueError as error:  # of the decoder, or for bytes that are not UTF-8
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds {type(value).__name__}; allowed: an object")

@@ -1,7 +1,7 @@
 """What policies of any kind write after prompts, as programs: token by token, as in an environment.
 
 A token that the form does not allow ends a program there, and so does the end of the budget. Whatever a policy emits
-has a verdict; only what is no array of tokens at all is an error.
+has a verdict; only something other than an array of tokens is an error.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def play(
 ) -> Tokens:
     """Let an agent act after prompts (N, P) of a split; return programs (N, L) uint8.
 
-    It sees what an environment of that ``endian`` shows, by default the one of its transformer, and "big" where it has
-    none. Raises ValueError for an agent of observations of another size or of the other endian, and for actions that
-    are not integers (N,).
+    It sees what an environment of that ``endian`` shows; by default its transformer's, or "big" where it has none.
+    Raises ValueError for an agent of observations of another size or of the other endian, and for actions that are not
+    integers (N,).
     """
     own = getattr(getattr(getattr(agent, "policy", None), "transformer", None), "endian", None)
     if None not in (own, endian) and own != endian:

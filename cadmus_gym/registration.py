@@ -38,8 +38,8 @@ def register(path: str | Path) -> Spec:
         spec.id,
         entry_point="cadmus_gym.env:CadmusEnv",
         vector_entry_point="cadmus_gym.vector_env:CadmusVectorEnv",
-        # Plain values, so that the EnvSpec goes through JSON; a user's whole, so that another process needs neither
-        # files nor what else was registered here.
+        # Plain values, so that the EnvSpec goes through JSON; a user's spec whole, so that another process needs
+        # neither files nor what was registered here.
         kwargs={"spec": spec.id if ours else spec.table()},
     )
     return spec
@@ -48,5 +48,5 @@ def register(path: str | Path) -> Spec:
 def register_all() -> None:
     """Register every environment that ships."""
     paths = sorted(FOLDER.glob("*.toml"))
-    for path in sorted(paths, key=lambda path: "[mixture]" in path.read_text("utf-8")):  # mixtures behind their parts
+    for path in sorted(paths, key=lambda path: "[mixture]" in path.read_text("utf-8")):  # mixtures after their parts
         register(path)

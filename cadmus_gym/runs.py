@@ -26,10 +26,10 @@ from typing import Any, Protocol, get_type_hints
 import filelock
 import torch
 
-from cadmus_gym.files import flush_folder, read_json, write_json
+from cadmus_gym.files import flush, read_json, write_json
 
 STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
-OF_CALL = ("folder", "resume", "overwrite", "extend")  # settings that are not of a run, but of the call that starts it
+OF_CALL = ("folder", "resume", "overwrite", "extend")  # settings of the call that starts a run, not of the run
 LOCK, OWNER = "lock", "owner"  # files of a run's folder: what the process that writes to it holds, and which that is
 
 
@@ -103,7 +103,7 @@ def started_with(folder: Path, name: str, kind: type) -> dict[str, Any] | None:
     if differing := sorted(known ^ values.keys()):
         what = "lacks" if differing[0] in known else "has the unknown"
         raise ValueError(
-            f"{path} {what} setting {differing[0]!r}: another version of Cadmus Gym wrote it, which can resume it"
+            f"{path} {what} setting {differing[0]!r}: another version of Cadmus Gym wrote it; resume it with that one"
         )
     return {**values, "folder": folder}
 
@@ -131,7 +131,7 @@ def open_run(
     """Make a folder ready to be written to; return what run.json holds, the settings as ``name``, and a state.
 
     digest, digests: of the programs.
-    held: takes the lock of the folder, which this process has until it is closed.
+    held: takes the lock of the folder, which this process holds until it is closed.
     free: settings in which a run may differ from its own states, since they may change on the way.
     more: what else run.json is to hold.
 
@@ -195,7 +195,7 @@ def _empty(folder: Path) -> None:
 def _check_same_run(states: Path, here: Mapping[str, Any], saved: Mapping[str, Any], free: Collection[str]) -> None:
     for key in here:
         if key not in free and (key not in saved or saved[key] != here[key]):
-            was = f"with {key} = {saved[key]!r}" if key in saved else "which does not say its settings"
+            was = f"with {key} = {saved[key]!r}" if key in saved else "which does not state its settings"
             raise ValueError(
                 f"{states} holds a state of another run, {was}; run.json says {key} = {here[key]!r}. Restore the run's "
                 "own states, or start it again with --overwrite"
@@ -247,7 +247,7 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    flush_folder(folder)
+    flush(folder)
     before = [old for old in _states(folder) if old.name[:STEP_DIGITS] < path.name[:STEP_DIGITS]]
     kept = {path, *before[len(before) - keep + 1 :]}  # not what a run that was set back has left of this step or later
     for old in set(_states(folder)) - kept:

@@ -18,13 +18,13 @@ def script_path(name: str) -> Path:
 
 
 def as_module(path: Path) -> list[str]:
-    """Return what Python is given to run a script of an installed package; nothing for any other file."""
+    """Return the arguments by which Python runs a script of an installed package; none for any other file."""
     names = [name for name, script in SCRIPTS.items() if path.resolve() == PACKAGE / "_scripts" / script]
     return ["-m", "cadmus_gym", *names] if names else []
 
 
 def run_script(name: str, arguments: list[str]) -> int:
-    """Run a script with these arguments as its file is run, which ends with SystemExit; return 2 if it cannot be."""
+    """Run a script with these arguments as if by its file, which ends with SystemExit; return 2 if it cannot run."""
     sys.argv = [str(script_path(name)), *arguments]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -79,7 +79,7 @@ class Index:
         """Return (Q,) int64: how many of the first ``upto`` programs (default: all) begin with each text.
 
         A text is as for `cadmus_gym.assemble`, or token ids (n,), 0 at its end left out. Only itself begins with a
-        whole program. Raises ValueError for what is no token, or for more programs than the index has.
+        whole program. Raises ValueError for an invalid token, or for more programs than the index has.
         """
         upto = self.size if upto is None else upto
         if not 0 <= upto <= self.size:

@@ -35,7 +35,7 @@ SPECS: dict[str, Path] = {}  # id -> file, filled by `cadmus_gym.register`
 
 
 class UnexpectedKeyword(ValueError, TypeError):
-    """A keyword that no environment or spec knows: a wrong value as all others, and what Python calls a TypeError.
+    """A keyword that no environment or spec knows: a wrong value like any other, and a TypeError as in Python.
 
     Gymnasium and what builds on it catch a TypeError that says "unexpected keyword argument".
     """
@@ -283,14 +283,14 @@ class Spec:
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits over the whole spec, but for the files it was read from."""
+        """64 hexadecimal digits over the whole spec, except the files it was read from."""
         stated = {key: value for key, value in dataclasses.asdict(self).items() if key not in READ}
         return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
     def table(self) -> dict[str, Any]:
         """Return the whole spec in plain values, as JSON has them, which `load_spec` reads in any other process.
 
-        All that stays in files are the modules of a user's own families.
+        Only the modules of a user's own families stay in files.
         """
         values = {key: value for key, value in dataclasses.asdict(self).items() if key != "sources"}
         stated: dict[str, Any] = json.loads(json.dumps(values))
@@ -406,7 +406,7 @@ LONGEST_CHAIN = 16  # files that a file leads to, one from another
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Hold that a file is being read. Raises ValueError where it leads to itself, through bases or mixtures."""
+    """Note that a file is being read. Raises ValueError where it leads to itself, through bases or mixtures."""
     chain = (*_CHAIN.get(), os.path.realpath(path))
     names = " -> ".join(os.path.basename(file) for file in chain)
     if chain[-1] in chain[:-1]:

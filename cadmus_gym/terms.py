@@ -37,8 +37,8 @@ def terms_of(
     """Return the terms of a spec, by default those under which a model with this card was trained.
 
     Any other argument replaces its part of them. A form alone is enough where the card does not say: the budget is then
-    the one of a spec that sets none. Raises ValueError where neither a spec, a form nor the card says what is asked,
-    and as `load_spec` does.
+    the one of a spec that sets none. Raises ValueError where neither a spec, a form nor the card gives them, and as
+    `load_spec` does.
     """
     if spec is not None:
         own, own_words, episode = asked_under([load_spec(spec)])
@@ -91,7 +91,7 @@ def ids_of(specs: list[Spec]) -> list[str]:
 
 
 def asked_under(specs: list[Spec]) -> tuple[str, tuple[str, ...], Episode]:
-    """Return the form, its words and the budget under which completions of all of these specs can be had.
+    """Return the form, its words and the budget that allow the completions of all of these specs.
 
     Raises ValueError where their forms do not go together.
     """

@@ -1,6 +1,6 @@
 r"""The vocabulary as a tokenizer of Hugging Face: two files of JSON that `tokenizers` and `transformers` load.
 
-The files hold all there is to know, so that ``AutoTokenizer`` needs neither this package nor remote code. A text is in
+The files are complete, so that ``AutoTokenizer`` needs neither this package nor remote code. A text is in
 the notation for people: the normalizer writes a `,` between two numbers and `neg` after a negative one, and the decoder
 takes both away, each as `cadmus_gym.assemble` and `cadmus_gym.disassemble` do. For a model that reads the lowest digit
 first, both reverse every number.

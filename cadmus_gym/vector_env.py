@@ -99,7 +99,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         return np.flatnonzero(mask)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        """Return a seed for each sub-environment, None where its stream is to go on."""
+        """Return a seed for each sub-environment, None where its stream is to continue."""
         if seed is None or isinstance(seed, (int, np.integer)):
             first = None if seed is None else check_seed(seed)
             return [None if first is None else check_seed(first + k) for k in range(self.num_envs)]

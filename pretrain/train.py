@@ -2,7 +2,7 @@
 
     python pretrain/train.py                                            the recipe nano-arith, to runs/nano-arith
     python pretrain/train.py --tokens 1_000_000 --folder runs/try       the same for a minute on two cores
-    python pretrain/train.py --resume                                   continues, or starts where there is nothing
+    python pretrain/train.py --resume                                   resumes, or starts a run if there is none
     python pretrain/train.py --stop-at-truth 0.55 --folder runs/half    stops at 55 % truth on test: a start for RL
     python pretrain/train.py --extend --tokens 80_000_000               trains the finished run further
     python pretrain/train.py --start nano --env my.toml --folder runs/mine    starts from the weights of a model
@@ -41,7 +41,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -70,12 +69,13 @@ from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, evaluate
 from cadmus_gym.focus import AMONG
 from cadmus_gym.isa import VOCABULARY
 from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.model_files import sha256
 from cadmus_gym.recipe import recipe
 
 STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
-TIMED, HOPELESS = 2, 4  # steps that a preflight times in each type; a type so many times slower is given up at once
+TIMED, HOPELESS = 2, 4  # steps that a preflight times in each type; a type this many times slower is given up at once
 DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats a token: half more than guessing loses
-OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts that are no figures of a moment
+OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts that are not figures of one moment
 WAITING, SETTLED = 0.2, 20  # a larger share of time spent waiting for programs is reported, after so many steps
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -139,10 +139,11 @@ class Config:
     seed: int = 0  # of the weights and of the stream
     resume: bool = False  # continue the run in the folder; flags need not be repeated
     overwrite: bool = False  # delete the run in the folder
-    start: str | None = None  # folder or packaged name of the model to start from; its sizes and order of digits count
+    start: str | None = None  # folder or packaged name of a model to start from, with its sizes and order of digits
     extend: bool = False  # train the finished run in the folder further, to more --tokens or --steps in all
-    # What a run that was extended was asked for before, and the step at which that part ended.
+    # For each time the run was extended: its settings before, and the step at which that part ended.
     parts: Annotated[list[dict[str, Any]], tyro.conf.Fixed, tyro.conf.Suppress] = field(default_factory=list)
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None  # None: PyTorch's choice, one a core
     log_every: int = 10  # steps, to TensorBoard
@@ -193,7 +194,7 @@ class Config:
 
 
 def configure(arguments: list[str]) -> Config:
-    """Return what is asked for: by flags, else by the run to be resumed or extended, else by the recipe.
+    """Return the settings: from flags, else from the run to be resumed or extended, else from the recipe.
 
     Raises ValueError for a mistake in a recipe, a value without sense, or a flag at odds with a run to be resumed or
     with a model to start from; FileNotFoundError where there is no such model.
@@ -221,7 +222,7 @@ def configure(arguments: list[str]) -> Config:
 
 
 def extended(arguments: list[str], folder: Path, values: dict[str, Any] | None) -> Config:
-    """Return the settings of a finished run with more steps, whose rates go up and down anew."""
+    """Return the settings of a finished run with more steps, over which the rates rise and fall once more."""
     if values is None:
         raise ValueError(f"--extend: {folder} holds no run")
     before = Config(**values)
@@ -238,7 +239,7 @@ def extended(arguments: list[str], folder: Path, values: dict[str, Any] | None) 
     total, done = (config.steps, result["step"]) if config.steps is not None else (config.tokens, result["tokens"])
     if total <= done:
         name = "steps" if config.steps is not None else "tokens"
-        raise ValueError(f"--extend: {name} = {total:,} in all; allowed: above the {done:,} that {folder} has had")
+        raise ValueError(f"--extend: {name} = {total:,} in all; allowed: more than the {done:,} that {folder} has had")
     part = {name: getattr(before, name) for name in sorted(OF_PART)} | {"step": result["step"]}
     return dataclasses.replace(config, extend=False, resume=True, parts=[*before.parts, part])
 
@@ -494,8 +495,7 @@ class Trainer:
         elif config.start is not None:
             start = load_model(config.start)
             self.model.load_state_dict(start.state_dict())
-            with (find_model(config.start) / WEIGHTS).open("rb") as file:
-                sums = {WEIGHTS: hashlib.file_digest(file, "sha256").hexdigest()}
+            sums = {WEIGHTS: sha256(find_model(config.start) / WEIGHTS)}
             self.counts["parent"] = {**start.card, "name": config.start, "sha256": sums}
         if self.counts["step"] < self.first:  # the rates of a part begin where it does
             raise ValueError(
@@ -520,7 +520,7 @@ class Trainer:
             self.window += state["window"].to(self.device)
         self.counted = torch.from_numpy(~self.feed.drawn).to(self.device, torch.float64)
         self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
-        self.settled, self.warned = self.counts["step"] + SETTLED, False  # whether it was reported to wait for programs
+        self.settled, self.warned = self.counts["step"] + SETTLED, False  # whether waiting for programs was reported
         self.truth = "-"  # on test, as last evaluated
         self.writer = SummaryWriter(self.folder, purge_step=self.counts["step"] + 1) if ranks.rank == 0 else None
         self.progress = console.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
@@ -528,7 +528,7 @@ class Trainer:
     def settle_dtype(self) -> dict[str, float]:
         """Choose the type of products, and put it into run.json; return the tokens per core-second of those timed.
 
-        A GPU has bfloat16 or it has not; on a CPU the faster one is taken, as the first process finds it.
+        On a GPU it is bfloat16 where supported; on a CPU it is the one that the first process finds faster.
         """
         timed: dict[str, float] = {}
         dtype: Any
@@ -575,7 +575,7 @@ class Trainer:
             return 1
         except OSError as error:
             self.progress.write(
-                f"train.py: stopped at step {counts['step']}: {error}. What was saved before is whole; {self.resume()}"
+                f"train.py: stopped at step {counts['step']}: {error}. What was saved before is intact; {self.resume()}"
             )
             return 1
         finally:
@@ -687,9 +687,9 @@ class Trainer:
                 self.writer.add_scalar(name, value, step)
         waiting = (counts["times"]["data"] - times["data"]) / seconds
         if waiting > WAITING and step >= self.settled and not self.warned:
-            self.warned, use = True, f"focus draws {AMONG} for each one that it uses, --focus 0 one"
+            self.warned, use = True, f"focus draws {AMONG} for each one it uses, --focus 0 draws one"
             self.progress.write(
-                f"{waiting:.0%} of the time goes into waiting for programs" + f"; {use}" * bool(config.focus)
+                f"{waiting:.0%} of the time is spent waiting for programs" + f"; {use}" * bool(config.focus)
             )
         self.progress.update(step, f"loss {completion_loss:.3f}, true {self.truth}, {speed:,.0f} tokens/s")
         self.logged = now, counts["tokens"], dict(counts["times"])

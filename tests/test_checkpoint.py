@@ -154,7 +154,7 @@ def test_weights_in_another_form_are_named(tmp_path: Path, name: str, message: s
 @pytest.mark.parametrize("name", checkpoint.packaged_models())
 def test_a_packaged_model_is_true_under_the_defaults_of_transformers(name: str) -> None:
     transformers = pytest.importorskip("transformers")
-    folder = checkpoint.PACKAGED / name
+    folder = model_files.PACKAGED / name
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     programs, lengths = cg.Stream("Cadmus-Arith-v0", "test").batch(0, 40)
@@ -169,7 +169,7 @@ def test_a_packaged_model_is_true_under_the_defaults_of_transformers(name: str) 
 def test_transformers_trains_in_the_type_of_the_config(tmp_path: Path) -> None:
     """Weights are stored in 16 bits; in float16 two steps of AdamW turn them into NaN or worse."""
     transformers = pytest.importorskip("transformers")
-    folder = checkpoint.PACKAGED / "nano-arith"
+    folder = model_files.PACKAGED / "nano-arith"
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     programs, _ = cg.Stream("Cadmus-Arith-v0").batch(0, 32)
@@ -426,7 +426,7 @@ def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a")
     for folder in (".", "", "..", "b/..", tmp_path / "a", tmp_path, "/"):
-        with pytest.raises(ValueError, match="is or holds the working directory"):
+        with pytest.raises(ValueError, match="is or contains the working directory"):
             save_model(model_of(), folder, {})
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
     save_model(model_of(), "b", {})
@@ -549,7 +549,7 @@ def test_sums_do_not_depend_on_how_lines_end(tmp_path: Path) -> None:
 
 def test_git_leaves_what_is_hashed_as_it_is(tmp_path: Path) -> None:
     """A clone with core.autocrlf, the default on Windows, has every packaged model to the byte."""
-    packaged = sorted(path for path in checkpoint.PACKAGED.rglob("*") if path.is_file())
+    packaged = sorted(path for path in model_files.PACKAGED.rglob("*") if path.is_file())
 
     def git(*arguments: str) -> str:
         identity = ("-c", "user.name=x", "-c", "user.email=x@x")
@@ -557,7 +557,7 @@ def test_git_leaves_what_is_hashed_as_it_is(tmp_path: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     for path in packaged:
-        copy = tmp_path / "source" / path.relative_to(checkpoint.PACKAGED)
+        copy = tmp_path / "source" / path.relative_to(model_files.PACKAGED)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     (tmp_path / "source" / ".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
@@ -566,7 +566,7 @@ def test_git_leaves_what_is_hashed_as_it_is(tmp_path: Path) -> None:
     git("commit", "--quiet", "--message", "models")
     git("-c", "core.autocrlf=true", "clone", "--quiet", "--config", "core.autocrlf=true", ".", str(tmp_path / "clone"))
     for path in packaged:
-        assert (tmp_path / "clone" / path.relative_to(checkpoint.PACKAGED)).read_bytes() == path.read_bytes()
+        assert (tmp_path / "clone" / path.relative_to(model_files.PACKAGED)).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("moment", ["weights", "sums", "first rename", "second rename"])

@@ -373,7 +373,7 @@ def test_what_names_values_of_unknown_content_is_not_kept(
         assert call(module(changed).outer, 4) == (4 + added, True)
     assert kept(clean) == []
     said = capsys.readouterr().err
-    assert "mine.outer is compiled in each process: it names <" in said
+    assert "mine.outer is compiled in each process: it refers to <" in said
     assert "inner" in said
 
 
@@ -454,8 +454,7 @@ def test_long_compiling_is_announced_once(
     for by in (3, 4, 5):
         assert call(module(DOUBLE.replace("2 *", f"{by} *")).double, 4)[1]
     assert (
-        capsys.readouterr().err
-        == "cadmus_gym: kernels are compiled, once per installation; this takes about a minute\n"
+        capsys.readouterr().err == "cadmus_gym: compiling kernels, once per installation; this takes about a minute\n"
     )
     compiling._say.cache_clear()
     assert not call(module(DOUBLE).double, 4)[1]

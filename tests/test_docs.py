@@ -3,7 +3,8 @@
 A block of a kind that is not known here, or a command, is a failure: say here how it is run. What is not run:
 
 - `make`: it installs, trains or tests for minutes. The target must be there, and the flags of its scripts are parsed.
-- `python SCRIPT` and `torchrun`: they train or measure for minutes. The flags are parsed, a recipe is read.
+- `python SCRIPT`, `python -m cadmus_gym train` or `ppo`, and `torchrun`: they train or measure for minutes. The flags
+  are parsed, a recipe is read.
 - `tensorboard`: it serves until it is stopped.
 - `pip install`: no network. The extras must be there.
 - CHANGELOG.md, benchmarks/LOG.md and benchmarks/results, and the tables of models' pages: they record commands of
@@ -29,6 +30,7 @@ from torch.distributed.run import get_args_parser
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
+from cadmus_gym.scripts import SCRIPTS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("cadmus_gym", "envs", "pretrain", "agents", "benchmarks", "docs")
@@ -185,6 +187,8 @@ def test_commands(
     (tmp_path / "my.toml").write_text(next(block.text for block in of("toml") if "Mine-v0" in block.text))
     words = shlex.split(line, comments=True)
     match words:
+        case ["python", "-m", "cadmus_gym", name, *arguments] if name in SCRIPTS:
+            parse(SCRIPTS[name], arguments)
         case ["python", "-m", "cadmus_gym", *arguments]:
             for flag, most in FEWER.items():
                 if flag in arguments:

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 import cadmus_gym as cg
-from cadmus_gym import checkpoint, model_cards
+from cadmus_gym import checkpoint, model_cards, model_files
 from cadmus_gym.answering import outside_training
 from cadmus_gym.evaluate import evaluate, prompts_of
 from cadmus_gym.model import ModelConfig, Transformer
@@ -55,7 +55,7 @@ def script() -> Iterator[ModuleType]:
 @pytest.fixture
 def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of no models yet, with a model to be published beside it; pictures of few squares."""
-    monkeypatch.setattr(checkpoint, "PACKAGED", tmp_path / "_models")
+    monkeypatch.setattr(model_files, "PACKAGED", tmp_path / "_models")
     monkeypatch.setattr(script, "TOP", tmp_path)
     monkeypatch.setattr(script, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(script, "SIDE", 40)
@@ -365,7 +365,7 @@ def test_the_readme_has_the_figures_of_the_cards() -> None:
 
 @pytest.mark.parametrize("name", checkpoint.packaged_models())
 def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
-    folder = checkpoint.PACKAGED / name
+    folder = model_files.PACKAGED / name
     card, config = model_cards.read(folder)
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert text == model_cards.page(name, card, config), "stale: run `make evaluate`"

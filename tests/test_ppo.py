@@ -270,7 +270,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
         assert ppo.main(["--folder", str(folder), *common]) == 1
     reported = capsys.readouterr().err
     assert (
-        "ppo.py: stopped at step 1024: [Errno 28] No space left on device. What was saved before is whole" in reported
+        "ppo.py: stopped at step 1024: [Errno 28] No space left on device. What was saved before is intact" in reported
     )
     assert f"--folder {folder} --resume" in reported
     assert ppo.main(["--folder", str(folder), "--resume"]) == 0

@@ -106,7 +106,7 @@ def test_an_agent_of_sb3_is_a_row(script: ModuleType, tmp_path: Path) -> None:
         (["--model", "x=nano-arith", "--env", "Cadmus-Mix-v0"], "x has 256 positions; Cadmus-Mix-v0 takes 275"),
         (["--env", "Cadmus-Arit-v0"], "did you mean Cadmus-Arith-v0"),
         (["--count", "1"], "--count 1; allowed: 2 or more"),
-        (["--output", "FOLDER"], "Is a directory"),
+        (["--output", "FOLDER"], "is a folder"),
     ],
 )
 def test_mistakes_are_found_before_the_work(

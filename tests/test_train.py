@@ -407,7 +407,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         assert script.main(["--folder", str(folder), *TINY]) == 1
-    assert "No space left on device. What was saved before is whole" in capsys.readouterr().err
+    assert "No space left on device. What was saved before is intact" in capsys.readouterr().err
     assert not (folder / "states" / "partial").exists()
     assert script.main(["--folder", str(folder), "--resume"]) == 0
     assert_same_weights(finished[0], folder)
@@ -705,7 +705,7 @@ def test_a_finished_run_is_extended_with_rates_that_rise_and_fall_anew(
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     assert script.main(["--folder", str(folder), "--extend", "--steps", "12"]) == 2
-    assert "--extend: steps = 12 in all; allowed: above the 12 that" in capsys.readouterr().err
+    assert "--extend: steps = 12 in all; allowed: more than the 12 that" in capsys.readouterr().err
     assert script.main(["--folder", str(folder), "--extend", "--steps", "20", "--focus", "0"]) == 2
     assert "--extend: focus = 0.0, but" in capsys.readouterr().err
     assert (folder / "result.json").exists()
@@ -801,7 +801,7 @@ def test_much_waiting_for_programs_is_reported_once(
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(script, "SETTLED", 6)
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 0
-    line = "30% of the time goes into waiting for programs; focus draws 8 for each one that it uses, --focus 0 one"
+    line = "30% of the time is spent waiting for programs; focus draws 8 for each one it uses, --focus 0 draws one"
     assert capsys.readouterr().err.count(line) == said
 
 
