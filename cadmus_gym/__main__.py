@@ -246,7 +246,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(*write_tokenizer(given.folder, endian_of(given.folder, given.endian)), sep="\n")
             return 0
         return show_envs()
-    except (ValueError, FloatingPointError, FileNotFoundError, ModuleNotFoundError) as error:
+    except BrokenPipeError:  # of stdout
+        raise
+    except (ValueError, FloatingPointError, OSError, MemoryError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -256,7 +258,8 @@ if __name__ == "__main__":
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the descriptor was closed
+            sys.stdout.flush()
     except BrokenPipeError:  # a reader such as `head` has seen enough; nothing is left to say on exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0

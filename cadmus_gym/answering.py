@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.forms import Automata, check_prompt, reverse_digits
-from cadmus_gym.generate import complete, logits_of
+from cadmus_gym.generate import check_temperature, complete, logits_of
 from cadmus_gym.isa import VOCABULARY, Tokens, as_tokens, disassemble
 from cadmus_gym.machine import CLOSE, Outcome, run
 from cadmus_gym.scoring import Scorer
 from cadmus_gym.spec import Spec
+from cadmus_gym.stream import check_whole
 from cadmus_gym.terms import terms_of, trained_on
 
 if TYPE_CHECKING:
@@ -83,12 +84,15 @@ def answer(
     prompt that no completion of the form makes a well-formed program.
     """
     tokens = as_tokens(prompt)
+    check_whole(samples=samples)
+    temperature = check_temperature(temperature)
     if samples < 1 or (samples > 1 and temperature <= 0):
         raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")
     terms = terms_of(
         model.card, spec=spec, form=form, words=words, max_tokens=max_tokens, thought_tokens=thought_tokens
     )
     form, words, most, thoughts = terms.form, terms.words, terms.max_tokens, terms.thought_tokens
+    check_whole(max_tokens=most, thought_tokens=thoughts)
     if max_tokens is None:
         most = max(1, min(most, model.config.context - tokens.size))
     check_prompt(tokens, form, max_tokens=most, words=words)

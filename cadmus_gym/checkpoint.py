@@ -128,11 +128,17 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
     Raises ValueError where it could not or should not: for a file, a folder that holds something other than a model,
     other weights that would be lost, the working directory or a parent of it, a mount point, or a read-only place.
     """
-    target = Path(folder).resolve()
+    target = Path(os.path.realpath(folder))
     if target in (Path.cwd(), *Path.cwd().parents):
         raise ValueError(
             f"{folder} is or contains the working directory, and saving replaces the whole folder; name another"
         )
+    try:
+        os.stat(target)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # such as a link that leads to itself
+        raise ValueError(f"{folder} cannot be written: {error.strerror}") from None
     if target.exists() and not target.is_dir():
         raise ValueError(f"{folder} is a file; name a folder")
     if os.path.ismount(target):
@@ -209,7 +215,7 @@ def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     At every moment the old content or the new one stands, whole and flushed to the disk, as ``folder`` or, for the
     instant between two renames, as its sibling ``.previous``; `standing` finds it. For one writer at a time.
     """
-    folder = Path(folder).resolve()  # a link stays, and its target is replaced
+    folder = Path(os.path.realpath(folder))  # a link stays, and its target is replaced
     new, previous = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".previous")
     _remove(new)  # of a writer that was killed
     new.mkdir(parents=True)

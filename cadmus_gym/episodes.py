@@ -392,10 +392,13 @@ class Episodes:
         """Raise ValueError unless a state holds so many episodes that may have been played here."""
         if not isinstance(state, State):
             raise ValueError(f"{type(state).__name__} cannot be restored: give what state() returned")
-        if not isinstance(state.kind, tuple) or state.kind != self.kind:
-            raise ValueError(f"a state of {state.kind} cannot be restored to {self.kind}")
+        kind = getattr(state, "kind", None)
+        if not isinstance(kind, tuple) or kind != self.kind:
+            raise ValueError(f"a state of {kind} cannot be restored to {self.kind}")
         for name in ARRAYS:
-            given, own = getattr(state, name), self.ends.T if name == "ends" else getattr(self, name)
+            given, own = getattr(state, name, None), self.ends.T if name == "ends" else getattr(self, name)
+            if not isinstance(given, np.ndarray):
+                raise ValueError(f"a state whose {name} are {type(given).__name__} cannot be restored: give an array")
             if (given.dtype, given.shape) != (own.dtype, (count, *own.shape[1:])):
                 raise ValueError(
                     f"a state whose {name} are {given.dtype} of shape {given.shape} cannot be restored here: give "

@@ -18,7 +18,8 @@ from cadmus_gym.isa import END, NINE, ZERO, Tokens
 from cadmus_gym.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
 from cadmus_gym.playing import Agent, Policy, play, put
 from cadmus_gym.spec import Spec, load_spec
-from cadmus_gym.stream import Stream
+from cadmus_gym.stream import Stream, check_whole
+from cadmus_gym.tokenizer import check_endian
 
 if TYPE_CHECKING:
     from cadmus_gym.generate import Completions
@@ -164,8 +165,14 @@ def evaluate(
     anything but completions, such as an array of another shape, FloatingPointError for logits that are not finite.
     """
     spec = load_spec(spec)
+    check_whole(count=count, samples=samples, batch_size=batch_size)
+    count, samples = int(count), int(samples)
     if count < 1 or batch_size < 1:
         raise ValueError(f"count = {count}, batch_size = {batch_size}; allowed: 1 or more")
+    if not _is_transformer(model) and not isinstance(model, Agent) and not callable(model):
+        raise ValueError(f"model is a {type(model).__name__}; allowed: a Transformer, an agent, or a function")
+    if endian is not None:
+        check_endian(endian, "evaluate")
     function = not _is_transformer(model) and not isinstance(model, Agent)
     if samples < 1 or (samples > 1 and temperature <= 0 and not function):
         raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")

@@ -15,6 +15,7 @@ starts is a function of the prompt's text.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,13 +89,19 @@ class Table:
     nests: bool
 
 
-@functools.cache
-def table(form: str, words: tuple[str, ...] = (), endian: str = "big") -> Table:
+def table(form: str, words: Sequence[str] = (), endian: str = "big") -> Table:
     """Return the table of a form. Raises ValueError for an unknown form or endian, or words that cannot be nested."""
-    if form not in FORMS:
+    if not isinstance(form, str) or form not in FORMS:
         raise ValueError(f"form = {form!r}: known are {', '.join(FORMS)}")
-    if endian not in ENDIANS:
+    if not isinstance(endian, str) or endian not in ENDIANS:
         raise ValueError(f"endian = {endian!r}: known are {', '.join(ENDIANS)}")
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"words = {words!r}: expected a list of names of tokens")
+    return _table(form, tuple(words), endian)
+
+
+@functools.cache
+def _table(form: str, words: tuple[str, ...], endian: str) -> Table:
     if (form == "words") != bool(words):
         raise ValueError(f"form = {form!r} with words = {list(words)}: 'words' needs a list of words, no other has one")
     if form == "words":

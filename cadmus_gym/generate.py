@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
-from collections.abc import Callable, Sequence
+import numbers
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,10 +26,13 @@ from cadmus_gym.forms import Automata, reverse_digits
 from cadmus_gym.isa import BOS, PAD, Int, Ints, Tokens, as_tokens, check_ids
 from cadmus_gym.sampling import join
 from cadmus_gym.spec import Spec
+from cadmus_gym.stream import check_seed, check_whole
 from cadmus_gym.terms import terms_of
 
 if TYPE_CHECKING:
     from cadmus_gym.model import Transformer
+
+COLDEST, HOTTEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ def complete(
         model.card, spec=spec, form=form, words=words, max_tokens=max_tokens, thought_tokens=thought_tokens
     )
     form, words, max_tokens, thoughts = terms.form, terms.words, terms.max_tokens, terms.thought_tokens
+    check_whole(max_tokens=max_tokens, thought_tokens=thoughts, batch_size=batch_size)
+    temperature, seed = check_temperature(temperature), check_seed(seed)
     longest, context = int(lengths.max(initial=0)), model.config.context
     if longest >= context:
         raise ValueError(
@@ -100,14 +106,14 @@ def complete(
     if not 1 <= max_tokens <= context - longest:
         spare = f"1 to {context - longest}, what prompts of up to {longest} tokens leave of the context of {context}"
         raise ValueError(f"max_tokens = {max_tokens}; allowed: {spare}")
-    if not 0.0 <= temperature < math.inf:
-        raise ValueError(f"temperature = {temperature}; allowed: 0 (greedy) or a finite number above")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed = {seed}; allowed: 0 to 2**63 - 1")
+    if temperature > 0:  # what float32 can divide by, on either path
+        temperature = min(max(temperature, COLDEST), HOTTEST)
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}; allowed: 1 or more")
     if thoughts < 0:
         raise ValueError(f"thought_tokens = {thoughts}; allowed: 0 or more, or None")
+    max_tokens = int(max_tokens)
+    thoughts = min(int(thoughts), max_tokens + 1)  # more cannot be spent
     automata = Automata(form, rows, lengths, max_tokens=max_tokens, thought_tokens=thoughts, words=words, endian=endian)
     if endian == "little":
         automata.check_literals(rows, lengths)
@@ -125,7 +131,7 @@ def complete(
         if temperature > 0:
             fill_uniforms(seed, batch, uniforms)
         tokens[batch], log_probs[batch], raw_log_probs[batch], spent[batch] = complete_batch(
-            shown[batch], lengths[batch], some, temperature, uniforms, raw
+            shown[batch], lengths[batch], some, temperature, uniforms, bool(raw)
         )
         if (broken := batch[spent[batch] < 0]).size:
             raise not_finite(model, int(broken.min()), int(-1 - spent[broken.min()]))
@@ -141,6 +147,14 @@ def complete(
     row, column = np.nonzero(written)
     programs[row, lengths[row] + column] = tokens[row, column]
     return Completions(tokens, spent, log_probs, raw_log_probs if raw else None, programs, lengths)
+
+
+def check_temperature(temperature: object) -> float:
+    """Return a temperature as float, or raise ValueError unless it is a finite number from 0."""
+    number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+    if not number or not 0 <= cast(float, temperature) <= sys.float_info.max:
+        raise ValueError(f"temperature = {temperature!r}; allowed: 0 (greedy) or a finite number above")
+    return float(cast(float, temperature))
 
 
 def _completer(model: Transformer | Decoder, rows: int) -> Callable[..., Any]:
@@ -190,15 +204,15 @@ def _rows(
     prompts: ArrayLike | Sequence[str | ArrayLike], lengths: ArrayLike | None
 ) -> tuple[Tokens, NDArray[np.int32]]:
     """Return prompts as rows (N, L) uint8 padded with 0, and their lengths (N,)."""
-    if isinstance(prompts, str):
-        raise ValueError("prompts is one text; allowed: a sequence of them")
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        raise ValueError(f"prompts = {prompts!r}; allowed: a sequence of texts or arrays, or one array (N, L)")
     if isinstance(prompts, np.ndarray):
         rows = check_ids(prompts)
         if rows.ndim != 2:
             raise ValueError(f"prompts have shape {rows.shape}; allowed: (N, L), or a sequence of texts or arrays")
         used = np.where(rows != PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
         ends = np.asarray(used if lengths is None else lengths)
-        if ends.shape != used.shape or not np.issubdtype(ends.dtype, np.integer):
+        if ends.shape != used.shape or ends.dtype.kind not in "iu":
             raise ValueError(f"prompt_lengths: {ends.dtype} of shape {ends.shape}; allowed: integers, {used.shape}")
         if ((ends < 0) | (ends > rows.shape[1])).any():
             raise ValueError(f"prompt_lengths run from {ends.min()} to {ends.max()}; allowed: 0 to {rows.shape[1]}")
@@ -206,7 +220,7 @@ def _rows(
     else:
         if lengths is not None:
             raise ValueError("prompt_lengths go with prompts in one array; those of a sequence have their own")
-        programs = [as_tokens(prompt) for prompt in prompts]  # type: ignore[union-attr]
+        programs = [as_tokens(prompt) for prompt in prompts]
         ends = np.array([program.size for program in programs], np.int32)
         rows = np.zeros((len(programs), ends.max(initial=0)), np.uint8)
         for row, program in zip(rows, programs, strict=True):

@@ -154,7 +154,7 @@ def check_ids(tokens: NDArray[Any]) -> Tokens:
     """Return token ids of any shape as a fresh, contiguous uint8 array, or raise ValueError at the first bad one."""
     if tokens.size == 0:
         return np.zeros(tokens.shape, np.uint8)
-    if not np.issubdtype(tokens.dtype, np.integer):
+    if tokens.dtype.kind not in "iu":
         hint = "; assemble() gives those of a text" if tokens.dtype.kind == "U" else ""
         raise ValueError(f"token ids are integers 0..{len(VOCABULARY) - 1}; this array has dtype {tokens.dtype}{hint}")
     bad = (tokens < 0) | (tokens >= len(VOCABULARY))

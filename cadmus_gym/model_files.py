@@ -54,7 +54,15 @@ class ModelFiles(NamedTuple):
 
 def read_model(name: str | os.PathLike[str], endian: str | None = None) -> ModelFiles:
     """Read the folder of a model, or of a name in the package; ``endian`` and errors are those of `load_model`."""
-    folder = find_model(name)
+    try:
+        return _read_folder(find_model(name), endian)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{error.filename or name} cannot be read: {error.strerror}") from None
+
+
+def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
     if missing := [file for file in (WEIGHTS, CONFIG) if not (folder / file).is_file()]:
         raise FileNotFoundError(f"{folder / missing[0]} is missing; {_instead(folder)}")
     card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
@@ -89,9 +97,9 @@ def packaged_models() -> list[str]:
 
 def standing(folder: str | os.PathLike[str]) -> Path:
     """Return where the last complete content of a folder written by `replacing` stands: itself or ``.previous``."""
-    folder = Path(folder)
-    previous = folder.resolve().with_name(folder.resolve().name + ".previous")
-    return previous if not folder.exists() and previous.is_dir() else folder
+    folder, target = Path(folder), Path(os.path.realpath(folder))
+    previous = target.with_name(target.name + ".previous")
+    return previous if not os.path.exists(folder) and previous.is_dir() else folder
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
@@ -103,7 +111,7 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     if isinstance(name, str) and name in packaged:
         return PACKAGED / name
     folder = standing(name)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         names = ", ".join(packaged) or "none"
         raise FileNotFoundError(f"no model {os.fspath(name)!r}: no such folder; models in the package: {names}")
     return folder
@@ -223,7 +231,7 @@ def _instead(folder: Path) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of the decoder, or for bytes that are not UTF-8
+    except (ValueError, RecursionError) as error:  # of the decoder, or for bytes that are not UTF-8
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds {type(value).__name__}; allowed: an object")

@@ -88,7 +88,7 @@ def play(
             masks[~running] = True  # what is chosen there is ignored, and a distribution needs something
             options["action_masks"] = masks
         chosen = np.asarray(agent.predict(episodes.tokens[held], deterministic=deterministic, **options)[0])
-        if chosen.shape != held.shape or not np.issubdtype(chosen.dtype, np.integer):
+        if chosen.shape != held.shape or chosen.dtype.kind not in "iu":
             raise ValueError(f"predict gave {chosen.dtype} of shape {chosen.shape}; allowed: integers, {held.shape}")
         actions[held] = chosen
         _step(episodes, actions)
@@ -115,14 +115,14 @@ def _as_rows(completions: Completed, count: int) -> Ints:
         parts = [np.asarray(one) for one in completions]
         parts = [part.astype(np.int64) if part.size == 0 else part for part in parts]
         for k, part in enumerate(parts):
-            if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
+            if part.ndim != 1 or part.dtype.kind not in "iu":
                 raise ValueError(f"completion {k} is {part.dtype} of shape {part.shape}; {allowed}")
         rows = np.zeros((len(parts), max((part.size for part in parts), default=0)), np.int64)
         for row, part in zip(rows, parts, strict=True):
             row[: part.size] = part
     else:
         given = np.asarray(completions)
-        if given.ndim != 2 or not np.issubdtype(given.dtype, np.integer):
+        if given.ndim != 2 or given.dtype.kind not in "iu":
             raise ValueError(f"completions are {given.dtype} of shape {given.shape}; {allowed}")
         rows = given.astype(np.int64)
     if len(rows) != count:

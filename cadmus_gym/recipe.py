@@ -87,7 +87,10 @@ def versions() -> dict[str, str]:
 
 def inserted(text: str, marker: str, block: str) -> str:
     """Return a text with what stands between its two markers written anew."""
-    before, _, behind = text.split(marker)
+    parts = text.split(marker)
+    if len(parts) != 3:
+        raise ValueError(f"the marker {marker} stands {len(parts) - 1} times in it; give a file with two of them")
+    before, _, behind = parts
     return f"{before}{marker}\n\n{block}\n\n{marker}{behind}"
 
 

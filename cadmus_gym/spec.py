@@ -188,7 +188,7 @@ class Spec:
         if name in self.sources:
             return self.sources[name]
         beside = (folder / name for folder in self.folders)
-        path = next((path for path in beside if path.is_file()), None) if name.endswith(".toml") else None
+        path = next((path for path in beside if os.path.isfile(path)), None) if name.endswith(".toml") else None
         try:
             return load_spec(path or name)
         except ValueError as error:
@@ -225,7 +225,7 @@ class Spec:
 
     def split(self, name: str) -> Split:
         """Return a split, or raise ValueError with the names there are."""
-        if name not in self.splits:
+        if not isinstance(name, str) or name not in self.splits:
             raise ValueError(f"{self.id}: no split {name!r}; it has {', '.join(self.splits)}")
         return self.splits[name]
 
@@ -330,7 +330,7 @@ class Spec:
                 values[key] = values[key] | dict(value)
             else:
                 values[key] = value
-        if "form" in overrides and overrides["form"] != "words" and "words" not in overrides:
+        if "words" not in overrides and str(overrides.get("form", "words")) != "words":
             values["words"] = ()
         if not parameters.isdisjoint(overrides):
             values["splits"] = _fitting(self.family, values["parameters"], values["splits"])
@@ -396,7 +396,10 @@ def _from_table(table: Mapping[str, Any]) -> Spec:
         if key in given and not isinstance(given[key], kind):
             raise ValueError(f"{name} {key} = {given[key]!r}: expected what Spec.table() returns")
     given["files"] = tuple(map(str, given.get("files", ())))
-    given["sources"] = {str(part): load_spec(source) for part, source in given.get("sources", {}).items()}
+    try:
+        given["sources"] = {str(part): load_spec(source) for part, source in given.get("sources", {}).items()}
+    except RecursionError:
+        raise ValueError(f"{name} sources: nested too deeply, or a table that holds itself") from None
     return _located(str(name), values, given)
 
 
@@ -427,7 +430,7 @@ def _read_values(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
         return values, (file,)
     name = values.pop("base")
     base = SPECS.get(name, path.parent / name) if isinstance(name, str) else path.parent
-    if not base.is_file():
+    if not os.path.isfile(base):
         raise ValueError(f"{path.name} base = {name!r}: give a registered id or a file beside this one")
     try:
         with _reading(base):
@@ -467,6 +470,8 @@ def _located(name: str, values: Mapping[str, Any], given: Mapping[str, Any]) -> 
         return typing.cast(Spec, _build(Spec, values, "", given))
     except ValueError as error:
         raise ValueError(f"{name} {error}") from None
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply, or holds itself") from None
 
 
 def _known(key: str, known: typing.Iterable[str]) -> str:
@@ -522,11 +527,10 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
     if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    expected = (
-        names.get(kind, "a table")
-        if origin is not tuple
-        else "a list " + ", ".join(names.get(part, "...") for part in arguments)
-    )
+    expected = names.get(kind, "a table")
+    if origin is tuple:  # of one kind of part, any number of them or so many
+        count = "" if arguments[1:] == (...,) else f"{len(arguments)} "
+        expected = f"a list of {count}{names.get(arguments[0], 'a value').split(maxsplit=1)[1]}s"
     raise ValueError(f"{place}{key} = {value!r}: expected {expected}")
 
 

@@ -219,7 +219,10 @@ class Stream:
 
 def _flat(specs: list[tuple[Spec, int]], split: str) -> list[tuple[Spec, int]]:
     """Return the parts of weighted specs that have a split, with whole weights."""
-    parts = [(spec, weight, [part for part in spec.parts if split in part[0].splits]) for spec, weight in specs]
+    named = isinstance(split, str)
+    parts = [
+        (spec, weight, [part for part in spec.parts if named and split in part[0].splits]) for spec, weight in specs
+    ]
     for spec, _, some in parts:
         if not some:
             spec.split(split)  # which says what there is
@@ -243,7 +246,7 @@ def _pairs(seeds: ArrayLike, indices: ArrayLike) -> tuple[Ints, Ints]:
 def _whole(numbers: ArrayLike) -> Ints:
     """Return seeds or indices as (N,) int64, or raise ValueError."""
     array = np.asarray(numbers)
-    whole = array.size == 0 or (np.issubdtype(array.dtype, np.integer) and 0 <= array.min() <= array.max() < 2**63)
+    whole = array.size == 0 or (array.dtype.kind in "iu" and 0 <= array.min() <= array.max() < 2**63)
     if array.ndim != 1 or not whole:
         raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
     return np.ascontiguousarray(array, np.int64)
@@ -251,6 +254,18 @@ def _whole(numbers: ArrayLike) -> Ints:
 
 def check_seed(seed: int) -> int:
     """Return a seed as int, or raise ValueError unless it is a whole number from 0 to 2**63 - 1."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+    if not is_whole(seed) or not 0 <= seed < 2**63:
         raise ValueError(f"seed = {seed!r}: give a whole number from 0 to {2**63 - 1}")
     return int(seed)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, of Python or numpy. A bool is none, nor is a span of time."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
+
+
+def check_whole(**numbers: object) -> None:
+    """Raise ValueError, naming the first that is not, unless all are whole numbers."""
+    for name, number in numbers.items():
+        if not is_whole(number):
+            raise ValueError(f"{name} = {number!r}: expected a whole number")

@@ -52,7 +52,7 @@ def terms_of(
                 ) from None
             own, own_words, episode = form, (), Episode()
     return Terms(
-        form or own,
+        own if form is None else form,
         words or (own_words if form in (None, own) else ()),
         episode.max_tokens if max_tokens is None else max_tokens,
         episode.thought_tokens if thought_tokens is None else thought_tokens,

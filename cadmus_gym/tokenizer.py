@@ -47,7 +47,7 @@ def write_tokenizer(folder: str | os.PathLike[str], endian: str) -> list[Path]:
 
 def check_endian(endian: object, where: object) -> None:
     """Raise ValueError, beginning with ``where``, for what is not an order of digits."""
-    if endian not in ENDIANS:
+    if not isinstance(endian, str) or endian not in ENDIANS:
         raise ValueError(f"{where}: endian = {endian!r}; allowed: {', '.join(ENDIANS)}")
 
 
@@ -61,7 +61,7 @@ def endian_of(folder: str | os.PathLike[str], given: str | None = None) -> str:
         path = Path(folder) / name
         try:
             content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {error}") from None
         if isinstance(content, dict) and "endian" in content:
             said[str(path)] = content["endian"]

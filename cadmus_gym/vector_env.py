@@ -116,7 +116,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         """Take one token, (N,) of any integer dtype, in each sub-environment."""
         episodes = self.episodes
         tokens = np.asarray(actions)
-        if tokens.shape != (self.num_envs,) or not np.issubdtype(tokens.dtype, np.integer):
+        if tokens.shape != (self.num_envs,) or tokens.dtype.kind not in "iu":
             raise ValueError(
                 f"actions of shape {tokens.shape} and dtype {tokens.dtype}: give token ids of shape ({self.num_envs},)"
             )
@@ -187,7 +187,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         if rows is None:
             return self._all
         chosen = np.atleast_1d(np.asarray(rows))
-        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or not np.isin(chosen, self._all).all():
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not np.isin(chosen, self._all).all():
             raise ValueError(f"rows {rows!r}: give indices of sub-environments, 0..{self.num_envs - 1}")
         return chosen.astype(np.int64)
 

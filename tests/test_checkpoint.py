@@ -675,3 +675,32 @@ def test_all_is_on_the_disk_before_a_rename(tmp_path: Path, monkeypatch: pytest.
             (new / "inner" / "file").write_text("x")
     assert set(events[:3]) == {"flush inner", "flush file", "flush x.partial"}
     assert events[3:] == ["rename x", "rename x.partial", f"flush {tmp_path.name}"]
+
+
+def test_a_link_that_leads_to_itself_and_a_name_too_long(tmp_path: Path) -> None:
+    loop, long = tmp_path / "loop", tmp_path / ("a" * 300)
+    loop.symlink_to("loop")
+    model = Transformer(ModelConfig(width=8, layers=1, heads=2, context=16))
+    for target in (loop, long):
+        with pytest.raises(ValueError, match="cannot be written"):
+            save_model(model, target)
+        with pytest.raises((ValueError, FileNotFoundError), match=r"no such folder|cannot be read"):
+            load_model(target)
+    assert sorted(tmp_path.iterdir()) == [loop]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that fails when it is read")
+@pytest.mark.parametrize("name", [CARD, CONFIG, WEIGHTS])
+def test_a_file_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
+    save_model(Transformer(ModelConfig(width=8, layers=1, heads=2, context=16)), tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    (tmp_path / "model" / name).symlink_to("/proc/self/mem")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_model(tmp_path / "model")
+
+
+def test_nested_json_is_damage(tmp_path: Path) -> None:
+    save_model(Transformer(ModelConfig(width=8, layers=1, heads=2, context=16)), tmp_path / "model")
+    (tmp_path / "model" / CARD).write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"card\.json is damaged"):
+        load_model(tmp_path / "model")

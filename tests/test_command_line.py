@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,33 @@ def test_complete_prints_what_torch_computes(
     numbers = [[float(number) for number in re.findall(decimal, text)] for text in (ours, theirs)]
     assert numbers[0] == pytest.approx(numbers[1], abs=0.011)
     assert len(numbers[0]) > 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["instructions", "--write", "{}/a file"],
+        ["instructions", "--write", "{}"],
+        ["tokenizer", "{}/a file", "--endian", "big"],
+        ["tokenizer", "{}/a file/below", "--endian", "big"],
+        ["seen", "12 7 add", "--stream", "Cadmus-Arith-v0", "--upto", "1", "--folder", "{}/a file/below"],
+        ["complete", "12 7 add", "--model", "{}/loop"],
+        ["complete", "12 7 add", "--model", "a" * 300],
+        ["sample", "Cadmus-Arith-v0", "--count", "9999999999999999"],
+    ],
+)
+def test_a_path_or_count_that_cannot_be_used_is_one_line(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a file").write_text("no marker")
+    (tmp_path / "loop").symlink_to("loop")
+    assert main([argument.format(tmp_path) for argument in arguments]) == 2
+    assert re.fullmatch(r"error: .+\n", capsys.readouterr().err)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_a_closed_stdout_is_no_fault() -> None:
+    command = f'"{sys.executable}" -m cadmus_gym run "1 1 eq end" >&-'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr

@@ -233,3 +233,62 @@ def test_logits_that_are_not_finite_are_an_error(tmp_path: Path, temperature: fl
     cg.save_model(model, tmp_path / "x", {})
     with pytest.raises(FloatingPointError, match=r"prompt 0: logits at token 0 .* overflow in float32"):
         complete(load_decoder(tmp_path / "x"), PROMPTS, **options)
+
+
+WRONG = [
+    ({"seed": 0.5}, "seed = 0.5"),
+    ({"seed": True}, "seed = True"),
+    ({"max_tokens": 20.0}, "max_tokens = 20.0"),
+    ({"thought_tokens": float("nan")}, "thought_tokens = nan"),
+    ({"batch_size": "9"}, "batch_size = '9'"),
+    ({"temperature": "1"}, "temperature = '1'"),
+    ({"temperature": 10**400}, "temperature = 1"),
+    ({"form": ["value"]}, r"form = \['value'\]"),
+    ({"form": 0}, "form = 0"),
+    ({"form": "words", "words": ["add", 1]}, "words = "),
+    ({"form": "words", "words": 5}, "words = 5"),
+    ({"endian": ["big"]}, "endian = "),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), WRONG)
+def test_arguments_of_a_wrong_type_are_refused_alike(
+    options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_decoder("nano-arith")
+    with pytest.raises(ValueError, match=said):
+        complete(model, ["12 7 add"], **options)
+    monkeypatch.setattr(decoding, "ROWS", 0)
+    with pytest.raises(ValueError, match=said):
+        complete(cg.load_model("nano-arith"), ["12 7 add"], **options)
+
+
+@pytest.mark.parametrize("prompts", [None, 3, "12 7 add"])
+def test_what_is_no_sequence_of_prompts_is_refused(prompts: Any) -> None:
+    with pytest.raises(ValueError, match="prompts = "):
+        complete(load_decoder("nano-arith"), prompts)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 1e-300}, {"temperature": 1e300}, {"raw": "yes"}])
+def test_extreme_arguments_mean_the_same_on_both_paths(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = complete(load_decoder("nano-arith"), ["12 7 add"], thought_tokens=10**30, **options)
+    monkeypatch.setattr(decoding, "ROWS", 0)
+    many = complete(cg.load_model("nano-arith"), ["12 7 add"], thought_tokens=10**30, **options)
+    assert np.array_equal(few.tokens, many.tokens)
+    assert np.allclose(few.log_probs, many.log_probs, atol=1e-4)
+
+
+def test_a_whole_temperature_compiles_nothing_anew() -> None:
+    model = load_decoder("nano-arith")
+    complete(model, ["12 7 add"], temperature=1.0)
+    compiled = decoding.complete_row.signatures  # type: ignore[attr-defined]
+    complete(model, ["12 7 add"], temperature=1, seed=np.int64(3), max_tokens=np.int32(30), raw=np.True_)  # type: ignore[arg-type]
+    assert decoding.complete_row.signatures == compiled  # type: ignore[attr-defined]
+
+
+def test_words_may_be_a_list() -> None:
+    model = load_decoder("nano-arith")
+    listed, given = (complete(model, ["12 7 add"], form="words", words=kind(["add", "eq"])) for kind in (list, tuple))  # type: ignore[arg-type,operator]
+    assert np.array_equal(listed.tokens, given.tokens)

@@ -1690,3 +1690,32 @@ def test_without_a_mode_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> 
 def test_an_unknown_mode_is_a_value_error(mode: Any) -> None:
     with pytest.raises(ValueError, match="known are ansi, human, rgb_array"):
         cg.CadmusEnv(render_mode=mode)
+
+
+@pytest.mark.parametrize("wrong", [None, [[1]], "absent"])
+@pytest.mark.parametrize("name", [*ARRAYS, "kind"])
+def test_a_state_without_its_arrays_cannot_be_restored(name: str, wrong: Any) -> None:
+    env = cg.CadmusVectorEnv(2)
+    env.reset(seed=1)
+    state = env.state()
+    if wrong == "absent":
+        del state.__dict__[name]
+    else:
+        object.__setattr__(state, name, wrong)
+    with pytest.raises(ValueError, match=name if name != "kind" else "a state of"):
+        env.restore(state)
+
+
+@pytest.mark.parametrize(("key", "wrong"), [("split", ["train"]), ("split", {}), ("endian", ["big"]), ("endian", None)])
+def test_a_split_or_endian_of_another_type_is_a_value_error(key: str, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=key):
+        cg.CadmusEnv(**{key: wrong})
+
+
+def test_a_span_of_time_is_no_token_and_no_seed() -> None:
+    env = cg.CadmusVectorEnv(1)
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match="timedelta64"):
+        env.step(np.array([3], "m8[s]"))
+    with pytest.raises(ValueError, match="seed"):
+        env.reset(seed=np.timedelta64(3, "s"))  # type: ignore[arg-type]

@@ -295,3 +295,24 @@ def test_part_of_a_piece_of_work() -> None:
         report(5, 10)
     assert seen == [(5, 30), (15, 30), (25, 30)]
     assert part_of(None, 0, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"count": 2.5}, "count = 2.5"),
+        ({"count": True}, "count = True"),
+        ({"samples": "2"}, "samples = '2'"),
+        ({"batch_size": 1.5}, "batch_size = 1.5"),
+        ({"endian": "middle"}, "endian = 'middle'"),
+        ({"split": ["test"]}, r"no split \['test'\]"),
+    ],
+)
+def test_evaluate_refuses_arguments_of_a_wrong_type(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        cg.evaluate(lambda prompts, lengths: [], "Cadmus-Arith-v0", **options)  # type: ignore[arg-type]
+
+
+def test_evaluate_refuses_what_is_no_model() -> None:
+    with pytest.raises(ValueError, match="model is a str"):
+        cg.evaluate("nano", "Cadmus-Arith-v0", count=1)  # type: ignore[arg-type]

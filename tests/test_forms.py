@@ -525,7 +525,7 @@ def test_what_is_no_token_is_a_value_error(endian: str) -> None:
         ("value", ("dup",), "big", "'words' needs a list"),
         ("words", (), "big", "'words' needs a list"),
         ("words", ("dup", "end"), "big", "'end' cannot stand"),
-        ("words", ("("), "big", "cannot stand"),
+        ("words", ("(",), "big", "cannot stand"),
         ("words", ("if",), "big", "`if` and `fi` go together"),
         ("words", ("else", "dup"), "big", "`else` needs `if`"),
     ],

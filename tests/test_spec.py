@@ -126,15 +126,15 @@ WRONG_TYPES = {
     "splits": (f"splits = 5\n{ARITH}", ["splits", "5", "a table"]),
     "split": (f"{ARITH}[splits]\ntrain = 5", ["[splits.train]", "5", "a table"]),
     "share": at("splits.train", "share = 0.5", "share", "0.5", "a list"),
-    "share of one": at("splits.train", "share = [0.5]", "share", "[0.5]", "a number, a number"),
-    "share of three": at("splits.train", "share = [0, 0.5, 1]", "share", "a number, a number"),
+    "share of one": at("splits.train", "share = [0.5]", "share", "[0.5]", "a list of 2 numbers"),
+    "share of three": at("splits.train", "share = [0, 0.5, 1]", "share", "a list of 2 numbers"),
     "share of texts": at("splits.train", 'share = ["0", "1"]', "share", "'0'", "a number"),
     "split's description": at("splits.train", "description = 5", "description", "5", "a text"),
     "split's parameters": at("splits.train", "parameters = 5", "parameters", "5", "a table"),
     "split's operands": at("splits.train.parameters", "operands = 5", "operands", "5", "a list"),
     "split's weight": at("splits.train.parameters.operators", 'add = "x"', "add", "'x'", "a whole number"),
     "operands": arith("operands = 5", "operands", "5", "a list"),
-    "operands of one": arith("operands = [5]", "operands", "[5]", "a whole number, a whole number"),
+    "operands of one": arith("operands = [5]", "operands", "[5]", "a list of 2 whole numbers"),
     "operands of floats": arith("operands = [0.0, 9.0]", "operands", "0.0", "a whole number"),
     "operators": arith('operators = ["add"]', "operators", "['add']", "a table"),
     "a weight": at("parameters.operators", "add = 1.5", "add", "1.5", "a whole number"),
@@ -1160,3 +1160,40 @@ def test_a_spec_cannot_be_changed_in_place(id: str) -> None:
 
 if __name__ == "__main__":
     print(json.dumps(golden(), indent=1))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("base = '{}'", "K.toml base = "),
+        ("form = 'answer'\nmixture = {{ '{}' = 1 }}", "K.toml mixture "),
+    ],
+)
+def test_a_file_that_no_system_can_name_is_not_found(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "K.toml"
+    path.write_text("id = 'K-v0'\n" + text.format("a" * 300 + ".toml"))
+    with pytest.raises(ValueError, match=re.escape(said)):
+        cg.load_spec(path)
+
+
+def test_a_table_that_holds_itself_is_refused() -> None:
+    parameters: dict[str, Any] = {}
+    parameters["operations"] = parameters
+    with pytest.raises(ValueError, match="Cadmus-Arith-v0 is nested too deeply, or holds itself"):
+        cg.load_spec("Cadmus-Arith-v0", parameters=parameters)
+    mixture = cg.load_spec("Cadmus-Mix-v0").table()
+    mixture["sources"] = {**mixture["sources"], "Cadmus-Arith-v0": mixture}
+    with pytest.raises(ValueError, match="a table that holds itself"):
+        cg.load_spec(mixture)
+
+
+def test_a_form_that_is_an_array_is_named() -> None:
+    with pytest.raises(ValueError, match=r"Cadmus-Arith-v0 form = array\(\[1, 2\]\): expected a text"):
+        cg.load_spec("Cadmus-Arith-v0", form=np.array([1, 2]))
+
+
+def test_a_list_that_is_expected_is_described() -> None:
+    with pytest.raises(ValueError, match="operands = 5: expected a list of 2 whole numbers"):
+        cg.load_spec("Cadmus-Arith-v0", operands=5)
+    with pytest.raises(ValueError, match="held_out = 5: expected a list of texts"):
+        cg.load_spec("Cadmus-Arith-v0", held_out=5)
