@@ -325,7 +325,7 @@ def test_a_folder_is_never_overwritten_by_mistake(
         (["--seed", "-1"], "--seed -1; allowed: a whole number from 0"),
         (["--target-kl", "0"], "--target-kl 0.0; allowed: a number above 0, or None"),
         (["--resume", "--overwrite"], "give one of them"),
-        (["--overrides", '{"splits": {"test": {"share": [0.0, 1e-9]}}}'], "too few problems for its share"),
+        (["--overrides", '{"splits": {"test": {"share": [0.0, 1e-9]}}}'], "its parameters allow too few"),
         (["--overrides", '{"episode": {"max_tokens": 600}}'], "take 620 positions, the model has 512"),
     ],
 )

@@ -321,7 +321,7 @@ def test_states_of_another_run_are_refused(
     )
     shutil.rmtree(states)
     shutil.copytree(finished["ppo" if name == "train" else "train"] / "states", states)
-    assert_refused(scripts[name], capsys, asked, f"{states} holds a state of another run, which does not say")
+    assert_refused(scripts[name], capsys, asked, f"{states} holds a state of another run, which does not state")
 
 
 def test_a_run_of_the_other_script_is_refused(
