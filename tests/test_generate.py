@@ -335,7 +335,7 @@ def test_nothing_to_complete(model):
 @pytest.mark.parametrize(
     ("prompts", "options", "message"),
     [
-        ("1 add", {}, "a sequence of them"),
+        ("1 add", {}, "a sequence of texts or arrays"),
         (["1 2", "twelve"], {}, "is no token"),
         (np.zeros(3, np.uint8), {}, r"shape \(3,\); allowed: \(N, L\)"),
         (np.full((1, 2), 65), {}, "token id 65"),
@@ -355,7 +355,7 @@ def test_nothing_to_complete(model):
         (["1"], {"thought_tokens": -1}, "thought_tokens = -1; allowed: 0 or more"),
         (["1"], {"temperature": -1.0}, "temperature = -1.0; allowed"),
         (["1"], {"temperature": float("nan")}, "temperature = nan; allowed"),
-        (["1"], {"seed": -1}, "seed = -1; allowed"),
+        (["1"], {"seed": -1}, "seed = -1: give a whole number from 0"),
         (["1"], {"batch_size": 0}, "batch_size = 0; allowed: 1 or more"),
         (["1"], {"endian": "middle"}, "endian = 'middle'"),
     ],
