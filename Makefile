@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 demo: export CADMUS_GYM_AGAIN := make demo
 
-demo: .venv/installed-rl  ## pretrain, fine-tune with PPO, print the table: within 25 minutes on two cores, AVX2 is enough
+demo: .venv/installed-rl  ## pretrain, fine-tune with PPO, print the table: 10 minutes on two AVX-512 cores, about 22 by estimate with AVX2 alone
 	@$(MAKE) --no-print-directory -j2 demo-pretrained demo-ppo
 	@echo "stage 4 of 4: the table"
 	$(BIN)/python benchmarks/table.py --model pretrained=runs/pico-arith/model --model "stopped halfway=runs/half/model" --model "PPO from there=runs/ppo/model" --output runs/table.json

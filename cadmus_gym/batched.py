@@ -22,7 +22,7 @@ from cadmus_gym.model import Transformer, with_bos
 SLOTS = 8  # A cache has a multiple of this many slots, and grows by this many: attention reads all of them.
 LEAST_SLOTS = 16  # Below 13 slots PyTorch's attention takes a slow path.
 PROMPTS = 64  # Prompts read at once; each such part is padded to its own longest.
-ROWS = 16  # Rows are dropped this many at a time; oneDNN compiles anew for each number of rows.
+ROWS = 16  # Rows are dropped in groups of this size: oneDNN compiles a kernel for every new number of rows.
 
 
 @torch.inference_mode()

@@ -96,7 +96,7 @@ class Cache:
             _write(name, dumps(compiled._reduce()))
 
     def flush(self) -> None:
-        """Called before all is compiled anew: what is kept is not out of date, and is written again."""
+        """Called before a recompilation. Nothing to do: cached files never go stale, and are overwritten."""
 
     def _name(self, signature: Any, codegen: Any) -> str | None:
         """The name of the file, or None where it is not certain what the code is made of."""

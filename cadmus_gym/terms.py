@@ -80,7 +80,7 @@ def _specs(names: tuple[str, ...], overrides: str, stamps: tuple[object, ...]) -
 
 
 def _stamp(name: str) -> object:
-    """Return what changes when a spec is written anew or registered from another file."""
+    """Return a value that changes when a spec's file is edited or its id is registered from another file."""
     path = Path(SPECS.get(name, name))
     return path, path.stat().st_mtime_ns if path.is_file() else None
 

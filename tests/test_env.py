@@ -1111,7 +1111,7 @@ def test_unseeded_rows_are_drawn_from_the_seed_given() -> None:
     assert one.state().indices.tolist() == [2, 2, 2]
 
 
-# `( 5` may go on with digits under every form, `5` under those that begin with a literal.
+# More digits may follow `( 5` under every form, and `5` under those whose completions begin with a literal.
 @pytest.mark.parametrize(
     ("id", "prompt", "fits"),
     [
