@@ -194,7 +194,7 @@ def compose_rows(
             outcome, depth, key = identify(program, size, marks, work, machine)
             if outcome != RAN or depth != 1:
                 raise ValueError(f"{where}: {text!r}: {explain(outcome if outcome != RAN else FALSE)}")
-            if keeps(bounds, key, marks):
+            if keeps(bounds, np.uint64(key), marks):
                 break
         else:
             raise ValueError(no_problem(spec, split))
