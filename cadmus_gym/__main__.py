@@ -78,8 +78,8 @@ def show_seen(given: argparse.Namespace) -> int:
     tokens = read(given.program)
     if given.model is not None:
         return show_trained(tokens, given)
-    if given.upto is None:
-        raise ValueError("--stream: say with --upto how many of its programs, from the first")
+    if given.upto is None or given.upto < 0:
+        raise ValueError(f"--upto = {given.upto}: give a number of programs of the stream, from 0")
     stream = Stream(given.stream, "train", given.seed or 0)
     programs: Programs | Index = Programs(stream, given.upto)
     if given.folder is not None:
