@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym import console, trained, training
+from cadmus_gym import console, model_cards, trained, training
 from cadmus_gym.__main__ import main
 from cadmus_gym.checkpoint import RECORD, load_model, save_model, write_card
 from cadmus_gym.trained import Trained
@@ -254,6 +254,14 @@ def test_a_record_that_is_not_the_model_s_is_refused(parent: Run, tmp_path: Path
         write_card(tmp_path / "model", model.card)
         with pytest.raises(ValueError, match=r"by card\.json it has 192 choices among 8"):
             Trained(tmp_path / "model")
+
+
+def test_the_page_says_how_to_ask_where_there_is_a_record(parent: Run) -> None:
+    card, config = model_cards.read(parent.folder / "model")
+    asked = "`python -m cadmus_gym seen TEXT --model mine` counts how often it was trained on a program or a prompt."
+    assert asked in " ".join(model_cards.page("mine", card, config).split())
+    del card["sha256"][RECORD]
+    assert "cadmus_gym seen" not in model_cards.page("mine", card, config)
 
 
 def test_of_a_model_and_a_stream_one_is_named(parent: Run, capsys: pytest.CaptureFixture[str]) -> None:
