@@ -51,6 +51,10 @@ ABLATIONS: dict[str, Ablation] = {
     "no order words": Ablation("`swap` and `rot` are skipped", _all(("swap", "rot"), NOTHING)),
     "no swap": Ablation("`swap` is skipped", {"swap": NOTHING}),
     "no rot": Ablation("`rot` is skipped", {"rot": NOTHING}),
+    "sub reversed, no order words": Ablation(
+        "`swap` and `rot` are skipped and `sub` subtracts in the other order",
+        {**_all(("swap", "rot"), NOTHING), "sub": "swap sub"},
+    ),
     "rot reversed": Ablation("`rot` moves the top below two others", {"rot": "rot rot"}),
     "rot as swap": Ablation("`rot` exchanges the two values on top", {"rot": "swap"}),
     "copies of the top": Ablation("`over` and `pick` copy the top", {"over": "dup", "pick": "drop dup"}),
