@@ -54,7 +54,7 @@ class Parameters:
     second number is the first or one more."""
 
     operands: tuple[int, int] = (2, 99)
-    bits: dict[str, int] = field(default_factory=lambda: {"2": 1, "3": 3})
+    bits: dict[str, int] = field(default_factory=lambda: {"3": 1})
     terms: dict[str, int] = field(default_factory=lambda: {"4": 1})
     joined: dict[str, int] = field(default_factory=lambda: {"0": 1, "1": 1, "2": 1})
     bitwise: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BITWISE, 1))
