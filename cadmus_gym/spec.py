@@ -103,7 +103,8 @@ class Spec:
     ``task`` names a family of `cadmus_gym.tasks.TASKS`, or one of the user's own as ``"module:attribute"``;
     ``parameters`` holds what differs from the defaults of the task's own dataclass. Instead of a task a spec may have a
     ``mixture``, whole weights of other specs by id or by file: then its splits are theirs, each of those that have one
-    of its name, and so are worked steps; ``common`` holds what is overridden in all of them.
+    of its name, and so are worked steps; ``common`` holds what is overridden in all of them, and ``each``, by their
+    names, what is overridden in one alone.
 
     ``apart`` says what keeps problems of splits apart: "facts", one tenth of which no program of a split from 0.1 on
     ever executes, or "problems" alone, by the hash of their key.
@@ -117,6 +118,7 @@ class Spec:
     splits: dict[str, Split] = field(default_factory=dict)
     mixture: dict[str, int] = field(default_factory=dict)
     common: dict[str, Any] = field(default_factory=dict)
+    each: dict[str, dict[str, Any]] = field(default_factory=dict)
     description: str = ""
     form: str = ""
     words: tuple[str, ...] = ()
@@ -131,9 +133,9 @@ class Spec:
     def __post_init__(self) -> None:
         if self.id.endswith(".toml"):
             raise ValueError(f"id = {self.id!r}: reads as the path of a file; give an id such as 'Mine-v0'")
-        if bool(self.task) == bool(self.mixture) or (self.common and self.task):
+        if bool(self.task) == bool(self.mixture) or ((self.common or self.each) and self.task):
             raise ValueError(
-                f"task = {self.task!r}, mixture = {self.mixture}: give one of both; common goes with mixture"
+                f"task = {self.task!r}, mixture = {self.mixture}: give one of both; common and each go with mixture"
             )
         if self.reward not in REWARDS:
             raise ValueError(f"reward = {self.reward!r}: known are {', '.join(REWARDS)}")
@@ -182,6 +184,8 @@ class Spec:
         if self.thoughts != Thoughts():
             raise ValueError("[thoughts]: those of a mixture are those of its parts; give [common.thoughts]")
         check_mixture(self.mixture)
+        if unknown := self.each.keys() - self.mixture.keys():
+            raise ValueError(f"[each]: no part {', '.join(sorted(unknown))}; they are {', '.join(self.mixture)}")
         object.__setattr__(self, "sources", {name: self._source(name) for name in self.mixture})
         if any(part.mixture for part, _ in self.parts):
             raise ValueError(f"mixture = {self.mixture}: its parts are mixtures themselves; give theirs")
@@ -217,7 +221,8 @@ class Spec:
         if not self.mixture:
             return [(self, 1)]
         common = {"episode": self.episode, **self.common} if self.common else {}
-        return [(load_spec(self.sources[name], **common), weight) for name, weight in self.mixture.items()]
+        shared = {name: load_spec(source, **common) for name, source in self.sources.items()}
+        return [(shared[name].override(**self.each.get(name, {})), weight) for name, weight in self.mixture.items()]
 
     @functools.cached_property
     def family(self) -> Family:

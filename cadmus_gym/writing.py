@@ -224,4 +224,5 @@ def no_problem(spec: Spec, split: str) -> str:
     return (
         f"{spec.name} [splits.{split}]: none of {attempts_of(spec, split)} attempts at one kind of program gave a "
         "problem of this split: its parameters allow too few. Give it a wider share, or parameters with more problems"
+        + (", or apart = 'problems' where operations have no operands from 2 on" if spec.apart == "facts" else "")
     )
