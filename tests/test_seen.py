@@ -369,8 +369,8 @@ def test_the_command_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["12 7 add", "--upto", "-1"], "--upto = -1: give a number of programs of the stream, from 0"),
-        (["12 7 add"], "--upto = None: give a number of programs of the stream, from 0"),
+        (["12 7 add", "--upto", "-1"], "--stream takes --upto N, the number of its programs"),
+        (["12 7 add"], "--stream takes --upto N, the number of its programs"),
         (["12 7 ad", "--upto", "10"], "is no token"),
     ],
 )
