@@ -129,7 +129,12 @@ class Parameters:
                 if self.reserved_within(least, most)[1] == 0:
                     raise ValueError(f"lengths: {name}: the pool 'reserved' has no number of that length")
             return
-        for name, weights in (("order", self.order), ("equality", self.equality)):
+        for name, weights, relations in (
+            ("equality", self.equality, RELATIONS[:2]),
+            ("order", self.order, RELATIONS[2:]),
+        ):
+            if self.relations.keys().isdisjoint(relations):
+                continue
             for kind, digits in NEEDED.items():
                 if kind in weights and max(counts) < digits:
                     raise ValueError(
@@ -327,6 +332,8 @@ def draw_reserved(
     """Draw a reserved value, and another that differs from it in one digit."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     known, other = (lower, higher) if script[DERIVATION] == 0 else (higher, lower)
+    if script[DERIVATION] > 1:
+        script[IMPOSSIBLE] = 1
     start, size = parameters[RESERVED + 2 * count - 2], parameters[RESERVED + 2 * count - 1]
     place = np.int64(0)
     if not tied:
@@ -398,7 +405,7 @@ def write(
     ascending = holds == upward
     kind: Int = DIGIT
     if not (same and tied):
-        # Two numbers may be a pair of several kinds, or of one with either value reserved.
+        # Two numbers may be a pair of several kinds, or either of them may be the reserved value.
         seen = 0 if parameters[POOL] == 1 else script[DERIVATION]
         kind = weighted(dice, script, CHOICE, parameters, EQUALITY if same else ORDER, len(PAIRS), seen)
     if same and not tied:
