@@ -51,7 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "reserved": [11, 3],
         "reserved_from": 50,
     },
-    "compare, lengths": {"lengths": {"1": 1, "3": 3}, "relations": {"gt": 2}, "order": {"length": 1}},
+    "compare, lengths": {"lengths": {"1": 1, "3": 1}, "relations": {"ne": 1}, "equality": {"length": 1}},
     "compare, swap": {"lengths": {"4": 1}, "relations": {"lt": 1}, "order": {"swap": 1}, "reserved_from": 5000},
     "compare, reserved": {
         "lengths": {"1-2": 1, "3": 1},
@@ -490,18 +490,17 @@ def test_comparisons_have_exact_probabilities(split: str) -> None:
     lengths, order = parameters.lengths, parameters.order
     weight, sixth = sum(lengths.values()), 1 / len(parameters.relations)
 
-    def total(prompts: list[str]) -> float:
-        programs = [cg.assemble(f"{prompt} {answer}").tobytes() for prompt in prompts for answer in ("end", "not end")]
-        scores = stream.score(rows_of(programs))
+    def total(programs: list[str]) -> float:
+        scores = stream.score(rows_of([cg.assemble(program).tobytes() for program in programs]))
         assert scores.exact.all()
         return math.fsum(np.exp(scores.log_prob))
 
-    ties = [f"{value} {value} eq" for value in range(100, 1000)]
+    ties = [f"{value} {value} eq end" for value in range(100, 1000)]
     assert total(ties) == pytest.approx(sixth / 2 * lengths["3"] / weight, rel=1e-9)
     weights = dict.fromkeys(order, weight)  # of the classes of numbers that may be pairs of a kind
     weights["swap"] = lengths["4"] + lengths["5"]
     share = sum(order[kind] * lengths["1-2"] / weights[kind] for kind in order if kind != "swap") / sum(order.values())
-    below = [f"{x} {y} lt" for x in range(100) for y in range(100)]
+    below = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
     assert total(below) == pytest.approx(sixth * share, rel=1e-9)
     programs, _ = stream.batch(0, 40)
     exact, rough = stream.score(programs), cg.Stream(stream.specs[0], split).score(programs, budget=0, samples=20_000)
