@@ -30,7 +30,7 @@ from cadmus_gym.scoring import Scorer
 from cadmus_gym.spec import Spec, Split
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
-from cadmus_gym.writing import attempts_of, bounds_of, fill, wish
+from cadmus_gym.writing import attempts_of, fill, sieve_of, wish
 
 ROOT = Path(cg.__file__).parents[1]
 IDS = list(cg.SPECS)
@@ -768,7 +768,7 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
             spec.family.pack(spec.split_parameters(split)),
             wish(spec),
             base,
-            bounds_of(spec, split),
+            sieve_of(spec, split),
             np.zeros(1, np.int64),
             np.array([index], np.int64),
             attempts_of(spec, split),
