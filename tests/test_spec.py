@@ -93,7 +93,7 @@ UNKNOWN_KEYS = {
     "top": top("colour = 1", "'colour'", "known:", "task", "splits"),
     "top, near": top('rewards = "truth"', "'rewards'", "did you mean 'reward'", "known:"),
     "parameters": arith("operandz = [0, 9]", "'operandz'", "did you mean 'operands'", "limit"),
-    "parameters of another task": arith("values = [0, 9]", "'values'", "operands"),
+    "parameters of another task": arith("lengths = { 5 = 1 }", "'lengths'", "operands"),
     "operators": arith("operators = { div = 1 }", "operators", "'div'", "add, sub, mul"),
     "operations": arith("operations = { 8 = 1 }", "operations", "'8'", "7"),
     "relations": compare("relations = { add = 1 }", "relations", "'add'", "eq, ne, lt, le, gt, ge"),
