@@ -44,14 +44,22 @@ SMALL: dict[str, dict[str, Any]] = {
         "held_out": ["sub mul", "mul mul"],
         "pool": "held",
     },
-    "compare": {"values": [7, 13], "distance": 2, "reserved_from": 5000},
+    "compare": {
+        "lengths": {"1-2": 1},
+        "relations": {"le": 1},
+        "order": {"digit": 4, "tail": 1, "near": 1},
+        "reserved": [11, 3],
+        "reserved_from": 50,
+    },
+    "compare, lengths": {"lengths": {"1": 1, "3": 1}, "relations": {"ne": 1}, "equality": {"length": 1}},
+    "compare, swap": {"lengths": {"4": 1}, "relations": {"lt": 1}, "order": {"swap": 1}, "reserved_from": 5000},
     "compare, reserved": {
-        "values": [0, 120],
-        "reserved": [8, 3],
+        "lengths": {"1-2": 1, "3": 1},
+        "reserved": [16, 3],
         "reserved_from": 0,
         "pool": "reserved",
-        "distance": 3,
-        "relations": {"eq": 1, "ge": 2},
+        "relations": {"ne": 1, "ge": 2},
+        "outer": 0.4,
     },
     "logic": {
         "operands": [2, 2],
@@ -370,11 +378,12 @@ def test_where_no_sample_is_kept_one_is_assumed() -> None:
     assert [share.value for share in scorer.shares.values()] == [0.5]
 
 
-def test_derivations_that_divide_by_one_share_have_its_error_in_common() -> None:
-    """Two lengths may be drawn in either order, and so may two values of one length: by the same share."""
-    scorer = Scorer(small("compare"), "test", 100_000, 1)
-    programs, _ = cg.Stream(small("compare"), "test").batch(0, 60)
-    several = 0
+@pytest.mark.parametrize("name", ["compare", "compare, reserved"])
+def test_derivations_that_divide_by_one_share_have_its_error_in_common(name: str) -> None:
+    """A pair may be of several kinds, each with a share of its own, or have two reserved values, and one share."""
+    scorer = Scorer(small(name), "test", 100_000, 1)
+    programs, _ = cg.Stream(small(name), "test").batch(0, 200)
+    several = both = 0
     for row in programs:
         program = row[row > 0]
         scorer.shares.clear()
@@ -389,7 +398,9 @@ def test_derivations_that_divide_by_one_share_have_its_error_in_common() -> None
             scorer.shares[key] = share
         assert variance == pytest.approx(expected, rel=1e-4)
         several += len(scorer.shares) > 1
-    assert several > 0
+        left, right, *_ = cg.disassemble(program).split()
+        both += left != right and int(left) % 16 == int(right) % 16 == 3
+    assert several if name == "compare" else both
 
 
 def test_a_split_that_keeps_everything_needs_no_normaliser() -> None:
@@ -515,9 +526,36 @@ def test_every_program_of_a_stream_has_a_probability(id: str, split: str) -> Non
         assert (scores.completion <= 0).all()
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_comparisons_have_exact_probabilities(split: str) -> None:
+    """Those of all comparisons of a kind add up to the share of the kind, and estimates agree with them."""
+    stream = cg.Stream("Cadmus-Compare-v0", split, seed=8)
+    parameters = stream.specs[0].split_parameters(split)
+    lengths, order = parameters.lengths, parameters.order
+    weight, sixth = sum(lengths.values()), 1 / len(parameters.relations)
+
+    def total(programs: list[str]) -> float:
+        scores = stream.score(rows_of([cg.assemble(program).tobytes() for program in programs]))
+        assert scores.exact.all()
+        return math.fsum(np.exp(scores.log_prob))
+
+    ties = [f"{value} {value} eq end" for value in range(100, 1000)]
+    assert total(ties) == pytest.approx(sixth / 2 * lengths["3"] / weight, rel=1e-9)
+    weights = dict.fromkeys(order, weight)  # of the classes of numbers that may be pairs of a kind
+    weights["swap"] = lengths["4"] + lengths["5"]
+    share = sum(order[kind] * lengths["1-2"] / weights[kind] for kind in order if kind != "swap") / sum(order.values())
+    below = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
+    assert total(below) == pytest.approx(sixth * share, rel=1e-9)
+    programs, _ = stream.batch(0, 40)
+    exact, rough = stream.score(programs), cg.Stream(stream.specs[0], split).score(programs, budget=0, samples=20_000)
+    assert exact.exact.all()
+    assert (np.abs(rough.log_prob - exact.log_prob) <= SIGMAS * rough.error).all()
+    assert rough.error.max() < 0.1
+
+
 EXTREMES: list[tuple[str, dict[str, Any]]] = [
     ("arith", {"operands": [-2147483647, 2147483647], "limit": 2147483647, "operations": {"7": 1}}),
-    ("compare", {"values": [0, 2147483647]}),
+    ("compare", {"lengths": {"9": 1, "1-8": 1}}),
     ("logic", {"operands": [0, 999_999], "bits": {"8": 1}, "terms": {"8": 1}, "joined": {"8": 1}}),
     ("stack", {"operands": [0, 999_999], "limit": 2147483647, "literals": {"6": 1}, "moves": {"6": 1}}),
     ("register", {"operands": [0, 999_999], "limit": 2147483647, "operations": {"8": 1}}),
