@@ -79,7 +79,7 @@ def show_seen(given: argparse.Namespace) -> int:
     if given.model is not None:
         return show_trained(tokens, given)
     if given.upto is None or given.upto < 0:
-        raise ValueError(f"--upto = {given.upto}: give a number of programs of the stream, from 0")
+        raise ValueError("--stream takes --upto N, the number of its programs to count among, from 0")
     stream = Stream(given.stream, "train", given.seed or 0)
     programs: Programs | Index = Programs(stream, given.upto)
     if given.folder is not None:

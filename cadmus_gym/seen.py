@@ -216,7 +216,7 @@ class Index:
         upto: int | None = None,
         report: Report | None = None,
     ) -> tuple[Ints, Ints]:
-        """Return `count` and `count_prompts`, as `Programs.ask` does; nothing is to ``report``, since it is quick."""
+        """Return what `count` and `count_prompts` do, as `Programs.ask`; ``report`` is not called, it is quick."""
         return self.count(texts, upto), self.count_prompts(prompts, upto)
 
     def neighbours(self, prompt: str | ArrayLike, upto: int | None = None) -> list[tuple[Tokens, int]]:

@@ -266,6 +266,6 @@ def no_problem(spec: Spec, split: str) -> str:
     return (
         f"{spec.name} [splits.{split}]: none of {attempts_of(spec, split)} attempts at one kind of program gave a "
         "problem of this split: its parameters allow too few. Give it a wider share, or parameters with more problems"
-        + (f" that need more than: {', '.join(spec.family.needs)}" if spec.family.needs else "")
         + (", or apart = 'problems' where operations have no operands from 2 on" if spec.apart == "facts" else "")
+        + (f". No prompt may give its answer under: {'; '.join(spec.family.needs)}" if spec.family.needs else "")
     )

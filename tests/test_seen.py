@@ -190,7 +190,7 @@ def test_a_split_keeps_the_problems_from_its_first_hash_to_its_last() -> None:
     assert problem is not None
     key = problem.key
     for first, last, kept in ((key, key, True), (key + 1, key + 2, False), (key - 2, key - 1, False), (0, key, True)):
-        scorer.bounds = np.array([first, last, 0], np.uint64)
+        scorer.sieve = scorer.sieve._replace(bounds=np.array([first, last, 0], np.uint64))
         problem = scorer.read(tokens)
         assert problem is not None
         assert problem.kept == kept
@@ -369,8 +369,8 @@ def test_the_command_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["12 7 add", "--upto", "-1"], "--upto = -1: give a number of programs of the stream, from 0"),
-        (["12 7 add"], "--upto = None: give a number of programs of the stream, from 0"),
+        (["12 7 add", "--upto", "-1"], "--stream takes --upto N, the number of its programs"),
+        (["12 7 add"], "--stream takes --upto N, the number of its programs"),
         (["12 7 ad", "--upto", "10"], "is no token"),
     ],
 )

@@ -260,7 +260,8 @@ FAMILIES = {
     ),
     "logic: operands": _logic("operands = [-1, 9]", "operands", "0 to 999999"),
     "logic: bits": _logic("bits = { 9 = 1 }", "bits", "'9'", "8"),
-    "logic: comparisons": _logic("comparisons = {}", "comparisons", "at least one of", "1"),
+    "logic: terms": _logic("terms = {}", "terms", "at least one of", "1"),
+    "logic: joined": _logic("joined = { 5 = 1 }\nterms = { 4 = 1, 6 = 1 }", "joined", "'5'", "fewest terms, 4"),
     "logic: bitwise": _logic("bitwise = { not = 1 }", "bitwise", "'not'", "and, or, xor"),
     "logic: relations": _logic("relations = { add = 1 }", "relations", "'add'", "eq, ne, lt, le, gt, ge"),
     "logic: negated": _logic("negated = 1.01", "negated", "1.01", "0 to 1"),
@@ -274,8 +275,9 @@ FAMILIES = {
     "stack: held out, no pair": _stack('held_out = ["swap"]', "held_out", "'swap'", "'dup pick'"),
     "stack: held out, no word": _stack('held_out = ["swap add"]', "held_out", "'swap add'"),
     "stack: nothing behind a word": _stack(
-        'stack_words = { dup = 1 }\nheld_out = ["dup dup"]', "stack_words", "behind 'dup'"
+        'stack_words = { swap = 1 }\nheld_out = ["swap swap"]', "stack_words", "behind 'swap'"
     ),
+    "stack: no order words": _stack("stack_words = { dup = 1, over = 1 }", "stack_words", "swap or rot"),
     "stack: pool": _stack('pool = "all"', "pool", "'all'", "open, held"),
     "stack: nothing held": _stack('pool = "held"', "pool", "held_out"),
     "stack: held without its words": _stack(
@@ -283,10 +285,13 @@ FAMILIES = {
     ),
     "stack: held of few": _stack('pool = "held"\nheld_out = ["dup rot"]', "at least 4 literals and 2 moves"),
     "register: operations": _register("operations = { 9 = 1 }", "operations", "'9'", "8"),
+    "register: one operation": _register("operations = { 1 = 1 }", "operations", "'1'", "2"),
+    "register: not the other": _register("partners = { literal = 1, same = 1 }", "partners", "other"),
     "register: partners": _register("partners = { mine = 1 }", "partners", "'mine'", "literal, other, same"),
     "register: no literal": _register("partners = { other = 1 }", "partners", "literal"),
     "register: operators": _register("operators = { sub = 1 }", "operators", "both add and sub"),
     "register: limit": _register("limit = 98", "limit", "98", "99"),
+    "branch: blocks": _branch("blocks = { 5 = 1 }", "blocks", "'5'", "4"),
     "branch: depths": _branch("depths = { 5 = 1 }", "depths", "'5'", "4"),
     "branch: relations": _branch("relations = { eq = 1 }", "relations", "'eq'", "lt, le, gt, ge"),
     "branch: live": _branch("live = -0.1", "live", "-0.1", "0 to 1"),
@@ -648,7 +653,8 @@ SHAPING: dict[str, list[dict[str, Any]]] = {
     "Cadmus-Logic-v0": [
         {"operands": [2, 98]},
         {"bits": {"1": 1}},
-        {"comparisons": {"1": 1, "2": 2}},
+        {"terms": {"4": 1, "5": 2}},
+        {"joined": {"0": 1, "1": 2}},
         {"bitwise": {"and": 1}},
         {"relations": {"eq": 1}},
         {"negated": 0.26},
@@ -662,8 +668,14 @@ SHAPING: dict[str, list[dict[str, Any]]] = {
         {"limit": 9998},
         {"held_out": ["swap over"]},
     ],
-    "Cadmus-Register-v0": [{"operations": {"2": 1}}, {"partners": {"literal": 1}}, {"limit": 9998}],
-    "Cadmus-Branch-v0": [{"depths": {"1": 1}}, {"relations": {"lt": 1}}, {"live": 0.51}, {"distance": 21}],
+    "Cadmus-Register-v0": [{"operations": {"2": 1}}, {"partners": {"literal": 1, "other": 1}}, {"limit": 9998}],
+    "Cadmus-Branch-v0": [
+        {"blocks": {"2": 1}},
+        {"depths": {"1": 1}},
+        {"relations": {"lt": 1}},
+        {"live": 0.51},
+        {"distance": 21},
+    ],
     "Cadmus-Loop-v0": [
         {"factors": [2, 2]},
         {"turns": [2, 4]},

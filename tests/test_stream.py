@@ -372,9 +372,9 @@ def test_no_test_problem_is_in_any_training_stream(id: str, training_problems: s
 
 
 SMALLER: dict[str, dict[str, Any]] = {
-    "Cadmus-Logic-v0": {"operands": [2, 4], "bits": {"1": 1}, "comparisons": {"1": 1}},
+    "Cadmus-Logic-v0": {"operands": [2, 4], "bits": {"1": 1}, "terms": {"1": 1}, "joined": {"0": 1}},
     "Cadmus-Function-v0": {"operands": [2, 9]},
-    "Cadmus-Branch-v0": {"operands": [2, 9], "distance": 3},
+    "Cadmus-Branch-v0": {"operands": [2, 9], "distance": 3, "blocks": {"1": 1}},
     "Cadmus-Stack-v0": {"operands": [2, 19]},
 }
 
@@ -396,7 +396,7 @@ def test_what_is_test_stays_test_whatever_else_changes(training_problems: set[An
         ("Cadmus-Arith-v0", {"thoughts": {"share": 0.0}}),
         ("Cadmus-Arith-v0", {"operators": {"add": 5, "mul": 1, "sub": 2}, "operations": {"1": 1}}),
         ("Cadmus-Compare-v0", {"ties": 0.2, "order": {"tail": 1}, "relations": {"lt": 1}}),
-        ("Cadmus-Stack-v0", {"moves": {"1": 1}, "operands": [0, 40]}),
+        ("Cadmus-Stack-v0", {"moves": {"2": 1}, "operands": [0, 40]}),
         ("Cadmus-Loop-v0", {"kinds": {"times": 1}, "items": {"1": 1}}),
     ]
     for id, change in changes:
@@ -860,7 +860,7 @@ def test_weights_of_mixtures_by_hand(tmp_path: Path) -> None:
     parts = ({"Cadmus-Arith-v0": 1, "Cadmus-Logic-v0": 1}, {"Cadmus-Loop-v0": 1, "Cadmus-Stack-v0": 2})
     paths = {}
     for number, weights in enumerate(parts):
-        text = f'id = "Mine{number}-v0"\nform = "value"\n[episode]\nmax_tokens = 96\n[mixture]\n'
+        text = f'id = "Mine{number}-v0"\nform = "value"\n[episode]\nmax_tokens = 112\n[mixture]\n'
         path = tmp_path / f"{number}.toml"
         path.write_text(text + "".join(f"{name} = {weight}\n" for name, weight in weights.items()))
         paths[path] = 5

@@ -274,7 +274,7 @@ def test_of_a_model_and_a_stream_one_is_named(parent: Run, capsys: pytest.Captur
     assert main(["seen", "1 2 add", "--stream", "Cadmus-Arith-v0"]) == 2
     err = capsys.readouterr().err
     assert err.count("--folder and --seed go with --stream") == 2
-    assert "--upto = None: give a number of programs" in err
+    assert "--stream takes --upto N, the number of its programs" in err
 
 
 def test_the_record_of_a_large_training_is_small() -> None:
