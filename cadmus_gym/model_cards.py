@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from cadmus_gym import model_files
-from cadmus_gym.evaluate import prompts_of, wilson_interval
+from cadmus_gym.evaluate import prompts_of
 from cadmus_gym.focus import AMONG
+from cadmus_gym.intervals import Tally, total
 from cadmus_gym.isa import disassemble
 from cadmus_gym.recipe import inserted, markdown
 from cadmus_gym.spec import Spec
@@ -207,15 +209,17 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
             split, (low, high) = metric["split"], metric["interval"]
             seen = "yes" if split in PART_OF_TRAINING else "no"
             loopholes = percent(metric["loophole_rate"]) if metric["loophole_rate"] else ""
-            row = [metric["spec"], split, *([seen] if own else []), f"{metric['count']:,}"]
+            counts = [f"{metric[key]:,}" for key in ("count", "problems")]
+            row = [metric["spec"], split, *([seen] if own else []), *counts]
             rows.append([*row, percent(metric["truth_rate"]), f"{percent(low)} to {percent(high)}", loopholes])
         if rows:
-            columns = ["environment", "split", *(["trained distribution"] if own else []), "prompts"]
+            columns = ["environment", "split", *(["trained distribution"] if own else []), "prompts", "problems"]
             blocks.append("What it was trained on:" if own else "Other environments:")
             blocks.append(markdown([*columns, "true", "95 % interval", "loopholes"], rows))
     how = (
-        "Truth rate of greedy completions under the form and the budget of each environment, with its Wilson "
-        "interval. `test` shares no problem with `train`; other splits leave the training distribution on purpose."
+        "Truth rate of greedy completions under the form and the budget of each environment, with its 95 % interval, "
+        "in which distinct problems count and not prompts (`cadmus_gym.intervals` says how). `test` shares no problem "
+        "with `train`; other splits leave the training distribution on purpose."
     )
     if any(metric["spec"] == "Cadmus-Open-v0" for metric in card["metrics"]):
         how += (
@@ -235,9 +239,9 @@ def reliability(card: Mapping[str, Any]) -> list[str]:
     rows = []
     for id, splits in found.get("splits", {}).items():
         for split, of_split in splits.items():
-            known, true, count = "yes" if split in PART_OF_TRAINING else "no", of_split["true"], of_split["count"]
-            row = [id, split, known, f"{count:,}", percent(of_split["said"]), percent(true / count)]
-            rows.append([*row, " to ".join(map(percent, wilson_interval(true, count)))])
+            known, counts = "yes" if split in PART_OF_TRAINING else "no", Tally(*of_split["counts"])
+            row = [id, split, known, f"{counts.count:,}", percent(of_split["said"]), percent(counts.rate)]
+            rows.append([*row, " to ".join(map(percent, counts.interval))])
     if not rows:
         return []
     how = (
@@ -260,11 +264,12 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
             continue
         rows = []
         for stratum, counts in found.items():
-            for label, (true, count) in shortened(counts).items():
-                low, high = wilson_interval(true, count)
-                cells = [stratum, f"`{label}`" if label != OTHERS else label, f"{count:,}", f"{count - true:,}"]
-                rows.append([*cells, percent(true / count), f"{percent(low)} to {percent(high)}"])
-        blocks.append(markdown([spec.id, "", "prompts", "wrong", "true", "95 % interval"], rows))
+            for label, row in shortened(counts).items():
+                one = Tally(*row)
+                cells = [stratum, f"`{label}`" if label != OTHERS else label]
+                cells += [f"{number:,}" for number in (one.count, one.problems, one.count - one.true)]
+                rows.append([*cells, percent(one.rate), " to ".join(map(percent, one.interval))])
+        blocks.append(markdown([spec.id, "", "prompts", "problems", "wrong", "true", "95 % interval"], rows))
     if not blocks:
         return []
     told = (
@@ -278,10 +283,12 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
 
 
 def shortened(counts: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """Return counts by label with those behind the first `MOST` summed up as others."""
-    first = {label: pair for label, pair in [*counts.items()][:MOST] if label != OTHERS}
-    rest = [pair for label, pair in counts.items() if label not in first]
-    return first | ({OTHERS: [sum(column) for column in zip(*rest, strict=True)]} if rest else {})
+    """Return tallies by label with those past the first `MOST` summed up as others."""
+    first = {label: row for label, row in [*counts.items()][:MOST] if label != OTHERS}
+    rest = (
+        total(Tally(*row) for label, row in counts.items() if label not in first) if len(first) < len(counts) else None
+    )
+    return first | ({OTHERS: list(astuple(rest))} if rest else {})
 
 
 def mistakes(card: Mapping[str, Any]) -> list[str]:
@@ -304,11 +311,15 @@ def again(card: Mapping[str, Any]) -> list[str]:
     made = card.get("evaluated")
     if made is None:
         return []
+    settings = made["settings"]
+    seeds = (
+        f"{settings['seeds']} seeds from {settings['seed']} on" if settings["seeds"] > 1 else f"seed {settings['seed']}"
+    )
     alone = card.get("reliability", {}).get("evaluated", {}).get("command")
     return [
         "## These figures again",
         f"Commit {made['commit']}, {machine(made['hardware'])}, PyTorch {made['versions'].get('torch', 'unknown')}, "
-        f"prompts of seed {made['settings']['seed']}: `{made['command']}` wrote them"
+        f"prompts of {seeds}: `{made['command']}` wrote them"
         f"{f', `{alone}` those of reliability' if alone not in (None, made['command']) else ''}; "
         "`python benchmarks/evaluate.py --check` compares them with what is found now.",
     ]

@@ -22,7 +22,7 @@ from cadmus_gym.playing import put
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
 
-FIT_SEED = EVALUATION_SEED + 1  # of the programs from which the best constant is taken
+FIT_SEED = 2 * EVALUATION_SEED  # of the programs that fixed policies are fitted to: far from any seed of prompts
 
 # Shortcuts seen in the wild. Under a form that is a list of tokens instead of an automaton the last works with digits,
 # `eq` and `end` alone.
@@ -40,11 +40,13 @@ def play(
 
 
 def random_legal(
-    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED
+    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete prompts with tokens drawn uniformly among those allowed: programs (count, L) and prompt lengths."""
+    """Complete the prompts of `prompts_of` with tokens drawn uniformly among those allowed: programs (N, L) and prompt
+    lengths (N,)."""
     spec = load_spec(spec)
-    prompts, lengths = prompts_of(spec, split, count, seed)
+    prompts, lengths = prompts_of(spec, split, count, seed, seeds)
+    count = len(prompts)
     automata = forms.Automata(
         spec.form,
         prompts,
@@ -144,18 +146,20 @@ def search(
     budget: int,
     seed: int = EVALUATION_SEED,
     report: Report | None = None,
+    *,
+    seeds: int = 1,
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete prompts with the first of ``budget`` completions, shortest first, that the machine finds true; where
-    none is, with the last. Programs (count, L) and prompt lengths. It consults the machine, which a policy may not do.
-    ``report`` is called with (done, count) prompts."""
+    """Complete the prompts of `prompts_of` with the first of ``budget`` completions, shortest first, that the machine
+    finds true; where none is, with the last. Programs (N, L) and prompt lengths (N,). It consults the machine, which a
+    policy may not do. ``report`` is called with (done, N) prompts."""
     candidates = enumerate_completions(spec, budget)
-    prompts, lengths = prompts_of(spec, split, count, seed)
-    programs = np.zeros((count, prompts.shape[1] + candidates.shape[1]), np.uint8)
+    prompts, lengths = prompts_of(spec, split, count, seed, seeds)
+    programs = np.zeros((len(prompts), prompts.shape[1] + candidates.shape[1]), np.uint8)
     for k, (row, prompt, length) in enumerate(zip(programs, prompts, lengths, strict=True)):
         tries = np.zeros((len(candidates), length + candidates.shape[1]), np.uint8)
         tries[:, :length], tries[:, length:] = prompt[:length], candidates
         true = run_batch(tries)[0] == Verdict.TRUE
         row[: tries.shape[1]] = tries[int(true.argmax()) if true.any() else -1]
         if report is not None:
-            report(k + 1, count)
+            report(k + 1, len(prompts))
     return programs, lengths

@@ -32,7 +32,7 @@ from cadmus_gym.machine import (
     spread,
 )
 from cadmus_gym.spec import Spec
-from cadmus_gym.stream import Stream
+from cadmus_gym.stream import Stream, pairs_of
 from cadmus_gym.tasks.solving import begin, step
 
 OUTCOME, DEPTH, ANSWER, OPERATIONS, FIRST, SECOND, SET, CARRIES, GAP, CELLS = range(10)
@@ -199,9 +199,9 @@ def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = 
     )
 
 
-def families_of(spec: Spec, split: str, count: int, seed: int) -> NDArray[np.str_]:
-    """Return the task families that wrote the first prompts of a split, (count,): those of `evaluate.prompts_of`."""
+def families_of(spec: Spec, split: str, count: int, seed: int, seeds: int = 1) -> NDArray[np.str_]:
+    """Return the task families that wrote the first prompts of a split, (N,): those of `evaluate.prompts_of`."""
     stream = Stream(spec, split, seed)
     names = np.array([part.task for part in stream.specs])
-    named: NDArray[np.str_] = names[stream.parts(np.full(count, seed), np.arange(count))]
+    named: NDArray[np.str_] = names[stream.parts(*pairs_of(count, seed, seeds))]
     return named

@@ -236,6 +236,17 @@ def _flat(specs: list[tuple[Spec, int]], split: str) -> list[tuple[Spec, int]]:
     return [(part, weight // shared) for part, weight in flat]
 
 
+def pairs_of(count: int, seed: int, seeds: int) -> tuple[Ints, Ints]:
+    """Return the seeds and indices, (seeds * count,), of the first ``count`` programs of each of ``seeds`` seeds.
+
+    Raises ValueError for a number of seeds below 1.
+    """
+    check_whole(count=count, seeds=seeds)
+    if seeds < 1:
+        raise ValueError(f"seeds = {seeds}; allowed: 1 or more")
+    return np.repeat(seed + np.arange(seeds), count), np.tile(np.arange(count), seeds)
+
+
 def _pairs(seeds: ArrayLike, indices: ArrayLike) -> tuple[Ints, Ints]:
     seeds, indices = _whole(seeds), _whole(indices)
     if seeds.shape != indices.shape:
