@@ -67,7 +67,7 @@ from cadmus_gym.isa import Tokens
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
 from cadmus_gym.sampling import Words64
-from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, restore_agent
+from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, posed, restore_agent
 from cadmus_gym.training import device_of
 
 # What a resumed run may have otherwise than before: it changes no weights.
@@ -232,6 +232,7 @@ def make_agent(args: Args, spec: cg.Spec, start: Start, model: Transformer | Non
     assert isinstance(agent.policy, TransformerPolicy)
     if model is not None:
         agent.policy.transformer.load_state_dict(model.state_dict())
+        agent.policy.transformer.record = model.record
     return agent
 
 
@@ -333,6 +334,7 @@ class Trainer:
         self.saved: int | None = None  # step of the last state saved
         if state is not None:
             restore_agent(agent, state)
+            self.model.record = state["record"].numpy().tobytes()
             self.history, self.seconds, self.saved = state["history"], state["seconds"], agent.num_timesteps
             self.before = {name: Measured(*(one.numpy() for one in parts)) for name, parts in state["before"].items()}
         self.begun = time.monotonic() - self.seconds
@@ -436,6 +438,7 @@ class Trainer:
         self.seconds = time.monotonic() - self.begun
         before = {name: [torch.from_numpy(one) for one in parts] for name, parts in self.before.items()}
         state = {**agent_state(self.agent), "history": self.history, "seconds": self.seconds, "before": before}
+        state["record"] = torch.from_numpy(np.frombuffer(self.model.record, np.uint8).copy())
         state["run"] = json.dumps(self.about)
         runs.save_state(self.folder / "states", self.agent.num_timesteps, state)
         self.saved = self.agent.num_timesteps
@@ -444,7 +447,7 @@ class Trainer:
     def save_model(self) -> None:
         about = {key: value for key, value in self.about.items() if key != "start"}
         card = {**recipe(about["args"]), **about, "endian": self.model.endian, "timesteps": self.agent.num_timesteps}
-        card |= {"parent": self.about["start"]["parent"], "history": self.history}
+        card |= {"parent": self.about["start"]["parent"], "history": self.history, "posed": posed(self.agent)}
         save_model(self.model, self.folder / "model", card, max_tokens=self.spec.episode.max_tokens)
 
     def finish(self, after: dict[str, Measured]) -> None:

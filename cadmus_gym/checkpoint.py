@@ -4,7 +4,8 @@
 `tokenizer_config.json` what `transformers` needs to load the folder as it is (``AutoModelForCausalLM``,
 ``AutoTokenizer``, ``generate``); `card.json` what is known about the model: recipe, digests of its specs, seed, commit,
 metrics, the order of digits it was trained in (``endian``), the type its weights are stored in, and SHA-256 sums of
-weights and config, so that a flipped bit is refused and not sampled from. A `README.md` says what the card says
+weights and config, so that a flipped bit is refused and not sampled from. `choices.npz`, where a model has a record of
+what it was trained on, has a sum there too (`cadmus_gym.trained`). A `README.md` says what the card says
 (`cadmus_gym.model_cards`).
 """
 
@@ -32,6 +33,7 @@ from cadmus_gym.model_files import (
     COMMON,
     CONFIG,
     README,
+    RECORD,
     SIZES,
     WEIGHTS,
     check_finite,
@@ -52,6 +54,7 @@ __all__ = [
     "CONFIG",
     "GENERATION",
     "README",
+    "RECORD",
     "WEIGHTS",
     "WRITTEN",
     "check_target",
@@ -113,12 +116,14 @@ def save_model(
     check_finite(finite, f"the model, in {_name(dtype)}")
     with replacing(target) as new:
         if target.is_dir():
-            gone = (*WRITTEN, README) if (target / WEIGHTS).is_file() else WRITTEN
+            gone = (*WRITTEN, RECORD, README) if (target / WEIGHTS).is_file() else WRITTEN
             for path in target.iterdir():
                 if path.name not in gone:
                     _copy(path, new / path.name)
         (new / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
         write_texts(new, model.config, known["endian"], max_tokens)
+        if model.record:
+            (new / RECORD).write_bytes(model.record)
         (new / CARD).write_text(_json({**known, **_facts(new)}, "card"), encoding="utf-8")
 
 
@@ -165,7 +170,7 @@ def load_model(
     *,
     endian: str | None = None,
 ) -> Transformer:
-    """Return the model of a folder, or of a name that comes with the package, with its ``card`` and ``endian``.
+    """Return the model of a folder, or of a name that comes with the package, with ``card``, ``endian`` and ``record``.
 
     A name means the packaged model even where a folder of that name exists ("./nano" and ``Path("nano")`` are the
     folder). A folder that `transformers` saved loads too: its card is empty, and ``endian``, the order of digits that
@@ -178,7 +183,7 @@ def load_model(
     found = read_model(name, endian)
     model = Transformer(found.config)
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in found.weights.items()})
-    model.card, model.endian = found.card, found.endian
+    model.card, model.endian, model.record = found.card, found.endian, found.record
     return model.to(device=device, dtype=dtype)
 
 
@@ -268,7 +273,7 @@ def _unknown(folder: Path) -> set[str]:
 def _may_be_replaced(folder: Path) -> bool:
     """Whether a folder holds a model of this package, or nothing that anyone would miss."""
     names = _unknown(folder)
-    if not names or (WEIGHTS in names and names <= {*WRITTEN}):  # of ours, though its config may be damaged
+    if not names or (WEIGHTS in names and names <= {*WRITTEN, RECORD}):  # of ours, though its config may be damaged
         return True
     return has_config(folder)
 
@@ -277,7 +282,8 @@ def _facts(folder: Path) -> dict[str, Any]:
     """Return what a card says about the files beside it."""
     with safetensors.safe_open(folder / WEIGHTS, "pt") as weights:
         dtype = weights.get_tensor(next(iter(weights.keys()))).dtype
-    return {"stored": _name(dtype), "sha256": {name: sha256(folder / name) for name in (WEIGHTS, CONFIG)}}
+    present = [name for name in (WEIGHTS, CONFIG, RECORD) if (folder / name).is_file()]
+    return {"stored": _name(dtype), "sha256": {name: sha256(folder / name) for name in present}}
 
 
 def _json(value: Mapping[str, Any], what: str) -> str:

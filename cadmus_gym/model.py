@@ -148,7 +148,8 @@ class Transformer(Hooked):
     ``attention`` chooses between two computations that agree to float tolerance: "plain" (matrix products), "fused"
     (F.scaled_dot_product_attention), or "auto", the faster one: fused on a GPU; on a CPU plain where gradients are
     wanted or one token is added. Where the pattern is hooked it is plain. ``endian``, the order of digits the model was
-    trained in, and ``card``, what else is known about it, travel with it; see `cadmus_gym.checkpoint`.
+    trained in, ``card``, what else is known about it, and ``record``, what it was trained on, travel with it; see
+    `cadmus_gym.checkpoint` and `cadmus_gym.trained`.
     """
 
     cos: Tensor
@@ -159,6 +160,7 @@ class Transformer(Hooked):
         self.config = config
         self.attention, self.endian = "auto", "big"
         self.card: dict[str, object] = {}
+        self.record = b""
         self.embed_tokens = nn.Embedding(len(VOCABULARY), config.width)
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)

@@ -21,7 +21,7 @@ from cadmus_gym.intervals import Tally, total
 from cadmus_gym.isa import disassemble
 from cadmus_gym.recipe import inserted, markdown
 from cadmus_gym.spec import Spec
-from cadmus_gym.terms import ids_of, trained_on
+from cadmus_gym.terms import ids_of, stages, trained_on
 
 PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
 MANY = 50  # so many wrong completions of a split are not listed
@@ -133,12 +133,6 @@ def stored(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         return line
     changes = [f"{dtype} by {change['rms']:.1e}" for dtype, change in card["rounding"]["logits"].items()]
     return f"{line}, computed with in float32 (root mean square change of logits: {', '.join(changes)})"
-
-
-def stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the cards of what a model was made in, the first training first."""
-    parent = card.get("parent")
-    return [*(stages(parent) if isinstance(parent, Mapping) else []), card]
 
 
 def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from cadmus_gym.model_config import ModelConfig
 from cadmus_gym.tokenizer import endian_of
 
 WEIGHTS, CONFIG, CARD, README = "model.safetensors", "config.json", "card.json", "README.md"
+RECORD = "choices.npz"  # of a model trained with focus, see `cadmus_gym.trained`
 PACKAGED = Path(__file__).parent / "_models"
 
 # Our sizes by the names that Hugging Face's LlamaConfig has for them, and what all our models have in common.
@@ -50,6 +51,7 @@ class ModelFiles(NamedTuple):
     weights: dict[str, NDArray[np.float32]]  # by the names of `Transformer.state_dict`
     card: dict[str, Any]
     endian: str
+    record: bytes  # content of `RECORD`, empty where there is none
 
 
 def read_model(name: str | os.PathLike[str], endian: str | None = None) -> ModelFiles:
@@ -67,7 +69,8 @@ def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
         raise FileNotFoundError(f"{folder / missing[0]} is missing; {_instead(folder)}")
     card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
     sums = card.get("sha256", {})  # absent where the folder was not written by `save_model`
-    for file in (WEIGHTS, CONFIG):
+    present = [file for file in (WEIGHTS, CONFIG, RECORD) if (folder / file).is_file()]
+    for file in present:
         if isinstance(sums, dict) and file in sums and sums[file] != sha256(folder / file):
             raise ValueError(
                 f"{folder / file} is damaged: its SHA-256 is not the one in {CARD} (where another program has written "
@@ -78,7 +81,8 @@ def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
     weights = _needed(_read_weights(folder / WEIGHTS), config, folder / WEIGHTS)
     compare({name: weight.shape for name, weight in weights.items()}, config, folder / WEIGHTS)
     check_finite({name: bool(np.isfinite(weight).all()) for name, weight in weights.items()}, folder / WEIGHTS)
-    return ModelFiles(config, {name: weights[stored_name(name)] for name in shapes(config)}, card, order)
+    record = (folder / RECORD).read_bytes() if RECORD in present else b""
+    return ModelFiles(config, {name: weights[stored_name(name)] for name in shapes(config)}, card, order, record)
 
 
 def has_config(folder: Path) -> bool:

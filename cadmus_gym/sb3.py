@@ -41,6 +41,7 @@ from cadmus_gym.cache import Cache
 from cadmus_gym.checkpoint import load_model
 from cadmus_gym.env import TokenSpace, check_options
 from cadmus_gym.episodes import ARRAYS, END_INFO, State, as_prompts
+from cadmus_gym.forms import SPENT
 from cadmus_gym.isa import PAD, VOCABULARY, Ints, Tokens
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
 from cadmus_gym.training import plan_chunks
@@ -438,6 +439,17 @@ def agent_state(agent: MaskablePPO) -> dict[str, Any]:
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state(agent.device) if agent.device.type == "cuda" else None,
     }
+
+
+def posed(agent: MaskablePPO) -> dict[str, Any]:
+    """Return which prompts an agent has acted on, ready for JSON: of sub-environment k the first ``prompts[k]`` of the
+    ``split``'s stream of seed ``seed`` + k; ``seed`` is None before there were any."""
+    env = agent.get_env()
+    assert isinstance(env, CadmusVecEnv)
+    episodes = env.env.episodes
+    untouched = ~episodes.over & (episodes.cells[:, SPENT] == 0)  # begun, and no token written yet
+    seed, prompts = int(episodes.seeds[0]), (episodes.indices - untouched).tolist()
+    return {"split": episodes.stream.split, "seed": None if seed < 0 else seed, "prompts": prompts}
 
 
 def restore_agent(agent: MaskablePPO, state: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ from cadmus_gym.sampling import (
 from cadmus_gym.spec import Spec
 from cadmus_gym.tasks.family import MARKS, PROMPT, SOLVED, STRATUM, WORK, Writer
 from cadmus_gym.tasks.solving import SLACK, identify, put_answer, think
-from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, answer_of, attempt, wish
+from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, answer_of, attempt, bounds_of, keeps, wish
 
 Key: TypeAlias = tuple[int, ...]
 
@@ -56,8 +56,7 @@ FEW = 200_000  # cases that are tried whatever their number seems to be: about a
 def enumerate_operands(
     write: Writer,
     parameters: Ints,
-    first: np.uint64,
-    last: np.uint64,
+    bounds: Words64,
     dice: Words64,
     script: Ints,
     program: Tokens,
@@ -80,7 +79,7 @@ def enumerate_operands(
             if script[at + DIE] == OPERAND:
                 probability *= script[at + WEIGHT] / script[at + TOTAL]
         whole += probability
-        if outcome == RAN and first <= key <= last:
+        if outcome == RAN and keeps(bounds, key, marks):
             kept += probability
         if not advance(script):
             return count, whole, kept
@@ -105,8 +104,7 @@ def advance(script: Ints) -> bool:
 def sample_operands(
     write: Writer,
     parameters: Ints,
-    first: np.uint64,
-    last: np.uint64,
+    bounds: Words64,
     dice: Words64,
     script: Ints,
     program: Tokens,
@@ -120,7 +118,7 @@ def sample_operands(
     for _ in range(count):
         rewind(script)
         outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
-        kept += np.int64(outcome == RAN and first <= key <= last)
+        kept += np.int64(outcome == RAN and keeps(bounds, key, marks))
     return kept
 
 
@@ -129,8 +127,7 @@ def score(
     write: Writer,
     parameters: Ints,
     wish: Ints,
-    first: np.uint64,
-    last: np.uint64,
+    bounds: Words64,
     target: Tokens,
     thought: Tokens,
     dice: Words64,
@@ -151,7 +148,7 @@ def score(
     rewind(script)
     outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
     prompt = marks[PROMPT]
-    if outcome != RAN or script[IMPOSSIBLE] or prompt > size or not first <= key <= last:
+    if outcome != RAN or script[IMPOSSIBLE] or prompt > size or not keeps(bounds, key, marks):
         return impossible
     for position in range(prompt):
         if program[position] != target[position]:
@@ -214,7 +211,7 @@ class Scorer:
 
     def __init__(self, spec: Spec, split: str, budget: int, samples: int) -> None:
         self.spec, self.budget, self.samples = spec, budget, samples
-        self.first, self.last = (np.uint64(bound) for bound in spec.split(split).interval)
+        self.bounds = bounds_of(spec, split)
         self.whole = spec.split(split).interval == (0, 2**64 - 1)
         pack = spec.family.pack
         self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
@@ -242,8 +239,7 @@ class Scorer:
                 self.spec.family.write(),
                 self.parameters,
                 self.wish,
-                self.first,
-                self.last,
+                self.bounds,
                 program,
                 self._thought,
                 np.zeros(2, np.uint64),
@@ -275,7 +271,7 @@ class Scorer:
             program[:] = 0
             program[: tokens.size] = tokens
             if write is None:  # it cannot be guided: only what a prompt computes is known
-                outcome, depth, key = identify(program, tokens.size, work, machine)
+                outcome, depth, key = identify(program, tokens.size, marks, work, machine)
                 marks[PROMPT], marks[SOLVED] = tokens.size, 1
                 possible = depth == 1 and not whole
             else:
@@ -290,7 +286,7 @@ class Scorer:
                 continue
             outcome, answer = answer_of(program, marks, machine)
             if outcome == RAN:
-                kept = bool(self.first <= key <= self.last)
+                kept = bool(keeps(self.bounds, np.uint64(key), marks))
                 return Problem(tokens[:prompt].copy(), int(key), kept, self._completed(prompt, answer))
         return None
 
@@ -321,7 +317,7 @@ class Scorer:
         return self.shares[key]
 
     def _find_share(self, choices: Ints, seen: Ints, number: int) -> Share:
-        common = (self.spec.family.write(), self.parameters, self.first, self.last)
+        common = (self.spec.family.write(), self.parameters, self.bounds)
         script = new_script(SCRIPTED)
         script[FORCED] = 1
         script[CHOICES : CHOICES + choices.size] = choices

@@ -29,6 +29,7 @@ from cadmus_gym.tasks import ANSWER_ROOMS, LEAST_THOUGHT, STYLES, Family, find_f
 READ = ("files", "sources")  # fields that say where a spec was read, and that no file states
 FIXED = {"id", "task", "mixture", *READ}  # what an override cannot change
 REWARDS = ("truth", "cases", "hidden")
+APART = ("facts", "problems")
 _HERE = Path(__file__).parent
 FOLDER = next((path for path in (_HERE / "_envs", _HERE.parent / "envs") if path.is_dir()), _HERE / "_envs")
 SPECS: dict[str, Path] = {}  # id -> file, filled by `cadmus_gym.register`
@@ -72,7 +73,11 @@ class Episode:
 
 @dataclass(frozen=True)
 class Split:
-    """A part of the problems: an interval of the hashes of their keys, and parameters that differ from the spec's."""
+    """A part of the problems: an interval of [0, 1], and parameters that differ from the spec's.
+
+    Problems lie in it by the hash of their key. Where they are kept apart by facts, those with a held-out fact lie in
+    [0, 0.1] and those without in [0.1, 1] (`cadmus_gym.tasks.facts`).
+    """
 
     share: tuple[float, float] = (0.0, 1.0)
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +91,7 @@ class Split:
 
     @property
     def interval(self) -> tuple[int, int]:
-        """The first and the last hash, of 64 bits, that belong to the split."""
+        """The first and the last place, of 64 bits, that belong to the split."""
         low, high = (int(Fraction(str(bound)) * 2**64) for bound in self.share)
         return low, high - 1
 
@@ -98,7 +103,11 @@ class Spec:
     ``task`` names a family of `cadmus_gym.tasks.TASKS`, or one of the user's own as ``"module:attribute"``;
     ``parameters`` holds what differs from the defaults of the task's own dataclass. Instead of a task a spec may have a
     ``mixture``, whole weights of other specs by id or by file: then its splits are theirs, each of those that have one
-    of its name, and so are worked steps; ``common`` holds what is overridden in all of them.
+    of its name, and so are worked steps; ``common`` holds what is overridden in all of them, and ``each``, by their
+    names, what is overridden in one alone.
+
+    ``apart`` says what keeps problems of splits apart: "facts", one tenth of which no program of a split from 0.1 on
+    ever executes, or "problems" alone, by the hash of their key.
 
     ``files`` are those it was read from, its own and those of its bases; modules and parts are looked up beside them.
     ``sources`` are the parts of a mixture as they were read. So a spec is whole: another process needs no registry.
@@ -109,10 +118,12 @@ class Spec:
     splits: dict[str, Split] = field(default_factory=dict)
     mixture: dict[str, int] = field(default_factory=dict)
     common: dict[str, Any] = field(default_factory=dict)
+    each: dict[str, dict[str, Any]] = field(default_factory=dict)
     description: str = ""
     form: str = ""
     words: tuple[str, ...] = ()
     reward: str = "truth"
+    apart: str = "facts"
     parameters: dict[str, Any] = field(default_factory=dict)
     thoughts: Thoughts = Thoughts()
     episode: Episode = Episode()
@@ -122,12 +133,14 @@ class Spec:
     def __post_init__(self) -> None:
         if self.id.endswith(".toml"):
             raise ValueError(f"id = {self.id!r}: reads as the path of a file; give an id such as 'Mine-v0'")
-        if bool(self.task) == bool(self.mixture) or (self.common and self.task):
+        if bool(self.task) == bool(self.mixture) or ((self.common or self.each) and self.task):
             raise ValueError(
-                f"task = {self.task!r}, mixture = {self.mixture}: give one of both; common goes with mixture"
+                f"task = {self.task!r}, mixture = {self.mixture}: give one of both; common and each go with mixture"
             )
         if self.reward not in REWARDS:
             raise ValueError(f"reward = {self.reward!r}: known are {', '.join(REWARDS)}")
+        if self.apart not in APART:
+            raise ValueError(f"apart = {self.apart!r}: known are {', '.join(APART)}")
         if self.thoughts.style not in STYLES:
             raise ValueError(f"[thoughts]: style = {self.thoughts.style!r}: known are {', '.join(STYLES)}")
         if self.thoughts.share and self.thoughts.style != STYLES[0] and self.thoughts.limit < LEAST_THOUGHT:
@@ -166,9 +179,13 @@ class Spec:
         """Find the parts of a mixture and take over their splits."""
         if self.parameters or any(split.share != (0.0, 1.0) or split.parameters for split in self.splits.values()):
             raise ValueError("mixture: parameters and shares are those of its parts; give them there")
+        if self.apart != APART[0]:
+            raise ValueError("apart: that of a mixture is that of its parts; give [common] apart")
         if self.thoughts != Thoughts():
             raise ValueError("[thoughts]: those of a mixture are those of its parts; give [common.thoughts]")
         check_mixture(self.mixture)
+        if unknown := self.each.keys() - self.mixture.keys():
+            raise ValueError(f"[each]: no part {', '.join(sorted(unknown))}; they are {', '.join(self.mixture)}")
         object.__setattr__(self, "sources", {name: self._source(name) for name in self.mixture})
         if any(part.mixture for part, _ in self.parts):
             raise ValueError(f"mixture = {self.mixture}: its parts are mixtures themselves; give theirs")
@@ -204,7 +221,8 @@ class Spec:
         if not self.mixture:
             return [(self, 1)]
         common = {"episode": self.episode, **self.common} if self.common else {}
-        return [(load_spec(self.sources[name], **common), weight) for name, weight in self.mixture.items()]
+        shared = {name: load_spec(source, **common) for name, source in self.sources.items()}
+        return [(shared[name].override(**self.each.get(name, {})), weight) for name, weight in self.mixture.items()]
 
     @functools.cached_property
     def family(self) -> Family:
@@ -278,6 +296,7 @@ class Spec:
             "parameters": vars(self.split_parameters(name)),
             "thoughts": dataclasses.asdict(self.thoughts),
             "interval": split.interval,
+            "apart": self.apart,
         }
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 

@@ -85,6 +85,12 @@ def _stamp(name: str) -> object:
     return path, path.stat().st_mtime_ns if path.is_file() else None
 
 
+def stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the cards of what a model was made in, the first training first."""
+    parent = card.get("parent")
+    return [*(stages(parent) if isinstance(parent, Mapping) else []), card]
+
+
 def ids_of(specs: list[Spec]) -> list[str]:
     """Return the ids of specs and of the parts of those that are mixtures."""
     return list(dict.fromkeys(id for spec in specs for id in (spec.id, *spec.mixture)))

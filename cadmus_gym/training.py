@@ -23,6 +23,7 @@ from cadmus_gym.forms import reverse_digits
 from cadmus_gym.isa import PAD, Tokens
 from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.stream import Stream
+from cadmus_gym.trained import Choices
 
 # What one more pass through the model costs, in tokens that could be computed instead. On a Zen 5 core, with 1M
 # parameters: 8 ms against 20 to 50 us a token, and anything from 250 to 600 here gives the same speed, 1.6 times that
@@ -151,12 +152,24 @@ class Feed:
         self.rows = np.arange(rank, batch, count, dtype=np.int64)
         self.drawn = self.rows < int(share * batch)  # which rows the focus chooses; one is left at least
         self.focus = Focus(AMONG if share else 1)
+        self.choices: Choices = np.zeros(0, np.uint8)  # of all rows of all steps, until a call of `record`
+        self._own: list[Choices] = []  # those of this process since, one array for each step
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """Yield the batch of each step; what it is chosen from is drawn while the one before is used."""
         with closing(ahead(self._candidates, start, stop)) as found:
             for step, candidates in enumerate(found, start):
                 yield self._choose(step, candidates)
+
+    def record(self, ranks: Ranks) -> Choices:
+        """Return which of its candidates each row has taken in every batch so far, (steps * batch,) uint8.
+
+        All processes must ask for it. Without focus a row has one candidate, and the record is empty.
+        """
+        own = np.array(self._own, np.uint8).reshape(-1, self.rows.size)
+        together = np.stack(ranks.gather(own), 2)  # row k of process r is row k * count + r of the batch
+        self.choices, self._own = np.concatenate([self.choices, together.ravel()]), []
+        return self.choices
 
     def _candidates(self, step: int) -> Batch:
         among = self.focus.among
@@ -166,6 +179,8 @@ class Feed:
         among = self.focus.among
         uniforms = np.random.default_rng((self.stream.seed, step)).random(self.batch)[self.rows]
         chosen = self.focus.choose(candidates.kinds.reshape(-1, among), self.drawn, uniforms)
+        if among > 1:
+            self._own.append(chosen.astype(np.uint8))
         return candidates.take(np.arange(self.rows.size) * among + chosen)
 
 

@@ -12,13 +12,16 @@ from cadmus_gym.isa import Int, Ints, Tokens, assemble
 from cadmus_gym.machine import FALSE, RAN, STACK, Verdict, scratch
 from cadmus_gym.sampling import CHOICE, OPERAND, RANDOM, Words64, happens, join, mix, new_script, threshold
 from cadmus_gym.spec import Spec
-from cadmus_gym.tasks.family import PROMPT, SOLVED, STRATUM, WORK, Choices, Writer
+from cadmus_gym.tasks.facts import BOUND
+from cadmus_gym.tasks.family import HELD, MARKS, OPERATED, PROMPT, SHOWN, SOLVED, STRATUM, WORK, Choices, Writer
 from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
 
 SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # what is wished of the completions of a stream
+FROM, TO, BY_FACTS = range(3)  # what a split keeps: an interval, and whether it goes by facts
 TOO_LONG = -3  # what a run of a prompt never gives, nor RAN or UNPREPARED
-ATTEMPTS = 100_000  # enough for a split's share of 1e-3
+ATTEMPTS = 100_000  # enough where a split keeps a thousandth of the prompts
 CERTAIN = 100  # attempts over a split's share of the problems: all miss it less than once in 1e43 programs
+_HIGH = np.uint64(32)
 
 
 @kernel
@@ -36,15 +39,33 @@ def attempt(
 
     ``marks[SOLVED]`` says whether it was run; then its answer is at the bottom of the stack.
     """
-    marks[STRATUM] = 0
+    marks[STRATUM:] = 0
     key = write(parameters, dice, script, program, marks, work, machine)
     if marks[PROMPT] >= program.size:  # there is a place for an answer's first token at least
         return TOO_LONG, key
     marks[SOLVED] = np.int64(key == 0)
     if key != 0:
         return RAN, key
-    outcome, depth, key = identify(program, marks[PROMPT], work, machine)
+    outcome, depth, key = identify(program, marks[PROMPT], marks, work, machine)
     return outcome if outcome != RAN or depth == 1 else FALSE, key
+
+
+@kernel
+def keeps(bounds: Words64, key: np.uint64, marks: Ints) -> bool:
+    """Whether a split keeps what was written.
+
+    By facts, problems with a held-out fact lie in the lowest tenth, and all others that have an operation above it,
+    both spread by their key. A split that begins above 0 also leaves out what shows a held-out fact all the same.
+    """
+    place = key
+    if bounds[BY_FACTS]:
+        if marks[HELD] > 0:
+            place = (key >> _HIGH) * (BOUND >> _HIGH)
+        elif marks[SHOWN] and bounds[FROM] > 0:
+            return False
+        elif marks[OPERATED]:
+            place = BOUND + (key >> _HIGH) * ((~BOUND) >> _HIGH)
+    return bool(bounds[FROM] <= place <= bounds[TO])
 
 
 @kernel
@@ -77,8 +98,7 @@ def fill(
     parameters: Ints,
     wish: Ints,
     base: np.uint64,
-    first: np.uint64,
-    last: np.uint64,
+    bounds: Words64,
     seeds: Ints,
     indices: Ints,
     most: Int,
@@ -92,7 +112,7 @@ def fill(
     work: Ints,
     machine: Ints,
 ) -> tuple[Int, Int]:
-    """Write the programs of pairs (seed, index), keys within [first, last], and the keys of their problems.
+    """Write the programs of pairs (seed, index) that the split keeps, and the keys of their problems.
 
     Returns (-1, RAN), or the row that failed and why: the fault of a prompt, or RAN where ``most`` attempts gave none.
     """
@@ -105,7 +125,7 @@ def fill(
             outcome, key = attempt(write, parameters, dice, script, programs[k], marks, work, machine)
             if outcome != RAN:
                 return k, outcome
-            if first <= key <= last:
+            if keeps(bounds, key, marks):
                 break
             attempts += 1
             if attempts == most:
@@ -130,6 +150,11 @@ def wish(spec: Spec) -> Ints:
     )
 
 
+def bounds_of(spec: Spec, split: str) -> Words64:
+    """Return what a split keeps, as `keeps` is given it."""
+    return np.array([*spec.split(split).interval, spec.apart == "facts"], np.uint64)
+
+
 def compose_rows(
     spec: Spec,
     split: str,
@@ -145,7 +170,7 @@ def compose_rows(
 
     Raises ValueError for what is not a prompt, and where no problem of the split is found.
     """
-    first, last = (np.uint64(bound) for bound in spec.split(split).interval)
+    bounds, marks = bounds_of(spec, split), np.zeros(MARKS, np.int64)
     attempts, room = attempts_of(spec, split), spec.prompt_room
     parameters, compose = spec.split_parameters(split), spec.family.compose
     assert compose is not None
@@ -166,10 +191,10 @@ def compose_rows(
             if size > room:
                 raise ValueError(f"{where}: {text!r} has {size} tokens; allowed by room(): at most {room}")
             program[:size] = tokens
-            outcome, depth, key = identify(program, size, work, machine)
+            outcome, depth, key = identify(program, size, marks, work, machine)
             if outcome != RAN or depth != 1:
                 raise ValueError(f"{where}: {text!r}: {explain(outcome if outcome != RAN else FALSE)}")
-            if first <= key <= last:
+            if keeps(bounds, np.uint64(key), marks):
                 break
         else:
             raise ValueError(no_problem(spec, split))
@@ -190,6 +215,8 @@ def explain(outcome: int) -> str:
 def attempts_of(spec: Spec, split: str) -> int:
     """How many attempts at one kind of program show that the split has no problem of it."""
     first, last = spec.split(split).interval
+    if spec.apart == "facts" and first > 0:  # few of the longer programs may be without a held-out fact
+        return ATTEMPTS
     return min(ATTEMPTS, math.ceil(CERTAIN * 2**64 / (last - first + 1)))
 
 
@@ -197,4 +224,5 @@ def no_problem(spec: Spec, split: str) -> str:
     return (
         f"{spec.name} [splits.{split}]: none of {attempts_of(spec, split)} attempts at one kind of program gave a "
         "problem of this split: its parameters allow too few. Give it a wider share, or parameters with more problems"
+        + (", or apart = 'problems' where operations have no operands from 2 on" if spec.apart == "facts" else "")
     )

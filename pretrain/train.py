@@ -63,7 +63,7 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
-from cadmus_gym import console, curves, files, runs, training
+from cadmus_gym import console, curves, files, runs, trained, training
 from cadmus_gym.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
 from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, evaluate
 from cadmus_gym.focus import AMONG
@@ -71,6 +71,7 @@ from cadmus_gym.isa import VOCABULARY
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.model_files import sha256
 from cadmus_gym.recipe import recipe
+from cadmus_gym.terms import stages
 
 STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
 TIMED, HOPELESS = 2, 4  # steps that a preflight times in each type; a type this many times slower is given up at once
@@ -483,20 +484,25 @@ class Trainer:
         self.counts["met"] = [0.0] * 4  # as a row of the window below, since the last evaluation
         self.counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
         self.counts |= {"preflight": timed, "parent": None}
+        self.earlier = b""  # record of what the model to start from was trained on
         if state is not None:
+            if "choices" not in state:
+                raise ValueError(f"{self.states}: another version of Cadmus Gym wrote them; resume with that one")
             self.model.load_state_dict(state["model"])
             for name, optimizer in self.optimizers.items():
                 peaks = [group["peak"] for group in optimizer.param_groups]
                 optimizer.load_state_dict(state["optimizers"][name])
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["peak"] = peak
-            self.feed.focus.losses = state["focus"].numpy()
+            self.feed.focus.losses, self.feed.choices = state["focus"].numpy(), state["choices"].numpy()
+            self.earlier = state["earlier"].numpy().tobytes()
             self.counts |= state["counts"]
         elif config.start is not None:
             start = load_model(config.start)
             self.model.load_state_dict(start.state_dict())
             sums = {WEIGHTS: sha256(find_model(config.start) / WEIGHTS)}
             self.counts["parent"] = {**start.card, "name": config.start, "sha256": sums}
+            self.earlier = start.record
         if self.counts["step"] < self.first:  # the rates of a part begin where it does
             raise ValueError(
                 f"{self.states}: the last state that is whole is of step {self.counts['step']}, before the run was "
@@ -712,6 +718,8 @@ class Trainer:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "counts": self.counts,
             "focus": torch.tensor(self.feed.focus.losses),
+            "choices": torch.from_numpy(self.feed.record(self.ranks)),
+            "earlier": torch.from_numpy(np.frombuffer(self.earlier, np.uint8).copy()),
             "window": self.ranks.sum(self.window),
         }
         whole["run"] = json.dumps(self.about)
@@ -740,11 +748,14 @@ class Trainer:
         self.progress.write(f"step {counts['step']}: true {shown(found, lambda one: f'{one.truth_rate:.1%}')}")
         about = {key: value for key, value in self.about.items() if key != "config"}  # those are the recipe's settings
         card = {**recipe(self.about["config"]), **about, **so_far, "steps": self.steps}
-        card |= {"programs": counts["step"] * self.config.batch, "processes": self.ranks.count}
+        card |= {"programs": counts["step"] * self.config.batch, "among": self.feed.focus.among}
+        card |= {"processes": self.ranks.count}
         card |= {"floor": self.floor if math.isfinite(self.floor) else None, "parameters": self.parameters}
         card |= {"endian": self.config.endian, "history": counts["history"]}
         card |= {"preflight": counts["preflight"], "parent": counts["parent"]}
         card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
+        choices, before = self.feed.record(self.ranks), len(stages(card)) - 1
+        self.model.record = trained.extended(self.earlier, before, choices)
         most = max(spec.episode.max_tokens for spec in self.stream.specs)
         self.ranks.first(lambda: save_model(self.model, self.folder / "model", card, max_tokens=most))
         if self.writer is not None:

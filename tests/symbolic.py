@@ -12,6 +12,7 @@ import naive
 COMMUTATIVE = ("add", "mul", "min", "max", "eq", "ne", "and", "or", "xor")
 COMPUTES = (*COMMUTATIVE, "sub", "div", "mod", "neg", "abs", "inc", "dec", "lt", "le", "gt", "ge", "not")
 MIRRORED = {"gt": "lt", "ge": "le"}
+Operation = tuple[Any, ...]  # its name and the values it was applied to
 Key = Any  # an int for a literal, else (operation, keys of its operands)
 
 
@@ -19,6 +20,7 @@ class Traced(int):
     """An integer that was computed."""
 
     key: Key
+    operations: list[Operation]
 
 
 def key_of(value: int) -> Key:
@@ -39,6 +41,8 @@ def combined(name: str, operands: list[int]) -> Key:
 
 
 class Symbolic(naive.Run):
+    """A run that also keeps every operation it executes with the values it was applied to."""
+
     def execute(self, node: naive.Node) -> None:
         if node.name not in COMPUTES:
             super().execute(node)
@@ -48,12 +52,32 @@ class Symbolic(naive.Run):
         (value,) = effect(*map(int, operands))
         traced = Traced(value)
         traced.key = combined(node.name, operands)
+        traced.operations = [(node.name, *map(int, operands))]
+        self.executed = [*getattr(self, "executed", []), *traced.operations]
+        for operand in operands:
+            traced.operations = traced.operations + (operand.operations if isinstance(operand, Traced) else [])
         self.push(traced)
+
+
+def run_of(prompt: list[str]) -> Symbolic:
+    run = Symbolic(naive.parse([*prompt, "end"]), [])
+    run.go()
+    assert run.fault is None, run.fault
+    return run
 
 
 def expression(prompt: list[str]) -> Key:
     """The key of the one value a prompt, given by token names, leaves."""
-    run = Symbolic(naive.parse([*prompt, "end"]), []).go()
-    assert run.fault is None, run.fault
-    (value,) = run.stack
+    (value,) = run_of(prompt).stack
     return key_of(value)
+
+
+def executed(prompt: list[str]) -> list[Operation]:
+    """Every operation that running a prompt executes, whether or not it has a part in the answer."""
+    return getattr(run_of(prompt), "executed", [])
+
+
+def in_expression(prompt: list[str]) -> list[Operation]:
+    """The operations of the expression, as often as they stand in it."""
+    (value,) = run_of(prompt).stack
+    return value.operations if isinstance(value, Traced) else []

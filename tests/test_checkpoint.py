@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 import cadmus_gym as cg
-from cadmus_gym import checkpoint, model_files
+from cadmus_gym import checkpoint, model_files, trained
 from cadmus_gym.checkpoint import (
     CARD,
     CONFIG,
     GENERATION,
+    RECORD,
     WEIGHTS,
     WRITTEN,
     check_target,
@@ -244,6 +245,28 @@ def test_a_card_is_written_anew_and_the_readme_goes_with_the_model(tmp_path: Pat
     (folder / "README.md").write_text("of seed 4")
     save_model(model_of(), folder, {"seed": 5})
     assert {path.name for path in folder.iterdir()} == set(WRITTEN)
+
+
+def test_a_record_goes_with_its_model(tmp_path: Path) -> None:
+    """From folder to folder, in any type; and no model gets that of another."""
+    choices = np.arange(8, dtype=np.uint8)
+    model, folder = model_of(), tmp_path / "x"
+    model.record = trained.extended(b"", 0, choices)
+    save_model(model, folder, {})
+    save_model(load_model(folder), tmp_path / "half", dtype=torch.float16)
+    found = load_model(tmp_path / "half")
+    assert found.record == model.record
+    assert np.array_equal(trained.unpack(found.record)["0"], choices)
+    assert {path.name for path in (tmp_path / "half").iterdir()} == {*WRITTEN, RECORD}
+    content = bytearray((folder / RECORD).read_bytes())
+    content[-1] ^= 1
+    (folder / RECORD).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{RECORD} is damaged: its SHA-256"):
+        load_model(folder)
+    (folder / CONFIG).unlink()  # damaged, and still ours
+    save_model(model_of(seed=2), folder, {})
+    assert {path.name for path in folder.iterdir()} == set(WRITTEN)
+    assert load_model(folder).record == b""
 
 
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

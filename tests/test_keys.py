@@ -12,7 +12,7 @@ import cadmus_gym as cg
 from cadmus_gym.isa import INSTRUCTIONS
 from cadmus_gym.machine import RAN, scratch
 from cadmus_gym.spec import Spec
-from cadmus_gym.tasks.family import WORK
+from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import identify
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")
@@ -61,7 +61,9 @@ def first_keys(spec: str | Spec, split: str) -> list[str]:
 def key_of(prompt: str) -> str:
     tokens = cg.assemble(prompt)
     program = np.append(tokens, np.zeros(1, np.uint8))
-    outcome, _, key = identify(program, tokens.size, np.zeros(WORK, np.int64), scratch(program.size))
+    outcome, _, key = identify(
+        program, tokens.size, np.zeros(MARKS, np.int64), np.zeros(WORK, np.int64), scratch(program.size)
+    )
     assert outcome == RAN
     return f"{key:016x}"
 

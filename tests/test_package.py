@@ -9,11 +9,12 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym import checkpoint, compiling
+from cadmus_gym import checkpoint, compiling, trained
 from cadmus_gym.model import ModelConfig, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +50,7 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
         shutil.copy(ROOT / name, source)
     model = Transformer(ModelConfig(width=32, layers=1, heads=4, hidden=48, context=32))
     models = source / "cadmus_gym" / "_models"
+    model.record = trained.extended(b"", 0, np.arange(8, dtype=np.uint8))
     cg.save_model(model, models / "tiny", {"seed": 7}, torch.float16)
     (models / "tiny" / "README.md").write_text("# tiny\n")
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(source)]
@@ -60,12 +62,13 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
         path.name for path in (ROOT / "envs").glob("*.toml")
     }
     script = """
-        import gymnasium, cadmus_gym
+        import gymnasium, cadmus_gym.trained
         print(cadmus_gym.__file__)
         env = gymnasium.make("Cadmus-Arith-v0")
         env.reset(seed=0)
         print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.spec.FOLDER / "arith.toml").is_file())
-        print(cadmus_gym.load_model("tiny").card["seed"])
+        tiny = cadmus_gym.load_model("tiny")
+        print(tiny.card["seed"], cadmus_gym.trained.unpack(tiny.record)["0"].tolist())
     """
     # Kernels of equal sources are shared: they are compiled once for checkout and wheel.
     environment = {"PYTHONPATH": str(alone), "CADMUS_GYM_CACHE": str(compiling.folders()[0])}
@@ -81,7 +84,7 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
     where, outcome, seed = result.stdout.split("\n")[:3]
     assert where.startswith(str(alone))
     assert outcome == "TRUE True"
-    assert seed == "7"
+    assert seed == "7 [0, 1, 2, 3, 4, 5, 6, 7]"
     recipes = {path.name: path.read_bytes() for path in (ROOT / "pretrain" / "recipes").iterdir()}
     found = alone / "cadmus_gym" / "_scripts" / "pretrain" / "recipes"
     assert {path.name: path.read_bytes() for path in found.iterdir()} == recipes
@@ -108,6 +111,6 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
     assert made["command"].startswith("python -m cadmus_gym train --recipe nano-compare")
 
     shipped = {path.relative_to(models): path.read_bytes() for path in models.rglob("*") if path.is_file()}
-    assert {"README.md", *checkpoint.WRITTEN} == {path.name for path in shipped}
+    assert {"README.md", checkpoint.RECORD, *checkpoint.WRITTEN} == {path.name for path in shipped}
     held = alone / "cadmus_gym" / "_models"
     assert {path.relative_to(held): path.read_bytes() for path in held.rglob("*") if path.is_file()} == shipped

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,7 @@ from sb3_contrib import MaskablePPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import console, files, runs
+from cadmus_gym import console, files, forms, runs, trained
 from cadmus_gym.checkpoint import load_model, save_model
 from cadmus_gym.evaluate import evaluate
 from cadmus_gym.model import ModelConfig, Transformer
@@ -35,6 +36,7 @@ OVERRIDES: dict[str, Any] = {
     "episode": {"max_tokens": 14, "thought_tokens": 0},
 }
 SPEC = cg.load_spec("Cadmus-Arith-v0", **OVERRIDES)
+RECORD = trained.extended(b"", 0, np.arange(8, dtype=np.uint8))  # of what the checkpoint was trained on
 TINY = ["--overrides", json.dumps(OVERRIDES), "--n-envs", "16", "--n-steps", "16", "--batch-size", "128"]
 TINY += ["--total-timesteps", "1024", "--learning-rate", "1e-3", "--threads", "1", "--device", "cpu"]
 TINY += ["--eval-episodes", "64", "--eval-freq", "512", "--save-freq", "512"]
@@ -63,6 +65,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that has seen none of it, and whose order of digits is not the default."""
     model = Transformer(ModelConfig(width=32, layers=2, heads=2, hidden=64, context=128), seed=4)
     folder = tmp_path_factory.mktemp("models") / "start"
+    model.record = RECORD
     save_model(model, folder, {"endian": "big", "made": "here"})
     return folder
 
@@ -110,6 +113,7 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     assert model.endian == "big"
     assert model.card["parent"]["made"] == "here"
     assert model.card["timesteps"] == 1024
+    assert model.record == RECORD
     for when, one in (("before", load_model(checkpoint)), ("after", model)):
         assert result["greedy"][when]["truth_rate"] == evaluate(one, SPEC, "test", 64).truth_rate
         sampled = evaluate(one, SPEC, "test", 64, temperature=1.0)
@@ -155,6 +159,31 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(
     assert [one["timesteps"] for one in result["history"]] == [0, 512, 1024, 1280]
 
 
+def test_the_card_says_which_prompts_were_posed(
+    checkpoint: Path, tmp_path: Path, ppo: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[bytes] = Counter()
+    step = cg.CadmusVectorEnv.step
+
+    def counting(env: cg.CadmusVectorEnv, actions: Any) -> Any:
+        played = env.episodes
+        for row in np.flatnonzero(played.cells[:, forms.SPENT] == 0):
+            asked[played.tokens[row, : played.lengths[row]].tobytes()] += 1
+        return step(env, actions)
+
+    monkeypatch.setattr(cg.CadmusVectorEnv, "step", counting)
+    arguments = ["--checkpoint", str(checkpoint), *TINY, "--seed", "3"]
+    assert ppo.main(["--folder", str(tmp_path), *arguments]) == 0
+    posed = load_model(tmp_path / "model").card["posed"]
+    assert posed["split"] == "train"
+    replayed: Counter[bytes] = Counter()
+    for row, count in enumerate(posed["prompts"]):
+        prompts, lengths = cg.Stream(SPEC, "train").prompts(np.full(count, posed["seed"] + row), np.arange(count))
+        replayed.update(prompt[:length].tobytes() for prompt, length in zip(prompts, lengths, strict=True))
+    assert replayed == asked
+    assert sum(asked.values()) > 100
+
+
 class StopAfter(console.Stop):
     """Ctrl-C while the update of that number is under way."""
 
@@ -192,6 +221,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     assert f"--folder {parted} --resume" in stopped[2]
     assert not (parted / "result.json").exists()
     assert load_model(parted / "model").card["timesteps"] == int(stopped[1])
+    assert load_model(parted / "model").record == RECORD
     assert ppo.main(["--folder", str(parted), "--resume"]) == 0
     late = tmp_path / "late"
     with monkeypatch.context() as patch:
@@ -202,6 +232,8 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     results = [json.loads((folder / "result.json").read_text()) for folder in (whole, parted, late)]
     for key in ("greedy", "sampled", "history"):
         assert results[0][key] == results[1][key] == results[2][key]
+    assert load_model(whole / "model").card["posed"] == load_model(parted / "model").card["posed"]
+    assert load_model(whole / "model").record == load_model(parted / "model").record == RECORD
     start, *ends = (load_model(folder).state_dict() for folder in (checkpoint, whole / "model", parted / "model"))
     for one, other in zip(*(end.values() for end in ends), strict=True):
         assert torch.equal(one, other)

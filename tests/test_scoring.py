@@ -27,7 +27,7 @@ from cadmus_gym.scoring import Entropy, Scorer, Share, score_mixture
 from cadmus_gym.spec import Spec, Split, Thoughts
 from cadmus_gym.tasks import Choices, Family
 from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
-from cadmus_gym.writing import attempt
+from cadmus_gym.writing import attempt, bounds_of, keeps
 
 IDS = list(cg.SPECS)
 SPLITS = [(id, split) for id in IDS for split in cg.load_spec(id).splits]
@@ -94,7 +94,7 @@ class Written:
 
 def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], float], dict[Any, list[Written]]]:
     """All ways to write a prompt: the probability of each kind of choices, and what can be written under it."""
-    first, last = spec.split(split).interval
+    bounds = bounds_of(spec, split)
     length = spec.prompt_room + 2
     script = sampling.new_script(SCRIPTED)
     marks, parameters = np.zeros(MARKS, np.int64), spec.family.pack(spec.split_parameters(split))
@@ -113,7 +113,7 @@ def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], flo
         kind = tuple(draws[chosen, TAKEN].tolist())
         kinds[kind] = float(np.prod(shares[chosen]))
         prompt = program[: marks[PROMPT]].tobytes()
-        written[kind].append(Written(prompt, float(np.prod(shares[~chosen])), first <= int(key) <= last))
+        written[kind].append(Written(prompt, float(np.prod(shares[~chosen])), keeps(bounds, np.uint64(key), marks)))
         left = np.flatnonzero(draws[:, TAKEN] + 1 < draws[:, OUTCOMES])
         if left.size == 0:
             return kinds, written

@@ -162,12 +162,13 @@ def test_the_programs_of_a_prompt_are_those_with_the_worked_steps_and_without_th
 
 
 def test_a_split_keeps_the_problems_from_its_first_hash_to_its_last() -> None:
-    scorer, tokens = Scorer(cg.load_spec("Cadmus-Arith-v0"), "train", 0, 1), cg.assemble("12 7 add")
+    spec = cg.load_spec("Cadmus-Arith-v0", apart="problems")
+    scorer, tokens = Scorer(spec, "train", 0, 1), cg.assemble("12 7 add")
     problem = scorer.read(tokens)
     assert problem is not None
     key = problem.key
     for first, last, kept in ((key, key, True), (key + 1, key + 2, False), (key - 2, key - 1, False), (0, key, True)):
-        scorer.first, scorer.last = np.uint64(first), np.uint64(last)
+        scorer.bounds = np.array([first, last, 0], np.uint64)
         problem = scorer.read(tokens)
         assert problem is not None
         assert problem.kept == kept

@@ -320,7 +320,7 @@ def mixture(line: str, *parts: str, form: str = 'form = "answer"') -> tuple[str,
 _HALF = "mixture = { Cadmus-Arith-v0 = 1, Cadmus-Loop-v0 = 1 }"
 MIXTURES = {
     "and a task": mixture(f'task = "arith"\n{_HALF}', "task", "'arith'", "mixture", "give one"),
-    "common without one": (f"{ARITH}[common]\nlimit = 9\n{TRAIN}", ["'arith'", "common goes with mixture"]),
+    "common without one": (f"{ARITH}[common]\nlimit = 9\n{TRAIN}", ["'arith'", "common and each go with mixture"]),
     "thoughts": mixture(f"{_HALF}\n[thoughts]\nshare = 0.5", "[thoughts]", "its parts", "[common.thoughts]"),
     "unknown id": mixture("mixture = { Cadmus-Arit-v0 = 1 }", "'Cadmus-Arit-v0'", "did you mean"),
     "weight 0": mixture("mixture = { Cadmus-Arith-v0 = 0 }", "mixture", "whole weight from 1"),
@@ -1015,6 +1015,24 @@ def test_nonsense_given_by_keyword_is_a_value_error(overrides: dict[str, Any], p
     with pytest.raises(ValueError, match=r"^Cadmus-Branch-v0") as raised:
         cg.load_spec("Cadmus-Branch-v0", **overrides)
     assert [part for part in parts if part not in str(raised.value)] == [], raised.value
+
+
+def test_what_is_overridden_in_one_part_of_a_mixture_alone() -> None:
+    each = {"Cadmus-Arith-v0": {"negative": 1.0, "thoughts": {"share": 0.0}}}
+    spec = cg.load_spec("Cadmus-Mix-v0", common={"thoughts": {"share": 0.5}}, each=each)
+    (arith, _), *others = spec.parts
+    assert arith.parameters["negative"] == 1.0
+    assert arith.thoughts.share == 0.0
+    assert {part.thoughts.share for part, _ in others} == {0.5}
+    changed = {
+        name for name, digest in spec.digests().items() if digest != cg.load_spec("Cadmus-Mix-v0").digests()[name]
+    }
+    assert changed == set(spec.splits)
+    assert cg.load_spec(json.loads(json.dumps(spec.table()))).digests() == spec.digests()
+    with pytest.raises(ValueError, match=r"\[each\]: no part Cadmus-Loop-v1; they are .*Cadmus-Loop-v0"):
+        cg.load_spec("Cadmus-Mix-v0", each={"Cadmus-Loop-v1": {}})
+    with pytest.raises(ValueError, match=r"Cadmus-Arith-v0 .*negative"):
+        cg.load_spec("Cadmus-Mix-v0", each={"Cadmus-Arith-v0": {"negative": 2.0}})
 
 
 def test_what_is_common_to_the_parts_of_a_mixture_goes_before_its_own_episode() -> None:

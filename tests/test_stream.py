@@ -30,7 +30,7 @@ from cadmus_gym.scoring import Scorer
 from cadmus_gym.spec import Spec, Split
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
-from cadmus_gym.writing import attempts_of, fill, wish
+from cadmus_gym.writing import attempts_of, bounds_of, fill, wish
 
 ROOT = Path(cg.__file__).parents[1]
 IDS = list(cg.SPECS)
@@ -700,7 +700,6 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
     """Behind a row stands another, or memory that is not the stream's."""
     spec = cg.load_spec("Cadmus-Arith-v0", thoughts={"limit": limit})
     stream = cg.Stream(spec, split)
-    first, last = (np.uint64(bound) for bound in spec.split(split).interval)
     base = np.uint64(int(stream.digest[:16], 16))
     guarded, thought = (np.full(size + 1000, 255, np.uint8) for size in (stream.length, limit + SLACK))
     for index in range(1500):
@@ -709,8 +708,7 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
             spec.family.pack(spec.split_parameters(split)),
             wish(spec),
             base,
-            first,
-            last,
+            bounds_of(spec, split),
             np.zeros(1, np.int64),
             np.array([index], np.int64),
             attempts_of(spec, split),

@@ -22,7 +22,7 @@ from cadmus_gym.isa import END, ID, VOCABULARY
 from cadmus_gym.machine import RAN, scratch
 from cadmus_gym.spec import Spec, Split
 from cadmus_gym.tasks import STYLES, TASKS
-from cadmus_gym.tasks.family import WORK
+from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK, TRACE, identify, think
 
 IDS = {spec.task: spec.id for spec in map(cg.load_spec, cg.SPECS) if spec.task and spec.id != "Cadmus-Open-v0"}
@@ -72,7 +72,9 @@ def key_of(names: Names) -> int | None:
     """The package's hash of the problem, or None where the prompt leaves no one value."""
     program = np.zeros(len(names) + 1, np.uint8)
     program[:-1] = [ID[name] for name in names]
-    outcome, depth, key = identify(program, len(names), np.zeros(WORK, np.int64), scratch(program.size))
+    outcome, depth, key = identify(
+        program, len(names), np.zeros(MARKS, np.int64), np.zeros(WORK, np.int64), scratch(program.size)
+    )
     return int(key) if outcome == RAN and depth == 1 else None
 
 

@@ -25,8 +25,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import console, model_cards, runs, training
-from cadmus_gym.checkpoint import load_model, save_model
+from cadmus_gym import console, model_cards, model_files, runs, trained, training
+from cadmus_gym.checkpoint import RECORD, load_model, save_model
 from cadmus_gym.evaluate import EVALUATION_SEED
 from cadmus_gym.focus import START, Focus, fill_kinds
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
@@ -87,6 +87,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
+    """Trained on the same programs, too, by the records of both."""
+    assert load_model(one / "model").record == load_model(other / "model").record
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     for name, weight in first.items():
@@ -163,7 +165,58 @@ def test_the_speed_is_that_of_all_tokens(script: ModuleType, tmp_path: Path, mon
 def test_without_focus_it_trains_on_the_stream_as_it_stands(script: ModuleType, tmp_path: Path) -> None:
     assert script.main(["--folder", str(tmp_path / "plain"), *TINY, "--focus", "0"]) == 0
     programs, _ = cg.Stream("Cadmus-Arith-v0", "train").batch(0, 12 * 48)
-    assert load_model(tmp_path / "plain" / "model").card["tokens"] == int((programs != 0).sum())
+    model = load_model(tmp_path / "plain" / "model")
+    assert model.card["tokens"] == int((programs != 0).sum())
+    assert (model.card["among"], model.record) == (1, b"")  # nothing was chosen
+
+
+@pytest.mark.parametrize("more", [["--seed", "1"], ["--seed", "2", "--focus", "0.9"]], ids=["half", "most"])
+def test_the_record_gives_the_programs_of_every_step(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    used, cut = [], training.cut_chunks
+
+    def cut_chunks(batch: training.Batch, *given: Any) -> list[training.Chunk]:
+        used.append(batch.programs)
+        return cut(batch, *given)
+
+    monkeypatch.setattr(training, "cut_chunks", cut_chunks)
+    assert script.main(["--folder", str(tmp_path / "run"), *TINY, *more]) == 0
+    card, record = load_model(tmp_path / "run" / "model").card, load_model(tmp_path / "run" / "model").record
+    choices = trained.unpack(record)["0"]
+    assert choices.shape == (12 * 48,)
+    assert set(choices.tolist()) == set(range(card["among"]))
+    numbers = np.arange(12 * 48) * card["among"] + choices
+    stream = cg.Stream("Cadmus-Arith-v0", seed=int(more[1]))
+    programs, _ = stream.gather(np.full(numbers.size, stream.seed), numbers)
+    assert np.array_equal(programs, np.concatenate(used))
+    assert card["sha256"][RECORD] == model_files.sha256(tmp_path / "run" / "model" / RECORD)
+
+
+def test_the_model_of_an_evaluation_has_the_record_up_to_there(
+    script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(monkeypatch, script, 6)
+    assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 130
+    whole, half = (trained.unpack(load_model(one / "model").record)["0"] for one in (finished[0], tmp_path / "run"))
+    assert np.array_equal(half, whole[: 4 * 48])
+    state = runs.load_state(tmp_path / "run" / "states", print)
+    assert state is not None
+    assert np.array_equal(state["choices"].numpy(), whole[: state["counts"]["step"] * 48])
+
+
+def test_a_state_of_a_version_without_a_record_is_refused(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, script, 2)
+        assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 130
+    state = runs.load_state(tmp_path / "run" / "states", print)
+    assert state is not None
+    del state["choices"]
+    runs.save_state(tmp_path / "run" / "states", 2, state)
+    assert script.main(["--folder", str(tmp_path / "run"), "--resume"]) == 2
+    assert "another version of Cadmus Gym wrote them; resume with that one" in capsys.readouterr().err
 
 
 def test_of_a_family_without_probabilities_it_trains_without_a_floor(
@@ -463,6 +516,7 @@ def test_two_processes_train_as_one(script: ModuleType, two_ranks: tuple[Path, s
         assert curves[tag] == pytest.approx(expected[tag], abs=1e-4), tag
     for tag in ("tokens/total", "rate/muon", "truth/test"):
         assert curves[tag] == expected[tag], tag
+    assert load_model(folder / "model").record == load_model(tmp_path / "one" / "model").record
     card = load_model(folder / "model").card
     assert (card["processes"], card["tokens"]) == (2, load_model(tmp_path / "one" / "model").card["tokens"])
     assert card["digest"] == load_model(tmp_path / "one" / "model").card["digest"]
@@ -641,6 +695,10 @@ def test_a_run_starts_from_a_model_and_needs_it_no_more(
     assert made["sha256"]["model.safetensors"] == parent.card["sha256"]["model.safetensors"]
     assert made["digest"] == cg.Stream("Cadmus-Arith-v0").digest
     assert model.card["digest"] != made["digest"]
+    record, before = trained.unpack(model.record), trained.unpack(parent.record)
+    assert list(record) == ["0", "1"]
+    assert np.array_equal(record["0"], before["0"])
+    assert record["1"].size == model.card["programs"]
 
 
 def test_a_packaged_model_is_a_start_and_its_sizes_count(script: ModuleType) -> None:
@@ -730,6 +788,9 @@ def test_a_finished_run_is_extended_with_rates_that_rise_and_fall_anew(
     assert script.main(["--folder", str(folder), "--extend", "--steps", "21"]) == 0
     parts = load_model(folder / "model").card["settings"]["parts"]
     assert [part["step"] for part in parts] == [12, 20]
+    choices, first = (trained.unpack(load_model(one / "model").record)["0"] for one in (folder, finished[0]))
+    assert choices.size == 21 * 48
+    assert np.array_equal(choices[: 12 * 48], first)
 
 
 @pytest.mark.parametrize("at", [12, 16])

@@ -3,6 +3,8 @@
 Operands are uniform, the shape of the expression is uniform among all of its size, and each operator is drawn by weight
 among those that keep the value within the limit: nothing is ever thrown away.
 
+A share of the operands can be negative: the language writes `neg` after the number, as in ``12 5 neg add``.
+
 Pairs of operations that follow one another can be held out: they are shown only where ``pool = "held"``, and there the
 last two operations are such a pair.
 """
@@ -16,8 +18,9 @@ import numpy as np
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Int, Ints, Tokens
 from cadmus_gym.machine import ADD, LARGEST, MUL
-from cadmus_gym.sampling import CHOICE, OPERAND, Words64, is_guided, weighted
+from cadmus_gym.sampling import CHOICE, OPERAND, Words64, happens, is_guided, threshold, weighted
 from cadmus_gym.tasks.family import (
+    NEG,
     OPERATORS,
     PROMPT,
     Family,
@@ -27,6 +30,7 @@ from cadmus_gym.tasks.family import (
     check_held_out,
     check_pool,
     check_range,
+    check_share,
     check_sizes,
     check_weights,
     count_tokens,
@@ -41,8 +45,8 @@ from cadmus_gym.tasks.family import (
 MOST_OPERATIONS = 7
 
 # Layout of the packed parameters.
-LOW, HIGH, LIMIT, POOL = range(4)
-SIZES = 4  # weight of each number of operations, from 1
+LOW, HIGH, LIMIT, POOL, NEGATIVE = range(5)
+SIZES = 5  # weight of each number of operations, from 1
 WEIGHTS = SIZES + MOST_OPERATIONS  # weight of each operator
 HELD = WEIGHTS + len(OPERATORS)  # for each operator and each behind it, whether the pair is held out
 SHAPES = HELD + len(OPERATORS) ** 2  # number of ways to go on, see `_shapes`
@@ -52,8 +56,9 @@ ALLOWED = SIDE  # working room: the values on the stack while writing, then weig
 
 @dataclass(frozen=True)
 class Parameters:
-    """``operands`` [lowest, highest]; weights of ``operators`` and of the number of ``operations``; ``limit`` on the
-    magnitude of every value on the way; ``held_out`` pairs such as "sub mul", shown only by the ``pool`` "held"."""
+    """``operands`` [lowest, highest]; the share of those above 0 that are made ``negative``; weights
+    of ``operators`` and of the number of ``operations``; ``limit`` on the magnitude of every value on the way;
+    ``held_out`` pairs such as "sub mul", shown only by the ``pool`` "held"."""
 
     operands: tuple[int, int] = (0, 99)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
@@ -61,9 +66,15 @@ class Parameters:
     limit: int = 9999
     held_out: tuple[str, ...] = ()
     pool: str = "open"
+    negative: float = 0.0
 
     def __post_init__(self) -> None:
         check_range("operands", self.operands, -LARGEST, LARGEST)
+        check_share("negative", self.negative)
+        if self.negative and self.operands[0] < 0:
+            raise ValueError(
+                f"negative = {self.negative}: operands = {list(self.operands)} may be below 0 already; give 0"
+            )
         check_weights("operators", self.operators, OPERATORS)
         check_sizes("operations", self.operations, 1, MOST_OPERATIONS)
         largest = max(map(abs, self.operands))
@@ -91,7 +102,8 @@ class Parameters:
             raise ValueError(f"operators: give weights to those of a pair of held_out = {list(self.held_out)}")
         if self.operations.keys() != {"2"}:
             raise ValueError('operations: with pool = "held" there are two operations; give { 2 = 1 }')
-        firsts = {"add": 2 * largest, "sub": self.operands[1] - self.operands[0], "mul": largest**2}
+        apart = 2 * largest if self.negative else self.operands[1] - self.operands[0]
+        firsts = {"add": 2 * largest, "sub": apart, "mul": largest**2}
         reach = max(firsts[one] * largest if other == "mul" else firsts[one] + largest for one, other in pairs)
         if reach > self.limit:
             raise ValueError(f"limit = {self.limit}: held-out pairs may reach {reach}; raise the limit to that")
@@ -125,6 +137,7 @@ def pack(parameters: Parameters) -> Ints:
             *parameters.operands,
             parameters.limit,
             parameters.pool == "held",
+            threshold(parameters.negative),
             *listed(parameters.operations, range(1, MOST_OPERATIONS + 1)),
             *listed(parameters.operators, OPERATORS),
             *held,
@@ -173,6 +186,12 @@ def write(
         if weighted(dice, script, CHOICE, work, ALLOWED, 2, seen) == 0:
             low, high = parameters[LOW], parameters[HIGH]
             work[depth], position = draw_literal(dice, script, program, position, low, high)
+            if parameters[NEGATIVE] > 0 and work[depth] > 0:
+                negated = token_at(program, position) == NEG
+                if happens(dice, script, OPERAND, parameters[NEGATIVE], negated):
+                    work[depth] = -work[depth]
+                    program[position] = NEG
+                    position += 1
             depth += 1
             literals -= 1
             continue
@@ -187,4 +206,4 @@ def write(
     return np.uint64(0)
 
 
-ARITH = Family("arith", 2, Parameters, "value", room, write, pack, answer_within)
+ARITH = Family("arith", 3, Parameters, "value", room, write, pack, answer_within)

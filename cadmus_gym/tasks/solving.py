@@ -4,6 +4,9 @@ The key is the hash of the expression that running the prompt computes: literals
 are applied to, operands of commutative ones in either order, whichever words moved them to their places. So `3 4 add`,
 `4 3 add` and `3 4 swap add` are one problem, and so are two texts whose runs differ only in what has no part in the
 answer.
+
+What the expression contains says on which side the problem is: a problem with a held-out fact is never trained on
+(`cadmus_gym.tasks.facts`).
 """
 
 from __future__ import annotations
@@ -52,13 +55,19 @@ from cadmus_gym.machine import (
     prepare,
 )
 from cadmus_gym.sampling import join, mix
-from cadmus_gym.tasks.family import COMMA, put_literal
+from cadmus_gym.tasks.facts import held_out, mirrors_held_out
+from cadmus_gym.tasks.family import COMMA, HELD, OPERATED, SHOWN, put_literal
 
 STYLES = ("none", "values", "products", "digits", "trace", "stack")
 VALUES, PRODUCTS, DIGITS, TRACE, WHOLE = range(1, len(STYLES))
 ANSWER_ROOMS = {"value": 14, "relation": 2}  # tokens of the longest answer: `,` ten digits `neg eq end`; `not end`
 LEAST_THOUGHT = 3  # tokens of the shortest thought that holds one: a digit in parentheses
-HASH_A, HASH_B, HASHES = range(3)  # working room of `identify`
+# Working room of `identify`: for each register and each value on the stack the hash of the expression it comes from,
+# and FACTS cells further on what that contains.
+HASH_A, HASH_B, HASHES = range(3)
+FACTS = 128
+OPERATION = 1  # whether it has an operation, and in steps of two, how many held-out facts
+ONE_FACT, MOST_FACTS = 2, 2**40
 SLACK = 40  # tokens of room a thought needs beyond its limit: what one instruction writes last
 
 
@@ -103,18 +112,26 @@ def combine(token: Int, left: np.uint64, right: np.uint64) -> np.uint64:
 
 
 @kernel
-def identify(program: Tokens, prompt: Int, shadow: Ints, machine: Ints) -> tuple[Int, Int, np.uint64]:
-    """Run a prompt, and what each value was computed from beside it: (outcome, depth, key)."""
+def identify(program: Tokens, prompt: Int, marks: Ints, shadow: Ints, machine: Ints) -> tuple[Int, Int, np.uint64]:
+    """Run a prompt, and what each value was computed from beside it: (outcome, depth, key).
+
+    The marks OPERATED, HELD and SHOWN say what the expression contains: whether it has operations, and how many
+    held-out facts, one that stands in it twice counted twice; and whether the run executes one, also mirrored or
+    without a part in the answer.
+    """
     outcome = begin(program, prompt, machine)
     depth: Int = 0
     position: Int = 0
     steps: Int = 0
+    marks[OPERATED], marks[HELD], marks[SHOWN] = 0, 0, 0
     shadow[HASH_A] = np.int64(mix(np.uint64(0)))
     shadow[HASH_B] = shadow[HASH_A]
+    shadow[HASH_A + FACTS], shadow[HASH_B + FACTS] = 0, 0
     one = mix(np.uint64(1))
     while outcome == RAN and program[position] != END:
         token = np.int64(program[position])
         top = HASHES + depth - 1  # of the values before the token
+        x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
         y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
         before = depth
         outcome, depth, position, taken = step(program, position, depth, machine)
@@ -124,36 +141,56 @@ def identify(program: Tokens, prompt: Int, shadow: Ints, machine: Ints) -> tuple
             break
         if ZERO <= token <= NINE or token == INDEX:
             shadow[top + 1] = np.int64(mix(np.uint64(machine[STACK + depth - 1])))
+            shadow[top + 1 + FACTS] = 0
         elif token == NEG and shadow[top] == np.int64(mix(np.uint64(y))):
             shadow[top] = np.int64(mix(np.uint64(-y)))
         elif token == NEG or token == ABS or token == NOT:
             shadow[top] = np.int64(join(np.uint64(token), np.uint64(shadow[top])))
         elif token == INC or token == DEC:
             shadow[top] = np.int64(combine(ADD if token == INC else SUB, np.uint64(shadow[top]), one))
+            shadow[top + FACTS] |= OPERATION
         elif ADD <= token <= XOR:
             value = combine(token, np.uint64(shadow[top - 1]), np.uint64(shadow[top]))
             shadow[top - 1] = np.int64(value)
-        elif token == DUP:
-            shadow[top + 1] = shadow[top]
+            left, right = shadow[top - 1 + FACTS], shadow[top + FACTS]
+            facts = left - (left & OPERATION) + right - (right & OPERATION)
+            facts += ONE_FACT if held_out(token, x, y) else 0
+            shadow[top - 1 + FACTS] = min(facts, MOST_FACTS) | OPERATION
+            marks[SHOWN] |= np.int64(mirrors_held_out(token, x, y))
         elif token == SWAP:
-            shadow[top], shadow[top - 1] = shadow[top - 1], shadow[top]
-        elif token == OVER:
-            shadow[top + 1] = shadow[top - 1]
+            for cell in range(0, FACTS + 1, FACTS):
+                shadow[top + cell], shadow[top - 1 + cell] = shadow[top - 1 + cell], shadow[top + cell]
         elif token == ROT:
-            shadow[top - 2], shadow[top - 1], shadow[top] = shadow[top - 1], shadow[top], shadow[top - 2]
+            for cell in range(0, FACTS + 1, FACTS):
+                third = shadow[top - 2 + cell]
+                shadow[top - 2 + cell], shadow[top - 1 + cell] = shadow[top - 1 + cell], shadow[top + cell]
+                shadow[top + cell] = third
+        elif token == DUP:
+            move(shadow, top, top + 1)
+        elif token == OVER:
+            move(shadow, top - 1, top + 1)
         elif token == PICK:
-            shadow[top] = shadow[top - 1 - y]
+            move(shadow, top - 1 - y, top)
         elif token == SET_A or token == SET_B:
-            shadow[HASH_A if token == SET_A else HASH_B] = shadow[top]
+            move(shadow, top, HASH_A if token == SET_A else HASH_B)
         elif token == GET_A or token == GET_B:
-            shadow[top + 1] = shadow[HASH_A if token == GET_A else HASH_B]
+            move(shadow, HASH_A if token == GET_A else HASH_B, top + 1)
         # What is left takes values away at the most: `drop` `if` `until` `times` and the like.
         if depth > before + 1:
             outcome = SYNTAX
     key = np.uint64(shadow[HASHES]) if depth > 0 else np.uint64(0)
     for k in range(1, depth):
         key = join(key, np.uint64(shadow[HASHES + k]))
+    for k in range(depth):
+        facts = shadow[HASHES + k + FACTS]
+        marks[OPERATED] |= facts & OPERATION
+        marks[HELD] += facts // ONE_FACT
     return outcome, depth, key
+
+
+@kernel
+def move(shadow: Ints, source: Int, target: Int) -> None:
+    shadow[target], shadow[target + FACTS] = shadow[source], shadow[source + FACTS]
 
 
 @kernel
