@@ -1,6 +1,6 @@
 """function: what does a function leave, such as ``def dup if dup dec call mul else drop 3 fi ret 4 call 5 add``?
 
-Four kinds: plain functions applied twice, and three that call themselves:
+Four kinds: plain functions applied twice, which are few, and three that call themselves:
 
 - count: f(n) from f(n - 1) and a literal, such as powers
 - fold: f(n) from n and f(n - 1), such as factorials and sums
@@ -60,7 +60,7 @@ class Parameters:
     operands: tuple[int, int] = (2, 99)
     factors: tuple[int, int] = (2, 3)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
-    kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 1))
+    kinds: dict[str, int] = field(default_factory=lambda: {"plain": 1, "count": 5, "fold": 5, "double": 5})
     levels: tuple[int, int] = (2, 4)
     doubles: tuple[int, int] = (2, 4)
     limit: int = 9999
@@ -127,10 +127,10 @@ def kind_of(program: Tokens) -> Int:
 
 
 @kernel
-def draw_ahead(dice: Words64, script: Ints, program: Tokens, token: Int, low: Int, high: Int) -> Int:
+def draw_ahead(dice: Words64, script: Ints, die: Int, program: Tokens, token: Int, low: Int, high: Int) -> Int:
     """Draw the integer that will stand behind the first of a token, to be written later."""
     seen = literal_at(program, behind(program, token), False)[0] - low if is_guided(script) else np.int64(0)
-    return low + uniform(dice, script, OPERAND, high - low + 1, seen)
+    return low + uniform(dice, script, die, high - low + 1, seen)
 
 
 @kernel
@@ -171,6 +171,8 @@ def draw_recursion(
                 break
         if ADD + k == MUL and (largest > parameters[LIMIT] or kind == DOUBLE):
             work[ALLOWED + k] = 0
+    if kind == DOUBLE and levels == 2:  # f(1) - f(0) is 1 whatever the start
+        work[ALLOWED + SUB - ADD] = 0
     seen: Int = 0
     if is_guided(script):
         position = behind(program, CALL)
@@ -215,8 +217,8 @@ def write_recursion(
     fewest, most = parameters[FEWEST], parameters[MOST_LEVELS]
     if kind == DOUBLE:
         fewest, most = parameters[FEWEST_DOUBLE], parameters[MOST_DOUBLE]
-    levels = draw_ahead(dice, script, program, RET, fewest, most)
-    start = draw_ahead(dice, script, program, ELSE if kind == DOUBLE else DROP, low, high)
+    levels = draw_ahead(dice, script, CHOICE, program, RET, fewest, most)
+    start = draw_ahead(dice, script, OPERAND, program, ELSE if kind == DOUBLE else DROP, low, high)
     operator = draw_recursion(parameters, dice, script, program, kind, start, levels, work)
     by = np.int64(0)
     value, last = start, start
@@ -259,4 +261,4 @@ def write(
     return np.uint64(0)
 
 
-FUNCTION = Family("function", 1, Parameters, "value", room, write, pack, answer_within)
+FUNCTION = Family("function", 2, Parameters, "value", room, write, pack, answer_within)

@@ -1,7 +1,7 @@
 """loop: what does a loop leave, such as ``12 3 times 5 add i sub next`` or ``7 begin 9 add dup 40 ge until``; a number.
 
 A loop of the first kind has its number of turns written before it. One of the second kind ends when the value reaches
-a bound, which is drawn among all that give the number of turns wanted.
+a bound, which is drawn among all that give the number of turns wanted; most loops are of the first.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cadmus_gym.tasks.family import (
     PROMPT,
     Family,
     answer_within,
+    apply,
     as_array,
     check_range,
     check_sizes,
@@ -54,7 +55,7 @@ class Parameters:
     operands: tuple[int, int] = (5, 99)
     factors: tuple[int, int] = (2, 3)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
-    kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 1))
+    kinds: dict[str, int] = field(default_factory=lambda: {"times": 16, "until": 1})
     turns: tuple[int, int] = (2, 5)
     items: dict[str, int] = field(default_factory=lambda: {"1": 1, "2": 1})
     indexed: float = 0.25
@@ -108,6 +109,24 @@ def room(parameters: Parameters) -> int:
 
 
 @kernel
+def turns_of(program: Tokens, most: Int) -> Int:
+    """How many turns a program's loop makes, at least 1; more than ``most`` where it is more than that."""
+    value, position = literal_at(program, 0, False)
+    if token_at(program, position) != BEGIN:
+        return literal_at(program, position, False)[0]
+    by, position = literal_at(program, position + 1, False)
+    operator = token_at(program, position)
+    bound, _ = literal_at(program, position + len(("add", "dup")), True)
+    turns: Int = 0
+    while turns <= most:
+        value = apply(operator, value, by)
+        turns += 1
+        if abs(value) > LARGEST or (value <= bound if operator == SUB else value >= bound):
+            break
+    return turns
+
+
+@kernel
 def operator_ahead(program: Tokens, position: Int) -> Int:
     """The operator behind the literal or `i` at a position."""
     if is_literal(program, position):
@@ -137,13 +156,19 @@ def most_turns(value: Int, factor: Int, limit: Int, turns: Int) -> Int:
 
 @kernel
 def write_times(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, value: Int, items: Int, work: Ints
+    parameters: Ints,
+    dice: Words64,
+    script: Ints,
+    program: Tokens,
+    position: Int,
+    value: Int,
+    turns: Int,
+    items: Int,
+    work: Ints,
 ) -> Int:
-    """Write a loop with its number of turns on ``value``; return the position behind."""
+    """Write a loop of so many turns on ``value``; return the position behind."""
     low, high = parameters[LOW], parameters[HIGH]
-    fewest, most = parameters[FEWEST], parameters[MOST_TURNS]
-    turns, position = draw_literal(dice, script, program, position, fewest, most)
-    position = put(program, position, TIMES)
+    position = put(program, put_literal(program, position, turns), TIMES)
     reach = value + turns * items * max(high, turns)
     product = most_turns(reach, parameters[MOST_FACTOR], parameters[LIMIT], turns) == turns
     for _ in range(items):
@@ -164,13 +189,14 @@ def write_times(
 
 @kernel
 def write_until(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, value: Int, work: Ints
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, value: Int, turns: Int, work: Ints
 ) -> Int:
-    """Write a loop that ends when ``value``, above 0, has reached a bound; return the position behind."""
+    """Write a loop that ends when ``value``, above 0, has reached a bound after so many turns; return the position
+    behind."""
     guided = is_guided(script)
-    fewest, most, limit = parameters[FEWEST], parameters[MOST_TURNS], parameters[LIMIT]
     position = put(program, position, BEGIN)
-    allow_operators(parameters, most_turns(value, parameters[MOST_FACTOR], limit, fewest) == fewest, work)
+    product = most_turns(value, parameters[MOST_FACTOR], parameters[LIMIT], turns) == turns
+    allow_operators(parameters, product, work)
     seen = operator_ahead(program, position) if guided else 0
     operator = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
     low, high = parameters[LOW], parameters[HIGH]
@@ -179,21 +205,12 @@ def write_until(
     by, position = draw_literal(dice, script, program, position, low, high)
     position = put(program, position, operator)
     position = put(program, position, DUP)
-    if operator == MUL:
-        most = most_turns(value, by, limit, most)
     # The last turn takes the value from `before` to `behind`; the bound lies between them or is the latter.
-    seen, seen_bound = np.int64(0), np.int64(0)
-    if guided:
-        seen_bound, _ = literal_at(program, position, True)
-        behind = value
-        while seen <= most and (behind > seen_bound if operator == SUB else behind < seen_bound):
-            behind = behind * by if operator == MUL else behind - by if operator == SUB else behind + by
-            seen += 1
-    turns = fewest + uniform(dice, script, OPERAND, most - fewest + 1, seen - fewest)
     before = value
     for _ in range(turns - 1):
-        before = before * by if operator == MUL else before - by if operator == SUB else before + by
-    behind = before * by if operator == MUL else before - by if operator == SUB else before + by
+        before = apply(operator, before, by)
+    behind = apply(operator, before, by)
+    seen_bound = literal_at(program, position, True)[0] if guided else np.int64(0)
     sign = np.int64(-1 if operator == SUB else 1)
     beyond = 1 + uniform(dice, script, OPERAND, abs(behind - before), sign * (seen_bound - before) - 1)
     position = put_literal(program, position, before + sign * beyond)
@@ -212,13 +229,16 @@ def write(
     if until == 0:
         seen = count_tokens(program, ADD, MUL) - 1 if guided else np.int64(0)
         items = 1 + weighted(dice, script, CHOICE, parameters, ITEMS, MOST, seen)
+    fewest, most = parameters[FEWEST], parameters[MOST_TURNS]
+    seen = turns_of(program, most) - fewest if guided else np.int64(0)
+    turns = fewest + uniform(dice, script, CHOICE, most - fewest + 1, seen)
     value, position = draw_literal(dice, script, program, 0, parameters[LOW], parameters[HIGH])
     if until:
-        position = write_until(parameters, dice, script, program, position, value, work)
+        position = write_until(parameters, dice, script, program, position, value, turns, work)
     else:
-        position = write_times(parameters, dice, script, program, position, value, items, work)
+        position = write_times(parameters, dice, script, program, position, value, turns, items, work)
     marks[PROMPT] = position
     return np.uint64(0)
 
 
-LOOP = Family("loop", 1, Parameters, "value", room, write, pack, answer_within)
+LOOP = Family("loop", 2, Parameters, "value", room, write, pack, answer_within)

@@ -1,7 +1,7 @@
 """register: what do two registers leave, such as ``12 a! 7 a@ add b! a@ b@ mul``; the answer is a number.
 
 Each operation works on the register set last, and on a literal, the other register, or the same one again; so all of
-them have a part in the answer.
+them have a part in the answer. At least one works on both registers, so one register does not do for two.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ ALLOWED, VALUES = 0, 3  # working room: weights of partners, values of the regis
 
 @dataclass(frozen=True)
 class Parameters:
-    """``operands`` [lowest, highest], at least 0; weights of ``operators``, of the number of ``operations``, and of the
-    ``partners`` of the register set last; ``limit`` on the magnitude of every value."""
+    """``operands`` [lowest, highest], at least 0; weights of ``operators``, of the number of ``operations``, at least
+    2, and of the ``partners`` of the register set last; ``limit`` on the magnitude of every value."""
 
     operands: tuple[int, int] = (2, 99)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
@@ -59,10 +59,13 @@ class Parameters:
     def __post_init__(self) -> None:
         check_range("operands", self.operands, 0, 999_999)
         check_operators(self.operators, self.operands, self.limit)
-        check_sizes("operations", self.operations, 1, MOST)
+        check_sizes("operations", self.operations, 2, MOST)
         check_weights("partners", self.partners, PARTNERS)
-        if "literal" not in self.partners:
-            raise ValueError("partners: literal is needed where the other register is not set yet; give it a weight")
+        if not {"literal", "other"} <= self.partners.keys():
+            raise ValueError(
+                "partners: literal is needed where the other register is not set yet, and other in every prompt; give "
+                "both a weight"
+            )
 
 
 def pack(parameters: Parameters) -> Ints:
@@ -95,6 +98,7 @@ def write(
     position = put(program, position, SET + 2 * register)
     work[VALUES + register] = value
     both = False
+    joined = False  # whether an operation worked on both
     for k in range(operations):
         get = GET + 2 * register
         other_get = GET + 2 * (1 - register)
@@ -116,6 +120,8 @@ def write(
             work[ALLOWED + 1] = 0
         if 2 * abs(work[VALUES + register]) > parameters[LIMIT]:  # only its difference with itself, 0, would be allowed
             work[ALLOWED + 2] = 0
+        if k == operations - 1 and not joined:
+            work[ALLOWED], work[ALLOWED + 2] = 0, 0
         partner = weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
         other = work[VALUES + register]
         forward = True
@@ -127,6 +133,7 @@ def write(
             other, position = draw_literal(dice, script, program, position, low, high)
         elif partner == 1:
             other = work[VALUES + 1 - register]
+            joined = True
             position = put(program, position, other_get)
         else:
             position = put(program, position, get)
@@ -137,7 +144,9 @@ def write(
         value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, work)
         position += 1
         if k < operations - 1:
-            target = uniform(dice, script, OPERAND, 2, (token_at(program, position) - SET) // 2)
+            target = 1 - register
+            if both or k < operations - 2:
+                target = uniform(dice, script, OPERAND, 2, (token_at(program, position) - SET) // 2)
             position = put(program, position, SET + 2 * target)
             both = both or target != register
             register = target
@@ -146,4 +155,4 @@ def write(
     return np.uint64(0)
 
 
-REGISTER = Family("register", 1, Parameters, "value", room, write, pack, answer_within)
+REGISTER = Family("register", 2, Parameters, "value", room, write, pack, answer_within)
