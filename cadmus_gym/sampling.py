@@ -60,7 +60,7 @@ def below(dice: Words64, die: Int, bound: Int) -> Int:
 MODE, DRAWN, GIVEN, FORCED, CHOSEN, IMPOSSIBLE, DERIVATION = range(7)
 RANDOM, GUIDED, SCRIPTED, SAMPLED = range(4)
 CHOICE, OPERAND = 0, 1  # the two dice
-MOST_DRAWS = 256
+MOST_DRAWS = 512
 CHOICES = 8
 DRAWS = CHOICES + MOST_DRAWS  # of five cells each: die, outcome, number of outcomes, its weight, the weight of all
 DIE, TAKEN, OUTCOMES, WEIGHT, TOTAL, DRAW_CELLS = range(6)

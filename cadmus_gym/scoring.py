@@ -45,7 +45,7 @@ from cadmus_gym.sampling import (
 from cadmus_gym.spec import Spec
 from cadmus_gym.tasks.family import MARKS, PROMPT, SOLVED, STRATUM, WORK, Writer
 from cadmus_gym.tasks.solving import SLACK, identify, put_answer, think
-from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, answer_of, attempt, bounds_of, keeps, wish
+from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, Sieve, answer_of, attempt, keeps, sieve_of, wish
 
 Key: TypeAlias = tuple[int, ...]
 
@@ -56,7 +56,7 @@ FEW = 200_000  # cases that are tried whatever their number seems to be: about a
 def enumerate_operands(
     write: Writer,
     parameters: Ints,
-    bounds: Words64,
+    sieve: Sieve,
     dice: Words64,
     script: Ints,
     program: Tokens,
@@ -79,7 +79,7 @@ def enumerate_operands(
             if script[at + DIE] == OPERAND:
                 probability *= script[at + WEIGHT] / script[at + TOTAL]
         whole += probability
-        if outcome == RAN and keeps(bounds, key, marks):
+        if outcome == RAN and keeps(sieve, key, program, marks, machine):
             kept += probability
         if not advance(script):
             return count, whole, kept
@@ -104,7 +104,7 @@ def advance(script: Ints) -> bool:
 def sample_operands(
     write: Writer,
     parameters: Ints,
-    bounds: Words64,
+    sieve: Sieve,
     dice: Words64,
     script: Ints,
     program: Tokens,
@@ -118,7 +118,7 @@ def sample_operands(
     for _ in range(count):
         rewind(script)
         outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
-        kept += np.int64(outcome == RAN and keeps(bounds, key, marks))
+        kept += np.int64(outcome == RAN and keeps(sieve, key, program, marks, machine))
     return kept
 
 
@@ -127,7 +127,7 @@ def score(
     write: Writer,
     parameters: Ints,
     wish: Ints,
-    bounds: Words64,
+    sieve: Sieve,
     target: Tokens,
     thought: Tokens,
     dice: Words64,
@@ -148,7 +148,7 @@ def score(
     rewind(script)
     outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
     prompt = marks[PROMPT]
-    if outcome != RAN or script[IMPOSSIBLE] or prompt > size or not keeps(bounds, key, marks):
+    if outcome != RAN or script[IMPOSSIBLE] or prompt > size or not keeps(sieve, key, program, marks, machine):
         return impossible
     for position in range(prompt):
         if program[position] != target[position]:
@@ -211,8 +211,8 @@ class Scorer:
 
     def __init__(self, spec: Spec, split: str, budget: int, samples: int) -> None:
         self.spec, self.budget, self.samples = spec, budget, samples
-        self.bounds = bounds_of(spec, split)
-        self.whole = spec.split(split).interval == (0, 2**64 - 1)
+        self.sieve = sieve_of(spec, split)
+        self.whole = spec.split(split).interval == (0, 2**64 - 1) and not spec.family.needs
         pack = spec.family.pack
         self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
         self.wish = wish(spec)
@@ -239,7 +239,7 @@ class Scorer:
                 self.spec.family.write(),
                 self.parameters,
                 self.wish,
-                self.bounds,
+                self.sieve,
                 program,
                 self._thought,
                 np.zeros(2, np.uint64),
@@ -286,7 +286,7 @@ class Scorer:
                 continue
             outcome, answer = answer_of(program, marks, machine)
             if outcome == RAN:
-                kept = bool(keeps(self.bounds, np.uint64(key), marks))
+                kept = bool(keeps(self.sieve, np.uint64(key), program, marks, machine))
                 return Problem(tokens[:prompt].copy(), int(key), kept, self._completed(prompt, answer))
         return None
 
@@ -313,16 +313,19 @@ class Scorer:
         stratum = int(self._marks[STRATUM])
         key: Key = (stratum,) if stratum else (0, *choices.tolist())
         if key not in self.shares:
-            self.shares[key] = self._find_share(choices, script, len(self.shares))
+            self.shares[key] = self._find_share(choices, len(self.shares))
         return self.shares[key]
 
-    def _find_share(self, choices: Ints, seen: Ints, number: int) -> Share:
-        common = (self.spec.family.write(), self.parameters, self.bounds)
+    def _find_share(self, choices: Ints, number: int) -> Share:
+        common = (self.spec.family.write(), self.parameters, self.sieve)
         script = new_script(SCRIPTED)
         script[FORCED] = 1
         script[CHOICES : CHOICES + choices.size] = choices
-        budget = self.budget if _cases(seen) <= self.budget else min(self.budget, FEW)
-        count, whole, kept = enumerate_operands(*common, np.zeros(2, np.uint64), script, *self._rest, budget)
+        few = min(self.budget, FEW)
+        dice = np.zeros(2, np.uint64)
+        count, whole, kept = enumerate_operands(*common, dice, script, *self._rest, few)
+        if count < 0 and few < whole * self.budget:  # those few have that share of the weight, so about of all cases
+            count, whole, kept = enumerate_operands(*common, dice, script, *self._rest, self.budget)
         if count > 0:
             return Share(kept / whole, 0.0)
         sampled = new_script(SAMPLED)
@@ -331,13 +334,6 @@ class Scorer:
         kept = sample_operands(*common, dice, sampled, *self._rest, self.samples)
         value = max(kept, 1) / self.samples
         return Share(value, math.sqrt(value * (1 - value) / self.samples))
-
-
-def _cases(script: Ints) -> float:
-    """About how many operands there are under the choices of a script, going by those it has: it may be far off where
-    some of them lead to more than others."""
-    draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
-    return float(np.prod(draws[draws[:, DIE] == OPERAND, OUTCOMES].astype(np.float64)))
 
 
 @dataclass(frozen=True)

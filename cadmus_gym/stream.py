@@ -21,7 +21,7 @@ from cadmus_gym.scoring import Entropy, Scorer, Scores, score_mixture, trimmed
 from cadmus_gym.spec import Spec, check_mixture, load_spec
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK
-from cadmus_gym.writing import NOTHING, attempts_of, bounds_of, compose_rows, explain, fill, no_problem, wish
+from cadmus_gym.writing import NOTHING, attempts_of, compose_rows, explain, fill, no_problem, sieve_of, wish
 
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
 PROBES = 16  # prompts drawn of each stream when it is first made
@@ -198,7 +198,6 @@ class Stream:
         spec, base = self.specs[part], self._bases[part]
         family, wanted, length = spec.family, wish(spec), programs.shape[1]
         wanted[NOTHING] = length < self.length
-        bounds = bounds_of(spec, self.split)
         if family.pack is None:
             compose_rows(spec, self.split, base, seeds, indices, programs, prompt_lengths, keys, wanted)
             return
@@ -210,7 +209,7 @@ class Stream:
                 packed,
                 wanted,
                 base,
-                bounds,
+                sieve_of(spec, self.split),
                 seeds[rows],
                 indices[rows],
                 most,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from cadmus_gym.isa import Int, Ints, Tokens, assemble
 from cadmus_gym.machine import FALSE, RAN, STACK, Verdict, scratch
 from cadmus_gym.sampling import CHOICE, OPERAND, RANDOM, Words64, happens, join, mix, new_script, threshold
 from cadmus_gym.spec import Spec
+from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
 from cadmus_gym.tasks.facts import BOUND
 from cadmus_gym.tasks.family import HELD, MARKS, OPERATED, PROMPT, SHOWN, SOLVED, STRATUM, WORK, Choices, Writer
 from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
@@ -22,6 +24,16 @@ TOO_LONG = -3  # what a run of a prompt never gives, nor RAN or UNPREPARED
 ATTEMPTS = 100_000  # enough where a split keeps a thousandth of the prompts
 CERTAIN = 100  # attempts over a split's share of the problems: all miss it less than once in 1e43 programs
 _HIGH = np.uint64(32)
+
+
+class Sieve(NamedTuple):
+    """What a split keeps: its interval and whether it goes by facts; and the numbers of the ablations under which a
+    prompt may not give its answer, with room to read and run it."""
+
+    bounds: Words64
+    needs: Ints
+    read: Tokens
+    machine: Ints
 
 
 @kernel
@@ -51,12 +63,23 @@ def attempt(
 
 
 @kernel
-def keeps(bounds: Words64, key: np.uint64, marks: Ints) -> bool:
-    """Whether a split keeps what was written.
+def answer_of(program: Tokens, marks: Ints, machine: Ints) -> tuple[Int, Int]:
+    """Return (RAN or the fault of the prompt, its answer)."""
+    if marks[SOLVED] == 0:
+        outcome, depth = solve(program, marks[PROMPT], machine)
+        if outcome != RAN or depth != 1:
+            return outcome if outcome != RAN else FALSE, 0
+    return RAN, machine[STACK]
+
+
+@kernel
+def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: Ints) -> bool:
+    """Whether a split keeps what `attempt` wrote, whose answer stays on the stack of ``machine`` where it was run.
 
     By facts, problems with a held-out fact lie in the lowest tenth, and all others that have an operation above it,
     both spread by their key. A split that begins above 0 also leaves out what shows a held-out fact all the same.
     """
+    bounds = sieve.bounds
     place = key
     if bounds[BY_FACTS]:
         if marks[HELD] > 0:
@@ -65,17 +88,13 @@ def keeps(bounds: Words64, key: np.uint64, marks: Ints) -> bool:
             return False
         elif marks[OPERATED]:
             place = BOUND + (key >> _HIGH) * ((~BOUND) >> _HIGH)
-    return bool(bounds[FROM] <= place <= bounds[TO])
-
-
-@kernel
-def answer_of(program: Tokens, marks: Ints, machine: Ints) -> tuple[Int, Int]:
-    """Return (RAN or the fault of the prompt, its answer)."""
-    if marks[SOLVED] == 0:
-        outcome, depth = solve(program, marks[PROMPT], machine)
-        if outcome != RAN or depth != 1:
-            return outcome if outcome != RAN else FALSE, 0
-    return RAN, machine[STACK]
+    if not bounds[FROM] <= place <= bounds[TO]:
+        return False
+    if sieve.needs.size == 0:
+        return True
+    outcome, answer = answer_of(program, marks, machine)
+    prompt = marks[PROMPT]
+    return bool(outcome != RAN or is_needed(program, prompt, answer, sieve.needs, sieve.read, sieve.machine))
 
 
 @kernel
@@ -98,7 +117,7 @@ def fill(
     parameters: Ints,
     wish: Ints,
     base: np.uint64,
-    bounds: Words64,
+    sieve: Sieve,
     seeds: Ints,
     indices: Ints,
     most: Int,
@@ -125,7 +144,7 @@ def fill(
             outcome, key = attempt(write, parameters, dice, script, programs[k], marks, work, machine)
             if outcome != RAN:
                 return k, outcome
-            if keeps(bounds, key, marks):
+            if keeps(sieve, key, programs[k], marks, machine):
                 break
             attempts += 1
             if attempts == most:
@@ -150,9 +169,15 @@ def wish(spec: Spec) -> Ints:
     )
 
 
-def bounds_of(spec: Spec, split: str) -> Words64:
-    """Return what a split keeps, as `keeps` is given it."""
-    return np.array([*spec.split(split).interval, spec.apart == "facts"], np.uint64)
+def sieve_of(spec: Spec, split: str) -> Sieve:
+    """Return what a split keeps, with room of its own: for one thread."""
+    room = GROWTH * (spec.prompt_room + spec.completion_room) + 1
+    return Sieve(
+        np.array([*spec.split(split).interval, spec.apart == "facts"], np.uint64),
+        np.array([number_of(name) for name in spec.family.needs], np.int64),
+        np.zeros(room, np.uint8),
+        scratch(room),
+    )
 
 
 def compose_rows(
@@ -170,7 +195,7 @@ def compose_rows(
 
     Raises ValueError for what is not a prompt, and where no problem of the split is found.
     """
-    bounds, marks = bounds_of(spec, split), np.zeros(MARKS, np.int64)
+    sieve, marks = sieve_of(spec, split), np.zeros(MARKS, np.int64)
     attempts, room = attempts_of(spec, split), spec.prompt_room
     parameters, compose = spec.split_parameters(split), spec.family.compose
     assert compose is not None
@@ -191,10 +216,11 @@ def compose_rows(
             if size > room:
                 raise ValueError(f"{where}: {text!r} has {size} tokens; allowed by room(): at most {room}")
             program[:size] = tokens
+            marks[PROMPT], marks[SOLVED] = size, 1
             outcome, depth, key = identify(program, size, marks, work, machine)
             if outcome != RAN or depth != 1:
                 raise ValueError(f"{where}: {text!r}: {explain(outcome if outcome != RAN else FALSE)}")
-            if keeps(bounds, np.uint64(key), marks):
+            if keeps(sieve, np.uint64(key), program, marks, machine):
                 break
         else:
             raise ValueError(no_problem(spec, split))
@@ -215,7 +241,7 @@ def explain(outcome: int) -> str:
 def attempts_of(spec: Spec, split: str) -> int:
     """How many attempts at one kind of program show that the split has no problem of it."""
     first, last = spec.split(split).interval
-    if spec.apart == "facts" and first > 0:  # few of the longer programs may be without a held-out fact
+    if spec.family.needs or (spec.apart == "facts" and first > 0):  # which few of the longer programs are without
         return ATTEMPTS
     return min(ATTEMPTS, math.ceil(CERTAIN * 2**64 / (last - first + 1)))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+from cadmus_gym.tasks.ablations import number_of
 from cadmus_gym.tasks.arith import ARITH
 from cadmus_gym.tasks.branch import BRANCH
 from cadmus_gym.tasks.compare import COMPARE
@@ -38,6 +39,11 @@ def find_family(task: str, folders: Iterable[Path] = ()) -> Family:
         raise ValueError(f"task = {task!r}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Family):
         raise ValueError(f"task = {task!r}: expected a cadmus_gym.tasks.Family, not {type(found).__name__}")
+    for name in found.needs:
+        try:
+            number_of(name)
+        except ValueError as error:
+            raise ValueError(f"task = {task!r}: needs: {error}") from None
     return found
 
 

@@ -180,6 +180,16 @@ def answer_as(program: Tokens, prompt: Int, ablation: Int, out: Tokens, machine:
 
 
 @kernel
+def is_needed(program: Tokens, prompt: Int, answer: Int, ablations: Ints, out: Tokens, machine: Ints) -> bool:
+    """Whether a prompt gives another answer, or none, under each of several ablations; room as for `answer_as`."""
+    for k in range(ablations.size):
+        ran, found = answer_as(program, prompt, ablations[k], out, machine)
+        if ran and found == answer:
+            return False
+    return True
+
+
+@kernel
 def answer_rows(
     prompts: Tokens,
     lengths: NDArray[np.int32],

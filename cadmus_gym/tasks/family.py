@@ -71,7 +71,8 @@ class Family:
     ``parameters`` is a frozen dataclass of what a spec may set, whose ``__post_init__`` raises ValueError for what is
     not allowed. ``form`` is "value" where a prompt leaves any number, "relation" where it leaves 0 or 1, and
     ``room(parameters)`` the largest length of a prompt in tokens; ``answer(parameters)``, that of an answer, is by
-    default that of any answer of the form. ``version`` counts changes of what is written.
+    default that of any answer of the form. ``version`` counts changes of what is written. ``needs`` names ablations
+    (`cadmus_gym.tasks.ablations`) under which no prompt may give its answer: one that does is written anew.
 
     A prompt comes from one of two functions:
 
@@ -98,6 +99,7 @@ class Family:
     answer: Callable[[Any], int] | None = None
     derivations: int = 1
     compose: Callable[[Any, Choices], str] | None = None
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.compose is None) == (self.write is None) or (self.write is None) != (self.pack is None):

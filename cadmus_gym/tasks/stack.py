@@ -1,6 +1,7 @@
-"""stack: what do stack words leave, such as ``12 7 over swap sub add``; the answer is a number.
+"""stack: what do stack words leave, such as ``12 7 3 rot over sub mul add``; the answer is a number.
 
-Literals, stack words and arithmetic come in any order that goes well and leaves one value; arithmetic comes last.
+Literals, stack words and arithmetic come in any order that goes well and leaves one value; arithmetic comes last. Only
+prompts are kept that need their stack words, and `swap` or `rot` for more than the order of one `sub`.
 Pairs of stack words that follow one another can be held out: they are shown only where ``pool = "held"``, and there in
 every program.
 """
@@ -40,6 +41,7 @@ from cadmus_gym.tasks.family import (
 
 WORDS = ("dup", "drop", "swap", "over", "rot", "pick")  # in the order of their ids
 MOST = 6  # literals, and stack words
+NEEDS = ("no order words", "sub reversed, no order words", "no stack words")
 
 LOW, HIGH, LIMIT, POOL = range(4)
 LITERALS = 4
@@ -58,9 +60,11 @@ class Parameters:
 
     operands: tuple[int, int] = (2, 99)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
-    literals: dict[str, int] = field(default_factory=lambda: {"2": 1, "3": 1})
-    moves: dict[str, int] = field(default_factory=lambda: {"1": 1, "2": 1})
-    stack_words: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORDS, 1))
+    literals: dict[str, int] = field(default_factory=lambda: {"2": 1, "3": 2})
+    moves: dict[str, int] = field(default_factory=lambda: {"2": 1, "3": 1})
+    stack_words: dict[str, int] = field(
+        default_factory=lambda: {"dup": 1, "drop": 1, "swap": 2, "over": 2, "rot": 3, "pick": 2}
+    )
     limit: int = 9999
     held_out: tuple[str, ...] = ()
     pool: str = "open"
@@ -71,6 +75,8 @@ class Parameters:
         check_sizes("literals", self.literals, 2, MOST)
         check_sizes("moves", self.moves, 1, MOST)
         check_weights("stack_words", self.stack_words, WORDS)
+        if not {"swap", "rot"} & self.stack_words.keys():
+            raise ValueError("stack_words: every prompt needs swap or rot; give one of them a weight")
         check_pool(self.pool, self.held_out)
         pairs = check_held_out(self.held_out, WORDS)
         for word in self.stack_words:
@@ -219,4 +225,4 @@ def write(
     return np.uint64(0)
 
 
-STACK_FAMILY = Family("stack", 1, Parameters, "value", room, write, pack, answer_within)
+STACK_FAMILY = Family("stack", 2, Parameters, "value", room, write, pack, answer_within, needs=NEEDS)
