@@ -15,7 +15,19 @@ from cadmus_gym.sampling import CHOICE, OPERAND, RANDOM, Words64, happens, join,
 from cadmus_gym.spec import Spec
 from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
 from cadmus_gym.tasks.facts import BOUND
-from cadmus_gym.tasks.family import HELD, MARKS, OPERATED, PROMPT, SHOWN, SOLVED, STRATUM, WORK, Choices, Writer
+from cadmus_gym.tasks.family import (
+    BARRED,
+    HELD,
+    MARKS,
+    OPERATED,
+    PROMPT,
+    SHOWN,
+    SOLVED,
+    STRATUM,
+    WORK,
+    Choices,
+    Writer,
+)
 from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
 
 SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # what is wished of the completions of a stream
@@ -24,6 +36,7 @@ TOO_LONG = -3  # what a run of a prompt never gives, nor RAN or UNPREPARED
 ATTEMPTS = 100_000  # enough where a split keeps a thousandth of the prompts
 CERTAIN = 100  # attempts over a split's share of the problems: all miss it less than once in 1e43 programs
 _HIGH = np.uint64(32)
+_ALL = np.uint64(2**64 - 1)
 
 
 class Sieve(NamedTuple):
@@ -77,10 +90,13 @@ def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: I
     """Whether a split keeps what `attempt` wrote, whose answer stays on the stack of ``machine`` where it was run.
 
     By facts, problems with a held-out fact lie in the lowest tenth, and all others that have an operation above it,
-    both spread by their key. A split that begins above 0 also leaves out what shows a held-out fact all the same.
+    both spread by their key. A split that begins above 0 also leaves out what shows a held-out fact all the same, and
+    one that is not of all problems what the writer barred.
     """
     bounds = sieve.bounds
     place = key
+    if marks[BARRED] and (bounds[FROM] > 0 or bounds[TO] < _ALL):
+        return False
     if bounds[BY_FACTS]:
         if marks[HELD] > 0:
             place = (key >> _HIGH) * (BOUND >> _HIGH)

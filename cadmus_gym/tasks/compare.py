@@ -1,21 +1,33 @@
 """compare: does a relation hold of two numbers, such as ``812 97 lt``; the answer is `end` or `not end`.
 
-Whether it holds is a fair coin for each relation. Which numbers are compared is under control, because the count of
-digits alone decides most random pairs: pairs are equal, near ties, of unequal length, or else of equal length.
+Whether it holds is a fair coin for each relation. Which numbers are compared is under control, so that it takes all
+digits to answer: of most random pairs the count of digits or the first digit alone decides. A pair that is no tie is of
+one of these kinds:
+
+- digit: equal but for one digit
+- swap: equal but for two digits that change places, neither of them the first or the last one
+- tail: equal up to one digit, and any digits after it
+- near: less than ten apart over a carry, such as 1999 and 2002
+- length: of different lengths
+
+The first digit that differs is seldom the first or the last one; each other is as likely. A tie stands for a pair
+of the kind digit, so neither outer digits nor lengths give it away.
 
 A class of values can be reserved: those from ``reserved_from`` on that leave ``reserved[1]`` when divided by
-``reserved[0]`` are shown only where ``pool = "reserved"``.
+``reserved[0]``. Splits with a share of the problems do not show them. With ``pool = "reserved"`` each tie is of a
+reserved value, and each other pair has one, and a number that differs from it in one digit.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Int, Ints, Tokens
-from cadmus_gym.machine import EQ, GE, LARGEST, LE, LT, NE
+from cadmus_gym.machine import EQ, GE, LARGEST, LE, LT, NE, SUB
 from cadmus_gym.sampling import (
     CHOICE,
     DERIVATION,
@@ -30,13 +42,19 @@ from cadmus_gym.sampling import (
     uniform,
     weighted,
 )
+from cadmus_gym.tasks.facts import held_out
 from cadmus_gym.tasks.family import (
+    BARRED,
+    HELD,
+    OPERATED,
     PROMPT,
+    SHOWN,
     STRATUM,
     Family,
     as_array,
-    check_range,
+    check_share,
     check_weights,
+    listed,
     literal_at,
     literal_room,
     put_literal,
@@ -45,43 +63,56 @@ from cadmus_gym.tasks.family import (
 )
 
 RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
+PAIRS = ("digit", "swap", "tail", "near", "length")
 POOLS = ("open", "reserved")
-LENGTHS = 10  # digits of the longest value
+MOST = 9  # digits of the longest numbers
+LENGTHS = tuple(str(n) for n in range(1, MOST + 1)) + tuple(f"1-{n}" for n in range(2, MOST + 1))
+NEEDED = {"swap": 4, "near": 2}  # digits of the numbers of such a pair
+# Weights of how far apart the first digits that differ are. The closer they are, the less does one number alone say of
+# the order.
+STEPS = (16, 8, 4, 2, 1, 1, 1, 1, 1)
+TENS = np.array([10**k for k in range(MOST + 2)], np.int64)
 
 # Layout of the packed parameters.
-LOW, SIZE, POOL, MODULUS, FIRST, TIES, DISTANCE = range(7)
-KINDS = 7  # weights of pairs that are near, of unequal length, and of those that need not be either
-WEIGHTS = KINDS + 3
-CLASSES = WEIGHTS + len(RELATIONS)  # first rank of the values with 1, 2 ... digits, and the number of values
-NEAR_PAIR, UNEQUAL_PAIR, LEVEL_PAIR = range(3)
-LOWER, HIGHER, KNOWN_LOWER, KNOWN_HIGHER = range(4)  # working room: ranks, drawn and seen in a given program
-DERIVATIONS = 5  # a pair is drawn near, or unequal or level with either value first
+TIES, OUTER, POOL, MODULUS, REST, FROM = range(6)
+WEIGHTS = 6  # of the relations
+EQUALITY = WEIGHTS + len(RELATIONS)  # of the kinds of pairs under eq and ne
+ORDER = EQUALITY + len(PAIRS)  # and under the others
+APART = ORDER + len(PAIRS)  # of the steps
+CLASSES = APART + len(STEPS)  # for each kind, of the classes of numbers, by the digits of their longest
+CLASS_OF = CLASSES + len(PAIRS) * MOST  # for each count of digits the class it belongs to, 0 where there is none
+LEAST = CLASS_OF + MOST  # for each class its least first digit: 0 where shorter numbers belong to it
+RESERVED = LEAST + MOST  # for each class its first reserved value, and how many there are
+DIGIT, SWAP, TAIL, NEAR, LENGTH = range(len(PAIRS))
+LOWER, HIGHER, KNOWN_LOWER, KNOWN_HIGHER = range(4)  # working room: values, drawn and seen in a given program
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """``values`` [lowest, highest], at least 0; weights of ``relations``; shares of pairs: ``ties`` (of those that may
-    be equal), and of the others ``near`` (1 to ``distance`` apart in the order of values) and ``unequal`` (in
-    length)."""
+    """Weights of the ``lengths`` of numbers, in digits: "5", or "1-2" for all of at most two. Weights of
+    ``relations``; of the kinds of pairs that are no ties under ``order`` (lt, le, gt, ge) and ``equality`` (eq, ne);
+    the share of ``ties`` among pairs of the kind digit that may be equal; the share of ``outer`` places, the first and
+    the last, among those of the first digit that differs."""
 
-    values: tuple[int, int] = (0, 99999)
+    lengths: dict[str, int] = field(default_factory=lambda: {"1-2": 2, "3": 4, "4": 14, "5": 80})
     relations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RELATIONS, 1))
-    ties: float = 0.25
-    near: float = 0.4
-    distance: int = 3
-    unequal: float = 0.2
+    order: dict[str, int] = field(default_factory=lambda: {"digit": 25, "swap": 20, "tail": 49, "near": 4, "length": 2})
+    equality: dict[str, int] = field(
+        default_factory=lambda: {"digit": 64, "swap": 32, "tail": 2, "near": 1, "length": 1}
+    )
+    ties: float = 0.5
+    outer: float = 0.03
     reserved: tuple[int, int] = (97, 13)
     reserved_from: int = 10000
     pool: str = "open"
 
     def __post_init__(self) -> None:
-        check_range("values", self.values, 0, LARGEST)
+        check_weights("lengths", self.lengths, LENGTHS)
         check_weights("relations", self.relations, RELATIONS)
-        for name in ("ties", "near", "unequal"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: give a share from 0 to 1")
-        if self.near + self.unequal > 1:
-            raise ValueError(f"near = {self.near}, unequal = {self.unequal}: together at most 1")
+        check_weights("order", self.order, PAIRS)
+        check_weights("equality", self.equality, PAIRS)
+        check_share("ties", self.ties)
+        check_share("outer", self.outer)
         modulus, rest = self.reserved
         if not (2 <= modulus <= 1_000_000 and 0 <= rest < modulus):
             raise ValueError(f"reserved = {[modulus, rest]}: give [modulus, rest] with 0 <= rest < modulus <= 1000000")
@@ -89,164 +120,256 @@ class Parameters:
             raise ValueError(f"reserved_from = {self.reserved_from}: give a number from 0 to {LARGEST}")
         if self.pool not in POOLS:
             raise ValueError(f"pool = {self.pool!r}: known are {', '.join(POOLS)}")
-        starts = self.classes()
-        sizes = [size for size in np.diff(starts).tolist() if size]
-        if max(sizes, default=0) < 2:
-            raise ValueError(
-                f"values = {list(self.values)}: the pool {self.pool!r} has no two values of one length there"
-            )
-        if not 1 <= self.distance < starts[-1]:
-            raise ValueError(
-                f"distance = {self.distance}: give at least 1, less than the {starts[-1]} values to draw from"
-            )
-        if self.unequal and len(sizes) < 2:
-            raise ValueError(
-                f"unequal = {self.unequal}: all values {list(self.values)} of the pool have one length; give 0"
-            )
+        counts = [n for least, most, _ in self.classes() for n in range(least, most + 1)]
+        for n in counts:
+            if counts.count(n) > 1:
+                raise ValueError(f"lengths: two of {', '.join(self.lengths)} have numbers of {n} digits; give one")
+        if self.pool == "reserved":
+            for name, (least, most, _) in zip(self.lengths, self.classes(), strict=True):
+                if self.reserved_within(least, most)[1] == 0:
+                    raise ValueError(f"lengths: {name}: the pool 'reserved' has no number of that length")
+            return
+        for name, weights in (("order", self.order), ("equality", self.equality)):
+            for kind, digits in NEEDED.items():
+                if kind in weights and max(counts) < digits:
+                    raise ValueError(
+                        f"{name}: {kind}: needs numbers of {digits} digits; leave it out, or give longer ones"
+                    )
+            if "length" in weights and len(counts) < 2:
+                raise ValueError(f"{name}: length: needs numbers of two lengths; leave it out, or give more lengths")
 
-    def first_reserved(self) -> int:
-        """The least reserved value of the range, or more than its highest where there is none."""
+    def classes(self) -> list[tuple[int, int, int]]:
+        """The least and the most digits of each class of numbers, and its weight."""
+        bounds = [tuple(map(int, name.split("-"))) for name in self.lengths]
+        return [(one[0], one[-1], weight) for one, weight in zip(bounds, self.lengths.values(), strict=True)]
+
+    def reserved_within(self, least: int, most: int) -> tuple[int, int]:
+        """The first reserved value with that many digits, and how many there are."""
         modulus, rest = self.reserved
-        start = max(self.values[0], self.reserved_from)
-        return start + (rest - start) % modulus
-
-    def rank(self, value: int) -> int:
-        """How many values of the pool are less than this one."""
-        low, high = self.values
-        value = min(max(value, low), high + 1)
-        reserved = max(0, -((self.first_reserved() - value) // self.reserved[0]))
-        return reserved if self.pool == "reserved" else value - low - reserved
-
-    def classes(self) -> list[int]:
-        return [self.rank(0 if digits == 0 else 10**digits) for digits in range(LENGTHS + 1)]
+        start = max(0 if least == 1 else 10 ** (least - 1), self.reserved_from)
+        start += (rest - start) % modulus
+        return start, max(0, math.ceil((10**most - start) / modulus))
 
 
 def pack(parameters: Parameters) -> Ints:
-    classes = parameters.classes()
-    near, unequal = threshold(parameters.near), threshold(parameters.unequal)
+    alone = parameters.pool == "reserved"
+    pairs = {"digit": 1} if alone else None
+    by_kind = np.zeros((len(PAIRS), MOST), np.int64)
+    class_of, least_digit = np.zeros(MOST, np.int64), np.ones(MOST, np.int64)
+    reserved = np.zeros((MOST, 2), np.int64)
+    for least, most, weight in parameters.classes():
+        by_kind[:, most - 1] = weight
+        class_of[least - 1 : most] = most
+        least_digit[most - 1] = least > 1
+        reserved[most - 1] = parameters.reserved_within(least, most)
+    for kind, digits in NEEDED.items():
+        by_kind[PAIRS.index(kind), : digits - 1] = 0
+    by_kind[LENGTH, : np.flatnonzero(class_of)[0] + 1] = 0
     return as_array(
         [
-            parameters.values[0],
-            classes[-1],
-            POOLS.index(parameters.pool),
-            parameters.reserved[0],
-            parameters.first_reserved(),
             threshold(parameters.ties),
-            parameters.distance,
-            near,
-            unequal,
-            2**32 - near - unequal,
-            *(parameters.relations.get(name, 0) for name in RELATIONS),
-            *classes,
+            threshold(parameters.outer),
+            POOLS.index(parameters.pool),
+            *parameters.reserved,
+            parameters.reserved_from,
+            *listed(parameters.relations, RELATIONS),
+            *listed(pairs or parameters.equality, PAIRS),
+            *listed(pairs or parameters.order, PAIRS),
+            *STEPS,
+            *by_kind.ravel().tolist(),
+            *class_of.tolist(),
+            *least_digit.tolist(),
+            *reserved.ravel().tolist(),
         ]
     )
 
 
 def room(parameters: Parameters) -> int:
-    return 2 * literal_room(parameters.values[1]) + 1
+    longest = max(most for _, most, _ in parameters.classes())
+    return 2 * literal_room(10**longest - 1) + 1
 
 
 @kernel
-def value_at(parameters: Ints, rank: Int) -> Int:
-    """The value with that rank in the pool."""
-    modulus = parameters[MODULUS]
-    if parameters[POOL] == 1:
-        return parameters[FIRST] + modulus * rank
-    beyond = rank - (parameters[FIRST] - parameters[LOW])
-    if beyond < 0:
-        return parameters[LOW] + rank
-    return parameters[FIRST] + beyond // (modulus - 1) * modulus + beyond % (modulus - 1) + 1
+def is_reserved(parameters: Ints, value: Int) -> bool:
+    return bool(value >= parameters[FROM] and value % parameters[MODULUS] == parameters[REST])
 
 
 @kernel
-def rank_of(parameters: Ints, value: Int) -> Int:
-    """The rank of a value in the pool, or -1 where it is not in it."""
-    modulus = parameters[MODULUS]
-    beyond = value - parameters[FIRST]
-    rank = value - parameters[LOW]
-    if parameters[POOL] == 1:
-        rank = beyond // modulus if beyond >= 0 and beyond % modulus == 0 else -1
-    elif beyond >= 0:
-        rank = rank - beyond // modulus - 1 if beyond % modulus > 0 else -1
-    return rank if 0 <= rank < parameters[SIZE] else -1
+def digits_of(value: Int) -> Int:
+    count: Int = 1
+    while count < TENS.size and value >= TENS[count]:
+        count += 1
+    return count
 
 
 @kernel
-def class_of(parameters: Ints, rank: Int) -> Int:
-    for k in range(LENGTHS):
-        if parameters[CLASSES + k] <= rank < parameters[CLASSES + k + 1]:
-            return k
-    return -1
+def class_of(parameters: Ints, value: Int) -> Int:
+    digits = digits_of(value)
+    return parameters[CLASS_OF + digits - 1] if digits <= MOST else np.int64(0)
 
 
 @kernel
-def draw_class(parameters: Ints, dice: Words64, script: Ints, size: Int, limit: Int, other: Int, seen: Int) -> Int:
-    """Draw a length, not ``other``, of at least ``size`` values, one of them of a rank below ``limit``."""
-    count: Int = 0
-    known: Int = -1
-    for k in range(LENGTHS):
-        start, stop = parameters[CLASSES + k], parameters[CLASSES + k + 1]
-        if stop - start >= size and start < limit and k != other:
-            if k == seen:
-                known = count
-            count += 1
-    drawn = uniform(dice, script, OPERAND, count, known)
-    for k in range(LENGTHS):
-        start, stop = parameters[CLASSES + k], parameters[CLASSES + k + 1]
-        if stop - start >= size and start < limit and k != other:
-            if drawn == 0:
-                return k
-            drawn -= 1
-    return -1
+def note(marks: Ints, size: Int, drawn: Int) -> Int:
+    """Make what was drawn of ``size`` cases a part of the stratum."""
+    marks[STRATUM] = marks[STRATUM] * size + drawn
+    return drawn
 
 
 @kernel
-def draw_rank(parameters: Ints, dice: Words64, script: Ints, length: Int, limit: Int, seen: Int) -> Int:
-    start = parameters[CLASSES + length]
-    size = min(parameters[CLASSES + length + 1], limit) - start
-    return start + uniform(dice, script, OPERAND, size, seen - start)
+def draw_digits(dice: Words64, script: Ints, marks: Ints, count: Int, free: Int, least: Int, seen: Int) -> Int:
+    """Draw that many digits, the first at least ``least``: the last ``free`` of them by OPERAND, the others by CHOICE.
+
+    So a stratum has few operands, whatever the length of numbers, and probabilities are summed over all of them.
+    """
+    if count == 0:
+        return np.int64(0)
+    free = min(free, count)
+    low = least * TENS[count - 1]
+    if free == count:
+        return low + uniform(dice, script, OPERAND, TENS[count] - low, seen - low)
+    low //= TENS[free]
+    size = TENS[count - free] - low
+    lead = low + note(marks, size, uniform(dice, script, CHOICE, size, seen // TENS[free] - low))
+    return lead * TENS[free] + uniform(dice, script, OPERAND, TENS[free], seen % TENS[free])
 
 
 @kernel
-def draw_ranks(parameters: Ints, dice: Words64, script: Ints, tie: Int, marks: Ints, work: Ints) -> None:
-    """Draw the ranks of two values, the lower and the higher."""
-    size = parameters[SIZE]
-    derivation = script[DERIVATION]
-    known, other = work[KNOWN_LOWER], work[KNOWN_HIGHER]
-    if derivation == 2 or derivation == 4:
-        known, other = other, known
-    if tie:
-        if derivation > 0:
-            script[IMPOSSIBLE] = 1
-        length = draw_class(parameters, dice, script, 1, size, -1, class_of(parameters, known))
-        lower = draw_rank(parameters, dice, script, length, size, known)
-        higher = lower
-        marks[STRATUM] = 1
-        work[LOWER], work[HIGHER] = lower, higher
-        return
-    kind = weighted(dice, script, CHOICE, parameters, KINDS, 3, (derivation + 1) // 2)
-    marks[STRATUM] = 2 + kind
-    if kind == NEAR_PAIR:
-        apart = 1 + uniform(dice, script, CHOICE, parameters[DISTANCE], other - known - 1)
-        length = draw_class(parameters, dice, script, 1, size - apart, -1, class_of(parameters, known))
-        lower = draw_rank(parameters, dice, script, length, size - apart, known)
-        higher = lower + apart
-        marks[STRATUM] += 3 * apart
-    elif kind == UNEQUAL_PAIR:
-        one = draw_class(parameters, dice, script, 1, size, -1, class_of(parameters, known))
-        two = draw_class(parameters, dice, script, 1, size, one, class_of(parameters, other))
-        lower = draw_rank(parameters, dice, script, min(one, two), size, min(known, other))
-        higher = draw_rank(parameters, dice, script, max(one, two), size, max(known, other))
+def place_of(count: Int, one: Int, other: Int) -> Int:
+    """The place of the first of so many digits that differs, from 0; ``count`` where none does."""
+    place = np.int64(0)
+    while place < count and one // TENS[count - 1 - place] == other // TENS[count - 1 - place]:
+        place += 1
+    return place
+
+
+@kernel
+def draw_place(parameters: Ints, dice: Words64, script: Ints, marks: Ints, count: Int, kind: Int, seen: Int) -> Int:
+    """Draw the place of the first of so many digits that differs."""
+    last = count - 1
+    if kind == SWAP:
+        place = 1 + uniform(dice, script, CHOICE, count - 3, seen - 1)
+    elif count <= 2:
+        place = uniform(dice, script, CHOICE, count - np.int64(kind == NEAR), seen)  # a carry needs a digit after it
+    elif happens(dice, script, CHOICE, parameters[OUTER], seen == 0 or seen == last):
+        place = last * uniform(dice, script, CHOICE, 2 - np.int64(kind == NEAR), np.int64(seen != 0))
     else:
-        length = draw_class(parameters, dice, script, 2, size, -1, class_of(parameters, known))
-        lower = draw_rank(parameters, dice, script, length, size, known)
-        stop = parameters[CLASSES + length + 1] - 1  # the other is one of all but the first, each as likely
-        higher = draw_rank(parameters, dice, script, length, stop, other - np.int64(other > known))
-        if higher >= lower:
-            higher += 1
-        else:
-            lower, higher = higher, lower
-    work[LOWER], work[HIGHER] = lower, higher
+        place = 1 + uniform(dice, script, CHOICE, count - 2, seen - 1)
+    return note(marks, count, place)
+
+
+@kernel
+def draw_alike(parameters: Ints, dice: Words64, script: Ints, kind: Int, count: Int, marks: Ints, work: Ints) -> None:
+    """Draw two numbers of one class and so many digits, the first perhaps 0."""
+    lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
+    least = parameters[LEAST + count - 1]
+    seen = place_of(count, lower, higher) if is_guided(script) else np.int64(0)
+    place = draw_place(parameters, dice, script, marks, count, kind, seen)
+    rest = count - 1 - place
+    unit = TENS[rest]
+    second = np.int64(1)  # of a swap, the unit of the other digit
+    if kind == SWAP:
+        seen = place_of(rest, lower % unit, higher % unit) if is_guided(script) else np.int64(0)
+        second = TENS[rest - 1 - note(marks, rest, uniform(dice, script, CHOICE, rest - 1, seen))]
+        rest -= 1
+    free: Int = max(0, 3 - rest)  # digits drawn by OPERAND, besides those that differ
+    if kind == NEAR:
+        free = 1
+    elif kind == TAIL and rest > 0:
+        free = 0
+    head = 10 * unit * draw_digits(dice, script, marks, place, free, least, lower // (10 * unit))
+    first = least if place == 0 else np.int64(0)
+    one, other = lower // unit % 10, higher // unit % 10
+    if kind == NEAR:
+        one = first + uniform(dice, script, OPERAND, 9 - first, one - first)
+        below = 1 + uniform(dice, script, OPERAND, 9, unit - lower % unit - 1)
+        work[LOWER] = head + (one + 1) * unit - below
+        work[HIGHER] = head + (one + 1) * unit + uniform(dice, script, OPERAND, 10 - below, higher % unit)
+        return
+    step = 1 + weighted(dice, script, OPERAND, parameters, APART, 9 - first, other - one - 1)
+    one = first + uniform(dice, script, OPERAND, 10 - first - step, one - first)
+    other = one + step
+    free = 1 if kind == TAIL else 3
+    tail = lower % unit
+    if kind == SWAP:
+        tail = tail // (10 * second) * second + tail % second
+    tail = draw_digits(dice, script, marks, rest, free, 0, tail)
+    work[LOWER], work[HIGHER] = head + one * unit + tail, head + other * unit + tail
+    if kind == SWAP:
+        tail = tail // second * 10 * second + tail % second
+        work[LOWER], work[HIGHER] = head + one * unit + other * second + tail, head + other * unit + one * second + tail
+    elif kind == TAIL:
+        work[HIGHER] = head + other * unit + draw_digits(dice, script, marks, rest, free, 0, higher % unit)
+
+
+@kernel
+def draw_lengths(parameters: Ints, dice: Words64, script: Ints, count: Int, marks: Ints, work: Ints) -> None:
+    """Draw two numbers, the higher with so many digits and the lower with fewer."""
+    lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
+    shorter, known = np.int64(0), np.int64(-1)
+    for digits in range(1, count):
+        if parameters[CLASS_OF + digits - 1] > 0:
+            if digits == digits_of(lower):
+                known = shorter
+            shorter += 1
+    drawn = note(marks, shorter, uniform(dice, script, CHOICE, shorter, known))
+    digits = np.int64(0)
+    while drawn >= 0:
+        digits += 1
+        drawn -= np.int64(parameters[CLASS_OF + digits - 1] > 0)
+    work[LOWER] = draw_digits(dice, script, marks, digits, 2, np.int64(digits > 1), lower)
+    work[HIGHER] = draw_digits(dice, script, marks, count, 2, 1, higher)
+
+
+@kernel
+def draw_reserved(
+    parameters: Ints, dice: Words64, script: Ints, tied: bool, count: Int, marks: Ints, work: Ints
+) -> None:
+    """Draw a reserved value, and another that differs from it in one digit."""
+    lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
+    known, other = (lower, higher) if script[DERIVATION] == 0 else (higher, lower)
+    start, size = parameters[RESERVED + 2 * count - 2], parameters[RESERVED + 2 * count - 1]
+    place = np.int64(0)
+    if not tied:
+        seen = place_of(count, lower, higher) if is_guided(script) else np.int64(0)
+        place = draw_place(parameters, dice, script, marks, count, DIGIT, seen)
+    unit = TENS[count - 1 - place]
+    modulus = parameters[MODULUS]
+    rank = (known - start) // modulus if is_reserved(parameters, known) and known >= start else np.int64(-1)
+    value = start + modulus * uniform(dice, script, OPERAND, size, rank)
+    work[LOWER], work[HIGHER] = value, value
+    if tied:
+        return
+    digit, digits = value // unit % 10, np.int64(10)
+    first = parameters[LEAST + count - 1] if place == 0 else np.int64(0)
+    seen = other // unit % 10
+    drawn = first + uniform(dice, script, OPERAND, digits - first - 1, seen - first - np.int64(seen > digit))
+    if drawn >= digit:
+        drawn += 1
+    work[LOWER] = min(value, value + (drawn - digit) * unit)
+    work[HIGHER] = max(value, value + (drawn - digit) * unit)
+
+
+@kernel
+def draw_pair(parameters: Ints, dice: Words64, script: Ints, kind: Int, tied: bool, marks: Ints, work: Ints) -> None:
+    """Draw two numbers, the lower and the higher, or a tie."""
+    lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
+    known = class_of(parameters, higher)
+    if kind == LENGTH:
+        known = digits_of(higher)
+    elif is_guided(script) and class_of(parameters, lower) != known:
+        script[IMPOSSIBLE] = 1
+    marks[STRATUM] = 1 + (len(PAIRS) if tied else kind)
+    drawn = weighted(dice, script, CHOICE, parameters, CLASSES + kind * MOST, MOST, known - 1)
+    count = 1 + note(marks, MOST, drawn)
+    if parameters[POOL] == 1:
+        draw_reserved(parameters, dice, script, tied, count, marks, work)
+    elif tied:
+        work[LOWER] = draw_digits(dice, script, marks, count, 4, parameters[LEAST + count - 1], lower)
+        work[HIGHER] = work[LOWER]
+    elif kind == LENGTH:
+        draw_lengths(parameters, dice, script, count, marks, work)
+    else:
+        draw_alike(parameters, dice, script, kind, count, marks, work)
 
 
 @writer
@@ -259,9 +382,7 @@ def write(
         x, position = literal_at(program, 0, False)
         y, position = literal_at(program, position, False)
         seen = token_at(program, position) - EQ
-        work[KNOWN_LOWER], work[KNOWN_HIGHER] = rank_of(parameters, min(x, y)), rank_of(parameters, max(x, y))
-        if work[KNOWN_LOWER] < 0 or work[KNOWN_HIGHER] < 0:
-            script[IMPOSSIBLE] = 1
+        work[KNOWN_LOWER], work[KNOWN_HIGHER] = min(x, y), max(x, y)
     relation = EQ + weighted(dice, script, CHOICE, parameters, WEIGHTS, 6, seen)
     order = np.int64(x > y) - np.int64(x < y)
     upward = relation == LT or relation == LE
@@ -274,20 +395,32 @@ def write(
         truth = may_tie
     holds = uniform(dice, script, CHOICE, 2, np.int64(truth)) == 1
     tied = may_tie == holds
-    if tied and not same:
-        tied = happens(dice, script, CHOICE, parameters[TIES], order == 0)
     ascending = holds == upward
+    kind: Int = DIGIT
+    if not (same and tied):
+        # Two numbers may be a pair of several kinds, or of one with either value reserved.
+        seen = 0 if parameters[POOL] == 1 else script[DERIVATION]
+        kind = weighted(dice, script, CHOICE, parameters, EQUALITY if same else ORDER, len(PAIRS), seen)
     if same and not tied:
         ascending = uniform(dice, script, CHOICE, 2, np.int64(order < 0)) == 1
-    draw_ranks(parameters, dice, script, np.int64(tied), marks, work)
-    lower = value_at(parameters, work[LOWER])
-    higher = value_at(parameters, work[HIGHER])
+    elif not same:
+        tied = tied and kind == DIGIT and happens(dice, script, CHOICE, parameters[TIES], order == 0)
+    if tied and script[DERIVATION] > 0:
+        script[IMPOSSIBLE] = 1
+    draw_pair(parameters, dice, script, kind, tied, marks, work)
+    lower, higher = work[LOWER], work[HIGHER]
     position = put_literal(program, 0, lower if ascending else higher)
     position = put_literal(program, position, higher if ascending else lower)
     program[position] = relation
     marks[PROMPT] = position + 1
+    marks[OPERATED] = 1
+    marks[HELD] = np.int64(held_out(SUB, lower, higher))
+    marks[SHOWN] = marks[HELD]
+    marks[BARRED] = np.int64(
+        parameters[POOL] == 0 and (is_reserved(parameters, lower) or is_reserved(parameters, higher))
+    )
     # All questions about two numbers are one problem: who knows one answer knows the others.
     return join(mix(np.uint64(lower)), np.uint64(higher))
 
 
-COMPARE = Family("compare", 2, Parameters, "relation", room, write, pack, derivations=DERIVATIONS)
+COMPARE = Family("compare", 3, Parameters, "relation", room, write, pack, derivations=len(PAIRS))

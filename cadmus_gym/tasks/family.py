@@ -20,8 +20,9 @@ from cadmus_gym.sampling import CHOICE, OPERAND, Words64, below, is_guided, unif
 # Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some
 # problems keeps the shares of all kinds of programs. What is drawn by CHOICE may not depend on what OPERAND gave.
 # Places in a writer's marks: the length of the prompt, the stratum, whether it was run; whether its expression has
-# operations, how many held-out facts are in it, and whether a run executes any, with or without a part in the answer.
-PROMPT, STRATUM, SOLVED, OPERATED, HELD, SHOWN, MARKS = range(7)
+# operations, how many held-out facts are in it, and whether a run executes any, with or without a part in the answer;
+# whether only a split of all problems may show it.
+PROMPT, STRATUM, SOLVED, OPERATED, HELD, SHOWN, BARRED, MARKS = range(8)
 WORK = 256  # integers of working room a writer has
 
 OPERATORS = ("add", "sub", "mul")
@@ -83,10 +84,11 @@ class Family:
       and its length to ``marks[PROMPT]``. It returns the hash of the problem, the same for all texts of one problem, or
       0 for that of the expression which running the prompt computes (`cadmus_gym.tasks.solving.identify`). With a hash
       of its own it also says what it knows of held-out facts (`cadmus_gym.tasks.facts`), at ``marks[OPERATED]``,
-      ``marks[HELD]`` and ``marks[SHOWN]``; where they stay 0 the hash alone decides on the split. Every choice is made
-      through `cadmus_gym.sampling`; where the script is guided, ``program`` holds the program whose choices are
-      to be found. ``derivations`` is the number of ways to write one program, told apart by the script; what it puts at
-      ``marks[STRATUM]`` is the same for choices after which operands are drawn alike.
+      ``marks[HELD]`` and ``marks[SHOWN]``; where they stay 0 the hash alone decides on the split. What it marks at
+      ``marks[BARRED]`` is shown by splits of all problems only. Every choice is made through `cadmus_gym.sampling`;
+      where the script is guided, ``program`` holds the program whose choices are to be found. ``derivations`` is the
+      number of ways to write one program, told apart by the script; what it puts at ``marks[STRATUM]`` is the same for
+      choices after which operands are drawn alike.
     """
 
     name: str
