@@ -74,14 +74,12 @@ def answers_without(name: str, prompts: Tokens, lengths: NDArray[np.int32]) -> N
 
 
 def present(all_prompts: Iterable[Tokens]) -> list[str]:
-    """Return the names of what may change an answer: whose words are in the prompts, each (N, P)."""
+    """Return the names of what may change an answer, since its words are in prompts, each (N, P); few words first."""
     prompts = list(all_prompts)
     tokens = {int(token) for some in prompts for token in np.unique(some)}
-    names = [
-        name
-        for name, ablation in ABLATIONS.items()
-        if any(ID[word] in tokens for place in PLACES for word in getattr(ablation, place))
-    ]
+    words = {name: {word for place in PLACES for word in getattr(one, place)} for name, one in ABLATIONS.items()}
+    names = [name for name in words if any(ID[word] in tokens for word in words[name])]
+    names.sort(key=lambda name: len(words[name]))
     return names + (list(COMPARE) if all(compares(some) for some in prompts) else [])
 
 
