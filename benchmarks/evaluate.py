@@ -10,7 +10,8 @@ Completions are greedy, under the form and the budget of each environment. Of wh
 a mixture included, the splits `train` and `test` have --count prompts of each of --seeds seeds, everything else
 --elsewhere; Cadmus-Open-v0 too, whose form masks nothing: it tells whether a model keeps to the form by itself. Truth
 rates by stratum are counted for what a model was trained on. Section "reliability" compares the probability that a
-model gives to its completions with how many of them are true, on every split of what it was trained on.
+model gives to its completions with how many of them are true, on every split of what it was trained on. Section
+"limits" changes one thing at a time, such as the number of operations or of digits, to where a model fails.
 
 Figures go to `card.json` in the model's folder, beside the facts of its training, and from there to its README.md; the
 picture of a model in the package to results/models. A published model is stored in bfloat16 or float16, whichever
@@ -53,7 +54,7 @@ from cadmus_gym.forms import reverse_digits
 from cadmus_gym.generate import complete
 from cadmus_gym.intervals import Tally, tally
 from cadmus_gym.isa import PAD
-from cadmus_gym.machine import Verdict
+from cadmus_gym.machine import LARGEST, Verdict
 from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.model_cards import (
     MANY,
@@ -67,7 +68,8 @@ from cadmus_gym.model_cards import (
 )
 from cadmus_gym.recipe import recipe
 from cadmus_gym.sampling import Words64
-from cadmus_gym.spec import Spec
+from cadmus_gym.scoring import Scorer
+from cadmus_gym.spec import Spec, Split
 from cadmus_gym.strata import Strata, families_of, strata
 from cadmus_gym.tasks import find_family
 from cadmus_gym.terms import ids_of, terms_of, trained_on
@@ -81,6 +83,28 @@ SIDE, BIN = 200, 10  # of the picture: operands below the one, in bins of the ot
 BARS = 16  # of the picture, at most
 OPERATORS = ("add", "sub", "mul")
 # Completions are grouped by the probability that the model gives them, finely where most are.
+LOOKED_AT = 64  # prompts of which train's parameters are asked whether they could write them
+# What is changed to find where a model fails, by task: names of axes, and for each value the parameters that give it.
+AXES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+    "arith": {
+        "operations": {str(k): {"operations": {str(k): 1}} for k in range(1, 6)},
+        "digits of the operands": {
+            str(k): {"operands": [10 ** (k - 1), 10**k - 1], "operations": {"1": 1}, "limit": LARGEST}
+            for k in range(1, 5)
+        },
+        "negative literals": {"none": {"negative": 0.0}, "all": {"negative": 1.0}},
+    },
+    "branch": {"depth": {str(k): {"depths": {str(k): 1}} for k in range(1, 4)}},
+    "compare": {
+        "digits of the numbers": {
+            str(k): {"lengths": {str(k): 1}, "order": {"digit": 1, "tail": 1}, "equality": {"digit": 1}}
+            for k in range(3, 8)
+        }
+    },
+    "function": {"levels": {str(k): {"levels": [k, k], "doubles": [k, k]} for k in range(2, 7)}},
+    "loop": {"turns": {str(k): {"turns": [k, k]} for k in range(2, 9)}},
+    "register": {"operations": {str(k): {"operations": {str(k): 1}} for k in range(2, 6)}},
+}
 EDGES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999, 1)
 
 
@@ -92,7 +116,8 @@ class Args:
     count: int = 4096  # prompts, of each seed, of train and test of what a model was trained on
     elsewhere: int = 512  # prompts of every other split, of each seed; 0: none
     reliability: int = 512  # prompts of each split and seed on which probabilities are compared with truth
-    sections: tuple[Literal["truth", "reliability"], ...] = ("truth", "reliability")  # what is measured
+    limits: int = 256  # prompts of each seed for each value of what is changed
+    sections: tuple[Literal["truth", "reliability", "limits"], ...] = ("truth", "reliability", "limits")  # measured
     seed: int = EVALUATION_SEED  # the first one of the prompts
     seeds: int = 4  # how many of them, one after another; their prompts are one evaluation
     price: float = 0.05  # dollars a core-hour, in the pages: put in your own
@@ -265,6 +290,54 @@ def by_probability(said: NDArray[np.float64], true: NDArray[np.bool_], keys: Wor
     return {**summed(np.ones(len(said), np.bool_)), "groups": groups}
 
 
+def limits(model: Transformer, count: int, seed: int, seeds: int) -> dict[str, Any]:
+    """Return, by spec trained on, axis of `AXES` and value, the probability that a model gives its greedy completions
+    and how many of them are true; see `point`."""
+    found: dict[str, Any] = {}
+    parts = {part.id: part for spec in trained_on(model.card) for part, _ in spec.parts}
+    for id, part in parts.items():
+        if not {"train", "test"} <= part.splits.keys():
+            continue
+        for axis, values in AXES.get(part.task, {}).items():
+            for value, parameters in values.items():
+                one = point(model, part, parameters, count, seed, seeds)
+                if one is not None:
+                    found.setdefault(id, {}).setdefault(axis, {})[value] = one
+                    told = f"probability {one['said']:.2%}, true {Tally(*one['counts']).rate:.2%}"
+                    print(f"{id}, {axis} {value}: {told}", flush=True)
+    return found
+
+
+def point(
+    model: Transformer, part: Spec, parameters: dict[str, Any], count: int, seed: int, seeds: int
+) -> dict[str, Any] | None:
+    """Return the mean probability of completions, in all and of those that are not true (None without any), the `Tally`
+    of the true ones, and whether train could write most of such prompts: then they are of test, otherwise any.
+
+    None where the parameters do not go with the others, or the model has too few positions.
+    """
+    test, common = part.splits["test"].share, part.parameters | parameters
+    try:
+        spec, held = (
+            dataclasses.replace(part, parameters=common, splits={"test": Split(share)}) for share in ((0.0, 1.0), test)
+        )
+    except ValueError:
+        return None
+    if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
+        return None
+    scorer = Scorer(part, "train", 0, 1)
+    prompts, lengths = prompts_of(spec, "test", LOOKED_AT, seed)
+    written = [scorer.read(prompt[:length]) is not None for prompt, length in zip(prompts, lengths, strict=True)]
+    trained = bool(np.mean(written) > 0.5)
+    said, true, keys = said_of(model, held if trained else spec, "test", count, seed, seeds)
+    return {
+        "said": round(float(said.mean()), 6),
+        "said_wrong": None if true.all() else round(float(said[~true].mean()), 6),
+        "counts": row_of(true, keys),
+        "trained": trained,
+    }
+
+
 def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list[str]:
     """Return where two cards differ in what `measure` finds; above 0, ``tolerance`` counts completions of a split."""
     found = []
@@ -282,15 +355,16 @@ def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> lis
     return found
 
 
-def unreliable(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list[str]:
-    """Return where two findings of `reliability` differ; above 0, ``tolerance`` counts true completions of a split."""
+def unreliable(old: dict[str, Any], new: dict[str, Any], tolerance: int, what: str = "reliability") -> list[str]:
+    """Return where two findings of `reliability`, or of one spec's `limits`, differ; above 0, ``tolerance`` counts true
+    completions of a split or value."""
     found = []
     pairs = {(id, split) for splits in (old, new) for id in splits for split in splits[id]}
     for id, split in sorted(pairs):
         before, after = (splits.get(id, {}).get(split, {}) for splits in (old, new))
         apart = abs(before["counts"][0] - after["counts"][0]) > tolerance if before and after else True
         if apart or (not tolerance and before != after):
-            found.append(f"{id} {split}: reliability differs")
+            found.append(f"{id} {split}: {what} differs")
     return found
 
 
@@ -307,7 +381,8 @@ def write_page(folder: Path) -> None:
 def check(folder: Path, sections: Collection[str], tolerance: int) -> list[str]:
     """Return in what a model's card and page are not what is found now."""
     model, card = load_model(folder), read(folder)[0]
-    made = {"truth": card.get("evaluated"), "reliability": card.get("reliability", {}).get("evaluated")}
+    made = {"truth": card.get("evaluated")}
+    made |= {name: card.get(name, {}).get("evaluated") for name in ("reliability", "limits")}
     if missing := [section for section in sections if made[section] is None]:
         return [f"the card has no evaluation of {missing[0]}; run without --check"]
     found = []
@@ -317,6 +392,12 @@ def check(folder: Path, sections: Collection[str], tolerance: int) -> list[str]:
         if section == "truth":
             now = measure(model, settings["count"], settings["elsewhere"], settings["seed"], settings["seeds"])
             found += differences(card, now, tolerance)
+        elif section == "limits":
+            before = card["limits"]["axes"]
+            now = limits(model, settings["limits"], settings["seed"], settings["seeds"])
+            for id in before | now:
+                apart = unreliable(before.get(id, {}), now.get(id, {}), tolerance, "limit")
+                found += [f"{id}, {one}" for one in apart]
         else:
             before = card["reliability"]["splits"]
             now = reliability(model, settings["reliability"], settings["seed"], settings["seeds"])
@@ -473,6 +554,45 @@ def draw_reliability(card: Any, name: str, path: Path) -> None:
     figure.savefig(path, metadata={"Weights": card["sha256"][checkpoint.WEIGHTS]})
 
 
+def draw_limits(card: Any, name: str, path: Path) -> None:
+    """Draw the share of true completions, and the probability that the model gives them, along each axis of `AXES`;
+    what train shows is shaded."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    panels = [(id, axis, values) for id, axes in card["limits"]["axes"].items() for axis, values in axes.items()]
+    rows = -(-len(panels) // 3)
+    figure = Figure(figsize=(13.5, 0.8 + 3.2 * rows), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, min(3, len(panels)), squeeze=False).ravel()
+    for ax, (id, axis, values) in zip(grid, panels, strict=False):
+        tallies, places = [Tally(*one["counts"]) for one in values.values()], np.arange(len(values))
+        for place, one in enumerate(values.values()):
+            if one["trained"]:
+                ax.axvspan(place - 0.5, place + 0.5, color="#1f5fa8", alpha=0.1, linewidth=0)
+        rates = np.array([one.rate for one in tallies])
+        low, high = np.array([one.interval for one in tallies]).T
+        reach = np.clip([rates - low, high - rates], 0, None)
+        ax.errorbar(places, rates, yerr=reach, color="#1f5fa8", marker="o", capsize=3)
+        ax.plot(places, [one["said"] for one in values.values()], color="#d1495b", marker="s", linestyle="--")
+        ax.set_xticks(places, list(values))
+        ax.set(title=id, xlabel=axis, xlim=(-0.5, len(values) - 0.5), ylim=(-0.03, 1.03))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.grid(alpha=0.3)
+    for ax in grid[len(panels) :]:
+        ax.set_axis_off()
+    lines = [
+        grid[0].plot([], [], color="#1f5fa8", marker="o", label="true, with 95 % intervals")[0],
+        grid[0].plot([], [], color="#d1495b", marker="s", linestyle="--", label="mean probability of a completion")[0],
+        grid[0].fill_between([], [], color="#1f5fa8", alpha=0.1, label="shown in training"),
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"{name}: where it fails")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Weights": card["sha256"][checkpoint.WEIGHTS]})
+
+
 def main(args: Args) -> int:
     torch.set_num_threads(args.threads)
     if args.publish is not None:
@@ -513,6 +633,13 @@ def main(args: Args) -> int:
                 path = PICTURES / f"{folder.name}-reliability.png"
                 draw_reliability(card, folder.name, path)
                 card["reliability"]["picture"] = path.relative_to(TOP).as_posix()
+        if "limits" in args.sections:
+            axes = limits(model, args.limits, args.seed, args.seeds)
+            card["limits"] = json.loads(json.dumps({"axes": axes, "evaluated": made}))
+            if packaged and axes:
+                path = PICTURES / f"{folder.name}-limits.png"
+                draw_limits(card, folder.name, path)
+                card["limits"]["picture"] = path.relative_to(TOP).as_posix()
         if "truth" in args.sections and args.pairs and packaged:
             path = PICTURES / f"{folder.name}-operands.png"
             draw(model, folder.name, args.pairs, args.seed, path)

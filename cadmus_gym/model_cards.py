@@ -21,6 +21,7 @@ from cadmus_gym.intervals import Tally, total
 from cadmus_gym.isa import disassemble
 from cadmus_gym.recipe import inserted, markdown
 from cadmus_gym.spec import Spec
+from cadmus_gym.strata import CROSSED
 from cadmus_gym.terms import ids_of, stages, trained_on
 
 PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
@@ -64,6 +65,7 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "A prompt is text in the notation for people. The completion follows the form and the budget of the model's "
         "own environment; `spec=` takes those of another.",
         f'Or `python -m cadmus_gym complete "{example}" --model {name}`.',
+        *limits(card),
         "## Training",
         *(training(stage, card) for stage in stages(card)),
     ]
@@ -226,6 +228,47 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     return [how, *blocks]
 
 
+def limits(card: Mapping[str, Any]) -> list[str]:
+    """Where the model fails: a sentence and a table for what was changed, and the picture."""
+    found = card.get("limits", {})
+    said, rows = [], []
+    for id, axes in found.get("axes", {}).items():
+        for axis, values in axes.items():
+            said.append(failing(id, axis, values))
+            for value, one in values.items():
+                counts, trained = Tally(*one["counts"]), "yes" if one["trained"] else "no"
+                row = [id, axis, value, trained, f"{counts.count:,}", percent(counts.rate)]
+                wrong = "" if one["said_wrong"] is None else percent(one["said_wrong"])
+                rows.append([*row, " to ".join(map(percent, counts.interval)), percent(one["said"]), wrong])
+    if not rows:
+        return []
+    how = (
+        "One thing is changed at a time, and the rest stays as in training. Prompts such as training shows are of the "
+        "split `test`. The probability is what the model gives to its greedy completion as a whole: where that is high "
+        "and few are true, the model does not know that it fails."
+    )
+    picture = [f"![Limits]({REPOSITORY}/{found['picture']})"] if "picture" in found else []
+    columns = ["environment", "changed", "to", "shown in training", "prompts", "true", "95 % interval"]
+    table = markdown([*columns, "mean probability", "of wrong ones"], rows)
+    sentences = ["\n".join(f"- {one}" for one in said if one)] if any(said) else []
+    return ["## Limits", *sentences, how, *picture, table]
+
+
+def failing(id: str, axis: str, values: Mapping[str, Any]) -> str:
+    """Return a sentence on the first value past those shown in training; empty where there is none."""
+    names = list(values)
+    shown = [k for k, name in enumerate(names) if values[name]["trained"]]
+    past = range(max(shown, default=-1) + 1, len(names))
+    if not shown or not past:
+        return ""
+    last, first = (values[names[k]] for k in (shown[-1], past[0]))
+    inside, outside = (percent(Tally(*one["counts"]).rate) for one in (last, first))
+    return (
+        f"{id}, {axis}: {inside} true with {names[shown[-1]]}, the last value shown in training; {outside} with "
+        f"{names[past[0]]}, where the model gives its completions a mean probability of {percent(first['said'])}."
+    )
+
+
 def reliability(card: Mapping[str, Any]) -> list[str]:
     """The probability the model gives its completions, against the share that is true, on splits of what it was
     trained on."""
@@ -257,7 +300,11 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
         if not found:
             continue
         rows = []
+        if CROSSED in found:
+            blocks += crossed(spec.id, found[CROSSED])
         for stratum, counts in found.items():
+            if stratum == CROSSED:
+                continue
             for label, row in shortened(counts).items():
                 one = Tally(*row)
                 cells = [stratum, f"`{label}`" if label != OTHERS else label]
@@ -274,6 +321,19 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     pictures = {"Truth rate by operands and by stratum": card.get("picture"), "Training": card.get("curves")}
     seen = [f"![{title}]({REPOSITORY}/{path})" for title, path in pictures.items() if path]
     return ["## Where it errs", told, *seen, *blocks]
+
+
+def crossed(id: str, counts: Mapping[str, list[int]]) -> list[str]:
+    """A table of the truth rate by operations, in rows, and held-out facts, in columns."""
+    pairs = {tuple(map(int, label.split(", "))): Tally(*row) for label, row in counts.items() if label != OTHERS}
+    facts = sorted({n for _, n in pairs})
+    rows = [
+        [str(operations), *(f"{percent(one.rate)} of {one.count:,}" if one else "" for one in of)]
+        for operations in sorted({k for k, _ in pairs})
+        for of in [[pairs.get((operations, n)) for n in facts]]
+    ]
+    columns = [f"{n} held-out fact{'s' * (n != 1)}" for n in facts]
+    return [markdown([f"{id}: operations", *columns], rows)]
 
 
 def shortened(counts: Mapping[str, list[int]]) -> dict[str, list[int]]:

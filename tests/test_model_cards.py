@@ -127,7 +127,7 @@ def test_evaluating_writes_what_checking_finds(
     script.publish(str(package / "run" / "model"), "small")
     folder, few = (
         package / "_models" / "small",
-        script.Args(count=30, elsewhere=2, reliability=10, seeds=2, threads=1, price=0.1),
+        script.Args(count=30, elsewhere=2, reliability=10, limits=4, seeds=2, threads=1, price=0.1),
     )
     assert script.main(replace(few, check=True)) == 1
     assert "has no evaluation" in capsys.readouterr().out
@@ -171,11 +171,12 @@ def test_evaluating_writes_what_checking_finds(
     assert "7,200; 0.2000 dollars at 0.1 a core-hour" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "-", "!"))) <= 120
     links = re.findall(r"\]\(../../../(.+?)\)", text)
-    assert len(links) == 2
+    assert len(links) == 3
     for link in links:
         with Image.open(package / link) as image:
             assert image.info["Weights"] == card["sha256"]["model.safetensors"]
     check_reliability(card, text)
+    check_limits(card, text)
 
     readme = package / "README.md"
     row = f"| Cadmus-Compare-v0 | **{found.truth_rate:.2%} of 60** |"
@@ -232,6 +233,65 @@ def check_reliability(card: dict[str, Any], text: str) -> None:
         known = "yes" if split in ("train", "test") else "no"
         row = f"| Cadmus-Compare-v0 | {split} | {known} | 20 | {found['said']:.2%} | {true.mean():.2%} |"
         assert row in text
+
+
+def check_limits(card: dict[str, Any], text: str) -> None:
+    """Numbers of more digits than train has are shown as such; counts and probabilities are on the page."""
+    values = card["limits"]["axes"]["Cadmus-Compare-v0"]["digits of the numbers"]
+    assert {value: one["trained"] for value, one in values.items()} == {
+        **dict.fromkeys("345", True),
+        **dict.fromkeys("67", False),
+    }
+    for value, one in values.items():
+        true, count, *_ = one["counts"]
+        assert count == 8
+        shown = "yes" if one["trained"] else "no"
+        assert f"| digits of the numbers | {value} | {shown} | 8 | {true / 8:.2%} |" in text
+        assert f"| {one['said']:.2%} | {one['said_wrong']:.2%} |" in text
+    sentence = re.search(r"^- Cadmus-Compare-v0, digits of the numbers: (.*)$", text, re.MULTILINE)
+    assert sentence is not None
+    assert f"{values['5']['counts'][0] / 8:.2%} true with 5, the last value shown in training" in sentence[1]
+    assert text.index("## Limits") < text.index("## Training")
+
+
+def test_a_limit_is_the_first_value_past_those_of_training() -> None:
+    def value(true: int, trained: bool) -> dict[str, Any]:
+        return {"said": 0.75, "said_wrong": None, "counts": [true, 4, 4, 4, true, true], "trained": trained}
+
+    values = {"1": value(4, True), "2": value(3, True), "3": value(1, False), "4": value(0, False)}
+    sentence = model_cards.failing("X", "operations", values)
+    assert sentence.startswith(
+        "X, operations: 75.00% true with 2, the last value shown in training; 25.00% with 3, where"
+    )
+    assert sentence.endswith("a mean probability of 75.00%.")
+    assert model_cards.failing("X", "operations", {"1": value(4, True)}) == ""
+    assert model_cards.failing("X", "operations", {"3": value(1, False)}) == ""
+
+
+@pytest.mark.parametrize("task", ["arith", "branch", "compare", "function", "loop", "register"])
+def test_every_axis_runs_from_what_train_shows_to_what_it_does_not(script: ModuleType, task: str) -> None:
+    id = f"Cadmus-{task.title()}-v0"
+    model = Transformer(replace(SIZES, context=512), seed=3)
+    model.card = {"settings": {"env": id, "overrides": {}}}
+    found = script.limits(model, 2, 5, 1)
+    assert found[id].keys() == script.AXES[task].keys()
+    for axis, values in found[id].items():
+        assert list(values) == list(script.AXES[task][axis])  # none is left out
+        assert [one["trained"] for one in values.values()] == sorted(
+            (one["trained"] for one in values.values()), reverse=True
+        )
+        assert {one["trained"] for one in values.values()} == {True, False}
+
+
+def test_operations_and_held_out_facts_are_a_table() -> None:
+    counts = {"1, 1": [3, 4, 4, 4, 3, 3], "2, 1": [1, 2, 2, 2, 1, 1], "2, 2": [5, 5, 5, 5, 5, 5], "others": [1] * 6}
+    (table,) = model_cards.crossed("X", counts)
+    assert table.splitlines() == [
+        "| X: operations | 1 held-out fact | 2 held-out facts |",
+        "| --- | --- | --- |",
+        "| 1 | 75.00% of 4 |  |",
+        "| 2 | 50.00% of 2 | 100.00% of 5 |",
+    ]
 
 
 def test_probabilities_are_grouped(script: ModuleType) -> None:
@@ -300,7 +360,7 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
     model = Transformer(SIZES, seed=3)
     cg.save_model(model, package / "sums" / "model", {**CARD, "settings": settings})
     few = script.Args(
-        (str(package / "sums" / "model"),), count=4, elsewhere=0, reliability=2, seeds=1, threads=1, pairs=1
+        (str(package / "sums" / "model"),), count=4, elsewhere=0, reliability=2, limits=2, seeds=1, threads=1, pairs=1
     )
     assert script.main(few) == 0
     card, config = model_cards.read(package / "sums" / "model")
@@ -388,6 +448,6 @@ def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
     assert evaluated == {
         (id, split) for id in cg.SPECS if id not in card["left_out"] for split in cg.load_spec(id).splits
     }
-    for kind in ("operands", "reliability"):
+    for kind in ("limits", "operands", "reliability"):
         with Image.open(ROOT / "benchmarks" / "results" / "models" / f"{name}-{kind}.png") as image:
             assert image.info["Weights"] == card["sha256"]["model.safetensors"], "stale: run `make evaluate`"
