@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cadmus_gym.dataset import StreamDataset
     from cadmus_gym.generate import Completions, complete
     from cadmus_gym.model import ModelConfig, Transformer
+    from cadmus_gym.trained import Trained
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ _LAZY = {
     "Completions": "generate",
     "ModelConfig": "model",
     "StreamDataset": "dataset",
+    "Trained": "trained",
     "Transformer": "model",
     "complete": "generate",
     "load_model": "checkpoint",
@@ -46,6 +48,7 @@ __all__ = [
     "Step",
     "Stream",
     "StreamDataset",
+    "Trained",
     "Transformer",
     "Verdict",
     "assemble",

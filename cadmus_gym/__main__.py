@@ -16,11 +16,10 @@ from cadmus_gym.forms import ENDIANS, FORMS
 from cadmus_gym.isa import END, VOCABULARY, Tokens, ambiguity, instruction_table
 from cadmus_gym.recipe import inserted, versions
 from cadmus_gym.scripts import SCRIPTS, run_script
-from cadmus_gym.seen import RUN, Index, splits_of
+from cadmus_gym.seen import Index, Programs, certain, edits, splits_of
 from cadmus_gym.tokenizer import endian_of, write_tokenizer
 
 MARKER = "<!-- instructions -->"
-SCAN = 2_000_000  # so many programs are sorted in a few seconds, without a folder
 _RUN_EXAMPLE = 'a program in the notation for people, such as "12 7 add 19 eq end"'
 
 
@@ -71,33 +70,73 @@ def show_sample(spec: str, split: str, count: int, seed: int) -> int:
     return 0
 
 
-def show_seen(text: str, id: str, upto: int, seed: int, folder: Path | None) -> int:
-    """Print how often the first programs of a training stream are a program, or begin with a prompt, and what is near.
+def show_seen(given: argparse.Namespace) -> int:
+    """Print how often a model was trained on a program or a prompt, or how often a stream shows it, and what is near.
 
-    Returns 0 where at least one is or does, else 1.
+    Returns 0 where that is at least once, else 1.
     """
-    if folder is None and upto > SCAN:
-        raise ValueError(f"--upto {upto}: beyond {SCAN} give --folder, where an index of 4 bytes a program is kept")
-    tokens, stream = read(text), Stream(id, "train", seed)
-    index = Index(stream, folder, max(1, min(RUN, upto)) if folder is None else None)
-    index.build(upto, countdown("programs sorted"))
-    count = int(index.count([tokens], upto)[0])
-    print(f"{count} of the first {upto} programs {'are it' if END in tokens else 'begin with it'}")
-    problems = [pair for spec in stream.specs for pair in splits_of(spec, tokens).items()]
-    prompt = problems[0][1].prompt if problems else tokens
+    tokens = read(given.program)
+    if given.model is not None:
+        return show_trained(tokens, given)
+    if given.upto is None or given.upto < 0:
+        raise ValueError("--stream takes --upto N, the number of its programs to count among, from 0")
+    stream = Stream(given.stream, "train", given.seed or 0)
+    programs: Programs | Index = Programs(stream, given.upto)
+    if given.folder is not None:
+        programs = Index(stream, given.folder)
+        programs.build(given.upto, countdown("programs sorted"))
+    return int(show_counts(tokens, programs, given.upto, f"of the first {given.upto} programs") == 0)
+
+
+def show_trained(tokens: Tokens, given: argparse.Namespace) -> int:
+    """Print of each training of a model what `show_seen` prints of a stream; return 2 where nothing is known."""
+    try:
+        from cadmus_gym.trained import CANDIDATES, PROMPTS, Trained
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"models need {error.name}: pip install '.[train]'") from None
+    if given.folder is not None or given.seed is not None:
+        raise ValueError("--folder and --seed go with --stream; a model's card has the seed of its stream")
+    trained, found = Trained(given.model), 0
+    for k, (training, upto) in enumerate(trained.upto(given.upto)):
+        print(f"{chr(10) if k else ''}{given.model}: {training.about}")
+        if training.programs is not None:
+            of = f"of the first {upto} of them" if upto < training.programs.count else "of them"
+            of += ", or fewer, were trained on and" * (training.kind == CANDIDATES)
+            found += show_counts(tokens, training.programs, upto, of, training.kind == PROMPTS)
+    return 0 if found else 1 if trained.exact else 2
+
+
+def show_counts(tokens: Tokens, programs: Programs | Index, upto: int, of: str, posed: bool = False) -> int:
+    """Print how many programs are or begin with some tokens, and what their stream makes of those, and what is near.
+
+    Where only their prompts were ``posed``, it is said of these. Returns how many there are.
+    """
+    stream = programs.stream
+    problems = [(spec, *pair) for spec in stream.specs for pair in splits_of(spec, tokens).items()]
+    prompt = problems[0][2].prompt if problems else tokens
+    near = list(edits(prompt))
+    (begun,), (same, *counts) = programs.ask([tokens], [prompt, *near], upto, countdown("programs"))
+    if not posed:
+        print(f"{begun} {of} {'are it' if END in tokens else 'begin with it'}")
+    if posed or problems:
+        print(f"{same} {f'{of} are' if posed else 'have'} the prompt  {disassemble(prompt)}")
     if not problems:
-        print(f"no split of {id} is known to write such a prompt")
+        print(f"no split of {stream.id} is known to write such a prompt")
     else:
-        print(f"{int(index.count_prompts([prompt], upto)[0])} have the prompt  {disassemble(prompt)}")
-        place = problems[0][1].key / 2**64
-        names = ", ".join(dict.fromkeys(name for name, problem in problems if problem.kept)) or "none"
-        print(f"its problem is of split {names} (at {place:.4f} of the hashes)")
-        print(f"log-probability {log_probability(stream, tokens, problems[0][1].programs[0])}")
-    near = index.neighbours(prompt, upto)
-    print(f"prompts one token away: {len(near) or 'none within one'}")
-    for other, times in near:
-        print(f"{times:9d}  {disassemble(other)}")
-    return 0 if count else 1
+        kept = [(spec, name) for spec, name, problem in problems if problem.kept]
+        names = ", ".join(dict.fromkeys(name for spec, name in kept if certain(spec)))
+        possible = ", ".join(dict.fromkeys(name for spec, name in kept if not certain(spec)))
+        if names or not possible:
+            place = problems[0][2].key / 2**64
+            print(f"its problem is of split {names or 'none'} (at {place:.4f} of the hashes)")
+        if possible:
+            print(f"its problem may be of split {possible}: what a family in plain Python writes is not known")
+        print(f"log-probability {log_probability(stream, tokens, problems[0][2].programs[0])}")
+    shown = [(count, other) for count, other in zip(counts, near, strict=True) if count > 0]
+    print(f"prompts one token away: {len(shown) or 'none within one'}")
+    for count, other in sorted(shown, key=lambda pair: -pair[0]):
+        print(f"{count:9d}  {disassemble(other)}")
+    return int(same if posed else begun)
 
 
 def log_probability(stream: Stream, tokens: Tokens, completed: Tokens) -> str:
@@ -200,13 +239,15 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("instructions", help="print the table of the 65 tokens")
     command.add_argument("--write", type=Path, help="a Markdown file to write it into, between its markers")
     command = commands.add_parser(
-        "seen", help="how often a training stream shows a program or prompt, and what is near"
+        "seen", help="how often a model was trained on a program or prompt, or a stream shows it, and what is near"
     )
     command.add_argument("program", help=f"{_RUN_EXAMPLE}, or a prompt")
-    command.add_argument("--stream", required=True, help="a registered id or the path of a .toml file")
-    command.add_argument("--upto", type=int, required=True, help="so many programs of the stream, from the first")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--folder", type=Path, help=f"keeps an index; needed beyond {SCAN} programs")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", help="the name of a model in the package, or a folder: what it was trained on")
+    source.add_argument("--stream", help="a registered id or the path of a .toml file: what its train split shows")
+    command.add_argument("--upto", type=int, help="so many programs, from the first; default: all a model has had")
+    command.add_argument("--seed", type=int, help="of the stream; default: 0")
+    command.add_argument("--folder", type=Path, help="keeps an index of the stream, for more questions")
     command = commands.add_parser("export", help="write programs of a stream to Parquet files")
     command.add_argument("spec", help="a registered id or the path of a .toml file")
     command.add_argument("folder", type=Path)
@@ -235,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "instructions":
             return show_instructions(given.write)
         if given.command == "seen":
-            return show_seen(given.program, given.stream, given.upto, given.seed, given.folder)
+            return show_seen(given)
         if given.command == "export":
             stream = Stream(given.spec, given.split, given.seed)
             print(f"{len(export(stream, given.folder, given.count, report=countdown('programs')))} files")

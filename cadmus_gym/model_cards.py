@@ -68,6 +68,7 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         *limits(card),
         "## Training",
         *(training(stage, card) for stage in stages(card)),
+        *recorded(name, card),
     ]
     if "metrics" in card:
         sections += ["## Truth", *truth(card, specs)]
@@ -157,6 +158,16 @@ def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         "core-seconds": spent(stage, card),
     }
     return markdown(["", ""], [[key, str(value)] for key, value in facts.items() if value is not None])
+
+
+def recorded(name: str, card: Mapping[str, Any]) -> list[str]:
+    """Say how to ask what a model was trained on, where its folder has a record of that."""
+    if model_files.RECORD not in card.get("sha256", {}):
+        return []
+    return [
+        f"`python -m cadmus_gym seen TEXT --model {name}` counts how often it was trained on a program or a prompt. "
+        f"The count is exact: `{model_files.RECORD}` records which programs focus chose."
+    ]
 
 
 def machine(hardware: Mapping[str, Any]) -> str:

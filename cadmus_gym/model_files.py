@@ -65,6 +65,20 @@ def read_model(name: str | os.PathLike[str], endian: str | None = None) -> Model
 
 
 def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
+    card, record = read_card(folder)
+    config = _model_config(_read_json(folder / CONFIG), folder / CONFIG)
+    order = endian_of(folder, endian)
+    weights = _needed(_read_weights(folder / WEIGHTS), config, folder / WEIGHTS)
+    compare({name: weight.shape for name, weight in weights.items()}, config, folder / WEIGHTS)
+    check_finite({name: bool(np.isfinite(weight).all()) for name, weight in weights.items()}, folder / WEIGHTS)
+    return ModelFiles(config, {name: weights[stored_name(name)] for name in shapes(config)}, card, order, record)
+
+
+def read_card(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the card of a model's folder and its record, each empty where there is none.
+
+    Raises FileNotFoundError where a file of the model is missing, ValueError where one is not what the card says.
+    """
     if missing := [file for file in (WEIGHTS, CONFIG) if not (folder / file).is_file()]:
         raise FileNotFoundError(f"{folder / missing[0]} is missing; {_instead(folder)}")
     card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
@@ -76,13 +90,7 @@ def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
                 f"{folder / file} is damaged: its SHA-256 is not the one in {CARD} (where another program has written "
                 f"it since, {CARD} is not its card: remove that)"
             )
-    config = _model_config(_read_json(folder / CONFIG), folder / CONFIG)
-    order = endian_of(folder, endian)
-    weights = _needed(_read_weights(folder / WEIGHTS), config, folder / WEIGHTS)
-    compare({name: weight.shape for name, weight in weights.items()}, config, folder / WEIGHTS)
-    check_finite({name: bool(np.isfinite(weight).all()) for name, weight in weights.items()}, folder / WEIGHTS)
-    record = (folder / RECORD).read_bytes() if RECORD in present else b""
-    return ModelFiles(config, {name: weights[stored_name(name)] for name in shapes(config)}, card, order, record)
+    return card, (folder / RECORD).read_bytes() if RECORD in present else b""
 
 
 def has_config(folder: Path) -> bool:

@@ -1,5 +1,7 @@
-"""How often a stream shows a program: an index of its first programs, sorted by their text.
+"""How often a program or a prompt is among some programs of a stream: by one pass over them, or by a kept index.
 
+`Programs` writes the prompts of any programs once, for all questions at once: millions take seconds, and nothing is
+kept. `Index` is for the first programs of a stream, and many questions one after another: it sorts them by their text.
 A run is so many programs in a row; what is kept of it is their numbers in the order of their texts, four bytes each.
 The texts themselves are not kept: a search writes those that it looks at once more, for all runs and questions at once.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,16 +20,110 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.console import Report
 from cadmus_gym.isa import BOS, END, PAD, VOCABULARY, Ints, Tokens, as_tokens
+from cadmus_gym.sampling import Words64
 from cadmus_gym.scoring import Problem, Scorer
 from cadmus_gym.spec import Spec
 from cadmus_gym.stream import Stream
 
 RUN = 2**22  # programs of a run: 1 GB of memory while it is sorted, 16 MB on the disk
 QUERIES = 1024  # texts searched for at once
+CHUNK = 2**15  # programs that are written at once
 ABOUT, PARTIAL = "index.json", "partial"
 AGAIN = "delete it and build again"
 
 Offsets: TypeAlias = NDArray[np.uint32]
+Pairs: TypeAlias = tuple[Ints, Ints]  # seeds and numbers of programs, both (N,)
+
+
+class Programs:
+    """Some programs of a stream in an order, such as those that a model was trained on; by default the first ones.
+
+    ``pairs(start, stop)`` returns seeds and numbers of the programs from one place of the order to another.
+    """
+
+    def __init__(self, stream: Stream, count: int, pairs: Callable[[int, int], Pairs] | None = None) -> None:
+        if count < 0:
+            raise ValueError(f"count = {count}: give a number of programs from 0")
+        self.stream, self.count, self.pairs = stream, count, pairs or self._first
+
+    def ask(
+        self,
+        texts: Sequence[str | ArrayLike],
+        prompts: Sequence[str | ArrayLike],
+        upto: int | None = None,
+        report: Report | None = None,
+    ) -> tuple[Ints, Ints]:
+        """Return how many of the first ``upto`` (default: all) begin with each text, and how many have each prompt.
+
+        Both are int64, of shapes (T,) and (Q,). Texts and prompts are as for `Index`. ``report(done, upto)`` is called
+        meanwhile. Raises ValueError for an invalid token, or for more programs than there are.
+        """
+        upto = self.count if upto is None else upto
+        if not 0 <= upto <= self.count:
+            raise ValueError(f"upto = {upto}; allowed: 0 to {self.count}, the number of programs")
+        scan = Scan(self.stream, texts, prompts)
+        for start in range(0, upto, CHUNK):
+            stop = min(start + CHUNK, upto)
+            scan.add(*self.pairs(start, stop))
+            if report is not None:
+                report(stop, upto)
+        return scan.found()
+
+    def _first(self, start: int, stop: int) -> Pairs:
+        return np.full(stop - start, self.stream.seed), np.arange(start, stop)
+
+
+class Scan:
+    """Counts of texts and prompts among programs whose prompts are written once for all questions.
+
+    A sum of tokens times odd numbers, modulo 2**64, stands for a text; texts with equal sums are compared themselves.
+    """
+
+    def __init__(self, stream: Stream, texts: Sequence[str | ArrayLike], prompts: Sequence[str | ArrayLike]) -> None:
+        self.stream = stream
+        self.texts, self.prompts = ([_unpadded(as_tokens(one)).tobytes() for one in some] for some in (texts, prompts))
+        self.times, self.starts = dict.fromkeys(self.prompts, 0), dict.fromkeys(self.texts, 0)
+        self._longer: dict[bytes, list[bytes]] = {}  # texts by the prompts that they may begin with
+        for text in self.starts:
+            for size in range(len(text)):
+                self._longer.setdefault(text[:size], []).append(text)
+        rng = np.random.default_rng(0)
+        self._factors = rng.integers(2**64, size=stream.prompt_room, dtype=np.uint64) | np.uint64(1)
+        self._whole = self._sums(self.times.keys() | self._longer.keys())
+        sizes = sorted({len(text) for text in self.starts if len(text) <= stream.prompt_room})
+        self._begun = {size: self._sums([text for text in self.starts if len(text) == size]) for size in sizes}
+
+    def add(self, seeds: Ints, numbers: Ints) -> None:
+        """Count in the programs of pairs (seed, number), both (N,)."""
+        rows, lengths = self.stream.prompts(seeds, numbers)
+        sums = np.cumsum(rows * self._factors, axis=1)
+        longer: list[tuple[int, bytes]] = []  # rows with the texts that their programs may begin with
+        for row in np.flatnonzero(np.isin(sums[:, -1], self._whole)).tolist():
+            prompt = rows[row, : lengths[row]].tobytes()
+            if prompt in self.times:
+                self.times[prompt] += 1
+            longer += [(row, text) for text in self._longer.get(prompt, ())]
+        for size, begun in self._begun.items():
+            hits = (lengths >= size) & (np.isin(sums[:, size - 1], begun) if size else True)
+            for row in np.flatnonzero(hits).tolist():
+                text = rows[row, :size].tobytes()
+                if text in self.starts:
+                    self.starts[text] += 1
+        if longer:
+            some = np.array([row for row, _ in longer])
+            programs, _ = self.stream.gather(seeds[some], numbers[some])
+            for program, (_, text) in zip(programs, longer, strict=True):
+                self.starts[text] += program[: len(text)].tobytes() == text
+
+    def found(self) -> tuple[Ints, Ints]:
+        """Return how many programs begin with each text (T,), and how many have each prompt (Q,), int64."""
+        begun, whole = [self.starts[text] for text in self.texts], [self.times[prompt] for prompt in self.prompts]
+        return np.array(begun, np.int64), np.array(whole, np.int64)
+
+    def _sums(self, words: Collection[bytes]) -> Words64:
+        room = self.stream.prompt_room
+        some = [np.frombuffer(word, np.uint8) for word in words if len(word) <= room]
+        return np.array([(word * self._factors[: word.size]).sum() for word in some], np.uint64)
 
 
 class Index:
@@ -112,6 +208,16 @@ class Index:
         counts = np.zeros(len(found), np.int64)
         np.add.at(counts, owners, self.count(programs, upto))
         return counts
+
+    def ask(
+        self,
+        texts: Sequence[str | ArrayLike],
+        prompts: Sequence[str | ArrayLike],
+        upto: int | None = None,
+        report: Report | None = None,
+    ) -> tuple[Ints, Ints]:
+        """Return what `count` and `count_prompts` do, as `Programs.ask`; ``report`` is not called, it is quick."""
+        return self.count(texts, upto), self.count_prompts(prompts, upto)
 
     def neighbours(self, prompt: str | ArrayLike, upto: int | None = None) -> list[tuple[Tokens, int]]:
         """Return the prompts of the first ``upto`` programs that one token inserted, deleted or replaced makes of this
@@ -215,10 +321,19 @@ def edits(tokens: Tokens) -> Iterator[Tokens]:
 
 def splits_of(spec: Spec, text: str | ArrayLike) -> dict[str, Problem]:
     """Return, of the splits that may write a prompt, or that of a program, what they make of it: those for which it is
-    ``kept`` have its problem."""
+    ``kept`` have its problem.
+
+    A family in plain Python cannot say whether the parameters of a split lead to a prompt: then a problem is ``kept``
+    by every split that would keep it if its parameters did (see `certain`).
+    """
     tokens = _unpadded(as_tokens(text))
     found = {name: Scorer(spec, name, 0, 1).read(tokens) for name in spec.splits}
     return {name: problem for name, problem in found.items() if problem is not None}
+
+
+def certain(spec: Spec) -> bool:
+    """Whether a spec's family can say which prompts its splits write."""
+    return spec.family.pack is not None
 
 
 def _unpadded(tokens: Tokens) -> Tokens:

@@ -267,4 +267,5 @@ def no_problem(spec: Spec, split: str) -> str:
         f"{spec.name} [splits.{split}]: none of {attempts_of(spec, split)} attempts at one kind of program gave a "
         "problem of this split: its parameters allow too few. Give it a wider share, or parameters with more problems"
         + (", or apart = 'problems' where operations have no operands from 2 on" if spec.apart == "facts" else "")
+        + (f". No prompt may give its answer under: {'; '.join(spec.family.needs)}" if spec.family.needs else "")
     )

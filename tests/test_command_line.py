@@ -124,17 +124,19 @@ def test_mistakes_are_told_in_one_line(arguments: list[str], capsys: pytest.Capt
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_complete_needs_no_torch() -> None:
+def test_complete_and_seen_need_no_torch() -> None:
     script = """
         import sys
         sys.modules["torch"] = None
         from cadmus_gym.__main__ import main
+        main(["seen", "12 7 add", "--model", "nano-arith", "--upto", "0"])
         sys.exit(main(["complete", "12 7 add"]))
     """
     command = [sys.executable, "-c", "\n".join(line.strip() for line in script.splitlines())]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "19 eq end\nTRUE" in result.stdout
+    assert "pip install" not in result.stderr
 
 
 @pytest.mark.parametrize("arguments", COMPLETE)

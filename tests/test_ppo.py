@@ -22,9 +22,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import cadmus_gym as cg
 from cadmus_gym import console, files, forms, runs, trained
+from cadmus_gym.__main__ import main
 from cadmus_gym.checkpoint import load_model, save_model
 from cadmus_gym.evaluate import evaluate
 from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.trained import Trained
 
 SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "ppo.py"
 # Products of digits, of which an untrained model finds some: most are 0.
@@ -160,7 +162,11 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(
 
 
 def test_the_card_says_which_prompts_were_posed(
-    checkpoint: Path, tmp_path: Path, ppo: ModuleType, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    tmp_path: Path,
+    ppo: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked: Counter[bytes] = Counter()
     step = cg.CadmusVectorEnv.step
@@ -181,6 +187,18 @@ def test_the_card_says_which_prompts_were_posed(
         prompts, lengths = cg.Stream(SPEC, "train").prompts(np.full(count, posed["seed"] + row), np.arange(count))
         replayed.update(prompt[:length].tobytes() for prompt, length in zip(prompts, lengths, strict=True))
     assert replayed == asked
+    parent, own = Trained(tmp_path / "model").trainings
+    assert (parent.kind, own.kind) == ("unknown", "prompts")  # the checkpoint's card does not say
+    assert own.programs is not None
+    _, counts = own.programs.ask([], [np.frombuffer(prompt, np.uint8) for prompt in asked])
+    assert counts.tolist() == [*asked.values()]
+    _, counts = own.programs.ask([], ["100 200 add"])
+    assert counts.tolist() == [0]
+    assert main(["seen", cg.disassemble(np.frombuffer(max(asked), np.uint8)), "--model", str(tmp_path / "model")]) == 0
+    out = capsys.readouterr().out
+    assert "no card says what it was trained on" in out
+    assert f"reinforcement learning posed {sum(asked.values()):,} prompts of Cadmus-Arith-v0 (split train)" in out
+    assert f"\n{asked[max(asked)]} of them are the prompt  " in out
     assert sum(asked.values()) > 100
 
 

@@ -27,7 +27,7 @@ from cadmus_gym.scoring import Entropy, Scorer, Share, score_mixture
 from cadmus_gym.spec import Spec, Split, Thoughts
 from cadmus_gym.tasks import Choices, Family
 from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
-from cadmus_gym.writing import attempt, bounds_of, keeps
+from cadmus_gym.writing import attempt, keeps, sieve_of
 
 IDS = list(cg.SPECS)
 SPLITS = [(id, split) for id in IDS for split in cg.load_spec(id).splits]
@@ -44,27 +44,78 @@ SMALL: dict[str, dict[str, Any]] = {
         "held_out": ["sub mul", "mul mul"],
         "pool": "held",
     },
-    "compare": {"values": [7, 13], "distance": 2, "reserved_from": 5000},
+    "compare": {
+        "lengths": {"1-2": 1},
+        "relations": {"le": 1},
+        "order": {"digit": 4, "tail": 1, "near": 1},
+        "reserved": [11, 3],
+        "reserved_from": 50,
+    },
+    "compare, lengths": {"lengths": {"1": 1, "3": 1}, "relations": {"ne": 1}, "equality": {"length": 1}},
+    "compare, swap": {"lengths": {"4": 1}, "relations": {"lt": 1}, "order": {"swap": 1}, "reserved_from": 5000},
     "compare, reserved": {
-        "values": [0, 120],
-        "reserved": [8, 3],
+        "lengths": {"1-2": 1, "3": 1},
+        "reserved": [16, 3],
         "reserved_from": 0,
         "pool": "reserved",
-        "distance": 3,
-        "relations": {"eq": 1, "ge": 2},
+        "relations": {"ne": 1, "ge": 2},
+        "outer": 0.4,
     },
-    "logic": {"operands": [2, 3], "bits": {"1": 1, "2": 1}, "comparisons": {"1": 1}, "relations": {"eq": 1, "lt": 2}},
-    "stack": {"operands": [2, 3], "literals": {"2": 1}, "moves": {"1": 3, "2": 1}, "held_out": ["dup dup"]},
-    "stack, held": {
+    "logic": {
         "operands": [2, 2],
+        "bits": {"1": 1, "2": 1},
+        "terms": {"1": 1},
+        "joined": {"0": 1, "1": 1},
+        "relations": {"eq": 1, "lt": 2},
+    },
+    "logic, several": {
+        "operands": [2, 2],
+        "bits": {"1": 1},
+        "terms": {"1": 1, "2": 2},
+        "joined": {"0": 2, "1": 1},
+        "bitwise": {"xor": 1},
+        "relations": {"eq": 1, "lt": 2},
+    },
+    "stack": {
+        "operands": [2, 3],
+        "operators": {"add": 1, "sub": 3},
+        "literals": {"2": 1},
+        "moves": {"2": 3, "3": 1},
+        "stack_words": {"dup": 1, "swap": 3, "over": 2},
+        "held_out": ["dup dup"],
+    },
+    "stack, held": {
+        "operands": [2, 3],
         "operators": {"add": 2, "sub": 1},
         "literals": {"4": 1},
         "moves": {"2": 1},
-        "held_out": ["swap over", "dup pick"],
+        "held_out": ["swap over", "dup rot"],
         "pool": "held",
     },
-    "register": {"operands": [2, 3], "operations": {"1": 1, "2": 1}, "limit": 12},
-    "branch": {"operands": [2, 3], "depths": {"1": 1}, "relations": {"lt": 2, "ge": 1}, "distance": 1, "limit": 9},
+    "register": {"operands": [2, 3], "operations": {"2": 1}, "limit": 12},
+    "register, several": {
+        "operands": [2, 2],
+        "operators": {"add": 2, "sub": 1},
+        "operations": {"2": 1, "3": 1},
+        "limit": 12,
+    },
+    "branch": {
+        "operands": [2, 3],
+        "blocks": {"1": 1},
+        "depths": {"1": 1},
+        "relations": {"lt": 2, "ge": 1},
+        "distance": 1,
+        "limit": 9,
+    },
+    "branch, several": {
+        "operands": [2, 2],
+        "operators": {"add": 1, "sub": 1},
+        "blocks": {"1": 1, "2": 2},
+        "depths": {"1": 1},
+        "relations": {"lt": 1, "ge": 2},
+        "distance": 1,
+        "limit": 9,
+    },
     "loop": {"operands": [2, 4], "turns": [1, 3], "items": {"1": 1, "2": 1}, "factors": [2, 3], "limit": 40},
     "function": {"operands": [2, 3], "levels": [1, 2], "doubles": [2, 3], "factors": [2, 2], "limit": 40},
 }
@@ -94,18 +145,18 @@ class Written:
 
 def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], float], dict[Any, list[Written]]]:
     """All ways to write a prompt: the probability of each kind of choices, and what can be written under it."""
-    bounds = bounds_of(spec, split)
+    sieve = sieve_of(spec, split)
     length = spec.prompt_room + 2
     script = sampling.new_script(SCRIPTED)
     marks, parameters = np.zeros(MARKS, np.int64), spec.family.pack(spec.split_parameters(split))
-    rest = np.zeros(WORK, np.int64), scratch(length)
+    work, machine = np.zeros(WORK, np.int64), scratch(length)
     kinds: dict[tuple[int, ...], float] = {}
     written: dict[Any, list[Written]] = defaultdict(list)
     while True:
         sampling.rewind(script)
         program = np.zeros(length, np.uint8)
         dice = np.zeros(2, np.uint64)
-        outcome, key = attempt(spec.family.write(), parameters, dice, script, program, marks, *rest)
+        outcome, key = attempt(spec.family.write(), parameters, dice, script, program, marks, work, machine)
         assert outcome == RAN
         draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
         chosen = draws[:, DIE] == CHOICE
@@ -113,7 +164,8 @@ def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], flo
         kind = tuple(draws[chosen, TAKEN].tolist())
         kinds[kind] = float(np.prod(shares[chosen]))
         prompt = program[: marks[PROMPT]].tobytes()
-        written[kind].append(Written(prompt, float(np.prod(shares[~chosen])), keeps(bounds, np.uint64(key), marks)))
+        kept = keeps(sieve, np.uint64(key), program, marks, machine)
+        written[kind].append(Written(prompt, float(np.prod(shares[~chosen])), kept))
         left = np.flatnonzero(draws[:, TAKEN] + 1 < draws[:, OUTCOMES])
         if left.size == 0:
             return kinds, written
@@ -319,18 +371,19 @@ def test_shares_are_found_once_a_stream() -> None:
 
 
 def test_where_no_sample_is_kept_one_is_assumed() -> None:
-    spec = small("register", splits={"rare": Split((0.0, 0.01))}, parameters={"operations": {"1": 1}})
+    spec = small("register", splits={"rare": Split((0.0, 0.01))}, parameters={"operations": {"2": 1}})
     program = cg.Stream(spec, "rare").batch(0, 1)[0][0]
     scorer = Scorer(spec, "rare", 0, 2)
     assert math.isfinite(scorer.score(program[program > 0])[0])
     assert [share.value for share in scorer.shares.values()] == [0.5]
 
 
-def test_derivations_that_divide_by_one_share_have_its_error_in_common() -> None:
-    """Two lengths may be drawn in either order, and so may two values of one length: by the same share."""
-    scorer = Scorer(small("compare"), "test", 100_000, 1)
-    programs, _ = cg.Stream(small("compare"), "test").batch(0, 60)
-    several = 0
+@pytest.mark.parametrize("name", ["compare", "compare, reserved"])
+def test_derivations_that_divide_by_one_share_have_its_error_in_common(name: str) -> None:
+    """A pair may be of several kinds, each with a share of its own, or have two reserved values, and one share."""
+    scorer = Scorer(small(name), "test", 100_000, 1)
+    programs, _ = cg.Stream(small(name), "test").batch(0, 200)
+    several = both = 0
     for row in programs:
         program = row[row > 0]
         scorer.shares.clear()
@@ -345,7 +398,9 @@ def test_derivations_that_divide_by_one_share_have_its_error_in_common() -> None
             scorer.shares[key] = share
         assert variance == pytest.approx(expected, rel=1e-4)
         several += len(scorer.shares) > 1
-    assert several > 0
+        left, right, *_ = cg.disassemble(program).split()
+        both += left != right and int(left) % 16 == int(right) % 16 == 3
+    assert several if name == "compare" else both
 
 
 def test_a_split_that_keeps_everything_needs_no_normaliser() -> None:
@@ -435,7 +490,7 @@ def test_the_variance_of_a_mixture_is_that_of_its_parts(tmp_path: Path) -> None:
 
 
 def test_entropies_are_means_over_the_programs_of_a_stream() -> None:
-    stream = cg.Stream(small("register"), "train", seed=2)
+    stream = cg.Stream(small("arith"), "train", seed=2)
     entropy, (programs, lengths) = stream.entropy(200), stream.batch(0, 200)
     scores = stream.score(programs)
     for logs, mean, error in (
@@ -471,13 +526,43 @@ def test_every_program_of_a_stream_has_a_probability(id: str, split: str) -> Non
         assert (scores.completion <= 0).all()
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_comparisons_have_exact_probabilities(split: str) -> None:
+    """Those of all comparisons of a kind add up to the share of the kind, and estimates agree with them."""
+    stream = cg.Stream("Cadmus-Compare-v0", split, seed=8)
+    parameters = stream.specs[0].split_parameters(split)
+    lengths, order = parameters.lengths, parameters.order
+    weight, sixth = sum(lengths.values()), 1 / len(parameters.relations)
+
+    def total(programs: list[str]) -> float:
+        scores = stream.score(rows_of([cg.assemble(program).tobytes() for program in programs]))
+        assert scores.exact.all()
+        return math.fsum(np.exp(scores.log_prob))
+
+    ties = [f"{value} {value} eq end" for value in range(100, 1000)]
+    assert total(ties) == pytest.approx(sixth / 2 * lengths["3"] / weight, rel=1e-9)
+    weights = dict.fromkeys(order, weight)  # of the classes of numbers that may be pairs of a kind
+    weights["swap"] = lengths["4"] + lengths["5"]
+    share = sum(order[kind] * lengths["1-2"] / weights[kind] for kind in order if kind != "swap") / sum(order.values())
+    below = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
+    assert total(below) == pytest.approx(sixth * share, rel=1e-9)
+    programs, _ = stream.batch(0, 40)
+    exact, rough = stream.score(programs), cg.Stream(stream.specs[0], split).score(programs, budget=0, samples=20_000)
+    assert exact.exact.all()
+    assert (np.abs(rough.log_prob - exact.log_prob) <= SIGMAS * rough.error).all()
+    assert rough.error.max() < 0.1
+
+
 EXTREMES: list[tuple[str, dict[str, Any]]] = [
     ("arith", {"operands": [-2147483647, 2147483647], "limit": 2147483647, "operations": {"7": 1}}),
-    ("compare", {"values": [0, 2147483647]}),
-    ("logic", {"operands": [0, 999_999], "bits": {"8": 1}, "comparisons": {"8": 1}}),
+    ("compare", {"lengths": {"9": 1, "1-8": 1}}),
+    ("logic", {"operands": [0, 999_999], "bits": {"8": 1}, "terms": {"8": 1}, "joined": {"8": 1}}),
     ("stack", {"operands": [0, 999_999], "limit": 2147483647, "literals": {"6": 1}, "moves": {"6": 1}}),
     ("register", {"operands": [0, 999_999], "limit": 2147483647, "operations": {"8": 1}}),
-    ("branch", {"operands": [0, 999_999], "limit": 2147483647, "depths": {"4": 1}, "distance": 999_999}),
+    (
+        "branch",
+        {"operands": [0, 999_999], "limit": 2147483647, "blocks": {"4": 1}, "depths": {"4": 1}, "distance": 999_999},
+    ),
     ("loop", {"operands": [1, 9], "turns": [1, 64], "items": {"1": 1, "4": 1}, "limit": 2147483647}),
     ("function", {"operands": [0, 9999], "levels": [1, 48], "doubles": [2, 8], "limit": 2147483647}),
 ]

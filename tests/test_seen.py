@@ -15,7 +15,7 @@ import pytest
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
 from cadmus_gym.scoring import Scorer
-from cadmus_gym.seen import Index, edits, splits_of
+from cadmus_gym.seen import CHUNK, Index, Programs, certain, edits, splits_of
 from cadmus_gym.spec import Split
 from cadmus_gym.tasks import TASKS
 from cadmus_gym.tasks.family import Choices, Family
@@ -63,8 +63,11 @@ def test_counts_are_those_of_a_replay(replay: Replay) -> None:
     texts += [(*program[:3], 64, *program[4:]) for program in chosen[:5]]  # nothing begins with these
     texts += [(), (63,), chosen[0] + chosen[0] * 40]
     arrays = [np.array(text, np.uint8) for text in texts]
+    programs = Programs(replay.stream, COUNT)
     for upto in (COUNT, LITTLE, LITTLE + 1, 5, 0):
-        assert replay.index.count(arrays, upto).tolist() == [replay.beginning(text, upto) for text in texts]
+        expected = [replay.beginning(text, upto) for text in texts]
+        assert replay.index.count(arrays, upto).tolist() == expected
+        assert programs.ask(arrays, [], upto)[0].tolist() == expected
     assert replay.index.count(arrays).sum() > replay.index.count(arrays, COUNT).sum()  # all of the last run
 
 
@@ -91,7 +94,26 @@ def test_prompts_are_counted_where_they_are_the_whole_prompt(replay: Replay) -> 
     prompts = list(times)[:200]
     counts = replay.index.count_prompts([np.array(prompt) for prompt in prompts], 9_000)
     assert counts.tolist() == [times[prompt] for prompt in prompts]
+    twice = [*prompts, *prompts]  # a question may be asked again
+    _, scanned = Programs(replay.stream, COUNT).ask([], [np.array(prompt) for prompt in twice], 9_000)
+    assert scanned.tolist() == [times[prompt] for prompt in twice]
     assert replay.index.count_prompts([np.array(prompt[:-1]) for prompt in prompts[:20]]).sum() == 0
+
+
+def test_programs_in_any_order_are_counted() -> None:
+    stream = cg.Stream(IDS[0], seed=5)
+    numbers = np.random.default_rng(0).integers(50_000, size=2 * CHUNK + 10)
+    programs = Programs(stream, numbers.size, lambda a, b: (np.arange(a, b) % 3, numbers[a:b]))
+    rows, lengths = stream.gather(np.arange(numbers.size) % 3, numbers)
+    whole = [tuple(row[row > 0].tolist()) for row in rows]
+    times, asked = Counter(whole), Counter(row[:n] for row, n in zip(whole, lengths.tolist(), strict=True))
+    done: list[tuple[int, int]] = []
+    found = programs.ask(
+        [np.array(one) for one in times], [np.array(one) for one in asked], report=lambda *at: done.append(at)
+    )
+    assert found[0].tolist() == [*times.values()]
+    assert found[1].tolist() == [*asked.values()]
+    assert done == [(CHUNK, numbers.size), (2 * CHUNK, numbers.size), (numbers.size, numbers.size)]
 
 
 def test_neighbours_are_those_of_a_replay(replay: Replay) -> None:
@@ -168,7 +190,7 @@ def test_a_split_keeps_the_problems_from_its_first_hash_to_its_last() -> None:
     assert problem is not None
     key = problem.key
     for first, last, kept in ((key, key, True), (key + 1, key + 2, False), (key - 2, key - 1, False), (0, key, True)):
-        scorer.bounds = np.array([first, last, 0], np.uint64)
+        scorer.sieve = scorer.sieve._replace(bounds=np.array([first, last, 0], np.uint64))
         problem = scorer.read(tokens)
         assert problem is not None
         assert problem.kept == kept
@@ -208,6 +230,29 @@ def test_a_family_in_plain_python_is_counted_too(monkeypatch: pytest.MonkeyPatch
     for prompt in prompts:
         split = next(name for name, problem in splits_of(spec, cg.assemble(prompt)).items() if problem.kept)
         assert split == "train" or times[prompt] == 0
+
+
+def test_what_a_family_in_plain_python_writes_is_not_claimed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["from dataclasses import dataclass", "from cadmus_gym.tasks import Family"]
+    lines += ["@dataclass(frozen=True)", "class Parameters:", "    least: int = 0"]
+    lines += ["def compose(parameters, choices):"]
+    lines += ["    return f'{choices.integer(parameters.least, parameters.least + 40)} 7 add'"]
+    lines += ["SUMS = Family('own_sums', 1, Parameters, 'value', lambda parameters: 6, compose=compose)"]
+    (tmp_path / "own_sums.py").write_text("\n".join(lines))
+    table = ['id = "Sums-v0"', 'task = "own_sums:SUMS"', "[splits.train]", "share = [0.1, 1.0]"]
+    table += ["[splits.test]", "share = [0.0, 0.1]", "[splits.large]", "[splits.large.parameters]", "least = 50"]
+    (tmp_path / "sums.toml").write_text("\n".join(table))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = cg.load_spec(tmp_path / "sums.toml")
+    assert not certain(spec)
+    rows, lengths = cg.Stream(spec).prompts(np.zeros(1, np.int64), np.zeros(1, np.int64))
+    prompt = cg.disassemble(rows[0, : lengths[0]])  # which `large` never writes
+    assert main(["seen", prompt, "--stream", str(tmp_path / "sums.toml"), "--upto", "100"]) == 0
+    out = capsys.readouterr().out
+    assert "its problem may be of split train, large: what a family in plain Python writes is not known\n" in out
+    assert "is of split" not in out
 
 
 def test_an_index_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,8 +369,8 @@ def test_the_command_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["12 7 add", "--upto", "80000000"], "give --folder"),
-        (["12 7 add", "--upto", "-1"], "upto = -1"),
+        (["12 7 add", "--upto", "-1"], "--stream takes --upto N, the number of its programs"),
+        (["12 7 add"], "--stream takes --upto N, the number of its programs"),
         (["12 7 ad", "--upto", "10"], "is no token"),
     ],
 )

@@ -90,9 +90,9 @@ def check_keys(found: list[Names]) -> int:
 
 FEW: dict[str, dict[str, Any]] = {  # problems that come up again in other words
     "arith": {"operands": [0, 3]},
-    "logic": {"operands": [2, 3], "bits": {"1": 1}, "comparisons": {"1": 1}},
+    "logic": {"operands": [2, 3], "bits": {"1": 1}, "terms": {"1": 1}, "joined": {"0": 1}},
     "stack": {"operands": [2, 4]},
-    "register": {"operands": [2, 4], "operations": {"1": 1, "2": 1}},
+    "register": {"operands": [2, 4], "operations": {"2": 1, "3": 1}},
     "branch": {"operands": [2, 4], "depths": {"1": 1}, "distance": 1},
     "loop": {"operands": [2, 5], "turns": [1, 3], "items": {"1": 1}},
     "function": {"operands": [2, 3], "levels": [1, 2], "doubles": [2, 3]},
@@ -244,11 +244,13 @@ def read_logic(names: Names) -> tuple[Any, ...]:
     seen = [*words(names)]
     first = next(k for k, word in enumerate(seen) if word in RELATIONS)
     bits = sum(word in BITWISE for word in seen[:first])
-    comparisons = sum(word in RELATIONS for word in seen)
-    assert sum(word in BITWISE for word in seen[first:]) == comparisons - 1
-    assert seen[-1] in ("add", "sub")
-    assert seen[-4] == "inc"
-    return bits, comparisons
+    terms = seen.count("mul")
+    joined = sum(word in RELATIONS for word in seen) - terms
+    comparison = f"\\d+ \\d+ ({'|'.join(RELATIONS)})( not)?"
+    term = f"{comparison}( {comparison} ({'|'.join(BITWISE)}))? \\d+ mul (add|sub)"
+    assert re.fullmatch(f"{term}( {term})*", " ".join(map(str, seen[first - 2 :])))
+    assert sum(word in BITWISE for word in seen[first:]) == joined
+    return bits, terms, joined
 
 
 def read_stack(names: Names) -> tuple[Any, ...]:
@@ -266,11 +268,14 @@ def read_register(names: Names) -> tuple[Any, ...]:
 
 
 def read_branch(names: Names) -> tuple[Any, ...]:
-    depth = deepest = 0
+    depth, deepest = 0, []
     for name in names:
+        if name == "if" and depth == 0:
+            deepest.append(0)
         depth += (name == "if") - (name == "fi")
-        deepest = max(deepest, depth)
-    return (deepest,)
+        if depth > 0:
+            deepest[-1] = max(deepest[-1], depth)
+    return tuple(deepest)
 
 
 def read_loop(names: Names) -> tuple[Any, ...]:
@@ -363,14 +368,15 @@ def test_logic_goes_by_its_weights() -> None:
     weights: dict[str, Any] = {
         "operands": [5, 20],
         "bits": {"1": 3, "2": 1},
-        "comparisons": {"1": 1, "3": 2},
+        "terms": {"2": 1, "3": 2},
+        "joined": {"0": 1, "2": 3},
         "bitwise": {"and": 1, "or": 2, "xor": 4},
         "relations": {"eq": 1, "ne": 2, "lt": 1, "le": 3, "gt": 1, "ge": 2},
     }
     found = prompts(everywhere("logic", **weights, negated=0.4), "all", COUNT)
     kinds = [read_logic(names) for names in found]
-    assert by_weight(Counter(str(bits) for bits, _ in kinds), weights["bits"])
-    assert by_weight(Counter(str(comparisons) for _, comparisons in kinds), weights["comparisons"])
+    for place, name in enumerate(("bits", "terms", "joined")):
+        assert by_weight(Counter(str(kind[place]) for kind in kinds), weights[name]), name
     assert by_weight(Counter(name for names in found for name in names if name in BITWISE), weights["bitwise"])
     relations = Counter(name for names in found for name in names if name in RELATIONS)
     assert by_weight(relations, weights["relations"])
@@ -387,7 +393,7 @@ def test_logic_goes_by_its_weights() -> None:
 
 
 def test_stack_goes_by_its_sizes() -> None:
-    weights: dict[str, Any] = {"literals": {"2": 1, "4": 3}, "moves": {"1": 2, "3": 1}}
+    weights: dict[str, Any] = {"literals": {"2": 1, "4": 3}, "moves": {"2": 2, "3": 1}}
     found = prompts(everywhere("stack", **weights), "all", COUNT)
     kinds = [read_stack(names) for names in found]
     assert by_weight(Counter(str(literals) for literals, _ in kinds), weights["literals"])
@@ -398,7 +404,7 @@ def test_stack_goes_by_its_sizes() -> None:
 
 
 def test_register_goes_by_its_weights() -> None:
-    weights: dict[str, Any] = {"operations": {"1": 1, "2": 2, "4": 1}}
+    weights: dict[str, Any] = {"operations": {"2": 1, "3": 2, "5": 1}}
     found = prompts(everywhere("register", **weights, operands=[2, 9], limit=10**6), "all", COUNT)
     assert by_weight(Counter(str(read_register(names)[0]) for names in found), weights["operations"])
     first = Counter(next(name for name in names if name.endswith("!")) for names in found)
@@ -423,9 +429,12 @@ def arms(tree: tuple[naive.Node, ...]) -> Iterator[tuple[naive.Node, ...]]:
 def test_branch_goes_by_its_weights_and_computes_in_both_arms() -> None:
     relations = {"lt": 3, "ge": 1}
     depths = {"1": 1, "2": 2, "3": 1}
-    spec = everywhere("branch", relations=relations, depths=depths, live=0.3, distance=4)
+    blocks = {"1": 2, "2": 1}
+    spec = everywhere("branch", relations=relations, blocks=blocks, depths=depths, live=0.3, distance=4)
     found = prompts(spec, "all", COUNT)
-    assert by_weight(Counter(str(read_branch(names)[0]) for names in found), depths)
+    kinds = [read_branch(names) for names in found]
+    assert by_weight(Counter(str(len(kind)) for kind in kinds), blocks)
+    assert by_weight(Counter(str(depth) for kind in kinds for depth in kind), depths)
     seen_relations = Counter(name for names in found for name in names if name in RELATIONS)
     assert by_weight(seen_relations, relations)
     assert close_to(sum(names.count("dup") for names in found), seen_relations.total(), 0.3)
@@ -455,10 +464,11 @@ def arm_values(tree: tuple[naive.Node, ...], value: int) -> Iterator[int]:
     for node in tree:
         if node.name == "if":
             assert node.other is not None
-            (entry,) = run.stack[:-1]
+            entry, _ = run.stack
             yield from arm_values(node.inner, entry)
             yield from arm_values(node.other, entry)
-            return
+            run.stack = naive.Run(naive.Program(naive.Header(), (node,), None, []), run.stack).go().stack
+            continue
         run.execute(node)
         if node.name in OPERATORS:
             yield run.stack[-1]
@@ -472,7 +482,7 @@ def test_arms_that_are_not_taken_stay_within_the_limit_too() -> None:
         start = next(k for k, node in enumerate(body) if node.name in OPERATORS)
         run = naive.Run(naive.Program(naive.Header(), body[: start + 1], None, []), []).go()
         found = [*arm_values(body[start + 1 :], run.stack[0])]
-        assert len(found) >= 2
+        assert len(found) >= 6
         largest = max(largest, *map(abs, found))
     assert 140 < largest <= 150
 
@@ -522,12 +532,15 @@ def test_no_answer_is_the_answer_too_often(task: str, split: str) -> None:
 # Parameters at their ends.
 
 EXTREMES: list[tuple[str, dict[str, Any]]] = [
-    ("logic", {"operands": [0, 0], "bits": {"8": 1}, "comparisons": {"8": 1}, "negated": 1.0}),
-    ("logic", {"operands": [0, 999_999], "bits": {"8": 1}, "comparisons": {"8": 1}, "negated": 0.5}),
+    ("logic", {"operands": [0, 0], "bits": {"8": 1}, "terms": {"8": 1}, "joined": {"8": 1}, "negated": 1.0}),
+    ("logic", {"operands": [0, 999_999], "bits": {"8": 1}, "terms": {"8": 1}, "joined": {"8": 1}, "negated": 0.5}),
     ("logic", {"operands": [999_999, 999_999], "relations": {"ne": 1}, "bitwise": {"xor": 1}, "negated": 0.0}),
-    ("stack", {"operands": [0, 0], "limit": 0}),
+    ("stack", {"operands": [0, 1], "limit": 1}),
     ("stack", {"operands": [0, 999_999], "limit": 2147483647, "literals": {"6": 1}, "moves": {"6": 1}}),
-    ("stack", {"operands": [2, 3], "limit": 3, "literals": {"2": 1}, "moves": {"6": 1}, "stack_words": {"dup": 1}}),
+    (
+        "stack",
+        {"operands": [2, 3], "limit": 3, "literals": {"2": 1}, "moves": {"6": 1}, "stack_words": {"dup": 1, "swap": 9}},
+    ),
     ("stack", {"literals": {"6": 1}, "moves": {"6": 1}, "stack_words": {"pick": 1, "drop": 1, "rot": 1}}),
     (
         "stack",
@@ -535,8 +548,11 @@ EXTREMES: list[tuple[str, dict[str, Any]]] = [
     ),
     ("register", {"operands": [0, 0], "limit": 0, "operations": {"8": 1}}),
     ("register", {"operands": [0, 999_999], "limit": 2147483647, "operations": {"8": 1}}),
-    ("register", {"operands": [7, 7], "limit": 7, "operations": {"8": 1}, "partners": {"literal": 1, "same": 9}}),
-    ("branch", {"operands": [0, 0], "limit": 0, "depths": {"4": 1}}),
+    (
+        "register",
+        {"operands": [7, 7], "limit": 7, "operations": {"8": 1}, "partners": {"literal": 1, "other": 1, "same": 9}},
+    ),
+    ("branch", {"operands": [0, 0], "limit": 0, "blocks": {"4": 1}, "depths": {"4": 1}}),
     (
         "branch",
         {"operands": [0, 999_999], "limit": 2147483647, "depths": {"4": 1}, "live": 1.0, "distance": 999_999},

@@ -84,7 +84,10 @@ CLASS_OF = CLASSES + len(PAIRS) * MOST  # for each count of digits the class it 
 LEAST = CLASS_OF + MOST  # for each class its least first digit: 0 where shorter numbers belong to it
 RESERVED = LEAST + MOST  # for each class its first reserved value, and how many there are
 DIGIT, SWAP, TAIL, NEAR, LENGTH = range(len(PAIRS))
-LOWER, HIGHER, KNOWN_LOWER, KNOWN_HIGHER = range(4)  # working room: values, drawn and seen in a given program
+# Working room: values, drawn and seen in a given program; and of what was drawn by CHOICE all but digits of theirs, in
+# base MOST after a 1.
+LOWER, HIGHER, KNOWN_LOWER, KNOWN_HIGHER, CHOSEN = range(5)
+KINDS = MOST**5  # more than the last can be
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,12 @@ class Parameters:
                 if self.reserved_within(least, most)[1] == 0:
                     raise ValueError(f"lengths: {name}: the pool 'reserved' has no number of that length")
             return
-        for name, weights in (("order", self.order), ("equality", self.equality)):
+        for name, weights, relations in (
+            ("equality", self.equality, RELATIONS[:2]),
+            ("order", self.order, RELATIONS[2:]),
+        ):
+            if self.relations.keys().isdisjoint(relations):
+                continue
             for kind, digits in NEEDED.items():
                 if kind in weights and max(counts) < digits:
                     raise ValueError(
@@ -209,9 +217,9 @@ def class_of(parameters: Ints, value: Int) -> Int:
 
 
 @kernel
-def note(marks: Ints, size: Int, drawn: Int) -> Int:
-    """Make what was drawn of ``size`` cases a part of the stratum."""
-    marks[STRATUM] = marks[STRATUM] * size + drawn
+def note(work: Ints, drawn: Int) -> Int:
+    """Make what was drawn by CHOICE, less than MOST, a part of the stratum."""
+    work[CHOSEN] = work[CHOSEN] * MOST + drawn
     return drawn
 
 
@@ -229,7 +237,9 @@ def draw_digits(dice: Words64, script: Ints, marks: Ints, count: Int, free: Int,
         return low + uniform(dice, script, OPERAND, TENS[count] - low, seen - low)
     low //= TENS[free]
     size = TENS[count - free] - low
-    lead = low + note(marks, size, uniform(dice, script, CHOICE, size, seen // TENS[free] - low))
+    lead = uniform(dice, script, CHOICE, size, seen // TENS[free] - low)
+    marks[STRATUM] = marks[STRATUM] * size + lead
+    lead += low
     return lead * TENS[free] + uniform(dice, script, OPERAND, TENS[free], seen % TENS[free])
 
 
@@ -243,7 +253,7 @@ def place_of(count: Int, one: Int, other: Int) -> Int:
 
 
 @kernel
-def draw_place(parameters: Ints, dice: Words64, script: Ints, marks: Ints, count: Int, kind: Int, seen: Int) -> Int:
+def draw_place(parameters: Ints, dice: Words64, script: Ints, work: Ints, count: Int, kind: Int, seen: Int) -> Int:
     """Draw the place of the first of so many digits that differs."""
     last = count - 1
     if kind == SWAP:
@@ -254,7 +264,7 @@ def draw_place(parameters: Ints, dice: Words64, script: Ints, marks: Ints, count
         place = last * uniform(dice, script, CHOICE, 2 - np.int64(kind == NEAR), np.int64(seen != 0))
     else:
         place = 1 + uniform(dice, script, CHOICE, count - 2, seen - 1)
-    return note(marks, count, place)
+    return note(work, place)
 
 
 @kernel
@@ -263,13 +273,13 @@ def draw_alike(parameters: Ints, dice: Words64, script: Ints, kind: Int, count: 
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     least = parameters[LEAST + count - 1]
     seen = place_of(count, lower, higher) if is_guided(script) else np.int64(0)
-    place = draw_place(parameters, dice, script, marks, count, kind, seen)
+    place = draw_place(parameters, dice, script, work, count, kind, seen)
     rest = count - 1 - place
     unit = TENS[rest]
     second = np.int64(1)  # of a swap, the unit of the other digit
     if kind == SWAP:
         seen = place_of(rest, lower % unit, higher % unit) if is_guided(script) else np.int64(0)
-        second = TENS[rest - 1 - note(marks, rest, uniform(dice, script, CHOICE, rest - 1, seen))]
+        second = TENS[rest - 1 - note(work, uniform(dice, script, CHOICE, rest - 1, seen))]
         rest -= 1
     free: Int = max(0, 3 - rest)  # digits drawn by OPERAND, besides those that differ
     if kind == NEAR:
@@ -311,7 +321,7 @@ def draw_lengths(parameters: Ints, dice: Words64, script: Ints, count: Int, mark
             if digits == digits_of(lower):
                 known = shorter
             shorter += 1
-    drawn = note(marks, shorter, uniform(dice, script, CHOICE, shorter, known))
+    drawn = note(work, uniform(dice, script, CHOICE, shorter, known))
     digits = np.int64(0)
     while drawn >= 0:
         digits += 1
@@ -321,17 +331,17 @@ def draw_lengths(parameters: Ints, dice: Words64, script: Ints, count: Int, mark
 
 
 @kernel
-def draw_reserved(
-    parameters: Ints, dice: Words64, script: Ints, tied: bool, count: Int, marks: Ints, work: Ints
-) -> None:
+def draw_reserved(parameters: Ints, dice: Words64, script: Ints, tied: bool, count: Int, work: Ints) -> None:
     """Draw a reserved value, and another that differs from it in one digit."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     known, other = (lower, higher) if script[DERIVATION] == 0 else (higher, lower)
+    if script[DERIVATION] > 1:
+        script[IMPOSSIBLE] = 1
     start, size = parameters[RESERVED + 2 * count - 2], parameters[RESERVED + 2 * count - 1]
     place = np.int64(0)
     if not tied:
         seen = place_of(count, lower, higher) if is_guided(script) else np.int64(0)
-        place = draw_place(parameters, dice, script, marks, count, DIGIT, seen)
+        place = draw_place(parameters, dice, script, work, count, DIGIT, seen)
     unit = TENS[count - 1 - place]
     modulus = parameters[MODULUS]
     rank = (known - start) // modulus if is_reserved(parameters, known) and known >= start else np.int64(-1)
@@ -358,11 +368,11 @@ def draw_pair(parameters: Ints, dice: Words64, script: Ints, kind: Int, tied: bo
         known = digits_of(higher)
     elif is_guided(script) and class_of(parameters, lower) != known:
         script[IMPOSSIBLE] = 1
-    marks[STRATUM] = 1 + (len(PAIRS) if tied else kind)
-    drawn = weighted(dice, script, CHOICE, parameters, CLASSES + kind * MOST, MOST, known - 1)
-    count = 1 + note(marks, MOST, drawn)
+    work[CHOSEN] = 1
+    note(work, len(PAIRS) if tied else kind)
+    count = 1 + note(work, weighted(dice, script, CHOICE, parameters, CLASSES + kind * MOST, MOST, known - 1))
     if parameters[POOL] == 1:
-        draw_reserved(parameters, dice, script, tied, count, marks, work)
+        draw_reserved(parameters, dice, script, tied, count, work)
     elif tied:
         work[LOWER] = draw_digits(dice, script, marks, count, 4, parameters[LEAST + count - 1], lower)
         work[HIGHER] = work[LOWER]
@@ -370,6 +380,7 @@ def draw_pair(parameters: Ints, dice: Words64, script: Ints, kind: Int, tied: bo
         draw_lengths(parameters, dice, script, count, marks, work)
     else:
         draw_alike(parameters, dice, script, kind, count, marks, work)
+    marks[STRATUM] = marks[STRATUM] * KINDS + work[CHOSEN]
 
 
 @writer
@@ -398,7 +409,7 @@ def write(
     ascending = holds == upward
     kind: Int = DIGIT
     if not (same and tied):
-        # Two numbers may be a pair of several kinds, or of one with either value reserved.
+        # Two numbers may be a pair of several kinds, or either of them may be the reserved value.
         seen = 0 if parameters[POOL] == 1 else script[DERIVATION]
         kind = weighted(dice, script, CHOICE, parameters, EQUALITY if same else ORDER, len(PAIRS), seen)
     if same and not tied:
