@@ -341,7 +341,8 @@ class Scores:
     """How likely programs are, arrays of shape (N,) or () in natural logarithms.
 
     ``log_prob`` of the whole program is ``prompt`` + ``completion``: of the prompt, and of the completion given it.
-    ``error`` is the standard error that estimated normalisers leave in it; where it is 0, ``exact`` is True.
+    ``error`` is the standard error that estimated normalisers leave in it; where it is 0, ``exact`` is True: that is so
+    for all kinds of programs with no more operands than the budget of `Stream.score`.
     """
 
     log_prob: NDArray[np.float64]

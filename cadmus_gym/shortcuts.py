@@ -41,11 +41,11 @@ def digit_at(digits: Ints, counts: Ints, place: int) -> Ints:
     places = counts + place if place < 0 else np.full_like(counts, place)
     inside = (places >= 0) & (places < digits.shape[2])
     found = np.take_along_axis(digits, np.clip(places, 0, digits.shape[2] - 1)[:, :, None], axis=2)[:, :, 0]
-    return np.where(inside, found, NO_DIGIT)
+    return np.asarray(np.where(inside, found, NO_DIGIT))
 
 
 def by_length(digits: Ints, counts: Ints) -> Ints:
-    return np.sign(counts[:, 0] - counts[:, 1])
+    return np.asarray(np.sign(counts[:, 0] - counts[:, 1]))
 
 
 def by_places(*places: int) -> Order:
@@ -63,13 +63,13 @@ def by_places(*places: int) -> Order:
 
 def by_sum(digits: Ints, counts: Ints) -> Ints:
     sums = np.maximum(digits, 0).sum(axis=2)
-    return np.sign(sums[:, 0] - sums[:, 1])
+    return np.asarray(np.sign(sums[:, 0] - sums[:, 1]))
 
 
 def by_middle(digits: Ints, counts: Ints) -> Ints:
     """Compare the digits in the middle."""
     pair = np.take_along_axis(digits, counts[:, :, None] // 2, axis=2)[:, :, 0]
-    return np.sign(pair[:, 0] - pair[:, 1])
+    return np.asarray(np.sign(pair[:, 0] - pair[:, 1]))
 
 
 def by_first_number(places: slice) -> Order:
@@ -107,7 +107,7 @@ def holds(relations: Ints, order: Ints) -> Ints:
         [order == 0, order != 0, order < 0, order <= 0, order >= 0],
         order > 0,
     )
-    return found.astype(np.int64)
+    return np.asarray(found, np.int64)
 
 
 def comparing(order: Order) -> Shortcut:

@@ -24,7 +24,7 @@ CEILINGS = {
     "second digit": 75,
     "middle digit": 72,
     "last digit but one": 69,
-    "sum of digits": 100,
+    "sum of digits": 79,
     "first digit of the first number": 53,
     "all digits of the first number": 56,
     "count of equal digits": 59,
@@ -61,7 +61,8 @@ def test_it_takes_more_than_a_shortcut(split: str) -> None:
     np.testing.assert_array_equal(answers(OUTER, prompts), naive)
     assert COMPARE.keys() == CEILINGS.keys()
     for name, ceiling in CEILINGS.items():
-        assert (np.array(answers(name, prompts)) == truth).mean() <= ceiling / 100, name
+        if (name, split) != ("sum of digits", "reserved"):  # numbers that differ in one digit have different sums
+            assert (np.array(answers(name, prompts)) == truth).mean() <= ceiling / 100, name
 
 
 @pytest.mark.parametrize(

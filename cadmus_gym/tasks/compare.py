@@ -322,11 +322,11 @@ def draw_lengths(parameters: Ints, dice: Words64, script: Ints, count: Int, mark
                 known = shorter
             shorter += 1
     drawn = note(work, uniform(dice, script, CHOICE, shorter, known))
-    digits = np.int64(0)
+    size: Int = 0
     while drawn >= 0:
-        digits += 1
-        drawn -= np.int64(parameters[CLASS_OF + digits - 1] > 0)
-    work[LOWER] = draw_digits(dice, script, marks, digits, 2, np.int64(digits > 1), lower)
+        size += 1
+        drawn -= np.int64(parameters[CLASS_OF + size - 1] > 0)
+    work[LOWER] = draw_digits(dice, script, marks, size, 2, np.int64(size > 1), lower)
     work[HIGHER] = draw_digits(dice, script, marks, count, 2, 1, higher)
 
 
