@@ -25,9 +25,9 @@ NAMED: Mapping[str, tuple[str, ...]] = {
     "arith": ("first of last", "second of last"),
     "branch": ("conditions always", "conditions never"),
     "compare": (OUTER,),
-    "function": ("no recursion",),
+    "function": ("no recursion", "one call", "no call"),
     "logic": ("relations 0", "relations 1", "and for all", "or for all", "xor for all"),
-    "loop": ("one turn",),
+    "loop": ("one turn", "one turn of times", "no turn"),
     "register": ("one register", "no registers"),
     "stack": ("no order words", "no stack words"),
 }
