@@ -59,13 +59,14 @@ from cadmus_gym.evaluate import (
     EVALUATION_SEED,
     complete_under,
     find_loopholes,
-    lift_interval,
+    problems_of,
     prompts_of,
-    wilson_interval,
 )
+from cadmus_gym.intervals import lift_interval, tally
 from cadmus_gym.isa import Tokens
 from cadmus_gym.model import ModelConfig, Transformer
 from cadmus_gym.recipe import recipe
+from cadmus_gym.sampling import Words64
 from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, posed, restore_agent
 from cadmus_gym.training import device_of
 
@@ -261,19 +262,19 @@ class Measured(NamedTuple):
     true: NDArray[np.bool_]
     loopholes: NDArray[np.bool_]
 
-    @property
-    def rates(self) -> dict[str, Any]:
+    def rates(self, keys: Words64) -> dict[str, Any]:
         return {
             "truth_rate": float(self.true.mean()),
-            "interval": wilson_interval(int(self.true.sum()), len(self.true)),
+            "interval": tally(self.true, keys).interval,
             "loophole_rate": float(self.loopholes.mean()),
         }
 
 
-def compare(before: Measured, after: Measured) -> dict[str, Any]:
-    """Return both truth rates, with their Wilson intervals and loopholes, and the lift with its paired interval."""
-    lift, interval = float(after.true.mean() - before.true.mean()), lift_interval(before.true, after.true)
-    return {"before": before.rates, "after": after.rates, "lift": lift, "lift_interval": interval}
+def compare(before: Measured, after: Measured, keys: Words64) -> dict[str, Any]:
+    """Return both truth rates, with their intervals and loopholes, and the lift with its paired interval; by the keys
+    of the prompts' problems, which count in the intervals."""
+    lift, interval = float(after.true.mean() - before.true.mean()), lift_interval(before.true, after.true, keys)
+    return {"before": before.rates(keys), "after": after.rates(keys), "lift": lift, "lift_interval": interval}
 
 
 def shown(found: dict[str, Any]) -> str:
@@ -453,14 +454,20 @@ class Trainer:
     def finish(self, after: dict[str, Measured]) -> None:
         """Write and print the result."""
         args, steps = self.args, self.agent.num_timesteps
-        found = {name: compare(self.before[name], after[name]) for name in ("greedy", "sampled")}
+        keys = problems_of(self.spec, "test", args.eval_episodes)
+        found = {name: compare(self.before[name], after[name], keys) for name in ("greedy", "sampled")}
         least = min(one["truth_rate"] for one in self.history)
         line = (
             f"{self.folder / 'model'}: {self.spec.id}, the same {args.eval_episodes} test prompts before and after "
             f"{steps} tokens: greedy {shown(found['greedy'])}; sampled {shown(found['sampled'])}; "
             f"lowest greedy on the way {least:.2%}; {self.seconds:.0f} s"
         )
-        result = {"line": line, **found, "interval": "95 %, paired, Newcombe 1998 method 10", "lowest": least}
+        result = {
+            "line": line,
+            **found,
+            "interval": "95 %, of problems, paired, Newcombe 1998 method 10",
+            "lowest": least,
+        }
         result |= {"timesteps": steps, "seconds": self.seconds, "history": self.history}
         files.write_json(self.folder / "result.json", {**result, **self.about, "recipe": recipe(self.about["args"])})
         print(line)

@@ -1,16 +1,17 @@
 """How often the models that ship are right, on every environment and split, and where they err.
 
     python benchmarks/evaluate.py                                         every model in the package: its card and page
-    python benchmarks/evaluate.py --models runs/nano/model --count 1000   another one
+    python benchmarks/evaluate.py --models runs/nano/model --count 250    another one
     python benchmarks/evaluate.py --check                                 exits 1 where a card says something else
     python benchmarks/evaluate.py --sections reliability                  measures that alone; the other figures stay
     python benchmarks/evaluate.py --publish runs/nano/model --name nano   puts a run's model into the package
 
 Completions are greedy, under the form and the budget of each environment. Of what a model was trained on, the parts of
-a mixture included, the splits `train` and `test` have --count prompts, everything else --elsewhere; Cadmus-Open-v0 too,
-whose form masks nothing: it tells whether a model keeps to the form by itself. Truth rates by stratum are counted for
-what a model was trained on. Section "reliability" compares the probability that a model gives to its completions with
-how many of them are true, on every split of what it was trained on.
+a mixture included, the splits `train` and `test` have --count prompts of each of --seeds seeds, everything else
+--elsewhere; Cadmus-Open-v0 too, whose form masks nothing: it tells whether a model keeps to the form by itself. Truth
+rates by stratum are counted for what a model was trained on. Section "reliability" compares the probability that a
+model gives to its completions with how many of them are true, on every split of what it was trained on. Section
+"limits" changes one thing at a time, such as the number of operations or of digits, to where a model fails.
 
 Figures go to `card.json` in the model's folder, beside the facts of its training, and from there to its README.md; the
 picture of a model in the package to results/models. A published model is stored in bfloat16 or float16, whichever
@@ -45,14 +46,15 @@ from cadmus_gym.evaluate import (
     Evaluation,
     complete_under,
     judge_completions,
+    problems_of,
     prompts_of,
-    wilson_interval,
 )
 from cadmus_gym.files import check_output
 from cadmus_gym.forms import reverse_digits
 from cadmus_gym.generate import complete
+from cadmus_gym.intervals import Tally, tally
 from cadmus_gym.isa import PAD
-from cadmus_gym.machine import Verdict
+from cadmus_gym.machine import LARGEST, Verdict
 from cadmus_gym.model import Transformer, with_bos
 from cadmus_gym.model_cards import (
     MANY,
@@ -65,7 +67,9 @@ from cadmus_gym.model_cards import (
     strata_tables,
 )
 from cadmus_gym.recipe import recipe
-from cadmus_gym.spec import Spec
+from cadmus_gym.sampling import Words64
+from cadmus_gym.scoring import Scorer
+from cadmus_gym.spec import Spec, Split
 from cadmus_gym.strata import Strata, families_of, strata
 from cadmus_gym.tasks import find_family
 from cadmus_gym.terms import ids_of, terms_of, trained_on
@@ -79,6 +83,28 @@ SIDE, BIN = 200, 10  # of the picture: operands below the one, in bins of the ot
 BARS = 16  # of the picture, at most
 OPERATORS = ("add", "sub", "mul")
 # Completions are grouped by the probability that the model gives them, finely where most are.
+LOOKED_AT = 64  # prompts of which train's parameters are asked whether they could write them
+# What is changed to find where a model fails, by task: names of axes, and for each value the parameters that give it.
+AXES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+    "arith": {
+        "operations": {str(k): {"operations": {str(k): 1}} for k in range(1, 6)},
+        "digits of the operands": {
+            str(k): {"operands": [10 ** (k - 1), 10**k - 1], "operations": {"1": 1}, "limit": LARGEST}
+            for k in range(1, 5)
+        },
+        "negative literals": {"none": {"negative": 0.0}, "all": {"negative": 1.0}},
+    },
+    "branch": {"depth": {str(k): {"depths": {str(k): 1}} for k in range(1, 4)}},
+    "compare": {
+        "digits of the numbers": {
+            str(k): {"lengths": {str(k): 1}, "order": {"digit": 1, "tail": 1}, "equality": {"digit": 1}}
+            for k in range(3, 8)
+        }
+    },
+    "function": {"levels": {str(k): {"levels": [k, k], "doubles": [k, k]} for k in range(2, 7)}},
+    "loop": {"turns": {str(k): {"turns": [k, k]} for k in range(2, 9)}},
+    "register": {"operations": {str(k): {"operations": {str(k): 1}} for k in range(2, 6)}},
+}
 EDGES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999, 1)
 
 
@@ -87,11 +113,13 @@ class Args:
     """How often models are right, and where they err."""
 
     models: tuple[str, ...] = ()  # names or folders; by default every model in the package
-    count: int = 10_000  # prompts of train and test of what a model was trained on
-    elsewhere: int = 2000  # prompts of every other split; 0: none
-    reliability: int = 2000  # prompts of each split on which probabilities are compared with truth
-    sections: tuple[Literal["truth", "reliability"], ...] = ("truth", "reliability")  # what is measured
-    seed: int = EVALUATION_SEED  # of the prompts
+    count: int = 4096  # prompts, of each seed, of train and test of what a model was trained on
+    elsewhere: int = 512  # prompts of every other split, of each seed; 0: none
+    reliability: int = 512  # prompts of each split and seed on which probabilities are compared with truth
+    limits: int = 256  # prompts of each seed for each value of what is changed
+    sections: tuple[Literal["truth", "reliability", "limits"], ...] = ("truth", "reliability", "limits")  # measured
+    seed: int = EVALUATION_SEED  # the first one of the prompts
+    seeds: int = 4  # how many of them, one after another; their prompts are one evaluation
     price: float = 0.05  # dollars a core-hour, in the pages: put in your own
     pairs: int = 16  # of operands for each square of the picture; 0: no picture
     threads: int = 2
@@ -139,7 +167,7 @@ def change_of_logits(model: Transformer, dtype: torch.dtype) -> dict[str, float]
     return {"rms": rms if math.isfinite(rms) else math.inf, "largest": largest}
 
 
-def measure(model: Transformer, count: int, elsewhere: int, seed: int) -> dict[str, Any]:
+def measure(model: Transformer, count: int, elsewhere: int, seed: int, seeds: int) -> dict[str, Any]:
     """Return what a card tells of how often a model is right: metrics, strata and mistakes."""
     specs = trained_on(model.card)
     own = ids_of(specs)
@@ -155,7 +183,7 @@ def measure(model: Transformer, count: int, elsewhere: int, seed: int) -> dict[s
             known = spec.id in own
             prompts_wanted = count if known and split in PART_OF_TRAINING else elsewhere
             if prompts_wanted:
-                evaluation, of_strata, wrong = measure_split(model, spec, split, prompts_wanted, seed, known)
+                evaluation, of_strata, wrong = measure_split(model, spec, split, prompts_wanted, seed, seeds, known)
                 found["metrics"].append(dataclasses.asdict(evaluation))
                 print(evaluation, flush=True)
                 if known and split != "train":  # `test` is of the same distribution
@@ -167,20 +195,21 @@ def measure(model: Transformer, count: int, elsewhere: int, seed: int) -> dict[s
 
 
 def measure_split(
-    model: Transformer, spec: Spec, split: str, count: int, seed: int, known: bool
+    model: Transformer, spec: Spec, split: str, count: int, seed: int, seeds: int, known: bool
 ) -> tuple[Evaluation, dict[str, Any], dict[str, Any]]:
     """Return the evaluation of a split; of one that is known, counts by stratum and what was wrong."""
-    prompts, lengths = prompts_of(spec, split, count, seed)
+    prompts, lengths = prompts_of(spec, split, count, seed, seeds)
     report = countdown(f"prompts of {spec.id} {split}")
     programs = complete_under(model, spec, prompts, lengths, seed=seed, report=report).programs
-    evaluation = judge_completions(spec, split, seed, programs, lengths)
+    evaluation = judge_completions(spec, split, seed, programs, lengths, seeds=seeds)
     if not known:
         return evaluation, {}, {}
     true = run_batch(programs)[0] == Verdict.TRUE
-    taken, families = strata(prompts, lengths), families_of(spec, split, count, seed)
+    taken, families = strata(prompts, lengths), families_of(spec, split, count, seed, seeds)
     labels = ({"family": families} if spec.mixture else {}) | taken.labels()
-    counts = {name: by_label(of, true) for name, of in labels.items()}
-    wrong: dict[str, Any] = {"spec": spec.id, "split": split, "count": count, "wrong": int((~true).sum())}
+    keys = problems_of(spec, split, count, seed, seeds)
+    counts = {name: by_label(of, true, keys) for name, of in labels.items()}
+    wrong: dict[str, Any] = {"spec": spec.id, "split": split, "count": true.size, "wrong": int((~true).sum())}
     if wrong["wrong"] < MANY:
         wrong["completions"] = [
             {
@@ -193,16 +222,20 @@ def measure_split(
     return evaluation, {name: of for name, of in counts.items() if len(of) > 1}, wrong
 
 
-def by_label(labels: NDArray[np.str_], true: NDArray[np.bool_]) -> dict[str, list[int]]:
-    """Return how many are true, and how many there are, of each label (N,), rare ones together at last: numbers in
-    their order, then by frequency."""
-    counts, right = Counter(labels.tolist()), Counter(labels[true].tolist())
+def by_label(labels: NDArray[np.str_], true: NDArray[np.bool_], keys: Words64) -> dict[str, list[int]]:
+    """Return the `Tally` of each label (N,), as a list, rare ones together at last: numbers in their order, then by
+    frequency."""
+    counts = Counter(labels.tolist())
     order = sorted(counts, key=lambda label: (number(label), -counts[label], label))
-    table = {label: [right[label], counts[label]] for label in order if counts[label] >= RARE}
     rare = [label for label in order if counts[label] < RARE]
-    if rare:
-        table[OTHERS] = [sum(right[label] for label in rare), sum(counts[label] for label in rare)]
-    return table
+    members = {label: labels == label for label in order if label not in rare}
+    members |= {OTHERS: np.isin(labels, rare)} if rare else {}
+    return {label: row_of(true[of], keys[of]) for label, of in members.items()}
+
+
+def row_of(true: NDArray[np.bool_], keys: Words64) -> list[int]:
+    """Return the `Tally` of prompts as a card has it."""
+    return list(dataclasses.astuple(tally(true, keys)))
 
 
 def number(label: str) -> float:
@@ -217,7 +250,7 @@ def right_answer(taken: Strata, k: int, family: str) -> str:
     return str(answer)
 
 
-def reliability(model: Transformer, count: int, seed: int) -> dict[str, Any]:
+def reliability(model: Transformer, count: int, seed: int, seeds: int) -> dict[str, Any]:
     """Return, by spec and split of what a model was trained on, the probability it gives its greedy completions and how
     many of them are true; see `by_probability`."""
     found: dict[str, Any] = {}
@@ -225,31 +258,84 @@ def reliability(model: Transformer, count: int, seed: int) -> dict[str, Any]:
         if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
             continue
         for split in spec.splits:
-            prompts, lengths = prompts_of(spec, split, count, seed)
-            report = countdown(f"prompts of {spec.id} {split}")
-            done = complete_under(model, spec, prompts, lengths, seed=seed, report=report)
-            said = np.exp(done.log_probs.sum(1, dtype=np.float64))
-            found.setdefault(spec.id, {})[split] = by_probability(said, run_batch(done.programs)[0] == Verdict.TRUE)
-            of_split = found[spec.id][split]
-            print(
-                f"{spec.id} {split}: probability {of_split['said']:.2%}, true {of_split['true'] / count:.2%}",
-                flush=True,
-            )
+            of_split = by_probability(*said_of(model, spec, split, count, seed, seeds))
+            found.setdefault(spec.id, {})[split] = of_split
+            true = Tally(*of_split["counts"]).rate
+            print(f"{spec.id} {split}: probability {of_split['said']:.2%}, true {true:.2%}", flush=True)
     return found
 
 
-def by_probability(said: NDArray[np.float64], true: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return the number of completions, their mean probability (N,) and how many are true, in all and by groups of
-    nearly the same probability (see `EDGES`); groups without a completion are left out."""
+def said_of(
+    model: Transformer, spec: Spec, split: str, count: int, seed: int, seeds: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], Words64]:
+    """Let a model complete prompts; return the probability it gives each completion as a whole, whether that is true,
+    and the key of its problem, all (N,)."""
+    prompts, lengths = prompts_of(spec, split, count, seed, seeds)
+    report = countdown(f"prompts of {spec.id} {split}")
+    done = complete_under(model, spec, prompts, lengths, seed=seed, report=report)
+    true = run_batch(done.programs)[0] == Verdict.TRUE
+    return np.exp(done.log_probs.sum(1, dtype=np.float64)), true, problems_of(spec, split, count, seed, seeds)
+
+
+def by_probability(said: NDArray[np.float64], true: NDArray[np.bool_], keys: Words64) -> dict[str, Any]:
+    """Return the mean probability of completions (N,) and the `Tally` of the true ones, in all and by groups of nearly
+    the same probability (see `EDGES`); groups without a completion are left out."""
     group = np.clip(np.searchsorted(EDGES, said, side="right") - 1, 0, len(EDGES) - 2)
-    bins = {
-        f"{EDGES[k]:g} to {EDGES[k + 1]:g}": {
-            "said": round(float(said[group == k].mean()), 6),
-            "true": [int(true[group == k].sum()), int((group == k).sum())],
-        }
-        for k in np.unique(group).tolist()
+
+    def summed(rows: NDArray[np.bool_]) -> dict[str, Any]:
+        return {"said": round(float(said[rows].mean()), 6), "counts": row_of(true[rows], keys[rows])}
+
+    names = {k: f"{EDGES[k]:g} to {EDGES[k + 1]:g}" for k in np.unique(group).tolist()}
+    groups = {name: summed(group == k) for k, name in names.items()}
+    return {**summed(np.ones(len(said), np.bool_)), "groups": groups}
+
+
+def limits(model: Transformer, count: int, seed: int, seeds: int) -> dict[str, Any]:
+    """Return, by spec trained on, axis of `AXES` and value, the probability that a model gives its greedy completions
+    and how many of them are true; see `point`."""
+    found: dict[str, Any] = {}
+    parts = {part.id: part for spec in trained_on(model.card) for part, _ in spec.parts}
+    for id, part in parts.items():
+        if not {"train", "test"} <= part.splits.keys():
+            continue
+        for axis, values in AXES.get(part.task, {}).items():
+            for value, parameters in values.items():
+                one = point(model, part, parameters, count, seed, seeds)
+                if one is not None:
+                    found.setdefault(id, {}).setdefault(axis, {})[value] = one
+                    told = f"probability {one['said']:.2%}, true {Tally(*one['counts']).rate:.2%}"
+                    print(f"{id}, {axis} {value}: {told}", flush=True)
+    return found
+
+
+def point(
+    model: Transformer, part: Spec, parameters: dict[str, Any], count: int, seed: int, seeds: int
+) -> dict[str, Any] | None:
+    """Return the mean probability of completions, in all and of those that are not true (None without any), the `Tally`
+    of the true ones, and whether train could write most of such prompts: then they are of test, otherwise any.
+
+    None where the parameters do not go with the others, or the model has too few positions.
+    """
+    test, common = part.splits["test"].share, part.parameters | parameters
+    try:
+        spec, held = (
+            dataclasses.replace(part, parameters=common, splits={"test": Split(share)}) for share in ((0.0, 1.0), test)
+        )
+    except ValueError:
+        return None
+    if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
+        return None
+    scorer = Scorer(part, "train", 0, 1)
+    prompts, lengths = prompts_of(spec, "test", LOOKED_AT, seed)
+    written = [scorer.read(prompt[:length]) is not None for prompt, length in zip(prompts, lengths, strict=True)]
+    trained = bool(np.mean(written) > 0.5)
+    said, true, keys = said_of(model, held if trained else spec, "test", count, seed, seeds)
+    return {
+        "said": round(float(said.mean()), 6),
+        "said_wrong": None if true.all() else round(float(said[~true].mean()), 6),
+        "counts": row_of(true, keys),
+        "trained": trained,
     }
-    return {"count": len(said), "said": round(float(said.mean()), 6), "true": int(true.sum()), "groups": bins}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list[str]:
@@ -269,15 +355,16 @@ def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> lis
     return found
 
 
-def unreliable(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list[str]:
-    """Return where two findings of `reliability` differ; above 0, ``tolerance`` counts true completions of a split."""
+def unreliable(old: dict[str, Any], new: dict[str, Any], tolerance: int, what: str = "reliability") -> list[str]:
+    """Return where two findings of `reliability`, or of one spec's `limits`, differ; above 0, ``tolerance`` counts true
+    completions of a split or value."""
     found = []
     pairs = {(id, split) for splits in (old, new) for id in splits for split in splits[id]}
     for id, split in sorted(pairs):
         before, after = (splits.get(id, {}).get(split, {}) for splits in (old, new))
-        apart = abs(before["true"] - after["true"]) > tolerance if before and after else True
+        apart = abs(before["counts"][0] - after["counts"][0]) > tolerance if before and after else True
         if apart or (not tolerance and before != after):
-            found.append(f"{id} {split}: reliability differs")
+            found.append(f"{id} {split}: {what} differs")
     return found
 
 
@@ -294,7 +381,8 @@ def write_page(folder: Path) -> None:
 def check(folder: Path, sections: Collection[str], tolerance: int) -> list[str]:
     """Return in what a model's card and page are not what is found now."""
     model, card = load_model(folder), read(folder)[0]
-    made = {"truth": card.get("evaluated"), "reliability": card.get("reliability", {}).get("evaluated")}
+    made = {"truth": card.get("evaluated")}
+    made |= {name: card.get(name, {}).get("evaluated") for name in ("reliability", "limits")}
     if missing := [section for section in sections if made[section] is None]:
         return [f"the card has no evaluation of {missing[0]}; run without --check"]
     found = []
@@ -302,11 +390,17 @@ def check(folder: Path, sections: Collection[str], tolerance: int) -> list[str]:
         settings = made[section]["settings"]
         torch.set_num_threads(settings["threads"])  # other numbers may round otherwise
         if section == "truth":
-            now = measure(model, settings["count"], settings["elsewhere"], settings["seed"])
+            now = measure(model, settings["count"], settings["elsewhere"], settings["seed"], settings["seeds"])
             found += differences(card, now, tolerance)
+        elif section == "limits":
+            before = card["limits"]["axes"]
+            now = limits(model, settings["limits"], settings["seed"], settings["seeds"])
+            for id in before | now:
+                apart = unreliable(before.get(id, {}), now.get(id, {}), tolerance, "limit")
+                found += [f"{id}, {one}" for one in apart]
         else:
             before = card["reliability"]["splits"]
-            now = reliability(model, settings["reliability"], settings["seed"])
+            now = reliability(model, settings["reliability"], settings["seed"], settings["seeds"])
             found += unreliable(before, now, tolerance)
     text = folder / checkpoint.README
     if not text.is_file() or text.read_text(encoding="utf-8") != page(name_of(folder), *read(folder)):
@@ -364,9 +458,9 @@ def draw(model: Transformer, name: str, pairs: int, seed: int, path: Path) -> No
     below.suptitle(f"share of wrong completions, {spec.id}, test, with 95 % intervals")
     for ax, stratum in zip(np.atleast_1d(below.subplots(1, max(1, len(told[:3])))), told, strict=False):
         labels = [label for label in tables[stratum] if label != OTHERS][:BARS]  # few may be an interval of all
-        counts = [tables[stratum][label] for label in labels]
-        wrong = np.array([1 - true / count for true, count in counts])
-        bounds = 1 - np.array([wilson_interval(true, count) for true, count in counts]).T  # highest, lowest
+        tallies = [Tally(*tables[stratum][label]) for label in labels]
+        wrong = np.array([1 - one.rate for one in tallies])
+        bounds = 1 - np.array([one.interval for one in tallies]).T  # highest, lowest
         reach = np.clip([wrong - bounds[1], bounds[0] - wrong], 0, None)
         ax.barh(labels, wrong, xerr=reach, color="#9db8d2", ecolor="#1f5fa8", capsize=3)
         ax.invert_yaxis()
@@ -413,7 +507,8 @@ def draw_reliability(card: Any, name: str, path: Path) -> None:
     figure = Figure(figsize=(13, 5.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     plain, wrong = figure.subplots(1, 2)
-    least = 1 / card["reliability"]["evaluated"]["settings"]["reliability"]
+    settings = card["reliability"]["evaluated"]["settings"]
+    least = 1 / (settings["reliability"] * settings["seeds"])
     colours = iter(("#d1495b", "#edae49", "#66a182", "#8d5a97", "#7a5c3e", "#e07be0", "#2e9cca", "#777777") * 4)
     several = len(card["reliability"]["splits"]) > 1
     for id, splits in card["reliability"]["splits"].items():
@@ -427,15 +522,14 @@ def draw_reliability(card: Any, name: str, path: Path) -> None:
             marker, size = ("o", 7) if inside else ("s", 5)
             look = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "elinewidth": 0.8}
             for group in of_split["groups"].values():
-                right, count = group["true"]
-                share, (low, high) = right / count, wilson_interval(right, count)
-                few = count < RARE
+                counts = Tally(*group["counts"])
+                share, (low, high), few = counts.rate, counts.interval, counts.count < RARE
                 faint = {"alpha": 0.3, "markersize": size - 2} if few else {"markersize": size}
                 below, above = max(0.0, share - low), max(0.0, high - share)
                 plain.errorbar([group["said"]], [share], yerr=None if few else [[below], [above]], **look, **faint)
                 doubt = max(1 - group["said"], 1e-5)
-                if right == count:
-                    wrong.errorbar([doubt], [1 / count], **{**look, "markerfacecolor": "none"}, **faint)
+                if share == 1:
+                    wrong.errorbar([doubt], [1 / counts.count], **{**look, "markerfacecolor": "none"}, **faint)
                 else:
                     bars = None if few else [[above], [below]]
                     wrong.errorbar([doubt], [1 - share], yerr=bars, **look, **faint)
@@ -456,6 +550,45 @@ def draw_reliability(card: Any, name: str, path: Path) -> None:
         axis.set_major_formatter(PercentFormatter(1))
     for ax in (plain, wrong):
         ax.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Weights": card["sha256"][checkpoint.WEIGHTS]})
+
+
+def draw_limits(card: Any, name: str, path: Path) -> None:
+    """Draw the share of true completions, and the probability that the model gives them, along each axis of `AXES`;
+    what train shows is shaded."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    panels = [(id, axis, values) for id, axes in card["limits"]["axes"].items() for axis, values in axes.items()]
+    rows = -(-len(panels) // 3)
+    figure = Figure(figsize=(13.5, 0.8 + 3.2 * rows), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, min(3, len(panels)), squeeze=False).ravel()
+    for ax, (id, axis, values) in zip(grid, panels, strict=False):
+        tallies, places = [Tally(*one["counts"]) for one in values.values()], np.arange(len(values))
+        for place, one in enumerate(values.values()):
+            if one["trained"]:
+                ax.axvspan(place - 0.5, place + 0.5, color="#1f5fa8", alpha=0.1, linewidth=0)
+        rates = np.array([one.rate for one in tallies])
+        low, high = np.array([one.interval for one in tallies]).T
+        reach = np.clip([rates - low, high - rates], 0, None)
+        ax.errorbar(places, rates, yerr=reach, color="#1f5fa8", marker="o", capsize=3)
+        ax.plot(places, [one["said"] for one in values.values()], color="#d1495b", marker="s", linestyle="--")
+        ax.set_xticks(places, list(values))
+        ax.set(title=id, xlabel=axis, xlim=(-0.5, len(values) - 0.5), ylim=(-0.03, 1.03))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.grid(alpha=0.3)
+    for ax in grid[len(panels) :]:
+        ax.set_axis_off()
+    lines = [
+        grid[0].plot([], [], color="#1f5fa8", marker="o", label="true, with 95 % intervals")[0],
+        grid[0].plot([], [], color="#d1495b", marker="s", linestyle="--", label="mean probability of a completion")[0],
+        grid[0].fill_between([], [], color="#1f5fa8", alpha=0.1, label="shown in training"),
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"{name}: where it fails")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Weights": card["sha256"][checkpoint.WEIGHTS]})
 
@@ -488,18 +621,25 @@ def main(args: Args) -> int:
         card: dict[str, Any] = dict(model.card)
         packaged = folder.parent == model_files.PACKAGED
         if "truth" in args.sections:
-            card |= measure(model, args.count, args.elsewhere, args.seed)
+            card |= measure(model, args.count, args.elsewhere, args.seed, args.seeds)
             card["evaluated"] = made
             model.card = card
             tables = [block for block in strata_tables(card, trained_on(card)) if block.startswith("|")]
             print("\n\n".join(["", *tables, ""]))
         if "reliability" in args.sections:
-            found = reliability(model, args.reliability, args.seed)
+            found = reliability(model, args.reliability, args.seed, args.seeds)
             card["reliability"] = json.loads(json.dumps({"splits": found, "evaluated": made}))
             if packaged and found:
                 path = PICTURES / f"{folder.name}-reliability.png"
                 draw_reliability(card, folder.name, path)
                 card["reliability"]["picture"] = path.relative_to(TOP).as_posix()
+        if "limits" in args.sections:
+            axes = limits(model, args.limits, args.seed, args.seeds)
+            card["limits"] = json.loads(json.dumps({"axes": axes, "evaluated": made}))
+            if packaged and axes:
+                path = PICTURES / f"{folder.name}-limits.png"
+                draw_limits(card, folder.name, path)
+                card["limits"]["picture"] = path.relative_to(TOP).as_posix()
         if "truth" in args.sections and args.pairs and packaged:
             path = PICTURES / f"{folder.name}-operands.png"
             draw(model, folder.name, args.pairs, args.seed, path)

@@ -3,8 +3,9 @@
     python benchmarks/table.py --env Cadmus-Arith-v0 --model pretrained=runs/pico-arith/model --model PPO=runs/ppo/model
     python benchmarks/table.py --model ours=nano --model "MLP policy=runs/mlp/agent.zip"
 
-Truth rate with its 95 % Wilson interval over the first prompts of a seed that no training uses, and beside it the share
-of completions that are loopholes. `random` draws uniformly among the tokens the form allows. `search` tries
+Truth rate with its 95 % interval over the first prompts of seeds that no training uses, and beside it the share of
+completions that are loopholes. Distinct problems count in the intervals, not prompts (see cadmus_gym/intervals.py); the
+last row has their number. `random` draws uniformly among the tokens the form allows. `search` tries
 completions, shortest first, and asks the machine which is true: no policy in an environment may do that, it shows what
 trying alone buys. Models are greedy. A .zip is an agent of MaskablePPO; loading one may run any code that is in
 it, so load your own only. Prints Markdown, and writes the rows with the recipe as JSON; progress goes to stderr.
@@ -47,8 +48,9 @@ class Args:
     env: str = "Cadmus-Arith-v0"  # a registered id or the path of a .toml file
     # NAME=FOLDER, a row for each: the folder of a model, the name of a packaged one, or the .zip of an agent
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    count: int = 1000  # prompts for each split
-    seed: int = EVALUATION_SEED  # of the prompts
+    count: int = 1000  # prompts for each split and seed
+    seed: int = EVALUATION_SEED  # the first one of the prompts
+    seeds: int = 1  # how many of them, one after another
     budget: int = 1000  # completions that search may try
     threads: int = 2
     output: Path = HERE / "results" / "table.json"
@@ -106,6 +108,8 @@ def main(args: Args) -> int:
     try:  # what may be wrong is found before the work
         if args.count < 2:
             raise ValueError(f"--count {args.count}; allowed: 2 or more")
+        if args.seeds < 1:
+            raise ValueError(f"--seeds {args.seeds}; allowed: 1 or more")
         spec, models = load_spec(args.env), load(args.model, [*names])
         needed = 1 + spec.prompt_room + spec.episode.max_tokens
         for name, model in models.items():
@@ -119,13 +123,13 @@ def main(args: Args) -> int:
 
     def judged(split: str, found: Any, report: Report | None) -> Evaluation:
         programs, lengths = found
-        return judge_completions(spec, split, args.seed, programs, lengths, report=report)
+        return judge_completions(spec, split, args.seed, programs, lengths, report=report, seeds=args.seeds)
 
     def drawn(split: str, report: Report | None) -> Evaluation:
-        return judged(split, random_legal(spec, split, args.count, args.seed), report)
+        return judged(split, random_legal(spec, split, args.count, args.seed, args.seeds), report)
 
     def searched(split: str, report: Report | None) -> Evaluation:
-        found = search(spec, split, args.count, args.budget, args.seed, part_of(report, 0, 2))
+        found = search(spec, split, args.count, args.budget, args.seed, part_of(report, 0, 2), seeds=args.seeds)
         return judged(split, found, part_of(report, 1, 2))
 
     rows = {name: row_of(name, spec, way) for name, way in zip(names, (drawn, searched), strict=True)}
@@ -133,7 +137,7 @@ def main(args: Args) -> int:
     for name, model in models.items():
 
         def evaluated(split: str, report: Report | None, model: Any = model) -> Evaluation:
-            return evaluate(model, spec, split, args.count, args.seed, report=report)
+            return evaluate(model, spec, split, args.count, args.seed, seeds=args.seeds, report=report)
 
         label = f"{name}, {size_of(model)}"
         rows[label] = row_of(label, spec, evaluated)
@@ -148,11 +152,13 @@ def main(args: Args) -> int:
     for name, row in rows.items():
         floor = f"{above[name][0]:.3f} ± {1.96 * above[name][1]:.3f}" if name in above else ""
         lines.append([name, *(cell(result) for result in row), floor])
+    lines.append(["distinct problems", *(f"{result.problems:,}" for result in next(iter(rows.values()))), ""])
     table = markdown([spec.id, *spec.splits, "excess loss"], lines)
+    several = f"{args.seeds} seeds from {args.seed}" if args.seeds > 1 else f"seed {args.seed}"
     note = (
-        f"Truth rate with its 95 % interval, {args.count} prompts per split, seed {args.seed}; commit "
-        f"{made['commit']}, {machine(made['hardware'])}. Loopholes are named where there are any. Excess loss: nats "
-        "per token on programs of train, above the generator's entropy."
+        f"Truth rate with its 95 % interval, in which distinct problems count; {args.seeds * args.count:,} prompts per "
+        f"split, {several}; commit {made['commit']}, {machine(made['hardware'])}. Loopholes are named where there are "
+        "any. Excess loss: nats per token on programs of train, above the generator's entropy."
     )
     print(f"\n{table}\n\n{note}")
     rows_json = {name: [asdict(result) for result in row] for name, row in rows.items()}

@@ -21,7 +21,9 @@ import gymnasium
 import numpy as np
 
 from cadmus_gym import forms
+from cadmus_gym.constructs import CEILINGS, NEEDED, ignored, meaning_of, named_of
 from cadmus_gym.env import CadmusEnv
+from cadmus_gym.hashing import distinct, fingerprints
 from cadmus_gym.isa import PAD, VOCABULARY, Ints, Tokens, disassemble
 from cadmus_gym.machine import CLOSE, Verdict, run_batch
 from cadmus_gym.recipe import inserted, markdown
@@ -37,6 +39,7 @@ PROGRAMS = 100_000  # of each split, for lengths, prompts, answers and tokens
 REPEATS = 1_000_000  # programs of train among which equal ones are counted
 SCORED, SAMPLES, BUDGET = 2000, 20_000, 100_000  # programs for entropies, and what their normalisers may take
 CHANGED = 250  # programs whose every token is replaced by every other
+ASKED = 10_000  # prompts of each split that are answered with a construct ignored
 SOME, AMONG = 20_000, 200_000  # problems of each split, looked for among those of train
 PARTS = ("prompt", "thought", "answer")
 WORDS = {"end": "yes", "not end": "no"}  # what the answers of form relation say
@@ -85,7 +88,7 @@ def picture(id: str) -> Path:
 
 def card(spec: Spec, measured: dict[str, Measured]) -> str:
     """The text of a card: paragraphs of 120 characters, headings, tables, lists, code and the picture as they are."""
-    blocks = f"{about(spec)}\n{data(spec, measured)}".split("\n\n")
+    blocks = f"{about(spec)}\n{ablations(spec)}\n\n{data(spec, measured)}".split("\n\n")
     kept = "# ", "## ", "### ", "|", "- ", "```", "!["
     return "\n\n".join(b if b.startswith(kept) else fill(b, 120, break_on_hyphens=False) for b in blocks)
 
@@ -207,12 +210,37 @@ def examples(spec: Spec, split: str) -> str:
     return "\n".join(["", f"### {split}", "", "```", *lines, "```", ""])
 
 
+def ablations(spec: Spec) -> str:
+    """The section of a card on what its prompts need."""
+    if spec.mixture:
+        links = ", ".join(f"[{id}]({id}.md)" for id in spec.mixture)
+        return f"## Ablations\n\nWhat its prompts need is on the cards of its parts: {links}."
+    named, most = named_of(spec), CEILINGS[spec.family.form]
+    rows = [
+        [
+            f"**{name}**" if name in named else name,
+            meaning_of(name),
+            f"{most:.0%}" if name in named else "",
+            *(f"{share:.1%}" for share in shares.values()),
+        ]
+        for name, shares in ignored(spec, ASKED, SEED).items()
+    ]
+    return f"""## Ablations
+
+How many of the first {ASKED:,} prompts of each split are answered right while a construct is ignored. What the
+environment is named after is bold: it is needed in {NEEDED:.0%} of the prompts of every split, and a test holds that
+the share is at most the ceiling{"." if spec.family.form == "value" else ", since half of the rest is right by chance."}
+
+{markdown(["ignored", "that is", "ceiling", *spec.splits], rows)}"""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What a split's stream holds: lengths (PROGRAMS,) of prompts and completions, the share with worked steps,
     distinct prompts, answers and how often each came, tokens (65,), verdicts of changed programs by the part changed
-    (3, 11), entropies and the error that estimated normalisers leave in them, the share of problems found in train, nan
-    where there is none, and how many programs of train repeat others."""
+    (3, 11), entropies, the share of programs with an exact probability and the largest error that estimated normalisers
+    leave in that of others, the share of problems found in train, nan where there is none, and how many programs of
+    train repeat others."""
 
     prompts: Ints
     completions: Ints
@@ -222,6 +250,7 @@ class Measured:
     tokens: Ints
     verdicts: Ints
     entropy: Entropy
+    exact: float
     error: float
     found: float
     repeated: int | None
@@ -246,7 +275,7 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     for k, program in enumerate(programs[:CHANGED]):
         verdicts += judge_changes(program[program != PAD], int(lengths[k]), int(answers[k]))
     entropy = stream.entropy(SCORED, budget=BUDGET, samples=SAMPLES)
-    error = float(np.nan_to_num(stream.score(programs[:200]).error).max())
+    scores = stream.score(programs[:SCORED])  # with that budget
     keys = stream.keys(np.full(SOME, SEED), np.arange(SOME))
     repeated = None
     if split == "train":
@@ -261,7 +290,8 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
         tokens=np.bincount(programs.ravel(), minlength=len(VOCABULARY)) * (np.arange(len(VOCABULARY)) != PAD),
         verdicts=verdicts,
         entropy=entropy,
-        error=error,
+        exact=float(scores.exact.mean()),
+        error=float(np.nan_to_num(scores.error).max()),
         found=math.nan if train is None else float(np.isin(keys, train).mean()),
         repeated=repeated,
     )
@@ -277,23 +307,6 @@ def judge_changes(program: Tokens, prompt: int, answer: int) -> Ints:
     parts = (places >= prompt).astype(np.int64) + (places >= answer)
     cells = parts * len(Verdict) + run_batch(changed)[0]
     return np.bincount(cells, minlength=len(PARTS) * len(Verdict)).reshape(len(PARTS), -1)
-
-
-def fingerprints(rows: Tokens) -> Words64:
-    """Return a hash of each row (N, L), of 64 bits, so that equal hashes are equal rows for all that is known."""
-    padded = np.zeros((len(rows), -(-rows.shape[1] // 8) * 8), np.uint8)
-    padded[:, : rows.shape[1]] = rows
-    sums = np.zeros(len(rows), np.uint64)
-    for column in padded.view("<u8").T:
-        sums ^= column
-        for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):  # the finalizer of MurmurHash3
-            sums ^= sums >> np.uint64(33)
-            sums *= np.uint64(factor)
-    return sums
-
-
-def distinct(sums: Words64) -> int:
-    return 1 + int((np.diff(np.sort(sums)) != 0).sum())
 
 
 def answer_of(tokens: bytes) -> str:
@@ -322,7 +335,7 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
                 nats(e.prompt / e.prompt_tokens, e.prompt_error / e.prompt_tokens, 3),
                 nats(e.completion, e.completion_error),
                 nats(e.completion / e.completion_tokens, e.completion_error / e.completion_tokens, 3),
-                "unknown" if math.isnan(e.prompt) else f"estimated, ± {m.error:.3f}" if m.error else "exact",
+                *(["unknown", ""] if math.isnan(e.prompt) else [f"{m.exact:.0%}", f"{m.error:.3f}" if m.error else ""]),
             ]
         )
         parts = [f"{row[Verdict.TRUE] / row.sum():.1%}" if row.any() else "" for row in m.verdicts]
@@ -343,11 +356,13 @@ train, in that text or another.{repeated}
 
 {markdown(["split", *columns], rows)}
 
-Entropies, with standard errors over {SCORED:,} programs: of the prompt, and of the completion given it, in nats a
-program and nats a token. Probabilities are exact, or the shares of problems that the split keeps are estimated; then
-the error that may leave in a program's log-probability is told.
+Entropies, with standard errors over {SCORED:,} programs: of the prompt, and of the completion given it, in nats per
+program and per token. The probability of a program is exact where the share of problems that the split keeps of its
+kind is summed over all operands, here of kinds with at most {BUDGET:,}; otherwise that share is estimated from
+{SAMPLES:,} draws. The last columns are the share of the programs whose probability is exact, and the largest standard
+error of the log-probability of the others.
 
-{markdown(["split", "prompt", "a token", "completion", "a token", "probabilities"], entropies)}
+{markdown(["split", "prompt", "per token", "completion", "per token", "exact", "largest error"], entropies)}
 
 Each token of {CHANGED} programs replaced by each of the {len(VOCABULARY) - 1} others: the share that is still true, by
 the part changed, and all verdicts.

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from cadmus_gym.console import Report, part_of
 from cadmus_gym.forms import reverse_digits
+from cadmus_gym.intervals import tally
 from cadmus_gym.isa import END, NINE, ZERO, Tokens
 from cadmus_gym.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
 from cadmus_gym.playing import Agent, Policy, play, put
+from cadmus_gym.sampling import Words64
 from cadmus_gym.spec import Spec, load_spec
-from cadmus_gym.stream import Stream, check_whole
+from cadmus_gym.stream import Stream, check_whole, pairs_of
 from cadmus_gym.tokenizer import check_endian
 
 if TYPE_CHECKING:
@@ -27,22 +29,25 @@ if TYPE_CHECKING:
 
 ROWS = 64  # of programs whose loss is computed at once
 EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
-Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of completing the first ``count`` prompts of a split's stream of a seed.
+    """What came of completing ``count`` prompts of a split: the first ones of its streams of ``seeds`` seeds, ``seed``
+    and those that follow it.
 
-    ``truth_rate`` is the share of true programs among all completions, ``interval`` its 95 % Wilson interval over
-    prompts, ``pass_at`` the chance that one of k completions is true, ``loophole_rate`` the share of all completions
-    that are true for the wrong reason (see `find_loopholes`), ``verdicts`` counts by name.
+    ``problems`` is how many distinct problems the prompts are of. ``truth_rate`` is the share of true programs among
+    all completions, ``interval`` its 95 % interval, in which problems count and not prompts (see
+    `cadmus_gym.intervals`), ``pass_at`` the chance that one of k completions is true, ``loophole_rate`` the share of
+    all completions that are true for the wrong reason (see `find_loopholes`), ``verdicts`` counts by name.
     """
 
     spec: str
     split: str
     count: int
+    problems: int
     seed: int
+    seeds: int
     samples: int
     truth_rate: float
     interval: tuple[float, float]
@@ -52,43 +57,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.spec} {self.split}: {self.truth_rate:.2%} true [{low:.2%}, {high:.2%}] of {self.count}"
-
-
-def wilson_interval(successes: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927), which holds near 0 and 1 too."""
-    if count < 1:
-        raise ValueError(f"count = {count}: an interval needs at least one trial")
-    share, spread = successes / count, Z95**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def lift_interval(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the 95 % interval of the difference between two shares of the same prompts, after less before.
-
-    Method 10 of Newcombe 1998 (Improved confidence intervals for the difference between binomial proportions based on
-    paired data, Statistics in Medicine 17): the Wilson intervals of both shares, joined by their correlation.
-    """
-    count = len(before)
-    both, neither = int((before & after).sum()), int((~before & ~after).sum())
-    won, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    (low_after, high_after), (low_before, high_before) = (wilson_interval(int(x.sum()), count) for x in (after, before))
-    share_after, share_before = (both + won) / count, (both + lost) / count
-    product = (both + won) * (lost + neither) * (both + lost) * (won + neither)
-    covariance = float(both * neither - won * lost)
-    if covariance > 0:
-        covariance = max(0.0, covariance - count / 2)  # Newcombe's correction for continuity
-    correlation = covariance / math.sqrt(product) if product else 0.0
-
-    def distance(one: float, other: float) -> float:
-        return math.sqrt(max(0.0, one**2 - 2 * correlation * one * other + other**2))
-
-    lift = share_after - share_before
-    low = lift - distance(share_after - low_after, high_before - share_before)
-    high = lift + distance(high_after - share_after, share_before - low_before)
-    return low, high
+        rate = f"{self.truth_rate:.2%} true [{low:.2%}, {high:.2%}]"
+        return f"{self.spec} {self.split}: {rate} of {self.count} prompts, {self.problems} problems"
 
 
 def pass_at_k(true: NDArray[np.int64], samples: int, k: int) -> float:
@@ -100,10 +70,18 @@ def pass_at_k(true: NDArray[np.int64], samples: int, k: int) -> float:
 
 
 def prompts_of(
-    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED
+    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Return the first prompts of a split: (count, P) uint8 padded with 0, and their lengths (count,) int32."""
-    return Stream(spec, split, seed).prompts(np.full(count, seed), np.arange(count))
+    """Return the first prompts of a split, ``count`` of each of ``seeds`` seeds from ``seed`` on: (N, P) uint8 padded
+    with 0, and their lengths (N,) int32."""
+    return Stream(spec, split, seed).prompts(*pairs_of(count, seed, seeds))
+
+
+def problems_of(
+    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
+) -> Words64:
+    """Return the keys of the problems that the prompts of `prompts_of` are of, (N,) uint64."""
+    return Stream(spec, split, seed).keys(*pairs_of(count, seed, seeds))
 
 
 def complete_under(
@@ -142,6 +120,7 @@ def evaluate(
     count: int = 1000,
     seed: int = EVALUATION_SEED,
     *,
+    seeds: int = 1,
     samples: int = 1,
     temperature: float = 0.0,
     batch_size: int = 256,
@@ -149,6 +128,9 @@ def evaluate(
     report: Report | None = None,
 ) -> Evaluation:
     """Let a model complete the first ``count`` prompts of a split under the spec's form and budget, and judge.
+
+    With several ``seeds`` they are the first ``count`` of each, from ``seed`` on, all in one evaluation: a problem that
+    more than one of them asks is one problem.
 
     model: a `Transformer`; an agent of Stable-Baselines3, or anything else that has its ``predict``, which acts step by
         step under the masks of the environment; or a function from prompts (n, P) uint8, padded with 0, and their
@@ -179,7 +161,7 @@ def evaluate(
     if not _is_transformer(model) and temperature not in ((0,) if function else (0, 1)):
         allowed = "0, since a function draws by itself" if function else "0 (greedy) or 1, for an agent"
         raise ValueError(f"temperature = {temperature}; allowed: {allowed}")
-    prompts, lengths = prompts_of(spec, split, count, seed)
+    prompts, lengths = prompts_of(spec, split, count, seed, seeds)
     prompts, lengths = np.repeat(prompts, samples, axis=0), np.repeat(lengths, samples)
     written, judged = (part_of(report, k, 2) for k in range(2))
     if _is_transformer(model):
@@ -198,7 +180,7 @@ def evaluate(
             if written is not None:
                 written(start + len(some), len(prompts))
         programs = np.concatenate(parts)
-    return judge_completions(spec, split, seed, programs, lengths, samples, judged)
+    return judge_completions(spec, split, seed, programs, lengths, samples, judged, seeds=seeds)
 
 
 def _is_transformer(model: object) -> TypeGuard[Transformer]:
@@ -258,19 +240,24 @@ def judge_completions(
     prompt_lengths: NDArray[np.int32],
     samples: int = 1,
     report: Report | None = None,
+    *,
+    seeds: int = 1,
 ) -> Evaluation:
-    """Judge programs (N * samples, L), the samples of a prompt side by side, and sum up."""
+    """Judge programs (N * samples, L), the completed prompts of `prompts_of` with the samples of each side by side, and
+    sum up."""
     verdicts, _ = run_batch(programs)
     true = (verdicts == Verdict.TRUE).reshape(-1, samples).sum(1)
-    rate = float(true.mean() / samples)
+    found = tally(true / samples, problems_of(spec, split, len(true) // seeds, seed, seeds))
     return Evaluation(
         spec=spec.id,
         split=split,
-        count=len(true),
+        count=found.count,
+        problems=found.problems,
         seed=seed,
+        seeds=seeds,
         samples=samples,
-        truth_rate=rate,
-        interval=wilson_interval(rate * len(true), len(true)),
+        truth_rate=found.rate,
+        interval=found.interval,
         pass_at={
             k: pass_at_k(true, samples, k) for k in sorted({2**j for j in range(samples.bit_length())} | {samples})
         },

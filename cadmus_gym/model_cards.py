@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from cadmus_gym import model_files
-from cadmus_gym.evaluate import prompts_of, wilson_interval
+from cadmus_gym.evaluate import prompts_of
 from cadmus_gym.focus import AMONG
+from cadmus_gym.intervals import Tally, total
 from cadmus_gym.isa import disassemble
 from cadmus_gym.recipe import inserted, markdown
 from cadmus_gym.spec import Spec
+from cadmus_gym.strata import CROSSED
 from cadmus_gym.terms import ids_of, stages, trained_on
 
 PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
@@ -62,6 +65,7 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "A prompt is text in the notation for people. The completion follows the form and the budget of the model's "
         "own environment; `spec=` takes those of another.",
         f'Or `python -m cadmus_gym complete "{example}" --model {name}`.',
+        *limits(card),
         "## Training",
         *(training(stage, card) for stage in stages(card)),
         *recorded(name, card),
@@ -212,15 +216,17 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
             split, (low, high) = metric["split"], metric["interval"]
             seen = "yes" if split in PART_OF_TRAINING else "no"
             loopholes = percent(metric["loophole_rate"]) if metric["loophole_rate"] else ""
-            row = [metric["spec"], split, *([seen] if own else []), f"{metric['count']:,}"]
+            counts = [f"{metric[key]:,}" for key in ("count", "problems")]
+            row = [metric["spec"], split, *([seen] if own else []), *counts]
             rows.append([*row, percent(metric["truth_rate"]), f"{percent(low)} to {percent(high)}", loopholes])
         if rows:
-            columns = ["environment", "split", *(["trained distribution"] if own else []), "prompts"]
+            columns = ["environment", "split", *(["trained distribution"] if own else []), "prompts", "problems"]
             blocks.append("What it was trained on:" if own else "Other environments:")
             blocks.append(markdown([*columns, "true", "95 % interval", "loopholes"], rows))
     how = (
-        "Truth rate of greedy completions under the form and the budget of each environment, with its Wilson "
-        "interval. `test` shares no problem with `train`; other splits leave the training distribution on purpose."
+        "Truth rate of greedy completions under the form and the budget of each environment, with its 95 % interval, "
+        "in which distinct problems count and not prompts (`cadmus_gym.intervals` says how). `test` shares no problem "
+        "with `train`; other splits leave the training distribution on purpose."
     )
     if any(metric["spec"] == "Cadmus-Open-v0" for metric in card["metrics"]):
         how += (
@@ -233,6 +239,47 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     return [how, *blocks]
 
 
+def limits(card: Mapping[str, Any]) -> list[str]:
+    """Where the model fails: a sentence and a table for what was changed, and the picture."""
+    found = card.get("limits", {})
+    said, rows = [], []
+    for id, axes in found.get("axes", {}).items():
+        for axis, values in axes.items():
+            said.append(failing(id, axis, values))
+            for value, one in values.items():
+                counts, trained = Tally(*one["counts"]), "yes" if one["trained"] else "no"
+                row = [id, axis, value, trained, f"{counts.count:,}", percent(counts.rate)]
+                wrong = "" if one["said_wrong"] is None else percent(one["said_wrong"])
+                rows.append([*row, " to ".join(map(percent, counts.interval)), percent(one["said"]), wrong])
+    if not rows:
+        return []
+    how = (
+        "One thing is changed at a time, and the rest stays as in training. Prompts such as training shows are of the "
+        "split `test`. The probability is what the model gives to its greedy completion as a whole: where that is high "
+        "and few are true, the model does not know that it fails."
+    )
+    picture = [f"![Limits]({REPOSITORY}/{found['picture']})"] if "picture" in found else []
+    columns = ["environment", "changed", "to", "shown in training", "prompts", "true", "95 % interval"]
+    table = markdown([*columns, "mean probability", "of wrong ones"], rows)
+    sentences = ["\n".join(f"- {one}" for one in said if one)] if any(said) else []
+    return ["## Limits", *sentences, how, *picture, table]
+
+
+def failing(id: str, axis: str, values: Mapping[str, Any]) -> str:
+    """Return a sentence on the first value past those shown in training; empty where there is none."""
+    names = list(values)
+    shown = [k for k, name in enumerate(names) if values[name]["trained"]]
+    past = range(max(shown, default=-1) + 1, len(names))
+    if not shown or not past:
+        return ""
+    last, first = (values[names[k]] for k in (shown[-1], past[0]))
+    inside, outside = (percent(Tally(*one["counts"]).rate) for one in (last, first))
+    return (
+        f"{id}, {axis}: {inside} true with {names[shown[-1]]}, the last value shown in training; {outside} with "
+        f"{names[past[0]]}, where the model gives its completions a mean probability of {percent(first['said'])}."
+    )
+
+
 def reliability(card: Mapping[str, Any]) -> list[str]:
     """The probability the model gives its completions, against the share that is true, on splits of what it was
     trained on."""
@@ -240,9 +287,9 @@ def reliability(card: Mapping[str, Any]) -> list[str]:
     rows = []
     for id, splits in found.get("splits", {}).items():
         for split, of_split in splits.items():
-            known, true, count = "yes" if split in PART_OF_TRAINING else "no", of_split["true"], of_split["count"]
-            row = [id, split, known, f"{count:,}", percent(of_split["said"]), percent(true / count)]
-            rows.append([*row, " to ".join(map(percent, wilson_interval(true, count)))])
+            known, counts = "yes" if split in PART_OF_TRAINING else "no", Tally(*of_split["counts"])
+            row = [id, split, known, f"{counts.count:,}", percent(of_split["said"]), percent(counts.rate)]
+            rows.append([*row, " to ".join(map(percent, counts.interval))])
     if not rows:
         return []
     how = (
@@ -264,12 +311,17 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
         if not found:
             continue
         rows = []
+        if CROSSED in found:
+            blocks += crossed(spec.id, found[CROSSED])
         for stratum, counts in found.items():
-            for label, (true, count) in shortened(counts).items():
-                low, high = wilson_interval(true, count)
-                cells = [stratum, f"`{label}`" if label != OTHERS else label, f"{count:,}", f"{count - true:,}"]
-                rows.append([*cells, percent(true / count), f"{percent(low)} to {percent(high)}"])
-        blocks.append(markdown([spec.id, "", "prompts", "wrong", "true", "95 % interval"], rows))
+            if stratum == CROSSED:
+                continue
+            for label, row in shortened(counts).items():
+                one = Tally(*row)
+                cells = [stratum, f"`{label}`" if label != OTHERS else label]
+                cells += [f"{number:,}" for number in (one.count, one.problems, one.count - one.true)]
+                rows.append([*cells, percent(one.rate), " to ".join(map(percent, one.interval))])
+        blocks.append(markdown([spec.id, "", "prompts", "problems", "wrong", "true", "95 % interval"], rows))
     if not blocks:
         return []
     told = (
@@ -282,11 +334,26 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     return ["## Where it errs", told, *seen, *blocks]
 
 
+def crossed(id: str, counts: Mapping[str, list[int]]) -> list[str]:
+    """A table of the truth rate by operations, in rows, and held-out facts, in columns."""
+    pairs = {tuple(map(int, label.split(", "))): Tally(*row) for label, row in counts.items() if label != OTHERS}
+    facts = sorted({n for _, n in pairs})
+    rows = [
+        [str(operations), *(f"{percent(one.rate)} of {one.count:,}" if one else "" for one in of)]
+        for operations in sorted({k for k, _ in pairs})
+        for of in [[pairs.get((operations, n)) for n in facts]]
+    ]
+    columns = [f"{n} held-out fact{'s' * (n != 1)}" for n in facts]
+    return [markdown([f"{id}: operations", *columns], rows)]
+
+
 def shortened(counts: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """Return counts by label with those behind the first `MOST` summed up as others."""
-    first = {label: pair for label, pair in [*counts.items()][:MOST] if label != OTHERS}
-    rest = [pair for label, pair in counts.items() if label not in first]
-    return first | ({OTHERS: [sum(column) for column in zip(*rest, strict=True)]} if rest else {})
+    """Return tallies by label with those past the first `MOST` summed up as others."""
+    first = {label: row for label, row in [*counts.items()][:MOST] if label != OTHERS}
+    rest = (
+        total(Tally(*row) for label, row in counts.items() if label not in first) if len(first) < len(counts) else None
+    )
+    return first | ({OTHERS: list(astuple(rest))} if rest else {})
 
 
 def mistakes(card: Mapping[str, Any]) -> list[str]:
@@ -309,11 +376,15 @@ def again(card: Mapping[str, Any]) -> list[str]:
     made = card.get("evaluated")
     if made is None:
         return []
+    settings = made["settings"]
+    seeds = (
+        f"{settings['seeds']} seeds from {settings['seed']} on" if settings["seeds"] > 1 else f"seed {settings['seed']}"
+    )
     alone = card.get("reliability", {}).get("evaluated", {}).get("command")
     return [
         "## These figures again",
         f"Commit {made['commit']}, {machine(made['hardware'])}, PyTorch {made['versions'].get('torch', 'unknown')}, "
-        f"prompts of seed {made['settings']['seed']}: `{made['command']}` wrote them"
+        f"prompts of {seeds}: `{made['command']}` wrote them"
         f"{f', `{alone}` those of reliability' if alone not in (None, made['command']) else ''}; "
         "`python benchmarks/evaluate.py --check` compares them with what is found now.",
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,20 @@ from numpy.typing import NDArray
 from cadmus_gym import forms
 from cadmus_gym.console import Report
 from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
+from cadmus_gym.hashing import fingerprints
 from cadmus_gym.isa import END, ID, NINE, ZERO, Tokens, assemble, disassemble
 from cadmus_gym.machine import CLOSE, OPEN, Verdict, run_batch
 from cadmus_gym.playing import put
+from cadmus_gym.sampling import Words64
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
+from cadmus_gym.tasks.family import COMMA, NEG
 
-FIT_SEED = EVALUATION_SEED + 1  # of the programs from which the best constant is taken
+LAST_WORDS = 3  # of a prompt, by which a table of train's programs is looked up
+ROOM, PART = 40, 20_000  # tokens of the longest of them, and of an answer; programs that are read at once
+FITTED = 20_000  # programs in that table
+_TABLES: dict[tuple[str, int], Table] = {}  # the last one, by digest of train and number of programs
+FIT_SEED = 2 * EVALUATION_SEED  # of the programs that fixed policies are fitted to: far from any seed of prompts
 
 # Shortcuts seen in the wild. Under a form that is a list of tokens instead of an automaton the last works with digits,
 # `eq` and `end` alone.
@@ -40,11 +48,13 @@ def play(
 
 
 def random_legal(
-    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED
+    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete prompts with tokens drawn uniformly among those allowed: programs (count, L) and prompt lengths."""
+    """Complete the prompts of `prompts_of` with tokens drawn uniformly among those allowed: programs (N, L) and prompt
+    lengths (N,)."""
     spec = load_spec(spec)
-    prompts, lengths = prompts_of(spec, split, count, seed)
+    prompts, lengths = prompts_of(spec, split, count, seed, seeds)
+    count = len(prompts)
     automata = forms.Automata(
         spec.form,
         prompts,
@@ -90,10 +100,59 @@ def literals(prompt: Tokens) -> list[Tokens]:
     return [prompt[begin:stop] for begin, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
+def last_words(prompts: Tokens, lengths: NDArray[np.int32]) -> Tokens:
+    """Return the last `LAST_WORDS` words of prompts (N, P) of those lengths (N,), at the right of rows (N, ROOM); a
+    number is one word, whose sign belongs to it."""
+    columns = lengths[:, None] - ROOM + np.arange(ROOM)
+    rows = np.where(columns >= 0, np.take_along_axis(prompts, np.maximum(columns, 0), axis=1), 0)
+    digits = (rows >= ZERO) & (rows <= NINE)
+    after_digit = np.pad(digits, ((0, 0), (1, 0)))[:, :-1]
+    starts = (rows > 0) & (rows != COMMA) & ~(after_digit & (digits | (rows == NEG)))
+    to_come = np.cumsum(starts[:, ::-1], axis=1)[:, ::-1]  # words from here on
+    return np.where((to_come <= LAST_WORDS) & (rows != COMMA), rows, 0).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What came most often in train after the last words of a prompt: their hashes (N,) in order, and completions
+    (N, M) uint8 without thoughts, padded with 0."""
+
+    seen: Words64
+    answers: Tokens
+
+    def policy(self, prompt: Tokens) -> Tokens:
+        """Return a completion (m,) of a prompt (n,), empty where train did not show its last words."""
+        key = fingerprints(last_words(prompt[None], np.array([prompt.size], np.int32)))[0]
+        place = min(int(np.searchsorted(self.seen, key)), len(self.seen) - 1)
+        found = self.answers[place] if self.seen[place] == key else self.answers[0, :0]
+        return found[found > 0]
+
+
+def table_of(spec: Spec, fitted: int) -> Table:
+    """Return the table of the first ``fitted`` programs of train."""
+    stream, parts = Stream(spec, "train", FIT_SEED), []
+    for start in range(0, fitted, PART):
+        programs, lengths = stream.batch(start, min(PART, fitted - start))
+        closed, width = programs == CLOSE, programs.shape[1]
+        starts = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # where the thoughts are over
+        columns = starts[:, None] + np.arange(ROOM)
+        answers = np.take_along_axis(programs, np.minimum(columns, width - 1), axis=1) * (columns < width)
+        parts.append(np.hstack([last_words(programs, lengths), answers]).astype(np.uint8))
+    pairs = np.concatenate(parts)
+    _, rows, times = np.unique(fingerprints(pairs), return_index=True, return_counts=True)
+    rows = rows[np.argsort(-times, kind="stable")]  # of equal last words the first one is the most frequent
+    keys, first = np.unique(fingerprints(pairs[rows, :ROOM]), return_index=True)
+    return Table(keys, pairs[rows[first], ROOM:])
+
+
 def fixed_policies(
-    spec: str | Path | Spec, split: str, most_literals: int = 4
+    spec: str | Path | Spec, split: str, most_literals: int = 4, fitted: int = FITTED
 ) -> dict[str, Callable[[Tokens], Tokens]]:
-    """Return policies by name, each a function from a prompt (n,) to a completion (m,)."""
+    """Return policies by name, each a function from a prompt (n,) to a completion (m,).
+
+    ``fitted`` is the number of programs of train in the table by last words, which only other splits have.
+    """
+    spec = load_spec(spec)
     constant = best_constant(spec, split)
     answer = np.array([ID["eq"], END], np.uint8)
 
@@ -109,6 +168,12 @@ def fixed_policies(
 
     policies: dict[str, Callable[[Tokens], Tokens]] = {f"constant `{disassemble(constant)}`": always(constant)}
     policies |= {f"copy literal {k + 1}": copies(k) for k in range(most_literals)}
+    if "train" in spec.splits and split != "train":  # of which it is a part
+        wanted = spec.digest_of("train"), fitted
+        if wanted not in _TABLES:
+            _TABLES.clear()
+            _TABLES[wanted] = table_of(spec, fitted)
+        policies[f"table of the last {LAST_WORDS} words"] = _TABLES[wanted].policy
     policies |= {f"cheat `{name}`": always(assemble(text)) for name, text in CHEATS.items()}
     return policies
 
@@ -144,18 +209,20 @@ def search(
     budget: int,
     seed: int = EVALUATION_SEED,
     report: Report | None = None,
+    *,
+    seeds: int = 1,
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete prompts with the first of ``budget`` completions, shortest first, that the machine finds true; where
-    none is, with the last. Programs (count, L) and prompt lengths. It consults the machine, which a policy may not do.
-    ``report`` is called with (done, count) prompts."""
+    """Complete the prompts of `prompts_of` with the first of ``budget`` completions, shortest first, that the machine
+    finds true; where none is, with the last. Programs (N, L) and prompt lengths (N,). It consults the machine, which a
+    policy may not do. ``report`` is called with (done, N) prompts."""
     candidates = enumerate_completions(spec, budget)
-    prompts, lengths = prompts_of(spec, split, count, seed)
-    programs = np.zeros((count, prompts.shape[1] + candidates.shape[1]), np.uint8)
+    prompts, lengths = prompts_of(spec, split, count, seed, seeds)
+    programs = np.zeros((len(prompts), prompts.shape[1] + candidates.shape[1]), np.uint8)
     for k, (row, prompt, length) in enumerate(zip(programs, prompts, lengths, strict=True)):
         tries = np.zeros((len(candidates), length + candidates.shape[1]), np.uint8)
         tries[:, :length], tries[:, length:] = prompt[:length], candidates
         true = run_batch(tries)[0] == Verdict.TRUE
         row[: tries.shape[1]] = tries[int(true.argmax()) if true.any() else -1]
         if report is not None:
-            report(k + 1, count)
+            report(k + 1, len(prompts))
     return programs, lengths

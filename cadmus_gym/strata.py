@@ -2,6 +2,7 @@
 
 A prompt is run by the machine, and what counts are the instructions executed, whatever words brought their operands
 there. An operation is an arithmetic, comparison or logic instruction; the `neg` behind a literal is its sign and none.
+Held-out facts are those of the expression, see `cadmus_gym.tasks.facts`.
 """
 
 from __future__ import annotations
@@ -32,12 +33,23 @@ from cadmus_gym.machine import (
     spread,
 )
 from cadmus_gym.spec import Spec
-from cadmus_gym.stream import Stream
-from cadmus_gym.tasks.solving import begin, step
+from cadmus_gym.stream import Stream, pairs_of
+from cadmus_gym.tasks.family import HELD, MARKS, WORK
+from cadmus_gym.tasks.solving import begin, identify, step
 
-OUTCOME, DEPTH, ANSWER, OPERATIONS, FIRST, SECOND, SET, CARRIES, GAP, CELLS = range(10)
+OUTCOME, DEPTH, ANSWER, OPERATIONS, FIRST, SECOND, SET, CARRIES, GAP, FACTS, CELLS = range(11)
 NONE = "none"
-STRATA = ("operators", "operations", "carries", "near ties", "answer length")
+CROSSED = "operations, held-out facts"
+STRATA = (
+    "operators",
+    "operations",
+    "held-out facts",
+    CROSSED,
+    "negative literals",
+    "carries",
+    "near ties",
+    "answer length",
+)
 
 
 @kernel
@@ -120,9 +132,11 @@ def look(program: Tokens, prompt: Int, cells: Ints, machine: Ints) -> None:
 
 
 @kernel
-def look_at_rows(programs: Tokens, lengths: Ints, cells: Ints, machine: Ints) -> None:
+def look_at_rows(programs: Tokens, lengths: Ints, cells: Ints, marks: Ints, work: Ints, machine: Ints) -> None:
     for k in range(programs.shape[0]):
         look(programs[k], lengths[k], cells[k], machine)
+        identify(programs[k], lengths[k], marks, work, machine)
+        cells[k, FACTS] = marks[HELD]
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,7 @@ class Strata:
     ``operators`` has the first two operations executed, by token, 0 where there is none, and ``sets`` all of them, bit
     k for token `add` + k. ``carries`` counts the digits carried or borrowed by every `add`, `sub`, `inc` and `dec`
     executed, and when the parts of a product are added up; within a part, and in `div` and `mod`, none is counted.
+    ``facts`` counts the held-out facts in the expression, ``negatives`` the negative literals in the text.
     ``gaps`` is the smallest abs(x - y) of the comparisons executed, -1 where there is none, ``answers`` the value left
     on top, and ``depths`` how many were left.
     """
@@ -139,6 +154,8 @@ class Strata:
     operators: Ints  # (N, 2)
     sets: Ints  # (N,), as all others
     operations: Ints
+    facts: Ints
+    negatives: Ints
     carries: Ints
     gaps: Ints
     answers: Ints
@@ -150,6 +167,8 @@ class Strata:
         - operators: what was executed, in this order where it is at most two operations, as in `mul sub`; of longer
           ones the set, as in `{add, mul}`
         - operations: how many were executed
+        - held-out facts: how many; and with the operations, as in `2, 1` for one such fact in two operations
+        - negative literals: how many
         - carries: how many
         - near ties: the smallest difference of two numbers that are compared, `0`, `1`, `2-3` or `more`
         - answer length: its digits, with `-` in front of a negative one's
@@ -161,6 +180,9 @@ class Strata:
         return {
             "operators": np.array([_operators(*kind) for kind in kinds.tolist()])[place.ravel()],
             "operations": self.operations.astype(np.str_),
+            "held-out facts": self.facts.astype(np.str_),
+            CROSSED: np.array([f"{k}, {n}" for k, n in zip(self.operations, self.facts, strict=True)], np.str_),
+            "negative literals": self.negatives.astype(np.str_),
             "carries": self.carries.astype(np.str_),
             "near ties": gaps[np.where(self.gaps < 0, 4, np.searchsorted([0, 1, 3], self.gaps))],
             "answer length": np.array(digits, np.str_),
@@ -184,7 +206,13 @@ def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = 
     rows = np.zeros((len(prompts), prompts.shape[1] + 1), np.uint8)  # and room for `end`
     rows[:, :-1] = check_ids(prompts)
     sizes, cells = np.asarray(lengths, np.int64), np.zeros((len(rows), CELLS), np.int64)
-    spread(lambda part: look_at_rows(rows[part], sizes[part], cells[part], scratch(rows.shape[1])), len(rows), threads)
+
+    def work(part: slice) -> None:
+        room = np.zeros(MARKS, np.int64), np.zeros(WORK, np.int64), scratch(rows.shape[1])
+        look_at_rows(rows[part], sizes[part], cells[part], *room)
+
+    spread(work, len(rows), threads)
+    digits = (prompts >= ZERO) & (prompts <= NINE)
     for k in np.flatnonzero(cells[:, OUTCOME] != RAN)[:1]:
         prompt, verdict = disassemble(prompts[k, : sizes[k]]), Verdict(cells[k, OUTCOME]).name
         raise ValueError(f"prompt {k}, {prompt!r}, has no strata: running it gives {verdict}")
@@ -192,6 +220,8 @@ def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = 
         operators=cells[:, FIRST : SECOND + 1],
         sets=cells[:, SET],
         operations=cells[:, OPERATIONS],
+        facts=cells[:, FACTS],
+        negatives=(digits[:, :-1] & (prompts[:, 1:] == NEG)).sum(1),
         carries=cells[:, CARRIES],
         gaps=cells[:, GAP],
         answers=cells[:, ANSWER],
@@ -199,9 +229,9 @@ def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = 
     )
 
 
-def families_of(spec: Spec, split: str, count: int, seed: int) -> NDArray[np.str_]:
-    """Return the task families that wrote the first prompts of a split, (count,): those of `evaluate.prompts_of`."""
+def families_of(spec: Spec, split: str, count: int, seed: int, seeds: int = 1) -> NDArray[np.str_]:
+    """Return the task families that wrote the first prompts of a split, (N,): those of `evaluate.prompts_of`."""
     stream = Stream(spec, split, seed)
     names = np.array([part.task for part in stream.specs])
-    named: NDArray[np.str_] = names[stream.parts(np.full(count, seed), np.arange(count))]
+    named: NDArray[np.str_] = names[stream.parts(*pairs_of(count, seed, seeds))]
     return named

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import PAD, Ints, Tokens, disassemble
 from cadmus_gym.machine import RAN, scratch, spread
+from cadmus_gym.overlap import ASKED, DRAWN, may_overlap, share_in_train, warn_of
 from cadmus_gym.sampling import CHOICE, RANDOM, Words64, below, join, new_script
 from cadmus_gym.scoring import Entropy, Scorer, Scores, score_mixture, trimmed
 from cadmus_gym.spec import Spec, check_mixture, load_spec
@@ -25,6 +26,17 @@ from cadmus_gym.writing import NOTHING, attempts_of, compose_rows, explain, fill
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
 PROBES = 16  # prompts drawn of each stream when it is first made
 _PROBED: set[str] = set()  # digests
+_COMPARED: set[tuple[str, str]] = set()  # digests of splits and of train, for each of which a warning is given once
+
+
+def overlap(spec: Spec, split: str) -> float:
+    """Return which share of the prompts of a split, of a spec that is no mixture, train could write too (see
+    `cadmus_gym.overlap`); 0 where the split has the parameters of train, from which its share keeps it apart."""
+    if not may_overlap(spec, split):
+        return 0.0
+    stream, rows = Stream(spec, split), (np.zeros(ASKED, np.int64), np.arange(ASKED))
+    train = np.zeros(DRAWN, np.int64), np.arange(DRAWN)
+    return share_in_train(spec, *stream.prompts(*rows), stream.keys(*rows), lambda: Stream(spec).keys(*train))
 
 
 @kernel
@@ -71,6 +83,12 @@ class Stream:
         if self.digest not in _PROBED:  # what cannot be written is found before anything is built on it
             self.prompts(np.zeros(PROBES, np.int64), np.arange(PROBES))
             _PROBED.add(self.digest)
+        for part in self.specs:
+            if may_overlap(part, split):
+                compared = part.digest_of(split), part.digest_of("train")
+                if compared not in _COMPARED:
+                    _COMPARED.add(compared)
+                    warn_of(part, split, overlap(part, split), level=2)
 
     def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
         """Return programs start..start+count, (count, L) uint8 padded with 0, and prompt_lengths (count,) int32."""
@@ -233,6 +251,17 @@ def _flat(specs: list[tuple[Spec, int]], split: str) -> list[tuple[Spec, int]]:
     ]
     shared = math.gcd(*(weight for _, weight in flat))
     return [(part, weight // shared) for part, weight in flat]
+
+
+def pairs_of(count: int, seed: int, seeds: int) -> tuple[Ints, Ints]:
+    """Return the seeds and indices, (seeds * count,), of the first ``count`` programs of each of ``seeds`` seeds.
+
+    Raises ValueError for a number of seeds below 1.
+    """
+    check_whole(count=count, seeds=seeds)
+    if seeds < 1:
+        raise ValueError(f"seeds = {seeds}; allowed: 1 or more")
+    return np.repeat(seed + np.arange(seeds), count), np.tile(np.arange(count), seeds)
 
 
 def _pairs(seeds: ArrayLike, indices: ArrayLike) -> tuple[Ints, Ints]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
+from cadmus_gym.constructs import CEILINGS as NEEDED
+from cadmus_gym.constructs import answers_without, meaning_of, named_of
 from cadmus_gym.env import CadmusEnv
 from cadmus_gym.evaluate import find_loopholes, judge_completions, prompts_of
 from cadmus_gym.forms import Automata
@@ -21,6 +23,7 @@ from cadmus_gym.policies import fixed_policies, play, random_legal
 from cadmus_gym.scoring import Scorer
 from cadmus_gym.spec import Spec, load_spec
 from cadmus_gym.stream import Stream
+from cadmus_gym.tasks.ablations import answers
 from cadmus_gym.vector_env import CadmusVectorEnv
 
 CEILINGS = {"value": 0.05, "relation": 0.55}  # of what can be had without solving a problem, by the form of a family
@@ -128,7 +131,9 @@ def check_probabilities(spec: Spec, count: int) -> None:
 
 def check_shortcuts(spec: Spec, count: int) -> None:
     """Fixed completions, copies from the prompt and random legal tokens get no further than the ceiling of the form,
-    and no true completion stays true when the problem changes."""
+    nor does what ignores what the environment is named after, and no true completion stays true when the problem
+    changes."""
+    check_constructs(spec, count)
     if spec.form == "free":
         return
     for split in spec.splits:
@@ -143,6 +148,19 @@ def check_shortcuts(spec: Spec, count: int) -> None:
         programs, lengths = Stream(spec, split, SEED).batch(0, min(count, 300))
         for row in np.flatnonzero(find_loopholes(programs, lengths))[:1]:
             raise AssertionError(_said(spec, split, programs[row], "stays true when its problem changes"))
+
+
+def check_constructs(spec: Spec, count: int) -> None:
+    """What an environment is named after is needed in nine tenths of its prompts (see `cadmus_gym.constructs`)."""
+    for part, _ in spec.parts:
+        most = NEEDED[part.family.form]
+        for split in part.splits:
+            prompts = prompts_of(part, split, count)
+            right = answers(*prompts)[0]
+            for name in named_of(part):
+                share = (answers_without(name, *prompts) == right).mean()
+                what = f"{share:.1%} of the prompts are answered right with {name!r} ({meaning_of(name)})"
+                assert share <= most, f"{part.id} {split}: {what}; at most {most:.0%} may be"
 
 
 def ceiling_of(spec: Spec, split: str) -> float:

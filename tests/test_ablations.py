@@ -26,17 +26,6 @@ IDS = [id for id in cg.SPECS if cg.load_spec(id).task]
 Names = list[str]
 OPERATIONS = {name for name, (count, _) in naive.EFFECTS.items() if count == 2} - {"swap", "over"}
 
-# What an environment is named after, ignored: at most a tenth of the prompts may keep their answer.
-NAMED = {
-    "stack": ("no order words", "no stack words"),
-    "register": ("one register", "no registers"),
-    "branch": ("conditions always", "conditions never"),
-    "loop": ("one turn", "one turn of times", "no turn"),
-    "function": ("no recursion", "one call", "no call"),
-    "logic": ("relations 0", "relations 1", "and for all", "or for all", "xor for all"),
-}
-CASES = [(id, split) for id in IDS if cg.load_spec(id).task in NAMED for split in cg.load_spec(id).splits]
-
 
 @functools.cache
 def prompts_of(id: str, split: str, count: int = COUNT) -> tuple[Tokens, NDArray[np.int32]]:
@@ -141,13 +130,7 @@ def test_mistakes() -> None:
         answers(prompts, lengths + prompts.shape[1])
 
 
-# What an environment is named after is needed.
-
-
-@pytest.mark.parametrize(("id", "split"), CASES)
-def test_what_an_environment_is_named_after_is_needed(id: str, split: str) -> None:
-    for name in NAMED[cg.load_spec(id).task]:
-        assert right(*prompts_of(id, split), name).mean() <= 0.1, name
+# No pattern of truth values stands in for the relations.
 
 
 PATTERNED: dict[str, tuple[set[str], str]] = {

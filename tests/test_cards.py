@@ -78,7 +78,7 @@ def test_a_card_shows_true_programs_of_every_split_and_links_that_lead_somewhere
     for link in re.findall(r"\]\((.+?)\)", text):
         assert (ROOT / "envs" / "cards" / link).exists(), link
     headings = re.findall(r"^## (.+)", text, re.MULTILINE)
-    assert headings == [*re.findall(r"## (.+)", cg.CadmusEnv.__doc__ or ""), "Splits", "Data"]
+    assert headings == [*re.findall(r"## (.+)", cg.CadmusEnv.__doc__ or ""), "Splits", "Ablations", "Data"]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "REPEATS": 1000,
         "SCORED": 20,
         "CHANGED": 3,
+        "ASKED": 200,
         "SOME": 100,
         "AMONG": 500,
     }.items():
@@ -147,6 +148,18 @@ def test_what_is_missing_is_told(
     monkeypatch.setattr(cards, "FOLDER", checkout / "site-packages" / "_envs")
     assert main(["cards"]) == 2
     assert "checkout" in capsys.readouterr().err
+
+
+def test_a_card_marks_what_the_environment_is_named_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "ASKED", 100)
+    text = cards.ablations(cg.load_spec("Cadmus-Stack-v0"))
+    assert "| ignored | that is | ceiling | train | test | long | pairs |" in text
+    assert "| **no stack words** | all stack words are skipped, `pick` with its index | 10% | 0.0% |" in text
+    assert "| sub as add | `sub` is read as `add` |  |" in text
+    relations = cards.ablations(cg.load_spec("Cadmus-Compare-v0"))
+    assert "| 55% |" in relations
+    assert "half of the rest is right by chance" in relations
+    assert "[Cadmus-Loop-v0](Cadmus-Loop-v0.md)" in cards.ablations(cg.load_spec("Cadmus-Mix-v0"))
 
 
 # The numbers, by other means.

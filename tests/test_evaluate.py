@@ -12,13 +12,13 @@ from cadmus_gym.console import part_of
 from cadmus_gym.evaluate import (
     _redraw,
     judge_completions,
-    lift_interval,
     loss_above_floor,
     pass_at_k,
+    problems_of,
     prompts_of,
-    wilson_interval,
 )
 from cadmus_gym.forms import reverse_digits
+from cadmus_gym.intervals import tally
 from cadmus_gym.model import ModelConfig, Transformer, with_bos
 
 
@@ -28,63 +28,6 @@ def as_rows(texts: list[str]) -> np.ndarray:
     for row, program in zip(rows, programs, strict=True):
         row[: len(program)] = program
     return rows
-
-
-@pytest.mark.parametrize(
-    ("successes", "count", "low", "high"),
-    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)],  # Newcombe 1998
-)
-def test_wilson_interval_against_published_values(successes: int, count: int, low: float, high: float) -> None:
-    assert wilson_interval(successes, count) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_wilson_interval_needs_a_trial() -> None:
-    with pytest.raises(ValueError, match="count = 0"):
-        wilson_interval(0, 0)
-
-
-def newcombe(both: int, won: int, lost: int, neither: int) -> tuple[float, float]:
-    """Method 10 as the paper writes it: cells e, f, g, h, shares (e + f) / n and (e + g) / n."""
-    e, f, g, h = both, won, lost, neither
-    n = e + f + g + h
-    one, other = wilson_interval(e + f, n), wilson_interval(e + g, n)
-    theta = (f - g) / n
-    dl1, du1 = (e + f) / n - one[0], one[1] - (e + f) / n
-    dl2, du2 = (e + g) / n - other[0], other[1] - (e + g) / n
-    covariance = e * h - f * g
-    if covariance > n / 2:
-        covariance -= n / 2
-    elif covariance >= 0:
-        covariance = 0
-    phi = covariance / ((e + f) * (g + h) * (e + g) * (f + h)) ** 0.5
-    low = (dl1**2 - 2 * phi * dl1 * du2 + du2**2) ** 0.5
-    high = (du1**2 - 2 * phi * du1 * dl2 + dl2**2) ** 0.5
-    return theta - low, theta + high
-
-
-def test_the_interval_of_a_lift() -> None:
-    def pairs(both: int, won: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-        before, after = ((1, 0, 1, 0), (1, 1, 0, 0))
-        counts = (both, won, lost, neither)
-        return np.repeat(np.array(before, bool), counts), np.repeat(np.array(after, bool), counts)
-
-    # Newcombe 1998, table II
-    assert lift_interval(*pairs(36, 12, 2, 0)) == pytest.approx((0.0569, 0.3404), abs=5e-5)
-    # turned round, it is the same with the other sign
-    assert lift_interval(*pairs(36, 2, 12, 0)) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
-    # against resampling of prompts
-    before, after = pairs(900, 180, 100, 820)
-    rng = np.random.default_rng(0)
-    lifts = [(after[rows].mean() - before[rows].mean()) for rows in rng.integers(0, 2000, (2000, 2000))]
-    assert lift_interval(before, after) == pytest.approx(tuple(np.quantile(lifts, [0.025, 0.975])), abs=2e-3)
-    # Newcombe's correction: half the prompts are taken from a positive covariance, though never beyond 0
-    assert lift_interval(*pairs(20, 3, 2, 25)) == pytest.approx(newcombe(20, 3, 2, 25), abs=1e-12)
-    assert lift_interval(*pairs(6, 2, 2, 3)) == pytest.approx(newcombe(6, 2, 2, 3), abs=1e-12)
-    assert lift_interval(*pairs(2, 2, 2, 3)) == pytest.approx(newcombe(2, 2, 2, 3), abs=1e-12)
-    assert lift_interval(*pairs(2, 9, 8, 3)) == pytest.approx(newcombe(2, 9, 8, 3), abs=1e-12)
-    for same in (np.zeros(50, bool), np.ones(50, bool), np.arange(50) < 20):
-        low, high = lift_interval(same, same)
-        assert low <= 0 <= high
 
 
 def test_pass_at_k_is_the_mean_over_all_subsets() -> None:
@@ -103,6 +46,43 @@ def test_prompts_are_those_of_the_stream_and_nothing_behind() -> None:
     for prompt, program, length in zip(prompts, programs, lengths, strict=True):
         assert (prompt[:length] == program[:length]).all()
         assert not prompt[length:].any()
+
+
+def test_prompts_of_several_seeds_are_those_of_each() -> None:
+    prompts, lengths = prompts_of("Cadmus-Arith-v0", "test", 20, 3, seeds=2)
+    keys = problems_of("Cadmus-Arith-v0", "test", 20, 3, seeds=2)
+    for k in range(2):
+        part, (expected, sizes) = slice(20 * k, 20 * k + 20), prompts_of("Cadmus-Arith-v0", "test", 20, 3 + k)
+        assert (prompts[part] == expected).all()
+        assert (lengths[part] == sizes).all()
+        assert (keys[part] == cg.Stream("Cadmus-Arith-v0", "test", 0).keys(np.full(20, 3 + k), np.arange(20))).all()
+    for seeds in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="seeds = "):
+            prompts_of("Cadmus-Arith-v0", "test", 20, 3, seeds)  # type: ignore[arg-type]
+
+
+def test_several_seeds_are_one_evaluation_of_distinct_problems() -> None:
+    """Ten problems of which three are answered: their prompts repeat, and the interval is of so few."""
+    spec = cg.load_spec("Cadmus-Arith-v0", operands=[0, 3], operations={"1": 1}, operators={"add": 1, "sub": 1})
+    asked: list[str] = []
+
+    def policy(prompts: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        texts = [cg.disassemble(row[:n]) for row, n in zip(prompts, lengths, strict=True)]
+        asked.extend(texts)
+        return [cg.assemble("0 eq end" if text == "0 0 add" else "3 eq end") for text in texts]
+
+    parts = [cg.evaluate(policy, spec, "train", 200, seed) for seed in (5, 6, 7)]
+    asked.clear()
+    whole = cg.evaluate(policy, spec, "train", 200, 5, seeds=3)
+    assert (whole.count, whole.seed, whole.seeds) == (600, 5, 3)
+    assert whole.truth_rate == pytest.approx(np.mean([part.truth_rate for part in parts]))
+    keys = problems_of(spec, "train", 200, 5, 3)
+    assert whole.problems == len(set(keys.tolist())) == max(part.problems for part in parts) < 32
+    true = np.array([cg.run(cg.assemble(f"{t} {'0' if t == '0 0 add' else '3'} eq end")).true for t in asked])
+    assert whole.interval == tally(true, keys).interval
+    assert whole.interval[1] - whole.interval[0] > 0.2  # that of 600 would be narrower than 0.08
+    for part in parts:
+        assert whole.interval[1] - whole.interval[0] == pytest.approx(part.interval[1] - part.interval[0], abs=0.1)
 
 
 def test_loopholes_are_found_and_answers_are_not() -> None:
@@ -243,7 +223,7 @@ def test_samples_of_a_model_differ_and_need_a_temperature() -> None:
     done = cg.complete(model, prompts, prompt_lengths=lengths, **options)
     true = (cg.run_batch(done.programs)[0] == cg.Verdict.TRUE).reshape(60, 3)
     assert found.truth_rate == pytest.approx(true.mean())
-    assert found.interval == wilson_interval(true.sum() / 3, 60)
+    assert found.interval == tally(true.mean(1), problems_of(spec, "wide", 60, 7)).interval
     greedy = cg.evaluate(model, "Cadmus-Compare-v0", "wide", 60, 7)
     done = cg.complete(model, prompts[::3], prompt_lengths=lengths[::3], spec=spec)
     assert greedy.truth_rate == (cg.run_batch(done.programs)[0] == cg.Verdict.TRUE).mean()
@@ -284,7 +264,7 @@ def test_the_loss_above_the_floor_is_an_estimate_with_its_standard_error() -> No
 
 def test_an_evaluation_as_text() -> None:
     result = judge_completions(cg.load_spec("Cadmus-Arith-v0"), "test", 0, as_rows(["1 2 add 3 eq end"]), np.array([4]))
-    assert str(result) == "Cadmus-Arith-v0 test: 100.00% true [20.65%, 100.00%] of 1"
+    assert str(result) == "Cadmus-Arith-v0 test: 100.00% true [20.65%, 100.00%] of 1 prompts, 1 problems"
 
 
 def test_part_of_a_piece_of_work() -> None:

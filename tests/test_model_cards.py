@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,8 @@ from PIL import Image
 import cadmus_gym as cg
 from cadmus_gym import checkpoint, model_cards, model_files
 from cadmus_gym.answering import outside_training
-from cadmus_gym.evaluate import evaluate, prompts_of
+from cadmus_gym.evaluate import evaluate, problems_of, prompts_of
+from cadmus_gym.intervals import tally
 from cadmus_gym.model import ModelConfig, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +127,7 @@ def test_evaluating_writes_what_checking_finds(
     script.publish(str(package / "run" / "model"), "small")
     folder, few = (
         package / "_models" / "small",
-        script.Args(count=60, elsewhere=4, reliability=20, threads=1, price=0.1),
+        script.Args(count=30, elsewhere=2, reliability=10, limits=4, seeds=2, threads=1, price=0.1),
     )
     assert script.main(replace(few, check=True)) == 1
     assert "has no evaluation" in capsys.readouterr().out
@@ -139,12 +140,15 @@ def test_evaluating_writes_what_checking_finds(
     assert [row[:2] for row in rows[:4]] == [("Cadmus-Compare-v0", s) for s in ("train", "test", "wide", "reserved")]
     assert [row[2] for row in rows[:4]] == [60, 60, 4, 4]
     assert {row[2] for row in rows[4:]} == {4}
-    left_out = {"Cadmus-Mix-v0": 275}
+    specs = {id: cg.load_spec(id) for id in cg.SPECS}
+    needed = {id: 1 + spec.prompt_room + spec.episode.max_tokens for id, spec in specs.items()}
+    left_out = {id: positions for id, positions in needed.items() if positions > SIZES.context}
+    assert "Cadmus-Mix-v0" in left_out
     assert card["left_out"] == left_out
     assert {row[:2] for row in rows} == {
         (id, split) for id in cg.SPECS if id not in left_out for split in cg.load_spec(id).splits
     }
-    found = evaluate(cg.load_model("small"), "Cadmus-Compare-v0", "test", 60)
+    found = evaluate(cg.load_model("small"), "Cadmus-Compare-v0", "test", 30, seeds=2)
     assert card["metrics"][1]["truth_rate"] == found.truth_rate
     assert card["metrics"][1]["verdicts"] == found.verdicts
 
@@ -152,8 +156,10 @@ def test_evaluating_writes_what_checking_finds(
     strata = card["strata"]["Cadmus-Compare-v0"]
     assert list(strata) == ["test", "wide", "reserved"]
     for name in ("operators", "near ties"):
-        true, counts = np.array(list(strata["test"][name].values())).T
+        true, counts, problems, squares, *_ = np.array(list(strata["test"][name].values())).T
         assert (counts.sum(), true.sum() / 60) == (60, found.truth_rate)
+        assert problems.sum() >= found.problems  # a pair of numbers under two relations is one problem
+        assert (counts <= squares).all()
     for listed in card["mistakes"]:
         assert listed["count"] == 60
         assert listed["wrong"] == 60 - round(60 * card["metrics"][listed["split"] == "test"]["truth_rate"])
@@ -164,15 +170,16 @@ def test_evaluating_writes_what_checking_finds(
 
     text = (folder / "README.md").read_text()
     assert text == model_cards.page("small", card, config)
-    assert f"| Cadmus-Compare-v0 | test | yes | 60 | {found.truth_rate:.2%} |" in text
+    assert f"| Cadmus-Compare-v0 | test | yes | 60 | {found.problems} | {found.truth_rate:.2%} |" in text
     assert "7,200; 0.2000 dollars at 0.1 a core-hour" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "-", "!"))) <= 120
     links = re.findall(r"\]\(../../../(.+?)\)", text)
-    assert len(links) == 2
+    assert len(links) == 3
     for link in links:
         with Image.open(package / link) as image:
             assert image.info["Weights"] == card["sha256"]["model.safetensors"]
     check_reliability(card, text)
+    check_limits(card, text)
 
     readme = package / "README.md"
     row = f"| Cadmus-Compare-v0 | **{found.truth_rate:.2%} of 60** |"
@@ -193,7 +200,7 @@ def test_evaluating_writes_what_checking_finds(
     assert capsys.readouterr().out.splitlines()[-1] == "README.md is not what the card gives"
     (folder / "README.md").write_text(text)
     wrong = json.loads(json.dumps(card))
-    wrong["reliability"]["splits"]["Cadmus-Compare-v0"]["wide"]["true"] += 1
+    wrong["reliability"]["splits"]["Cadmus-Compare-v0"]["wide"]["counts"][0] += 1
     wrong["metrics"][1]["truth_rate"] += 1 / 60
     checkpoint.write_card(folder, wrong)
     script.write_page(folder)
@@ -212,15 +219,16 @@ def check_reliability(card: dict[str, Any], text: str) -> None:
     assert list(splits) == ["train", "test", "wide", "reserved"]
     model = cg.load_model("small")
     for split, found in splits.items():
-        prompts, lengths = prompts_of("Cadmus-Compare-v0", split, 20)
+        prompts, lengths = prompts_of("Cadmus-Compare-v0", split, 10, seeds=2)
         done = cg.complete(model, prompts, prompt_lengths=lengths, spec="Cadmus-Compare-v0")
         said = np.exp(done.log_probs.astype(np.float64).sum(1))
         true = cg.run_batch(done.programs)[0] == cg.Verdict.TRUE
-        assert (found["count"], found["true"]) == (20, true.sum())
+        keys = problems_of("Cadmus-Compare-v0", split, 10, seeds=2)
+        assert found["counts"] == list(astuple(tally(true, keys)))
         assert found["said"] == pytest.approx(said.mean(), abs=1e-5)
-        pairs = [group["true"] for group in found["groups"].values()]
+        pairs = [group["counts"][:2] for group in found["groups"].values()]
         assert np.sum(pairs, axis=0).tolist() == [true.sum(), 20]
-        means = [group["said"] * group["true"][1] for group in found["groups"].values()]
+        means = [group["said"] * group["counts"][1] for group in found["groups"].values()]
         assert sum(means) / 20 == pytest.approx(found["said"], abs=2e-6)
         for name, group in found["groups"].items():
             low, high = map(float, name.split(" to "))
@@ -230,19 +238,78 @@ def check_reliability(card: dict[str, Any], text: str) -> None:
         assert row in text
 
 
+def check_limits(card: dict[str, Any], text: str) -> None:
+    """Numbers of more digits than train has are shown as such; counts and probabilities are on the page."""
+    values = card["limits"]["axes"]["Cadmus-Compare-v0"]["digits of the numbers"]
+    assert {value: one["trained"] for value, one in values.items()} == {
+        **dict.fromkeys("345", True),
+        **dict.fromkeys("67", False),
+    }
+    for value, one in values.items():
+        true, count, *_ = one["counts"]
+        assert count == 8
+        shown = "yes" if one["trained"] else "no"
+        assert f"| digits of the numbers | {value} | {shown} | 8 | {true / 8:.2%} |" in text
+        assert f"| {one['said']:.2%} | {one['said_wrong']:.2%} |" in text
+    sentence = re.search(r"^- Cadmus-Compare-v0, digits of the numbers: (.*)$", text, re.MULTILINE)
+    assert sentence is not None
+    assert f"{values['5']['counts'][0] / 8:.2%} true with 5, the last value shown in training" in sentence[1]
+    assert text.index("## Limits") < text.index("## Training")
+
+
+def test_a_limit_is_the_first_value_past_those_of_training() -> None:
+    def value(true: int, trained: bool) -> dict[str, Any]:
+        return {"said": 0.75, "said_wrong": None, "counts": [true, 4, 4, 4, true, true], "trained": trained}
+
+    values = {"1": value(4, True), "2": value(3, True), "3": value(1, False), "4": value(0, False)}
+    sentence = model_cards.failing("X", "operations", values)
+    assert sentence.startswith(
+        "X, operations: 75.00% true with 2, the last value shown in training; 25.00% with 3, where"
+    )
+    assert sentence.endswith("a mean probability of 75.00%.")
+    assert model_cards.failing("X", "operations", {"1": value(4, True)}) == ""
+    assert model_cards.failing("X", "operations", {"3": value(1, False)}) == ""
+
+
+@pytest.mark.parametrize("task", ["arith", "branch", "compare", "function", "loop", "register"])
+def test_every_axis_runs_from_what_train_shows_to_what_it_does_not(script: ModuleType, task: str) -> None:
+    id = f"Cadmus-{task.title()}-v0"
+    model = Transformer(replace(SIZES, context=512), seed=3)
+    model.card = {"settings": {"env": id, "overrides": {}}}
+    found = script.limits(model, 2, 5, 1)
+    assert found[id].keys() == script.AXES[task].keys()
+    for axis, values in found[id].items():
+        assert list(values) == list(script.AXES[task][axis])  # none is left out
+        assert [one["trained"] for one in values.values()] == sorted(
+            (one["trained"] for one in values.values()), reverse=True
+        )
+        assert {one["trained"] for one in values.values()} == {True, False}
+
+
+def test_operations_and_held_out_facts_are_a_table() -> None:
+    counts = {"1, 1": [3, 4, 4, 4, 3, 3], "2, 1": [1, 2, 2, 2, 1, 1], "2, 2": [5, 5, 5, 5, 5, 5], "others": [1] * 6}
+    (table,) = model_cards.crossed("X", counts)
+    assert table.splitlines() == [
+        "| X: operations | 1 held-out fact | 2 held-out facts |",
+        "| --- | --- | --- |",
+        "| 1 | 75.00% of 4 |  |",
+        "| 2 | 50.00% of 2 | 100.00% of 5 |",
+    ]
+
+
 def test_probabilities_are_grouped(script: ModuleType) -> None:
     said = np.array([0.0, 0.05, 0.1, 0.94999, 0.95, 0.99995, 1.0, 1.0])
     true = np.array([0, 1, 0, 1, 1, 1, 1, 0], bool)
-    assert script.by_probability(said, true) == {
-        "count": 8,
+    keys = np.array([1, 1, 1, 2, 3, 4, 4, 5], np.uint64)
+    assert script.by_probability(said, true, keys) == {
         "said": round(said.mean(), 6),
-        "true": 5,
+        "counts": [5, 8, 5, 16, 9, 7],
         "groups": {
-            "0 to 0.1": {"said": 0.025, "true": [1, 2]},
-            "0.1 to 0.2": {"said": 0.1, "true": [0, 1]},
-            "0.9 to 0.95": {"said": 0.94999, "true": [1, 1]},
-            "0.95 to 0.98": {"said": 0.95, "true": [1, 1]},
-            "0.9999 to 1": {"said": 0.999983, "true": [2, 3]},
+            "0 to 0.1": {"said": 0.025, "counts": [1, 2, 1, 4, 2, 1]},
+            "0.1 to 0.2": {"said": 0.1, "counts": [0, 1, 1, 1, 0, 0]},
+            "0.9 to 0.95": {"said": 0.94999, "counts": [1, 1, 1, 1, 1, 1]},
+            "0.95 to 0.98": {"said": 0.95, "counts": [1, 1, 1, 1, 1, 1]},
+            "0.9999 to 1": {"said": 0.999983, "counts": [2, 3, 2, 5, 4, 4]},
         },
     }
 
@@ -251,14 +318,14 @@ def test_reliability_alone_leaves_all_other_figures(
     script: ModuleType, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = script.publish(str(package / "run" / "model"), "small")
-    args = script.Args(reliability=6, threads=1, sections=("reliability",))
+    args = script.Args(reliability=3, seeds=2, threads=1, sections=("reliability",))
     assert script.main(replace(args, check=True)) == 1
     assert "the card has no evaluation of reliability; run without --check" in capsys.readouterr().out
     before = model_cards.read(folder)[0]
     assert script.main(args) == 0
     after = model_cards.read(folder)[0]
     assert {key: value for key, value in after.items() if key != "reliability"} == before
-    assert after["reliability"]["evaluated"]["settings"]["reliability"] == 6
+    assert after["reliability"]["evaluated"]["settings"]["reliability"] == 3
     text = (folder / "README.md").read_text()
     assert "## Reliability" in text
     assert "## Truth" not in text
@@ -295,7 +362,9 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
     settings = {"env": "Cadmus-Arith-v0", "overrides": {}}
     model = Transformer(SIZES, seed=3)
     cg.save_model(model, package / "sums" / "model", {**CARD, "settings": settings})
-    few = script.Args((str(package / "sums" / "model"),), count=4, elsewhere=0, reliability=2, threads=1, pairs=1)
+    few = script.Args(
+        (str(package / "sums" / "model"),), count=4, elsewhere=0, reliability=2, limits=2, seeds=1, threads=1, pairs=1
+    )
     assert script.main(few) == 0
     card, config = model_cards.read(package / "sums" / "model")
     assert [(row["spec"], row["split"]) for row in card["metrics"]] == [
@@ -315,22 +384,27 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
 def test_strata_of_few_prompts_are_told_together(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "RARE", 3)
     labels = np.array(["10", "2", "2", "2", "-1", "10", "10", "7"])
-    true = np.array([1, 0, 1, 1, 0, 0, 0, 1], bool)
-    assert list(script.by_label(labels, true).items()) == [("2", [2, 3]), ("10", [1, 3]), ("others", [1, 2])]
+    true, keys = np.array([1, 0, 1, 1, 0, 0, 0, 1], bool), np.array([1, 2, 2, 3, 4, 5, 6, 4], np.uint64)
+    assert list(script.by_label(labels, true, keys).items()) == [
+        ("2", [2, 3, 2, 5, 3, 2]),
+        ("10", [1, 3, 3, 3, 1, 1]),
+        ("others", [1, 2, 1, 4, 2, 1]),
+    ]
     ties = np.repeat(["more", "none", "0", "2-3", "1"], [9, 4, 3, 3, 3])
-    assert list(script.by_label(ties, ties == "0")) == ["0", "1", "2-3", "more", "none"]
+    assert list(script.by_label(ties, ties == "0", np.zeros(22, np.uint64))) == ["0", "1", "2-3", "more", "none"]
     words = np.array(["add", "sub", "sub", "sub", "sub", "add", "add"])
-    assert list(script.by_label(words, words == "add").items()) == [("sub", [0, 4]), ("add", [3, 3])]
+    found = script.by_label(words, words == "add", np.arange(7).astype(np.uint64))
+    assert list(found.items()) == [("sub", [0, 4, 4, 4, 0, 0]), ("add", [3, 3, 3, 3, 3, 3])]
 
 
 def test_a_page_shows_the_first_strata_of_a_kind() -> None:
-    counts = {str(k): [k, 10 + k] for k in range(30)} | {"others": [1, 2]}
+    counts = {str(k): [k, 10 + k, 5, 20 + k, 1, 2] for k in range(30)} | {"others": [1, 2, 1, 4, 2, 1]}
     shown = model_cards.shortened(counts)
     assert list(shown) == [*map(str, range(20)), "others"]
-    assert shown["others"] == [1 + sum(range(20, 30)), 2 + sum(range(30, 40))]
-    few = {"a": [1, 2], "others": [1, 2]}
+    assert shown["others"] == [1 + sum(range(20, 30)), 2 + sum(range(30, 40)), 51, 4 + sum(range(40, 50)), 12, 21]
+    few = {"a": [1, 2, 2, 2, 1, 1], "others": [1, 2, 2, 2, 1, 1]}
     assert model_cards.shortened(few) == few
-    assert model_cards.shortened({"a": [1, 2]}) == {"a": [1, 2]}
+    assert model_cards.shortened({"a": [1, 2, 2, 2, 1, 1]}) == {"a": [1, 2, 2, 2, 1, 1]}
 
 
 def test_the_script_tells_mistakes_as_a_user_meets_them() -> None:
@@ -377,6 +451,6 @@ def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
     assert evaluated == {
         (id, split) for id in cg.SPECS if id not in card["left_out"] for split in cg.load_spec(id).splits
     }
-    for kind in ("operands", "reliability"):
+    for kind in ("limits", "operands", "reliability"):
         with Image.open(ROOT / "benchmarks" / "results" / "models" / f"{name}-{kind}.png") as image:
             assert image.info["Weights"] == card["sha256"]["model.safetensors"], "stale: run `make evaluate`"

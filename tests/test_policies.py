@@ -110,3 +110,36 @@ def test_what_is_played_are_the_prompts_of_the_seed() -> None:
         assert success.shape == (30,)
         assert success.all() == (seed == 3)
     assert policies.play("Cadmus-Arith-v0", "test", []).shape == (0,)
+
+
+def test_last_words_are_those_of_the_text() -> None:
+    texts = ["12 7 add", "12 7 add 345 mul", "-5 neg 6", "1 -23 456 add", "7"]
+    rows = np.zeros((len(texts), 30), np.uint8)
+    lengths = np.zeros(len(texts), np.int32)
+    for k, text in enumerate(texts):
+        tokens = cg.assemble(text)
+        rows[k, : tokens.size], lengths[k] = tokens, tokens.size
+    found = policies.last_words(rows, lengths)
+    assert found.shape == (len(texts), policies.ROOM)
+    expected = ["127add", "add345mul", "5neg" + "neg" + "6", "23neg456add", "7"]
+    assert ["".join(cg.decode(row[row > 0]).split()) for row in found] == expected
+    narrow = policies.last_words(rows[:1, : lengths[0]], lengths[:1])
+    assert np.array_equal(narrow, found[:1])
+
+
+def test_the_table_of_last_words_remembers_train_and_knows_no_test() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0")
+    table = policies.table_of(spec, 50_000)
+    programs, lengths = cg.Stream(spec, "train", policies.FIT_SEED).batch(0, 200)
+    single = 0
+    for program, length in zip(programs, lengths, strict=True):
+        found = table.policy(program[:length])
+        if len(cg.disassemble(program[:length]).split()) == 3:  # then its last words are all of it
+            single += 1
+            own = policies.without_thoughts(program[length:][program[length:] > 0])
+            assert cg.run(np.concatenate([program[:length], found])).true
+            assert np.array_equal(found, own)
+    assert single > 50
+    assert table.policy(cg.assemble("99998 99999 add")).size == 0
+    names = [list(policies.fixed_policies(spec, split)) for split in ("train", "test")]
+    assert [f"table of the last {policies.LAST_WORDS} words" in some for some in names] == [False, True]

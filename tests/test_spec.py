@@ -582,7 +582,8 @@ def test_an_override_of_parameters_merges_by_key_and_splits_keep_their_own() -> 
 
 
 def test_an_override_can_add_a_split() -> None:
-    spec = cg.load_spec("Cadmus-Arith-v0", splits={"small": {"parameters": {"operands": [0, 5], "limit": 5}}})
+    added = {"parameters": {"operands": [100, 105], "limit": 999}}
+    spec = cg.load_spec("Cadmus-Arith-v0", splits={"small": added})
     assert list(spec.splits) == [*cg.load_spec("Cadmus-Arith-v0").splits, "small"]
     assert cg.Stream(spec, "small").batch(0, 5)[0].shape[0] == 5
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import symbolic
 
 import cadmus_gym as cg
 from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
 from cadmus_gym.strata import STRATA, Strata, families_of, strata
+from cadmus_gym.tasks.facts import held_out
 
 OPERATORS = {*cg.VOCABULARY[cg.VOCABULARY.index("add") : cg.VOCABULARY.index("xor") + 1]}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
@@ -39,6 +41,12 @@ def naive_product(x: int, y: int) -> int:
     return sum(naive_carries(sum(parts[:k]), part) for k, part in enumerate(parts))
 
 
+def held_out_facts(prompt: np.ndarray) -> int:
+    """In the expression that a prompt leaves, by the naive interpreter."""
+    operations = symbolic.in_expression([cg.VOCABULARY[token] for token in prompt])
+    return sum(held_out(cg.VOCABULARY.index(name), *values) for name, *values in operations if len(values) == 2)
+
+
 def naive(prompt: np.ndarray) -> dict[str, str]:
     before: tuple[int, ...] = ()
     executed, carried, gaps = [], 0, []
@@ -56,11 +64,15 @@ def naive(prompt: np.ndarray) -> dict[str, str]:
             elif name in COMPARISONS:
                 gaps.append(abs(before[-2] - y))
         before = step.stack
+    facts = held_out_facts(prompt)
     used = [name for name in cg.VOCABULARY if name in executed]
     gap = min(gaps, default=-1)
     return {
         "operators": " ".join(executed) or "none" if len(executed) <= 2 else f"{{{', '.join(used)}}}",
         "operations": str(len(executed)),
+        "held-out facts": str(facts),
+        "operations, held-out facts": f"{len(executed)}, {facts}",
+        "negative literals": str(sum(word.startswith("-") for word in cg.disassemble(prompt).split())),
         "carries": str(carried),
         "near ties": "none" if gap < 0 else "0" if gap == 0 else "1" if gap == 1 else "2-3" if gap < 4 else "more",
         "answer length": "-" * (before[-1] < 0) + str(len(str(abs(before[-1])))),
@@ -101,6 +113,17 @@ def test_by_hand() -> None:
     assert labels["near ties"].tolist()[-4:] == ["none", "0", "1", "none"]
     assert labels["answer length"].tolist() == ["2", "2", "3", "2", "-1", "4", "4", "-2", "1", "1", "1", "2"]
     assert labels["operations"].tolist()[-1] == "20"
+    assert labels["negative literals"].tolist()[6:9] == ["0", "1", "0"]
+
+
+def test_negative_literals_and_held_out_facts_are_counted_in_a_stream() -> None:
+    spec = cg.load_spec("Cadmus-Arith-v0", negative=0.5)
+    for split, least in (("train", 0), ("test", 1)):
+        prompts, lengths = prompts_of(spec, split, 300)
+        found = strata(prompts, lengths)
+        assert (found.facts >= 1).all() if least else not found.facts.any()
+        assert set(found.negatives) >= {0, 1, 2}
+    assert set(found.labels()["operations, held-out facts"]) >= {"1, 1", "2, 1", "2, 2"}
 
 
 def test_families_are_those_of_the_parts_of_a_mixture() -> None:

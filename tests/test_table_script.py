@@ -52,7 +52,7 @@ def test_rows_are_policies_and_any_models(
     monkeypatch.setattr(script, "countdown", lambda what: lambda done, total: shown.append(f"{done} of {total} {what}"))
     named = (f"one={tmp_path / 'one'}", f"the other={tmp_path / 'two'}")
     output = tmp_path / "new" / "t.json"
-    args = script.Args("Cadmus-Compare-v0", named[:1], 20, budget=30, threads=1, output=output, readme=True)
+    args = script.Args("Cadmus-Compare-v0", named[:1], 10, seeds=2, budget=30, threads=1, output=output, readme=True)
     assert script.main(args) == 0
     printed = capsys.readouterr()
     result = json.loads(args.output.read_text())
@@ -65,15 +65,18 @@ def test_rows_are_policies_and_any_models(
         cell = f"{row['truth_rate']:.2%} [{row['interval'][0]:.2%}, {row['interval'][1]:.2%}]"
         assert cell in next(line for line in lines if line.startswith(f"| {name} |")).split(" | ")[split + 1]
     spec = cg.load_spec("Cadmus-Compare-v0")
-    assert result["rows"]["one, 0.01M"][1]["truth_rate"] == evaluate(first, spec, "test", 20).truth_rate
-    assert result["above_floor"]["one, 0.01M"] == pytest.approx(loss_above_floor(first, spec, "train", 20))
+    assert result["rows"]["one, 0.01M"][1]["truth_rate"] == evaluate(first, spec, "test", 10, seeds=2).truth_rate
+    problems = " | ".join(str(one["problems"]) for one in result["rows"]["one, 0.01M"])
+    assert f"| distinct problems | {problems} |  |" in lines
+    assert "20 prompts per split, 2 seeds from 1099511627776" in printed.out
+    assert result["above_floor"]["one, 0.01M"] == pytest.approx(loss_above_floor(first, spec, "train", 10))
     before, inside, after = readme.read_text().split(script.MARKER)
     assert (before, after) == ("before\n", "\nafter\n")
     assert inside.strip().splitlines() == lines[1 : lines.index(f"written to {output}")]
     for name in ("random", "search, 30 tries", "one, 0.01M"):
         assert f"{name}: 4 splits in" in printed.err
         assert any(line.endswith(f" steps, {name}") and len({*line.split()[::2][:2]}) == 1 for line in shown)
-    assert shown[-1] == "20 of 20 programs, loss of one"
+    assert shown[-1] == "10 of 10 programs, loss of one"
     assert [*script.load(named, ["random"])] == ["one", "the other"]
 
 
@@ -103,9 +106,10 @@ def test_an_agent_of_sb3_is_a_row(script: ModuleType, tmp_path: Path) -> None:
         (["--model", "x=nano", "--model", "x=nano"], "there is a row 'x' already"),
         (["--model", "random=nano"], "there is a row 'random' already"),
         (["--model", "x=nope.zip"], "no agent 'nope.zip': no such file"),
-        (["--model", "x=nano-arith", "--env", "Cadmus-Mix-v0"], "x has 256 positions; Cadmus-Mix-v0 takes 275"),
+        (["--model", "x=nano-arith", "--env", "Cadmus-Mix-v0"], "x has 256 positions; Cadmus-Mix-v0 takes "),
         (["--env", "Cadmus-Arit-v0"], "did you mean Cadmus-Arith-v0"),
         (["--count", "1"], "--count 1; allowed: 2 or more"),
+        (["--seeds", "0"], "--seeds 0; allowed: 1 or more"),
         (["--output", "FOLDER"], "is a folder"),
     ],
 )
