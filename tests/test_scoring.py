@@ -94,10 +94,10 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "register": {"operands": [2, 3], "operations": {"2": 1}, "limit": 12},
     "register, several": {
-        "operands": [2, 2],
+        "operands": [2, 3],
         "operators": {"add": 2, "sub": 1},
         "operations": {"2": 1, "3": 1},
-        "limit": 12,
+        "partners": {"literal": 1, "other": 2},
     },
     "branch": {
         "operands": [2, 3],

@@ -207,7 +207,7 @@ def write_block(
             need = one
             continue
         y, position = draw_literal(dice, script, program, position, low, high)
-        value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, work)
+        value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, 0, work)
         position += 1
         while frame > 0 and work[frame - FRAME + SECOND] == 1:
             position = put(program, position, FI)
@@ -230,7 +230,7 @@ def write(
     blocks = 1 + weighted(dice, script, CHOICE, parameters, BLOCKS, MOST, seen)
     x, position = draw_literal(dice, script, program, 0, low, high)
     y, position = draw_literal(dice, script, program, position, low, high)
-    value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, work)
+    value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, 0, work)
     position += 1
     for _ in range(blocks):
         value, position = write_block(dice, script, program, position, parameters, value, work)

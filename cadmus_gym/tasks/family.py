@@ -218,19 +218,20 @@ def draw_operator(
     limit: Int,
     x: Int,
     y: Int,
+    avoided: Int,
     work: Ints,
 ) -> Int:
     """Write add, sub or mul at a position and return what it makes of x and y.
 
-    It is drawn by weight among those that keep the value within the limit and, where one of them does, from 0. The
-    last cells of ``work`` are used.
+    It is drawn by weight among those that keep the value within the limit and, where one of them does, from 0 and from
+    a number to be ``avoided``, of either sign. The last cells of ``work`` are used.
     """
     room = work.size - 3
     total = np.int64(0)
-    for zero in range(2):
+    for anything in range(2):
         for k in range(3):
             value = apply(ADD + k, x, y)
-            allowed = abs(value) <= limit and (value != 0 or zero == 1)
+            allowed = abs(value) <= limit and ((value != 0 and abs(value) != avoided) or anything == 1)
             work[room + k] = parameters[weights + k] if allowed else 0
             total += work[room + k]
         if total > 0:

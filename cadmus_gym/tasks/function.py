@@ -256,7 +256,7 @@ def write(
         value, position = write_recursion(parameters, dice, script, program, kind, work)
     y, position = draw_literal(dice, script, program, position, parameters[LOW], parameters[HIGH])
     limit = parameters[LIMIT]
-    draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, work)
+    draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, 0, work)
     marks[PROMPT] = position + 1
     return np.uint64(0)
 

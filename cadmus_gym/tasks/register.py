@@ -1,7 +1,8 @@
 """register: what do two registers leave, such as ``12 a! 7 a@ add b! a@ b@ mul``; the answer is a number.
 
 Each operation works on the register set last, and on a literal, the other register, or the same one again; so all of
-them have a part in the answer. At least one works on both registers, so one register does not do for two.
+them have a part in the answer. At least one works on both registers, so one register does not do for two, and none
+gives back the last literal where it need not.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ def write(
     position = put(program, position, SET + 2 * register)
     work[VALUES + register] = value
     both = False
+    literal = value  # the last one
     joined = False  # whether an operation worked on both
     for k in range(operations):
         get = GET + 2 * register
@@ -131,6 +133,7 @@ def write(
             position = put(program, position, get)
         if partner == 0:
             other, position = draw_literal(dice, script, program, position, low, high)
+            literal = other
         elif partner == 1:
             other = work[VALUES + 1 - register]
             joined = True
@@ -141,7 +144,7 @@ def write(
             position = put(program, position, get)
         x, y = (work[VALUES + register], other) if forward else (other, work[VALUES + register])
         limit = parameters[LIMIT]
-        value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, work)
+        value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, literal, work)
         position += 1
         if k < operations - 1:
             target = 1 - register

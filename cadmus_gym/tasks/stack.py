@@ -216,8 +216,8 @@ def write(
             moves -= 1
             pair = 2 if pair == 1 else 0
         else:
-            x, y = machine[STACK + depth - 2], machine[STACK + depth - 1]
-            draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, parameters[LIMIT], x, y, work)
+            x, y, limit = machine[STACK + depth - 2], machine[STACK + depth - 1], parameters[LIMIT]
+            draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, 0, work)
             position += 1
             previous = -1
         _, depth, _, _, _ = execute(program, start, True, depth, position - start, machine)
