@@ -53,7 +53,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
-from cadmus_gym import console, curves, files, runs
+from cadmus_gym import console, curves, files, runs, trained
 from cadmus_gym.checkpoint import check_target, load_model, save_model
 from cadmus_gym.evaluate import (
     EVALUATION_SEED,
@@ -447,6 +447,7 @@ class Trainer:
         about = {key: value for key, value in self.about.items() if key != "start"}
         card = {**recipe(about["args"]), **about, "endian": self.model.endian, "timesteps": self.agent.num_timesteps}
         card |= {"parent": self.about["start"]["parent"], "history": self.history, "posed": posed(self.agent)}
+        card["fingerprint"] = trained.fingerprint(card, self.model.record)
         save_model(self.model, self.folder / "model", card, max_tokens=self.spec.episode.max_tokens)
 
     def finish(self, after: dict[str, Measured]) -> None:

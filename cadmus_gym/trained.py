@@ -7,6 +7,7 @@ holds an array for each training that had a choice, named by its number, "0" for
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from cadmus_gym.terms import stages
 Choices: TypeAlias = NDArray[np.uint8]  # (rows,): row k was trained on program number k * among + choice of the stream
 
 PROGRAMS, PROMPTS, CANDIDATES, UNKNOWN = "programs", "prompts", "candidates", "unknown"  # kinds of a `Training`
+SAMPLE = 512  # programs that a fingerprint is of
 
 
 def unpack(record: bytes) -> dict[str, Choices]:
@@ -46,6 +48,16 @@ def extended(record: bytes, training: int, choices: Choices) -> bytes:
     arrays: dict[str, Any] = {**unpack(record), str(training): choices}
     np.savez_compressed(packed, **arrays)
     return packed.getvalue()
+
+
+def fingerprint(card: Mapping[str, Any], record: bytes) -> str | None:
+    """Return what goes into the card of a training as its "fingerprint": a SHA-256 sum of some of its programs.
+
+    The digest says that a spec is the same; this says that its programs are, whatever happened to the code that writes
+    them. None where there are no programs.
+    """
+    training = _training(card, unpack(record).get(str(len(stages(card)) - 1)))
+    return None if training.programs is None else _sum_of(training.programs)
 
 
 class Model(Protocol):
@@ -83,7 +95,7 @@ class Trained:
         else:
             card, record = model.card, model.record
         choices = unpack(record)
-        self.trainings = [_training(stage, choices.get(str(k))) for k, stage in enumerate(stages(card))]
+        self.trainings = [_checked(stage, choices.get(str(k))) for k, stage in enumerate(stages(card))]
 
     @property
     def exact(self) -> bool:
@@ -139,6 +151,25 @@ class Trained:
         if not self.exact:
             told = "; ".join(one.about for one in self.trainings if one.kind not in (PROGRAMS, PROMPTS))
             raise ValueError(f"it is not known exactly what the model was trained on: {told}")
+
+
+def _checked(card: Mapping[str, Any], choices: Choices | None) -> Training:
+    """Return what is known of a training, unless its programs are not those of the fingerprint in its card."""
+    training, wanted = _training(card, choices), card.get("fingerprint")
+    counted = training.programs if training.kind in (PROGRAMS, PROMPTS) else None
+    if wanted is not None and counted is not None and _sum_of(counted) != wanted:
+        return Training(UNKNOWN, _changed(counted.stream.id))
+    return training
+
+
+def _sum_of(programs: Programs) -> str | None:
+    """Return the SHA-256 sum of up to `SAMPLE` programs, evenly spaced."""
+    if not programs.count:
+        return None
+    places = np.unique(np.linspace(0, programs.count - 1, SAMPLE).astype(np.int64)).tolist()
+    seeds, numbers = np.concatenate([programs.pairs(place, place + 1) for place in places], axis=1)
+    rows, _ = programs.stream.gather(seeds, numbers)
+    return hashlib.sha256(b"".join(row[row > 0].tobytes() for row in rows)).hexdigest()
 
 
 def _training(card: Mapping[str, Any], choices: Choices | None) -> Training:

@@ -756,6 +756,7 @@ class Trainer:
         card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
         choices, before = self.feed.record(self.ranks), len(stages(card)) - 1
         self.model.record = trained.extended(self.earlier, before, choices)
+        card["fingerprint"] = trained.fingerprint(card, self.model.record)
         most = max(spec.episode.max_tokens for spec in self.stream.specs)
         self.ranks.first(lambda: save_model(self.model, self.folder / "model", card, max_tokens=most))
         if self.writer is not None:

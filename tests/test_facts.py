@@ -54,6 +54,11 @@ def prompt_names(row: Any, length: int) -> list[str]:
     return [VOCABULARY[token] for token in row[:length]]
 
 
+def literals(names: list[str]) -> list[int]:
+    words = "".join(name if name.isdecimal() else f" {name} " for name in names)
+    return [int(word) for word in words.split() if word.isdecimal()]
+
+
 @functools.cache
 def prompts_of(id: str, split: str, count: int = 1500) -> list[list[str]]:
     rows, lengths = cg.Stream(id, split, seed=0).prompts(np.zeros(count, np.int64), np.arange(count))
@@ -114,7 +119,8 @@ def test_a_prompt_of_any_split_is_on_the_side_of_its_facts(id: str) -> None:
         kept = {split for split, problem in read.items() if problem is not None and problem.kept}
         held = any(map(is_held_out, symbolic.in_expression(names)))
         shown = any(is_held_out(operation, mirrored=True) for operation in symbolic.executed(names))
-        expected = "test" if held else "neither" if shown else "train"
+        reserved = id == "Cadmus-Compare-v0" and any(value % 97 == 13 and value >= 10_000 for value in literals(names))
+        expected = "neither" if reserved else "test" if held else "neither" if shown else "train"
         assert kept == {expected} - {"neither"}, names
         sides[expected] += 1
     assert sides["train"] > 100

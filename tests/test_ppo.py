@@ -188,6 +188,7 @@ def test_the_card_says_which_prompts_were_posed(
         replayed.update(prompt[:length].tobytes() for prompt, length in zip(prompts, lengths, strict=True))
     assert replayed == asked
     parent, own = Trained(tmp_path / "model").trainings
+    assert load_model(tmp_path / "model").card["fingerprint"]
     assert (parent.kind, own.kind) == ("unknown", "prompts")  # the checkpoint's card does not say
     assert own.programs is not None
     _, counts = own.programs.ask([], [np.frombuffer(prompt, np.uint8) for prompt in asked])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -121,6 +122,12 @@ def test_counts_are_those_of_the_batches_that_were_used(run: Run) -> None:
     assert found.count_posed(arrays([*prompts])).sum() == 0
 
 
+def test_the_fingerprint_is_of_the_programs_that_were_used(run: Run) -> None:
+    used = [run.programs[int(place)] for place in np.linspace(0, ROWS - 1, trained.SAMPLE)]
+    expected = hashlib.sha256(b"".join(bytes(program) for program in used)).hexdigest()
+    assert load_model(run.folder / "model").card["fingerprint"] == expected
+
+
 def test_what_was_not_chosen_was_not_trained_on(run: Run) -> None:
     """Programs of the same stretch of the stream, of which some were candidates."""
     found = Trained(run.folder / "model")
@@ -224,6 +231,7 @@ def test_without_a_record_it_is_said_what_it_may_have_been_trained_on(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"fingerprint": "0" * 64}, "trained on Cadmus-Arith-v0 as it was then; this version writes other programs"),
         ({"digest": "0" * 64}, "trained on Cadmus-Arith-v0 as it was then; this version writes other programs"),
         ({"settings": {"env": "mine.toml"}}, "trained on mine.toml, which cannot be read: "),
         ({"settings": {"env": "Cadmus-Arith-v0"}}, "trained on Cadmus-Arith-v0, but its card does not give 'seed'"),
