@@ -106,7 +106,7 @@ class Parameters:
     ties: float = 0.5
     outer: float = 0.03
     reserved: tuple[int, int] = (97, 13)
-    reserved_from: int = 10000
+    reserved_from: int = 11000
     pool: str = "open"
 
     def __post_init__(self) -> None:
