@@ -381,7 +381,7 @@ def write_page(folder: Path) -> None:
 def check(folder: Path, sections: Collection[str], tolerance: int) -> list[str]:
     """Return in what a model's card and page are not what is found now."""
     model, card = load_model(folder), read(folder)[0]
-    made = {"truth": card.get("evaluated")}
+    made: dict[str, Any] = {"truth": card.get("evaluated")}
     made |= {name: card.get(name, {}).get("evaluated") for name in ("reliability", "limits")}
     if missing := [section for section in sections if made[section] is None]:
         return [f"the card has no evaluation of {missing[0]}; run without --check"]
@@ -523,15 +523,15 @@ def draw_reliability(card: Any, name: str, path: Path) -> None:
             look = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "elinewidth": 0.8}
             for group in of_split["groups"].values():
                 counts = Tally(*group["counts"])
-                share, (low, high), few = counts.rate, counts.interval, counts.count < RARE
-                faint = {"alpha": 0.3, "markersize": size - 2} if few else {"markersize": size}
+                share, (low, high), rare = counts.rate, counts.interval, counts.count < RARE
+                faint = {"alpha": 0.3, "markersize": size - 2} if rare else {"markersize": size}
                 below, above = max(0.0, share - low), max(0.0, high - share)
-                plain.errorbar([group["said"]], [share], yerr=None if few else [[below], [above]], **look, **faint)
+                plain.errorbar([group["said"]], [share], yerr=None if rare else [[below], [above]], **look, **faint)
                 doubt = max(1 - group["said"], 1e-5)
                 if share == 1:
                     wrong.errorbar([doubt], [1 / counts.count], **{**look, "markerfacecolor": "none"}, **faint)
                 else:
-                    bars = None if few else [[above], [below]]
+                    bars = None if rare else [[above], [below]]
                     wrong.errorbar([doubt], [1 - share], yerr=bars, **look, **faint)
             plain.plot([], [], color=colour, marker=marker, linestyle="none", label=label)
     plain.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="calibrated")

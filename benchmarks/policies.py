@@ -83,7 +83,7 @@ def main(args: Args) -> None:
         if not spec.mixture:
             needed[id] = ignored(spec, args.count, args.seed)
     made = recipe(args)
-    columns = list(max(rows, key=len))  # `train` has no table of itself
+    columns = list(dict.fromkeys(column for row in rows for column in row))  # `train` has no table of itself
     text = markdown(columns, [[row.get(column, "") for column in columns] for row in rows])
     note = f"{args.count} prompts per split, seed {args.seed}; commit {made['commit']}: `{made['command']}`"
     text = f"# Policies that know nothing\n\nTruth rate of {note}\n\n{text}\n\n# Constructs ignored\n\n{IGNORED}"

@@ -317,21 +317,27 @@ class Scorer:
         return self.shares[key]
 
     def _find_share(self, choices: Ints, number: int) -> Share:
-        common = (self.spec.family.write(), self.parameters, self.sieve)
+        write, given = self.spec.family.write(), self.parameters
+        program, marks, work, machine = self._rest
         script = new_script(SCRIPTED)
         script[FORCED] = 1
         script[CHOICES : CHOICES + choices.size] = choices
         few = min(self.budget, FEW)
         dice = np.zeros(2, np.uint64)
-        count, whole, kept = enumerate_operands(*common, dice, script, *self._rest, few)
+
+        def enumerated(budget: int) -> tuple[int, float, float]:
+            return enumerate_operands(write, given, self.sieve, dice, script, program, marks, work, machine, budget)
+
+        count, whole, kept = enumerated(few)
         if count < 0 and few < whole * self.budget:  # those few have that share of the weight, so about of all cases
-            count, whole, kept = enumerate_operands(*common, dice, script, *self._rest, self.budget)
+            count, whole, kept = enumerated(self.budget)
         if count > 0:
             return Share(kept / whole, 0.0)
         sampled = new_script(SAMPLED)
         sampled[CHOICES : CHOICES + choices.size] = choices
         dice = np.array([0, mix(np.uint64(number))], np.uint64)
-        kept = sample_operands(*common, dice, sampled, *self._rest, self.samples)
+        count = self.samples
+        kept = sample_operands(write, given, self.sieve, dice, sampled, program, marks, work, machine, count)
         value = max(kept, 1) / self.samples
         return Share(value, math.sqrt(value * (1 - value) / self.samples))
 
