@@ -222,7 +222,12 @@ class Scorer:
         self._thought = np.zeros(spec.thoughts.limit + SLACK, np.uint8)
         self._script = new_script(GUIDED)
         self._marks = np.zeros(MARKS, np.int64)
-        self._rest = (np.zeros(length, np.uint8), self._marks, np.zeros(WORK, np.int64), scratch(length))
+        self._rest: tuple[Any, Any, Any, Any] = (
+            np.zeros(length, np.uint8),
+            self._marks,
+            np.zeros(WORK, np.int64),
+            scratch(length),
+        )
 
     def score(self, program: Tokens) -> tuple[float, float, float]:
         """Return log-probabilities of a program (n,) that ends in `end`: (of its prompt, of the completion given it,

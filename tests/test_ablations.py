@@ -41,7 +41,8 @@ def right(prompts: Tokens, lengths: NDArray[np.int32], name: str) -> NDArray[np.
     true, all_ran = answers(prompts, lengths)
     assert all_ran.all()
     found, ran = answers(prompts, lengths, name)
-    return ran & (found == true)
+    same: NDArray[np.bool_] = ran & (found == true)
+    return same
 
 
 # The rewriting, told again.
