@@ -51,7 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "reserved": [11, 3],
         "reserved_from": 50,
     },
-    "compare, lengths": {"lengths": {"1": 1, "3": 1}, "relations": {"ne": 1}, "equality": {"length": 1}},
+    "compare, lengths": {"lengths": {"1": 1, "3": 1}, "relations": {"gt": 1}, "order": {"length": 1}},
     "compare, swap": {"lengths": {"4": 1}, "relations": {"lt": 1}, "order": {"swap": 1}, "reserved_from": 5000},
     "compare, reserved": {
         "lengths": {"1-2": 1, "3": 1},
