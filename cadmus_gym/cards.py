@@ -172,8 +172,17 @@ Terminated by `end`{"" if free else ", or by a token that the form does not allo
 
 {markdown(["split", "description", "digest", "share", "what differs"], rows)}
 
-The share is the interval of the hashes of problems that the split keeps; splits with the same parameters share none.
+{sharing(spec)}
 {"".join(examples(spec, split) for split in spec.splits)}"""
+
+
+def sharing(spec: Spec) -> str:
+    """What the shares of the splits mean."""
+    if any(part.apart == "facts" for part, _ in spec.parts):
+        return """The share is the interval of problems that the split keeps: those with a held-out
+[fact](../README.md) lie in 0 to 0.1, all others above. Splits with the same parameters share no problem."""
+    return """The share is the interval of the hashes of problems that the split keeps. Splits with the same parameters
+share no problem."""
 
 
 def thinking(spec: Spec) -> str:
