@@ -118,8 +118,8 @@ def answer(
 def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
     """Return how a prompt leaves the distribution of the programs that a model with this card was trained on, in words.
 
-    Empty where it does not: a program of the split `train`, or one with the same parameters such as those of `test`,
-    begins with it. Empty too where that cannot be known: the card does not say, or a family is in plain Python.
+    Empty where it does not: a program of the split `train`, or of one with the same parameters such as `test`, begins
+    with it. Empty too where that cannot be known: the card does not say, or a family is in plain Python.
     """
     tokens = as_tokens(prompt)
     try:
@@ -129,11 +129,16 @@ def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
     parts = [part for spec in specs for part, _ in spec.parts if "train" in part.splits]
     if tokens.size == 0 or not parts or any(part.family.pack is None for part in parts):
         return ""
-    scorers = [Scorer(part, "train", 0, 1) for part in parts]
+    scorers = [
+        Scorer(part, split, 0, 1)
+        for part in parts
+        for split in part.splits
+        if part.split_parameters(split) == part.split_parameters("train")
+    ]
     # A completion may have begun, in steps that a program of the stream would show.
     for size in range(tokens.size, 0, -1):
         for problem in filter(None, (scorer.read(tokens[:size]) for scorer in scorers)):
-            if any(np.array_equal(program[: tokens.size], tokens) for program in problem.programs):
+            if problem.kept and any(np.array_equal(program[: tokens.size], tokens) for program in problem.programs):
                 return ""
     others = ((part, split) for part in parts for split in part.splits)
     read = ((part, split, Scorer(part, split, 0, 1).read(tokens)) for part, split in others)

@@ -88,7 +88,7 @@ PROMPT_OF = {
     "812 97 lt": "no split of Cadmus-Arith-v0 has such a prompt",
     "12 7 add 3 mul 4 sub": "Cadmus-Arith-v0 long: Three operations",
     "123 456 add": "Cadmus-Arith-v0 wide: Operands of three digits",
-    "12 7 sub 3 mul": "Cadmus-Arith-v0 pairs: A product behind a difference",
+    "12 7 sub 3 mul": "Cadmus-Arith-v0 pairs: A difference multiplied",
     "1 2 3 add": "no split",
     # a completion that has begun: in the stream's own steps, in others
     "61 78 mul 5 sub ( 488": "",
