@@ -372,7 +372,8 @@ def test_sub_environment_k_plays_what_the_single_one_plays(id: str, endian: str)
 @each_endian
 def test_infos_are_those_of_gymnasium(id: str, mode: AutoresetMode, endian: str) -> None:
     count, seed = 5, 23
-    options = {"endian": endian, "episode": {"max_tokens": 128 if id not in FREE else 30, "thought_tokens": 30}}
+    thoughts = {"max_tokens": 128, "thought_tokens": 96} if id not in FREE else {"max_tokens": 30, "thought_tokens": 30}
+    options = {"endian": endian, "episode": thoughts}
     vector = cg.CadmusVectorEnv(count, id, autoreset_mode=mode, **options)
     reference = SyncVectorEnv([lambda: cg.CadmusEnv(id, **options)] * count, autoreset_mode=mode)
     result, expected = vector.reset(seed=seed), reference.reset(seed=seed)
@@ -869,7 +870,7 @@ def test_blocks_are_closed_within_the_budget(endian: str) -> None:
 # Random and cheating agents
 
 
-CHEATS = ["drop 1 end", "dup eq end", "7654 eq 0 eq end", "dup sub not end", "1 end"]
+CHEATS = ["drop 1 end", "dup eq end", "123457 eq 0 eq end", "dup sub not end", "1 end"]
 
 
 @each_id
