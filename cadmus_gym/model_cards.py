@@ -23,6 +23,7 @@ from cadmus_gym.recipe import inserted, markdown
 from cadmus_gym.spec import Spec
 from cadmus_gym.strata import CROSSED
 from cadmus_gym.terms import ids_of, stages, trained_on
+from cadmus_gym.trained import is_outdated
 
 PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
 MANY = 50  # so many wrong completions of a split are not listed
@@ -51,6 +52,7 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         f"# {name}",
         f"A transformer of {parameters:,} parameters, trained to complete programs of "
         f"{', '.join(spec.id for spec in specs)}. Whether a completion is right, the machine says.",
+        *outdated(card),
         f"- {config['num_hidden_layers']} layers of width {config['hidden_size']}, {config['num_attention_heads']} "
         f"heads{groups}, MLPs of {config['intermediate_size']}, {config['max_position_embeddings']} positions; "
         f"Llama's architecture to the letter, a vocabulary of {config['vocab_size']} tokens\n"
@@ -158,6 +160,17 @@ def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         "core-seconds": spent(stage, card),
     }
     return markdown(["", ""], [[key, str(value)] for key, value in facts.items() if value is not None])
+
+
+def outdated(card: Mapping[str, Any]) -> list[str]:
+    """Say so where the environments have changed since a model was trained."""
+    if not is_outdated(card):
+        return []
+    return [
+        "**The environments have changed since this model was trained.** Its training programs are not those of "
+        "`train` below: they may show facts that are held out now, and the figures of `test` are not of the "
+        "distribution it was trained on."
+    ]
 
 
 def recorded(name: str, card: Mapping[str, Any]) -> list[str]:

@@ -153,6 +153,11 @@ class Trained:
             raise ValueError(f"it is not known exactly what the model was trained on: {told}")
 
 
+def is_outdated(card: Mapping[str, Any]) -> bool:
+    """Whether a model was trained on programs of an environment that has changed since, going by digests."""
+    return any("digest" in stage and _training(stage, None).kind == UNKNOWN for stage in stages(card))
+
+
 def _checked(card: Mapping[str, Any], choices: Choices | None) -> Training:
     """Return what is known of a training, unless its programs are not those of the fingerprint in its card."""
     training, wanted = _training(card, choices), card.get("fingerprint")

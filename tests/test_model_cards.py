@@ -454,3 +454,12 @@ def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
     for kind in ("limits", "operands", "reliability"):
         with Image.open(ROOT / "benchmarks" / "results" / "models" / f"{name}-{kind}.png") as image:
             assert image.info["Weights"] == card["sha256"]["model.safetensors"], "stale: run `make evaluate`"
+
+
+def test_a_page_says_that_the_environments_have_changed_since() -> None:
+    card = {**CARD, "endian": "little", "settings": {**CARD["settings"], "focus": 0.5}, "programs": 512}
+    config = json.loads((model_files.PACKAGED / "nano-arith" / "config.json").read_text(encoding="utf-8"))
+    current = cg.Stream("Cadmus-Compare-v0", "train", 7).digest
+    for digest, changed in ((current, False), ("0" * 64, True)):
+        text = model_cards.page("mine", {**card, "digest": digest, "stored": "bfloat16"}, config)
+        assert ("have changed since this model was trained" in text) == changed
