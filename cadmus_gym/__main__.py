@@ -127,8 +127,7 @@ def show_counts(tokens: Tokens, programs: Programs | Index, upto: int, of: str, 
         names = ", ".join(dict.fromkeys(name for spec, name in kept if certain(spec)))
         possible = ", ".join(dict.fromkeys(name for spec, name in kept if not certain(spec)))
         if names or not possible:
-            place = problems[0][2].key / 2**64
-            print(f"its problem is of split {names or 'none'} (at {place:.4f} of the hashes)")
+            print(f"its problem is of split {names or 'none'}; held-out facts in it: {problems[0][2].held or 'none'}")
         if possible:
             print(f"its problem may be of split {possible}: what a family in plain Python writes is not known")
         print(f"log-probability {log_probability(stream, tokens, problems[0][2].programs[0])}")

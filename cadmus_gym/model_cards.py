@@ -70,7 +70,7 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         *limits(card),
         "## Training",
         *(training(stage, card) for stage in stages(card)),
-        *recorded(name, card),
+        *recorded(name, card, example),
     ]
     if "metrics" in card:
         sections += ["## Truth", *truth(card, specs)]
@@ -173,13 +173,13 @@ def outdated(card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def recorded(name: str, card: Mapping[str, Any]) -> list[str]:
+def recorded(name: str, card: Mapping[str, Any], example: str) -> list[str]:
     """Say how to ask what a model was trained on, where its folder has a record of that."""
     if model_files.RECORD not in card.get("sha256", {}):
         return []
     return [
-        f"`python -m cadmus_gym seen TEXT --model {name}` counts how often it was trained on a program or a prompt. "
-        f"The count is exact: `{model_files.RECORD}` records which programs focus chose."
+        f'`python -m cadmus_gym seen "{example}" --model {name}` counts how often it was trained on a program or a '
+        f"prompt. The count is exact: `{model_files.RECORD}` records which programs focus chose."
     ]
 
 

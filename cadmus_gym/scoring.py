@@ -43,7 +43,7 @@ from cadmus_gym.sampling import (
     rewind,
 )
 from cadmus_gym.spec import Spec
-from cadmus_gym.tasks.family import MARKS, PROMPT, SOLVED, STRATUM, WORK, Writer
+from cadmus_gym.tasks.family import HELD, MARKS, PROMPT, SOLVED, STRATUM, WORK, Writer
 from cadmus_gym.tasks.solving import SLACK, identify, put_answer, think
 from cadmus_gym.writing import LIMIT, RELATION, SHARE, STYLE, Sieve, answer_of, attempt, keeps, sieve_of, wish
 
@@ -194,11 +194,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a split makes of a prompt (n,) uint8: the key of its problem, of 64 bits, whether the split keeps it, and
-    the programs that the prompt may be completed to."""
+    """What a split makes of a prompt (n,) uint8: the key of its problem, of 64 bits, how many held-out facts its
+    expression contains, whether the split keeps it, and the programs that the prompt may be completed to."""
 
     prompt: Tokens
     key: int
+    held: int
     kept: bool
     programs: tuple[Tokens, ...]
 
@@ -292,7 +293,8 @@ class Scorer:
             outcome, answer = answer_of(program, marks, machine)
             if outcome == RAN:
                 kept = bool(keeps(self.sieve, np.uint64(key), program, marks, machine))
-                return Problem(tokens[:prompt].copy(), int(key), kept, self._completed(prompt, answer))
+                programs = self._completed(prompt, answer)
+                return Problem(tokens[:prompt].copy(), int(key), int(marks[HELD]), kept, programs)
         return None
 
     def _completed(self, prompt: int, answer: int) -> tuple[Tokens, ...]:

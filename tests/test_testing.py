@@ -210,7 +210,7 @@ def test_problems_of_the_wrong_split_are_found(
 ) -> None:
     spec = spec_of(monkeypatch, sums)
     testing.check_splits(spec, 100)
-    monkeypatch.setattr(Scorer, "read", lambda self, tokens: Problem(tokens, key, kept, ()))
+    monkeypatch.setattr(Scorer, "read", lambda self, tokens: Problem(tokens, key, 0, kept, ()))
     with pytest.raises(AssertionError, match=message):
         testing.check_splits(spec, 100)
 
