@@ -484,7 +484,7 @@ def draw_curves(card: Any, name: str, path: Path) -> None:
     loss.plot(tokens, [point["loss"] - (card["floor"] or 0.0) for point in points], color="#1f5fa8")
     loss.set(
         title=f"{name}: loss{'' if card['floor'] is None else ' above its floor'}",
-        ylabel=f"nats a token, prompts' weighted {card['config']['prompt_weight']}",
+        ylabel=f"nats per token, those of prompts weighted {card['settings']['prompt_weight']}",
     )
     for split in (split for split in points[-1]["truth"] if split.split()[-1] == "test"):
         shares = [max(1 - point["truth"][split], 1e-4) for point in points]
@@ -624,11 +624,13 @@ def main(args: Args) -> int:
             card |= measure(model, args.count, args.elsewhere, args.seed, args.seeds)
             card["evaluated"] = made
             model.card = card
+            checkpoint.write_card(folder, card)  # what took minutes to measure is kept, whatever comes next
             tables = [block for block in strata_tables(card, trained_on(card)) if block.startswith("|")]
             print("\n\n".join(["", *tables, ""]))
         if "reliability" in args.sections:
             found = reliability(model, args.reliability, args.seed, args.seeds)
             card["reliability"] = json.loads(json.dumps({"splits": found, "evaluated": made}))
+            checkpoint.write_card(folder, card)
             if packaged and found:
                 path = PICTURES / f"{folder.name}-reliability.png"
                 draw_reliability(card, folder.name, path)
@@ -636,6 +638,7 @@ def main(args: Args) -> int:
         if "limits" in args.sections:
             axes = limits(model, args.limits, args.seed, args.seeds)
             card["limits"] = json.loads(json.dumps({"axes": axes, "evaluated": made}))
+            checkpoint.write_card(folder, card)
             if packaged and axes:
                 path = PICTURES / f"{folder.name}-limits.png"
                 draw_limits(card, folder.name, path)

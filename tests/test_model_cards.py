@@ -443,7 +443,7 @@ def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
     card, config = model_cards.read(folder)
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert text == model_cards.page(name, card, config), "stale: run `make evaluate`"
-    assert {path.name for path in folder.iterdir()} == {*checkpoint.WRITTEN, "README.md"}
+    assert {path.name for path in folder.iterdir()} == {*checkpoint.WRITTEN, "README.md", *(card["sha256"].keys())}
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8 * 2**20
     assert cg.load_model(name).card == card
     assert "evaluated" in card
@@ -463,3 +463,11 @@ def test_a_page_says_that_the_environments_have_changed_since() -> None:
     for digest, changed in ((current, False), ("0" * 64, True)):
         text = model_cards.page("mine", {**card, "digest": digest, "stored": "bfloat16"}, config)
         assert ("have changed since this model was trained" in text) == changed
+
+
+def test_curves_are_drawn_of_what_a_training_writes_into_its_card(script: ModuleType, tmp_path: Path) -> None:
+    """A card has the settings of its recipe, and points of its history have a loss and truth rates."""
+    history = [{"tokens": n * 1000, "loss": 3.0 / n, "truth": {"Cadmus-Compare-v0 test": 0.5}} for n in (1, 2)]
+    card = {**CARD, "settings": {**CARD["settings"], "prompt_weight": 0.1}, "history": history, "floor": 0.5}
+    script.draw_curves({**card, "sha256": {checkpoint.WEIGHTS: "0" * 64}}, "mine", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
