@@ -239,9 +239,9 @@ def test_what_a_family_in_plain_python_writes_is_not_claimed(
     lines += ["@dataclass(frozen=True)", "class Parameters:", "    least: int = 0"]
     lines += ["def compose(parameters, choices):"]
     lines += ["    return f'{choices.integer(parameters.least, parameters.least + 40)} 7 add'"]
-    lines += ["SUMS = Family('own_sums', 1, Parameters, 'value', lambda parameters: 6, compose=compose)"]
-    (tmp_path / "own_sums.py").write_text("\n".join(lines))
-    table = ['id = "Sums-v0"', 'task = "own_sums:SUMS"', "[splits.train]", "share = [0.1, 1.0]"]
+    lines += ["SUMS = Family('seen_sums', 1, Parameters, 'value', lambda parameters: 6, compose=compose)"]
+    (tmp_path / "seen_sums.py").write_text("\n".join(lines))
+    table = ['id = "Sums-v0"', 'task = "seen_sums:SUMS"', "[splits.train]", "share = [0.1, 1.0]"]
     table += ["[splits.test]", "share = [0.0, 0.1]", "[splits.large]", "[splits.large.parameters]", "least = 50"]
     (tmp_path / "sums.toml").write_text("\n".join(table))
     monkeypatch.syspath_prepend(str(tmp_path))

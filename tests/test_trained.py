@@ -167,7 +167,7 @@ def test_the_command_says_how_often_a_model_was_trained_on_it(run: Run, capsys: 
     assert f"trained on {ROWS} programs of Cadmus-Arith-v0" in lines[0]
     assert lines[1] == f"{run.programs.count(program)} of them are it"
     assert lines[2] == f"{run.prompts.count(prompt)} have the prompt  {cg.disassemble(prompt)}"
-    assert lines[3].startswith("its problem is of split train (")
+    assert lines[3] == "its problem is of split train; held-out facts in it: none"
     assert main(["seen", cg.disassemble(prompt), *model, "--upto", "101"]) == 0
     begun = sum(text[: len(prompt)] == prompt for text in run.programs[:101])
     assert f"\n{begun} of the first 101 of them begin with it\n" in capsys.readouterr().out
@@ -266,7 +266,9 @@ def test_a_record_that_is_not_the_model_s_is_refused(parent: Run, tmp_path: Path
 
 def test_the_page_says_how_to_ask_where_there_is_a_record(parent: Run) -> None:
     card, config = model_cards.read(parent.folder / "model")
-    asked = "`python -m cadmus_gym seen TEXT --model mine` counts how often it was trained on a program or a prompt."
+    asked = (
+        '`python -m cadmus_gym seen "12 7 add" --model mine` counts how often it was trained on a program or a prompt.'
+    )
     assert asked in " ".join(model_cards.page("mine", card, config).split())
     del card["sha256"][RECORD]
     assert "cadmus_gym seen" not in model_cards.page("mine", card, config)
