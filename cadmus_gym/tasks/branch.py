@@ -23,6 +23,7 @@ from cadmus_gym.tasks.family import (
     as_array,
     check_operators,
     check_range,
+    check_share,
     check_sizes,
     check_weights,
     draw_literal,
@@ -69,8 +70,7 @@ class Parameters:
         check_sizes("blocks", self.blocks, 1, MOST)
         check_sizes("depths", self.depths, 1, MOST)
         check_weights("relations", self.relations, RELATIONS)
-        if not 0 <= self.live <= 1:
-            raise ValueError(f"live = {self.live}: give a share from 0 to 1")
+        check_share("live", self.live)
         if not 1 <= self.distance <= 999_999:
             raise ValueError(f"distance = {self.distance}: give a number from 1 to 999999")
 

@@ -17,16 +17,11 @@ import numpy as np
 
 from cadmus_gym.compiling import kernel
 from cadmus_gym.isa import Int
-from cadmus_gym.machine import ADD, AND, DIV, EQ, GE, MAX, MIN, MOD, MUL, SUB, XOR
+from cadmus_gym.machine import ADD, AND, DIV, MOD, MUL, SUB, XOR
 from cadmus_gym.sampling import join, mix
 
 SHARE = Fraction(1, 10)  # of the facts that are held out
 BOUND = np.uint64(int(SHARE * 2**64))  # hashes below it
-
-
-@kernel
-def is_comparison(token: Int) -> bool:
-    return bool(EQ <= token <= GE or token == MIN or token == MAX)
 
 
 @kernel

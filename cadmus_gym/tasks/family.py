@@ -73,7 +73,7 @@ class Family:
     not allowed. ``form`` is "value" where a prompt leaves any number, "relation" where it leaves 0 or 1, and
     ``room(parameters)`` the largest length of a prompt in tokens; ``answer(parameters)``, that of an answer, is by
     default that of any answer of the form. ``version`` counts changes of what is written. ``needs`` names ablations
-    (`cadmus_gym.tasks.ablations`) under which no prompt may give its answer: one that does is written anew.
+    (`cadmus_gym.tasks.ablations`) under which no prompt may give its answer: such a prompt is drawn again.
 
     A prompt comes from one of two functions:
 

@@ -20,6 +20,7 @@ from cadmus_gym.tasks.family import (
     Family,
     as_array,
     check_range,
+    check_share,
     check_sizes,
     check_weights,
     count_tokens,
@@ -70,8 +71,7 @@ class Parameters:
             raise ValueError(f"joined = {self.joined}: give at most the fewest terms, {min(map(int, self.terms))}")
         check_weights("bitwise", self.bitwise, BITWISE)
         check_weights("relations", self.relations, RELATIONS)
-        if not 0 <= self.negated <= 1:
-            raise ValueError(f"negated = {self.negated}: give a share from 0 to 1")
+        check_share("negated", self.negated)
 
 
 def pack(parameters: Parameters) -> Ints:

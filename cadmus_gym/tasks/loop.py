@@ -22,6 +22,7 @@ from cadmus_gym.tasks.family import (
     apply,
     as_array,
     check_range,
+    check_share,
     check_sizes,
     check_weights,
     count_tokens,
@@ -70,8 +71,7 @@ class Parameters:
         check_sizes("items", self.items, 1, MOST)
         if not {"add", "sub"} <= self.operators.keys():
             raise ValueError("operators: give both add and sub")
-        if not 0 <= self.indexed <= 1:
-            raise ValueError(f"indexed = {self.indexed}: give a share from 0 to 1")
+        check_share("indexed", self.indexed)
         reach = max(self.operands[1], self.turns[1]) * (1 + self.turns[1] * max(map(int, self.items)))
         if not reach <= self.limit <= LARGEST:
             raise ValueError(f"limit = {self.limit}: sums may reach {reach}; give at least that, at most {LARGEST}")
