@@ -29,6 +29,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 bench: .venv/installed-dev  ## how fast the package is; writes speed.json and transformer*.json of benchmarks/results
 	$(BIN)/python benchmarks/speed.py

@@ -22,7 +22,7 @@ it, which holds the file `lock`.
 Ctrl-C finishes the update, saves, says how to resume and exits with 130; a second one exits at once. On a CPU with as
 many threads, a resumed run ends with the same weights to the bit as one that never stopped.
 
-TensorBoard shows evaluations as `cadmus_gym.curves` says, and Stable-Baselines3's train/, rollout/ and time/.
+TensorBoard shows evaluations as `cadmus_gym.reports.curves` says, and Stable-Baselines3's train/, rollout/ and time/.
 """
 
 from __future__ import annotations
@@ -53,22 +53,26 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
-from cadmus_gym import console, curves, files, runs, trained
-from cadmus_gym.checkpoint import check_target, load_model, save_model
-from cadmus_gym.evaluate import (
+from cadmus_gym import files, progress
+from cadmus_gym.evaluation import trained
+from cadmus_gym.evaluation.intervals import lift_interval, tally
+from cadmus_gym.evaluation.truth import (
     EVALUATION_SEED,
     complete_under,
     find_loopholes,
     problems_of,
     prompts_of,
 )
-from cadmus_gym.intervals import lift_interval, tally
-from cadmus_gym.isa import Tokens
-from cadmus_gym.model import ModelConfig, Transformer
-from cadmus_gym.recipe import recipe
-from cadmus_gym.sampling import Words64
-from cadmus_gym.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, posed, restore_agent
-from cadmus_gym.training import device_of
+from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import Tokens
+from cadmus_gym.reports import curves
+from cadmus_gym.rl.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, posed, restore_agent
+from cadmus_gym.training import runs
+from cadmus_gym.training.interrupts import Stop, resuming
+from cadmus_gym.training.provenance import recipe
+from cadmus_gym.training.ranks import device_of
+from cadmus_gym.transformer.checkpoint import check_target, load_model, save_model
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 # What a resumed run may have otherwise than before: it changes no weights.
 FREE = {*runs.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
@@ -325,7 +329,7 @@ class Trainer:
         state: dict[str, Any] | None,
     ) -> None:
         self.args, self.spec, self.agent, self.prompts, self.about = args, spec, agent, prompts, about
-        self.folder, self.resume = args.folder, f"resume with: {console.resuming(args.folder)}"
+        self.folder, self.resume = args.folder, f"resume with: {resuming(args.folder)}"
         assert isinstance(agent.policy, TransformerPolicy)
         self.model = agent.policy.transformer
         self.history: list[dict[str, Any]] = []
@@ -343,7 +347,7 @@ class Trainer:
         self.doing = "update"
         self.curves = Curves(self.folder, agent.num_timesteps + 1)
         agent.set_logger(Logger(os.fspath(self.folder), [self.curves]))
-        self.bar = console.Progress(
+        self.bar = progress.Progress(
             agent.num_timesteps, args.total_timesteps, quiet=not args.progress_bar, unit="token"
         )
 
@@ -358,7 +362,7 @@ class Trainer:
         try:
             if not self.before:  # on the same prompts, before any reinforcement
                 self.before = self.measure_both()
-            with console.Stop(self.stopping) as stop:
+            with Stop(self.stopping) as stop:
                 if self.loop(stop):
                     bar.write(f"stopped and saved at step {agent.num_timesteps}; {self.resume}")
                     return 128 + stop.signal
@@ -382,7 +386,7 @@ class Trainer:
                 self.curves.close()
         return 0
 
-    def loop(self, stop: console.Stop) -> bool:
+    def loop(self, stop: Stop) -> bool:
         """Repeat a rollout and its minibatches; evaluate, save. Return whether a signal stopped it."""
         args, agent = self.args, self.agent
         total = args.total_timesteps

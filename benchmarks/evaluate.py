@@ -39,9 +39,10 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from cadmus_gym import SPECS, Stream, assemble, checkpoint, disassemble, load_model, load_spec, model_files, run_batch
-from cadmus_gym.console import countdown
-from cadmus_gym.evaluate import (
+from cadmus_gym import SPECS, Stream, assemble, disassemble, load_model, load_spec, run_batch
+from cadmus_gym.evaluation.completing import complete, ids_of, rules_of, trained_on
+from cadmus_gym.evaluation.intervals import Tally, tally
+from cadmus_gym.evaluation.truth import (
     EVALUATION_SEED,
     Evaluation,
     complete_under,
@@ -50,13 +51,12 @@ from cadmus_gym.evaluate import (
     prompts_of,
 )
 from cadmus_gym.files import check_output
-from cadmus_gym.forms import reverse_digits
-from cadmus_gym.generate import complete
-from cadmus_gym.intervals import Tally, tally
-from cadmus_gym.isa import PAD
-from cadmus_gym.machine import LARGEST, Verdict
-from cadmus_gym.model import Transformer, with_bos
-from cadmus_gym.model_cards import (
+from cadmus_gym.language.forms import reverse_digits
+from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import PAD
+from cadmus_gym.language.machine import LARGEST, Verdict
+from cadmus_gym.progress import countdown
+from cadmus_gym.reports.models import (
     MANY,
     OTHERS,
     PART_OF_TRAINING,
@@ -66,13 +66,13 @@ from cadmus_gym.model_cards import (
     read,
     strata_tables,
 )
-from cadmus_gym.recipe import recipe
-from cadmus_gym.sampling import Words64
-from cadmus_gym.scoring import Scorer
-from cadmus_gym.spec import Spec, Split
-from cadmus_gym.strata import Strata, families_of, strata
+from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.spec import Spec, Split
+from cadmus_gym.streams.strata import Strata, families_of, strata
 from cadmus_gym.tasks import find_family
-from cadmus_gym.terms import ids_of, terms_of, trained_on
+from cadmus_gym.training.provenance import recipe
+from cadmus_gym.transformer import checkpoint, model_files
+from cadmus_gym.transformer.model import Transformer, with_bos
 
 TOP = Path(__file__).resolve().parents[1]
 PICTURES = TOP / "benchmarks" / "results" / "models"
@@ -145,7 +145,7 @@ def publish(source: str, name: str) -> Path:
     finite = {dtype: change for dtype, change in changes.items() if math.isfinite(change["rms"])}
     card = {**model.card, "rounding": {"dtype": best, "programs": ROUNDED, "logits": finite}}
     folder = model_files.PACKAGED / name
-    checkpoint.save_model(model, folder, card, STORED[best], max_tokens=terms_of(card).max_tokens)
+    checkpoint.save_model(model, folder, card, STORED[best], max_tokens=rules_of(card).max_tokens)
     write_page(folder)
     return folder
 

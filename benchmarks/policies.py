@@ -22,13 +22,14 @@ from pathlib import Path
 import tyro
 
 from cadmus_gym import SPECS, load_spec
-from cadmus_gym.constructs import ignored, named_of
-from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, prompts_of
+from cadmus_gym.evaluation.baselines import best_constant, fixed_policies, play, random_legal
+from cadmus_gym.evaluation.constructs import ignored, named_of
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, judge_completions, prompts_of
 from cadmus_gym.files import check_output
-from cadmus_gym.isa import disassemble
-from cadmus_gym.policies import best_constant, fixed_policies, play, random_legal
-from cadmus_gym.recipe import markdown, recipe
-from cadmus_gym.spec import Spec
+from cadmus_gym.language.isa import disassemble
+from cadmus_gym.reports.markdown import markdown
+from cadmus_gym.streams.spec import Spec
+from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
 

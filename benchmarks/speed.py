@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 import cadmus_gym as cg
 from cadmus_gym.files import check_output
-from cadmus_gym.recipe import recipe
-from cadmus_gym.spec import SPECS
+from cadmus_gym.streams.spec import SPECS
+from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
 ID = {name: token for token, name in enumerate(cg.VOCABULARY)}

@@ -32,9 +32,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait sleep, see pre
 import tyro
 
 from cadmus_gym import ModelConfig, Transformer, load_model, load_spec
-from cadmus_gym.evaluate import loss_above_floor
+from cadmus_gym.evaluation.truth import loss_above_floor
 from cadmus_gym.files import check_output
-from cadmus_gym.recipe import markdown, recipe
+from cadmus_gym.reports.markdown import markdown
+from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
 TRAIN = HERE.parent / "pretrain" / "train.py"

@@ -4,11 +4,12 @@
     python benchmarks/table.py --model ours=nano --model "MLP policy=runs/mlp/agent.zip"
 
 Truth rate with its 95 % interval over the first prompts of seeds that no training uses, and beside it the share of
-completions that are loopholes. Distinct problems count in the intervals, not prompts (see cadmus_gym/intervals.py); the
-last row has their number. `random` draws uniformly among the tokens the form allows. `search` tries
-completions, shortest first, and asks the machine which is true: no policy in an environment may do that, it shows what
-trying alone buys. Models are greedy. A .zip is an agent of MaskablePPO; loading one may run any code that is in
-it, so load your own only. Prints Markdown, and writes the rows with the recipe as JSON; progress goes to stderr.
+completions that are loopholes. Distinct problems count in the intervals, not prompts (see
+cadmus_gym/evaluation/intervals.py); the last row has their number. `random` draws uniformly among the tokens the form
+allows. `search` tries completions, shortest first, and asks the machine which is true: no policy in an environment may
+do that, it shows what trying alone buys. Models are greedy. A .zip is an agent of MaskablePPO; loading one may run any
+code that is in it, so load your own only. Prints Markdown, and writes the rows with the recipe as JSON; progress goes
+to stderr.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ import torch
 import tyro
 
 from cadmus_gym import Evaluation, Transformer, evaluate, load_model, load_spec
-from cadmus_gym.console import Report, countdown, part_of
-from cadmus_gym.evaluate import EVALUATION_SEED, judge_completions, loss_above_floor
+from cadmus_gym.evaluation.baselines import random_legal, search
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, judge_completions, loss_above_floor
 from cadmus_gym.files import check_output
-from cadmus_gym.model_cards import machine
-from cadmus_gym.policies import random_legal, search
-from cadmus_gym.recipe import inserted, markdown, recipe
-from cadmus_gym.spec import Spec
+from cadmus_gym.progress import Report, countdown, part_of
+from cadmus_gym.reports.markdown import inserted, markdown
+from cadmus_gym.reports.models import machine
+from cadmus_gym.streams.spec import Spec
+from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"

@@ -32,15 +32,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import cadmus_gym as cg
-from cadmus_gym import training
-from cadmus_gym.checkpoint import load_model
-from cadmus_gym.evaluate import complete_under, prompts_of
+from cadmus_gym.evaluation.truth import complete_under, prompts_of
 from cadmus_gym.files import check_output
-from cadmus_gym.forms import reverse_digits
-from cadmus_gym.isa import BOS, END, PAD
-from cadmus_gym.linear import Product
-from cadmus_gym.model import Transformer, with_bos
-from cadmus_gym.recipe import markdown, recipe
+from cadmus_gym.language.forms import reverse_digits
+from cadmus_gym.language.isa import BOS, END, PAD
+from cadmus_gym.reports.markdown import markdown
+from cadmus_gym.training import batches
+from cadmus_gym.training.optimizers import make_optimizers
+from cadmus_gym.training.provenance import recipe
+from cadmus_gym.transformer.checkpoint import load_model
+from cadmus_gym.transformer.linear import Product
+from cadmus_gym.transformer.loss import losses
+from cadmus_gym.transformer.model import Transformer, with_bos
 
 HERE = Path(__file__).resolve().parent
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -277,27 +280,25 @@ def measure_latency(args: Args) -> tuple[list[Row], list[Row]]:
 # ------------------------------------------------------------------------------------------------- training
 
 
-def loss_of(model: Transformer, chunk: training.Chunk, prompt_weight: float) -> Tensor:
+def loss_of(model: Transformer, chunk: batches.Chunk, prompt_weight: float) -> Tensor:
     """Return the loss of a chunk, summed over its tokens, those of prompts weighted."""
-    of_prompts, of_completions = training.losses(model, chunk.tokens, chunk.prompt_lengths)
+    of_prompts, of_completions = losses(model, chunk.tokens, chunk.prompt_lengths)
     return prompt_weight * of_prompts.sum() + of_completions.sum()
 
 
 class Ours:
     """Steps of training as pretrain/train.py makes them."""
 
-    def __init__(self, args: Args, dtype: str, optimizer: str, sample: training.Batch) -> None:
+    def __init__(self, args: Args, dtype: str, optimizer: str, sample: batches.Batch) -> None:
         self.values, loaded = tomllib.loads(args.recipe.read_text()), load_model(args.checkpoint)
         self.model, self.endian = Transformer(loaded.config, args.seed), loaded.endian
         muon_rate = self.values["muon_rate"] if optimizer == "muon" else None
-        self.optimizers = training.make_optimizers(
-            self.model, muon_rate, self.values["adamw_rate"], dtype=getattr(torch, dtype)
-        )
-        self.cuts = training.plan_chunks(training.program_lengths(sample.programs), args.batch)
+        self.optimizers = make_optimizers(self.model, muon_rate, self.values["adamw_rate"], dtype=getattr(torch, dtype))
+        self.cuts = batches.plan_chunks(batches.program_lengths(sample.programs), args.batch)
         self.low = dtype == "bfloat16"
         self.spent = dict.fromkeys(PARTS, 0.0)
 
-    def step(self, batch: training.Batch) -> None:
+    def step(self, batch: batches.Batch) -> None:
         last = time.process_time()
 
         def spend(part: str) -> None:
@@ -308,7 +309,7 @@ class Ours:
 
         in_prompts = int(batch.prompt_lengths.sum())
         weight = self.values["prompt_weight"] * in_prompts + int((batch.programs != PAD).sum()) - in_prompts
-        chunks = training.cut_chunks(batch, self.endian, self.cuts)
+        chunks = batches.cut_chunks(batch, self.endian, self.cuts)
         spend("data")
         for chunk in chunks:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.low):
@@ -335,9 +336,9 @@ class Theirs:
         self.model: Any = transformers.LlamaForCausalLM(config).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), fused=True)
 
-    def step(self, batch: training.Batch) -> None:
+    def step(self, batch: batches.Batch) -> None:
         programs = reverse_digits(batch.programs) if self.endian == "little" else batch.programs
-        tokens = torch.from_numpy(programs[:, : training.program_lengths(programs).max()])
+        tokens = torch.from_numpy(programs[:, : batches.program_lengths(programs).max()])
         labels = with_bos(torch.where(tokens == PAD, -100, tokens.long()))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.low):
             loss = self.model(input_ids=with_bos(tokens), labels=labels, use_cache=False).loss
@@ -351,8 +352,8 @@ def measure_training(args: Args) -> tuple[list[Row], list[Row]]:
     """Tokens a core-second of steps on the same programs, and where the time of a step of the recipe goes."""
     stream = cg.Stream(args.env, seed=args.seed)
 
-    def draw(start: int, count: int) -> training.Batch:
-        return training.draw(stream, np.arange(start, start + count))
+    def draw(start: int, count: int) -> batches.Batch:
+        return batches.draw(stream, np.arange(start, start + count))
 
     sample, batch = draw(0, max(args.batch, 1 << 12)), draw(0, args.batch)
     tokens = int((batch.programs != PAD).sum())

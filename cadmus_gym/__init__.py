@@ -3,35 +3,36 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cadmus_gym.env import CadmusEnv
-from cadmus_gym.episodes import State
-from cadmus_gym.evaluate import Evaluation, evaluate, find_loopholes
-from cadmus_gym.isa import VOCABULARY, assemble, decode, disassemble, encode
-from cadmus_gym.machine import Outcome, Step, Verdict, run, run_batch, trace
-from cadmus_gym.registration import register, register_all
-from cadmus_gym.spec import SPECS, Spec, load_spec
-from cadmus_gym.stream import Stream
-from cadmus_gym.vector_env import CadmusVectorEnv
+from cadmus_gym.environments.episodes import State
+from cadmus_gym.environments.registration import register, register_all
+from cadmus_gym.environments.single import CadmusEnv
+from cadmus_gym.environments.vector import CadmusVectorEnv
+from cadmus_gym.evaluation.truth import Evaluation, evaluate, find_loopholes
+from cadmus_gym.language.isa import VOCABULARY, assemble, decode, disassemble, encode
+from cadmus_gym.language.machine import Outcome, Step, Verdict, run, run_batch, trace
+from cadmus_gym.streams.spec import SPECS, Spec, load_spec
+from cadmus_gym.streams.stream import Stream
 
 if TYPE_CHECKING:
-    from cadmus_gym.checkpoint import load_model, save_model
-    from cadmus_gym.dataset import StreamDataset
-    from cadmus_gym.generate import Completions, complete
-    from cadmus_gym.model import ModelConfig, Transformer
-    from cadmus_gym.trained import Trained
+    from cadmus_gym.evaluation.completing import complete
+    from cadmus_gym.evaluation.trained import Trained
+    from cadmus_gym.streams.dataset import StreamDataset
+    from cadmus_gym.transformer.checkpoint import load_model, save_model
+    from cadmus_gym.transformer.generate import Completions
+    from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 __version__ = "0.1.0"
 
 # What needs torch is imported when it is first asked for: `import cadmus_gym` stays quick, and works without torch.
 _LAZY = {
-    "Completions": "generate",
-    "ModelConfig": "model",
-    "StreamDataset": "dataset",
-    "Trained": "trained",
-    "Transformer": "model",
-    "complete": "generate",
-    "load_model": "checkpoint",
-    "save_model": "checkpoint",
+    "Completions": "transformer.generate",
+    "ModelConfig": "transformer.model",
+    "StreamDataset": "streams.dataset",
+    "Trained": "evaluation.trained",
+    "Transformer": "transformer.model",
+    "complete": "evaluation.completing",
+    "load_model": "transformer.checkpoint",
+    "save_model": "transformer.checkpoint",
 }
 
 __all__ = [

@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, __version__, assemble, disassemble, load_spec, run, trace
-from cadmus_gym.console import countdown
-from cadmus_gym.export import export
-from cadmus_gym.forms import ENDIANS, FORMS
-from cadmus_gym.isa import END, VOCABULARY, Tokens, ambiguity, instruction_table
-from cadmus_gym.recipe import inserted, versions
-from cadmus_gym.scripts import SCRIPTS, run_script
-from cadmus_gym.seen import Index, Programs, certain, edits, splits_of
-from cadmus_gym.tokenizer import endian_of, write_tokenizer
+from cadmus_gym.language.forms import ENDIANS, FORMS
+from cadmus_gym.language.isa import END, VOCABULARY, Tokens, ambiguity, instruction_table
+from cadmus_gym.progress import countdown
+from cadmus_gym.reports.markdown import inserted
+from cadmus_gym.streams.export import export
+from cadmus_gym.streams.seen import Index, Programs, certain, edits, splits_of
+from cadmus_gym.training.provenance import versions
+from cadmus_gym.training.scripts import SCRIPTS, run_script
+from cadmus_gym.transformer.tokenizer import endian_of, write_tokenizer
 
 MARKER = "<!-- instructions -->"
 _RUN_EXAMPLE = 'a program in the notation for people, such as "12 7 add 19 eq end"'
@@ -91,7 +92,7 @@ def show_seen(given: argparse.Namespace) -> int:
 def show_trained(tokens: Tokens, given: argparse.Namespace) -> int:
     """Print of each training of a model what `show_seen` prints of a stream; return 2 where nothing is known."""
     try:
-        from cadmus_gym.trained import CANDIDATES, PROMPTS, Trained
+        from cadmus_gym.evaluation.trained import CANDIDATES, PROMPTS, Trained
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"models need {error.name}: pip install '.[train]'") from None
     if given.folder is not None or given.seed is not None:
@@ -152,8 +153,8 @@ def log_probability(stream: Stream, tokens: Tokens, completed: Tokens) -> str:
 def show_complete(given: argparse.Namespace) -> int:
     """Print what a model makes of a prompt, with the machine's verdict; return 0 where an answer is true, else 1."""
     try:
-        from cadmus_gym.answering import answer, told
-        from cadmus_gym.decoding import load_decoder
+        from cadmus_gym.evaluation.answers import answer, told
+        from cadmus_gym.transformer.decoding import load_decoder
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"models need {error.name}: pip install '.[train]'") from None
     tokens, model = read(given.prompt), load_decoder(given.model)
@@ -193,9 +194,9 @@ def show_instructions(path: Path | None) -> int:
 
 def show_cards(write: bool) -> int:
     """Write the cards of the environments, or print which are stale and return 1 where any is."""
-    from cadmus_gym import cards
+    from cadmus_gym.reports import environments
 
-    files = cards.write() if write else cards.stale()
+    files = environments.write() if write else environments.stale()
     print("\n".join(map(str, files)) or "no card is stale")
     return int(bool(files) and not write)
 

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from cadmus_gym.constructs import CEILINGS as NEEDED
-from cadmus_gym.constructs import answers_without, meaning_of, named_of
-from cadmus_gym.env import CadmusEnv
-from cadmus_gym.evaluate import find_loopholes, judge_completions, prompts_of
-from cadmus_gym.forms import Automata
-from cadmus_gym.isa import END, ID, NINE, ZERO, Tokens, disassemble
-from cadmus_gym.machine import TRUE, Verdict, run_batch
-from cadmus_gym.policies import fixed_policies, play, random_legal
-from cadmus_gym.scoring import Scorer
-from cadmus_gym.spec import Spec, load_spec
-from cadmus_gym.stream import Stream
+from cadmus_gym.environments.single import CadmusEnv
+from cadmus_gym.environments.vector import CadmusVectorEnv
+from cadmus_gym.evaluation.baselines import fixed_policies, play, random_legal
+from cadmus_gym.evaluation.constructs import CEILINGS as NEEDED
+from cadmus_gym.evaluation.constructs import answers_without, meaning_of, named_of
+from cadmus_gym.evaluation.truth import find_loopholes, judge_completions, prompts_of
+from cadmus_gym.language.forms import Automata
+from cadmus_gym.language.isa import END, ID, NINE, ZERO, Tokens, disassemble
+from cadmus_gym.language.machine import TRUE, Verdict, run_batch
+from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.ablations import answers
-from cadmus_gym.vector_env import CadmusVectorEnv
 
 CEILINGS = {"value": 0.05, "relation": 0.55}  # of what can be had without solving a problem, by the form of a family
 SEED = 7
@@ -57,15 +57,7 @@ def check_programs(spec: Spec, count: int) -> None:
             raise AssertionError(_said(spec, split, programs[row], f"is {Verdict(verdicts[row]).name}"))
         prompts, same = stream.prompts(np.full(count, SEED), np.arange(count))
         assert np.array_equal(same, lengths), f"{spec.id} {split}: prompts alone have other lengths"
-        budget = spec.episode
-        automata = Automata(
-            spec.form,
-            prompts,
-            lengths,
-            max_tokens=budget.max_tokens,
-            thought_tokens=budget.thought_tokens,
-            words=spec.words,
-        )
+        automata = Automata(spec.rules, prompts, lengths)
         whole = (programs != 0).sum(axis=1)
         ends = (programs == END).argmax(axis=1) + 1
         for row in range(count):
@@ -151,7 +143,8 @@ def check_shortcuts(spec: Spec, count: int) -> None:
 
 
 def check_constructs(spec: Spec, count: int) -> None:
-    """What an environment is named after is needed in nine tenths of its prompts (see `cadmus_gym.constructs`)."""
+    """What an environment is named after is needed in nine tenths of its prompts (see
+    `cadmus_gym.evaluation.constructs`)."""
     for part, _ in spec.parts:
         most = NEEDED[part.family.form]
         for split in part.splits:

@@ -34,7 +34,7 @@ exits at once. (torchrun kills what has not ended after 30 s, as in a long evalu
 On a CPU with as many threads and processes, a resumed run ends with the same weights to the bit as one that never
 stopped: which programs a step is chosen from depends on its number alone.
 
-TensorBoard shows evaluations as `cadmus_gym.curves` says, and loss/, gradient/, tokens/, rate/ and time/.
+TensorBoard shows evaluations as `cadmus_gym.reports.curves` says, and loss/, gradient/, tokens/, rate/ and time/.
 """
 
 from __future__ import annotations
@@ -63,15 +63,22 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import cadmus_gym as cg
-from cadmus_gym import console, curves, files, runs, trained, training
-from cadmus_gym.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
-from cadmus_gym.evaluate import EVALUATION_SEED, Evaluation, evaluate
-from cadmus_gym.focus import AMONG
-from cadmus_gym.isa import VOCABULARY
-from cadmus_gym.model import ModelConfig, Transformer
-from cadmus_gym.model_files import sha256
-from cadmus_gym.recipe import recipe
-from cadmus_gym.terms import stages
+from cadmus_gym import files, progress
+from cadmus_gym.evaluation import trained
+from cadmus_gym.evaluation.completing import stages
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, Evaluation, evaluate
+from cadmus_gym.language.isa import VOCABULARY
+from cadmus_gym.reports import curves
+from cadmus_gym.training import batches, record, runs
+from cadmus_gym.training.focus import AMONG
+from cadmus_gym.training.interrupts import Stop, resuming
+from cadmus_gym.training.optimizers import make_optimizers, rate_at, set_rates
+from cadmus_gym.training.provenance import recipe
+from cadmus_gym.training.ranks import Ranks
+from cadmus_gym.transformer.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
+from cadmus_gym.transformer.loss import losses
+from cadmus_gym.transformer.model import ModelConfig, Transformer
+from cadmus_gym.transformer.model_files import sha256
 
 STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
 TIMED, HOPELESS = 2, 4  # steps that a preflight times in each type; a type this many times slower is given up at once
@@ -122,7 +129,9 @@ class Config:
     warmup: float  # share of the steps in which the rates go up
     decay: float  # share of the steps in which they go down to 0, in a line
     prompt_weight: float  # of a prompt's token in the loss, where a completion's has 1
-    focus: float  # share of a batch that is drawn by what its kind of program still loses, see cadmus_gym.focus
+    focus: (
+        float  # share of a batch that is drawn by what its kind of program still loses, see cadmus_gym.training.focus
+    )
     clip: float  # largest norm of the gradient
     evaluate_every: int  # steps
     evaluate_count: int  # prompts of every split
@@ -298,7 +307,7 @@ def make_stream(config: Config) -> cg.Stream:
 
 
 def judge(
-    model: Transformer, stream: cg.Stream, count: int, ranks: training.Ranks, report: console.Report
+    model: Transformer, stream: cg.Stream, count: int, ranks: Ranks, report: progress.Report
 ) -> dict[str, Evaluation]:
     """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has.
 
@@ -308,7 +317,7 @@ def judge(
     every = [(spec, split) for spec in stream.specs for split in spec.splits]
     mine = every[ranks.rank :: ranks.count]
     own = [
-        evaluate(model, *one, count, EVALUATION_SEED, report=console.part_of(report, k, len(mine)))
+        evaluate(model, *one, count, EVALUATION_SEED, report=progress.part_of(report, k, len(mine)))
         for k, one in enumerate(mine)
     ]
     found = ranks.gather(own)
@@ -340,7 +349,7 @@ def main(arguments: list[str]) -> int:
     try:
         config = configure(arguments)
         stream = make_stream(config)
-        ranks = training.Ranks(config.device)
+        ranks = Ranks(config.device)
         if any(other != config for other in ranks.gather(config)):
             raise ValueError("processes have different settings; to resume, all nodes need to see the run's folder")
         result = config.folder / "result.json"
@@ -374,18 +383,16 @@ def finished_part(path: Path, parts: int) -> dict[str, Any] | None:
 class Learner:
     """A model as the seed makes it, its optimizers, and the step they take, with products in ``config.dtype``."""
 
-    def __init__(self, config: Config, ranks: training.Ranks) -> None:
+    def __init__(self, config: Config, ranks: Ranks) -> None:
         self.config, self.ranks, self.dtype = config, ranks, getattr(torch, config.dtype)
         self.model = Transformer(config.sizes, config.seed)
         self.model.endian = config.endian
         self.model.to(ranks.device)
         self.wrapped = ranks.wrap(self.model)
         muon_rate = config.muon_rate if config.optimizer == "muon" else None
-        self.optimizers = training.make_optimizers(
-            self.model, muon_rate, config.adamw_rate, config.weight_decay, self.dtype
-        )
+        self.optimizers = make_optimizers(self.model, muon_rate, config.adamw_rate, config.weight_decay, self.dtype)
 
-    def gradients(self, chunks: list[training.Chunk], weight: float) -> tuple[torch.Tensor, float]:
+    def gradients(self, chunks: list[batches.Chunk], weight: float) -> tuple[torch.Tensor, float]:
         """Compute the gradients of the loss, a sum over ``weight`` tokens of all processes, and clip them.
 
         Returns -log p of each row's prompt and completion, (N, 2) float64, and the norm of the gradients before.
@@ -397,7 +404,7 @@ class Learner:
             alone = self.ranks.apart(self.wrapped) if k + 1 < len(chunks) else contextlib.nullcontext()
             with alone:  # gradients go through the processes once a step, with the last chunk
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-                    of_prompts, of_completions = training.losses(self.wrapped, chunk.tokens, chunk.prompt_lengths)
+                    of_prompts, of_completions = losses(self.wrapped, chunk.tokens, chunk.prompt_lengths)
                 loss = prompt_weight * of_prompts.sum() + of_completions.sum()
                 (loss * (self.ranks.count / weight)).backward()  # type: ignore[no-untyped-call]
             found[chunk.rows] = torch.stack([of_prompts.detach(), of_completions.detach()], 1).double()
@@ -409,7 +416,7 @@ class Learner:
             optimizer.zero_grad()
 
 
-def preflight(config: Config, chunks: list[training.Chunk], ranks: training.Ranks) -> dict[str, float]:
+def preflight(config: Config, chunks: list[batches.Chunk], ranks: Ranks) -> dict[str, float]:
     """Return the tokens per core-second of a step in each type, of throw-away learners.
 
     What is timed, once warm, is the middle chunk of a real step and the optimizers; the rest of the chunks is taken to
@@ -443,13 +450,13 @@ class Trainer:
         self,
         config: Config,
         stream: cg.Stream,
-        ranks: training.Ranks,
+        ranks: Ranks,
         about: dict[str, Any],
         state: dict[str, Any] | None,
     ) -> None:
         self.config, self.stream, self.ranks, self.about = config, stream, ranks, about
         self.folder, self.states, self.device = config.folder, config.folder / "states", ranks.device
-        self.again = console.resuming(self.folder)
+        self.again = resuming(self.folder)
         if ranks.count > 1:
             self.again = f"the same torchrun command, with --folder {self.folder} --resume"
         self.saved: int | None = None if state is None else state["counts"]["step"]  # step of the last state saved
@@ -460,18 +467,18 @@ class Trainer:
         if ranks.rank == 0:
             print("measuring lengths and entropy of the programs", file=sys.stderr, flush=True)
         # A sample of the stream says how long a step is, and where to cut it.
-        lengths = training.program_lengths(stream.batch(0, 1 << 14)[0])
+        lengths = batches.program_lengths(stream.batch(0, 1 << 14)[0])
         self.steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
         self.first = config.parts[-1]["step"] if config.parts else 0  # where rates go up, hold and go down from
         if self.steps <= self.first:
             raise ValueError(f"--extend: {self.steps} steps in all; allowed: above the {self.first} that were made")
-        self.cuts = training.plan_chunks(lengths, config.batch // ranks.count, self.device.type)
+        self.cuts = batches.plan_chunks(lengths, config.batch // ranks.count, self.device.type)
         # No model's loss can pass the floor.
         self.floor = ranks.first(
             lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000).floor(config.prompt_weight)
         )
 
-        self.feed = training.Feed(stream, config.batch, config.focus, ranks.rank, ranks.count)
+        self.feed = batches.Feed(stream, config.batch, config.focus, ranks.rank, ranks.count)
 
         # Nothing is random but the weights and the stream, and both have the seed.
         timed = self.settle_dtype() if config.dtype == "auto" else None
@@ -529,7 +536,7 @@ class Trainer:
         self.settled, self.warned = self.counts["step"] + SETTLED, False  # whether waiting for programs was reported
         self.truth = "-"  # on test, as last evaluated
         self.writer = SummaryWriter(self.folder, purge_step=self.counts["step"] + 1) if ranks.rank == 0 else None
-        self.progress = console.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
+        self.progress = progress.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
 
     def settle_dtype(self) -> dict[str, float]:
         """Choose the type of products, and put it into run.json; return the tokens per core-second of those timed.
@@ -543,8 +550,8 @@ class Trainer:
         else:
             if self.ranks.rank == 0:
                 print("preflight: timing a step in float32 and in bfloat16", file=sys.stderr, flush=True)
-            rows = training.draw(self.stream, self.feed.rows)
-            own = preflight(self.config, training.cut_chunks(rows, self.config.endian, self.cuts), self.ranks)
+            rows = batches.draw(self.stream, self.feed.rows)
+            own = preflight(self.config, batches.cut_chunks(rows, self.config.endian, self.cuts), self.ranks)
             timed = {name: round(speed, 1) for name, speed in self.ranks.gather(own)[0].items()}
             dtype = max(timed, key=lambda name: timed[name])
             if self.ranks.rank == 0:
@@ -570,7 +577,7 @@ class Trainer:
                 self.save()
             ranks.first(lambda: (self.folder / "result.json").unlink(missing_ok=True))  # of the part before
             acknowledge = self.stopping if ranks.rank == 0 else None
-            with console.Stop(acknowledge, patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
+            with Stop(acknowledge, patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
                 if self.loop(stop):
                     self.progress.write(f"stopped and saved at step {counts['step']} of {self.steps}; {self.resume()}")
                     return 128 + (stop.signal or signal.SIGTERM)
@@ -598,12 +605,12 @@ class Trainer:
         last = "no state is saved yet" if self.saved is None else f"the last saved state is of step {self.saved}"
         return f"stopping after this {self.doing}; Ctrl-C again stops at once ({last})"
 
-    def loop(self, stop: console.Stop) -> bool:
+    def loop(self, stop: Stop) -> bool:
         """Train to the last step, or to where a signal stops it; return whether one did."""
         config, counts, ranks = self.config, self.counts, self.ranks
-        with contextlib.closing(self.feed.batches(counts["step"], self.steps)) as batches:
+        with contextlib.closing(self.feed.batches(counts["step"], self.steps)) as drawn:
             while counts["step"] < self.steps and not counts["stopped"]:
-                norm, stopping = self.train_step(batches, stop)
+                norm, stopping = self.train_step(drawn, stop)
                 step = counts["step"]
                 due = step % config.evaluate_every == 0 or step == self.steps
                 if step % config.log_every == 0 or due:
@@ -620,21 +627,21 @@ class Trainer:
                     return True
         return bool(ranks.sum(torch.tensor(stop.signal > 0, dtype=torch.float64)))  # it came during an evaluation
 
-    def train_step(self, batches: Iterator[training.Batch], stop: console.Stop) -> tuple[float, bool]:
+    def train_step(self, drawn: Iterator[batches.Batch], stop: Stop) -> tuple[float, bool]:
         """Train on one batch; return the norm of the gradient, and whether any process was told to stop.
 
         Raises FloatingPointError where the norm is not finite; then the weights are as before.
         """
         config, counts, ranks, now = self.config, self.counts, self.ranks, time.monotonic()
         done, steps = counts["step"] - self.first, self.steps - self.first
-        share = training.rate_at(done, steps, config.warmup, config.decay)
-        training.set_rates(self.optimizers, share)
-        batch = next(batches)
-        chunks = training.cut_chunks(batch, config.endian, self.cuts)
+        share = rate_at(done, steps, config.warmup, config.decay)
+        set_rates(self.optimizers, share)
+        batch = next(drawn)
+        chunks = batches.cut_chunks(batch, config.endian, self.cuts)
         parts = torch.from_numpy(batch.parts).to(self.device)
         now = self.spend("data", now)
 
-        lengths = np.stack([batch.prompt_lengths, training.program_lengths(batch.programs) - batch.prompt_lengths], 1)
+        lengths = np.stack([batch.prompt_lengths, batches.program_lengths(batch.programs) - batch.prompt_lengths], 1)
         sizes = torch.tensor([*lengths.sum(0), stop.signal > 0], dtype=torch.float64)
         all_in_prompts, all_in_completions, stopping = ranks.sum(sizes).tolist()
         weight = config.prompt_weight * all_in_prompts + all_in_completions
@@ -755,7 +762,7 @@ class Trainer:
         card |= {"preflight": counts["preflight"], "parent": counts["parent"]}
         card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
         choices, before = self.feed.record(self.ranks), len(stages(card)) - 1
-        self.model.record = trained.extended(self.earlier, before, choices)
+        self.model.record = record.extended(self.earlier, before, choices)
         card["fingerprint"] = trained.fingerprint(card, self.model.record)
         most = max(spec.episode.max_tokens for spec in self.stream.specs)
         self.ranks.first(lambda: save_model(self.model, self.folder / "model", card, max_tokens=most))

@@ -5,11 +5,11 @@ import os
 
 from hypothesis import settings
 
-from cadmus_gym import compiling
+from cadmus_gym.language import kernels
 
 # In CI the examples of property tests are the same each time, so that a failure can be repeated.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("repeatable")
 
-compiling.LONG = math.inf  # which test meets a cold cache first is no test's business
+kernels.LONG = math.inf  # which test meets a cold cache first is no test's business

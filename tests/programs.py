@@ -13,7 +13,7 @@ from collections.abc import Callable
 import naive
 from hypothesis import strategies as st
 
-from cadmus_gym.isa import VOCABULARY
+from cadmus_gym.language.isa import VOCABULARY
 
 Names = list[str]
 Generator = Callable[[random.Random], Names]

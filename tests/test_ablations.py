@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
-from cadmus_gym.isa import VOCABULARY, Tokens
-from cadmus_gym.scoring import Scorer
-from cadmus_gym.spec import Spec, Split
+from cadmus_gym.language.isa import VOCABULARY, Tokens
+from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.spec import Spec, Split
 from cadmus_gym.tasks import TASKS, Choices, Family
 from cadmus_gym.tasks.ablations import ABLATIONS, GROWTH, answers, number_of, read_as
 

@@ -1,4 +1,4 @@
-"""A model asked for people to read: `cadmus_gym.answering` and ``python -m cadmus_gym complete``."""
+"""A model asked for people to read: `cadmus_gym.evaluation.answers` and ``python -m cadmus_gym complete``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import torch
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.answering import Answer, answer, outside_training, told
-from cadmus_gym.evaluate import prompts_of
-from cadmus_gym.forms import reverse_digits
-from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.evaluation.answers import Answer, answer, outside_training, told
+from cadmus_gym.evaluation.truth import prompts_of
+from cadmus_gym.language import isa
+from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.tasks import Family
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 PROMPTS = ["12 7 add", "61 78 mul 5 sub", "5 neg", "9 8 7 add ("]
 
@@ -56,7 +57,7 @@ def test_log_probs_are_those_of_drawing(endian: str, form: str, temperature: flo
             assert np.allclose(np.exp(one.log_probs).sum(1), 1, atol=1e-5)
             assert one.log_prob == pytest.approx(log_probs.sum(), abs=1e-3)
             assert one.outcome == cg.run(np.concatenate([prompt, one.completion]))
-            assert (one.log_probs[:, cg.isa.PAD] == -math.inf).all() == (form != "free")
+            assert (one.log_probs[:, isa.PAD] == -math.inf).all() == (form != "free")
 
 
 def test_form_and_budget_are_those_of_training() -> None:
@@ -195,7 +196,7 @@ def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert shown[0] == f"{row[token]:.2%}"
         others = shown[1::2]
         assert len(others) == min(3, int((np.delete(row, token) >= 0.0005).sum()))
-        assert all(f"{row[cg.isa.ID[other]]:.2%}" in shown for other in others)
+        assert all(f"{row[isa.ID[other]]:.2%}" in shown for other in others)
     assert "from the last to the first" in out
     assert "outside" not in out
 
@@ -271,8 +272,8 @@ def test_mistakes_are_told(arguments: list[str], message: str, folder: str, caps
 def test_without_safetensors_the_extra_is_told(
     folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("answering", "generate", "decoding", "model_files"):
-        monkeypatch.delitem(sys.modules, f"cadmus_gym.{name}")
+    for name in [name for name in sys.modules if name.startswith(("cadmus_gym.evaluation", "cadmus_gym.transformer"))]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     assert main(["complete", "12 7 add", "--model", folder]) == 2
     assert "pip install '.[train]'" in capsys.readouterr().err

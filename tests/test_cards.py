@@ -14,20 +14,20 @@ import pytest
 from PIL import Image
 
 import cadmus_gym as cg
-from cadmus_gym import cards
 from cadmus_gym.__main__ import main
+from cadmus_gym.reports import environments
 
 ROOT = Path(__file__).resolve().parents[1]
-IDS = cards.ours()
+IDS = environments.ours()
 BYTES = 120_000  # that a picture may take
 
 
 @functools.cache
-def measured(id: str) -> dict[str, cards.Measured]:
+def measured(id: str) -> dict[str, environments.Measured]:
     """What an environment's streams hold, measured once where they are those of another: of Open and Arith."""
     spec = cg.load_spec(id)
     same = next(other for other in IDS if cg.load_spec(other).digests() == spec.digests())
-    return cards.measure(spec) if same == id else measured(same)
+    return environments.measure(spec) if same == id else measured(same)
 
 
 def committed(id: str) -> str:
@@ -36,13 +36,13 @@ def committed(id: str) -> str:
 
 @pytest.mark.parametrize("id", IDS)
 def test_the_committed_card_is_what_is_written_now(id: str) -> None:
-    assert committed(id) == cards.card(cg.load_spec(id), measured(id)), "stale: run `make docs`"
+    assert committed(id) == environments.card(cg.load_spec(id), measured(id)), "stale: run `make docs`"
 
 
 def test_the_table_of_the_readme_is_what_is_written_now() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == cards.listed(readme), "stale: run `make docs`"
-    table = readme.split(cards.MARKER)[1]
+    assert readme == environments.listed(readme), "stale: run `make docs`"
+    table = readme.split(environments.MARKER)[1]
     assert re.findall(r"\]\((envs/cards/.+?)\)", table) == [f"envs/cards/{id}.md" for id in IDS]
 
 
@@ -56,7 +56,7 @@ def test_there_is_a_card_and_a_picture_for_each_environment_and_no_other() -> No
 def test_the_committed_picture_is_of_these_streams(id: str) -> None:
     path = ROOT / "benchmarks" / "results" / "cards" / f"{id}.png"
     with Image.open(path) as image:
-        assert image.info["Digests"] == cards.stamp(cg.load_spec(id)), "stale: run `make docs`"
+        assert image.info["Digests"] == environments.stamp(cg.load_spec(id)), "stale: run `make docs`"
         assert min(image.size) > 400
     assert path.stat().st_size < BYTES
 
@@ -67,8 +67,8 @@ def test_a_card_shows_true_programs_of_every_split_and_links_that_lead_somewhere
     examples = dict(re.findall(r"### (\w+)\n\n```\n(.*?)```", text, re.DOTALL))
     assert list(examples) == list(spec.splits)
     for split, lines in examples.items():
-        programs, lengths = cg.Stream(id, split, cards.SEED).batch(0, cards.EXAMPLES)
-        assert len(lines.splitlines()) == cards.EXAMPLES
+        programs, lengths = cg.Stream(id, split, environments.SEED).batch(0, environments.EXAMPLES)
+        assert len(lines.splitlines()) == environments.EXAMPLES
         for line, program, length in zip(lines.splitlines(), programs, lengths, strict=True):
             prompt, completion = line.split("  |  ")
             assert cg.run(cg.assemble(f"{prompt} {completion}")).true
@@ -87,16 +87,16 @@ def test_a_card_shows_true_programs_of_every_split_and_links_that_lead_somewhere
 )
 def test_a_changed_spec_makes_its_card_stale(change: dict[str, Any]) -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", **change)
-    assert cards.card(spec, measured("Cadmus-Arith-v0")) != committed("Cadmus-Arith-v0")
+    assert environments.card(spec, measured("Cadmus-Arith-v0")) != committed("Cadmus-Arith-v0")
     same = "reward" in change or "episode" in change  # what leaves the streams as they are, and their picture
-    assert (cards.stamp(spec) == cards.stamp(cg.load_spec("Cadmus-Arith-v0"))) == same
+    assert (environments.stamp(spec) == environments.stamp(cg.load_spec("Cadmus-Arith-v0"))) == same
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with one environment and no cards yet, measured by few programs."""
-    monkeypatch.setattr(cards, "top", lambda: tmp_path)
-    monkeypatch.setattr(cards, "ours", lambda: ["Cadmus-Compare-v0"])
+    monkeypatch.setattr(environments, "top", lambda: tmp_path)
+    monkeypatch.setattr(environments, "ours", lambda: ["Cadmus-Compare-v0"])
     for name, count in {
         "PROGRAMS": 500,
         "REPEATS": 1000,
@@ -106,9 +106,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "SOME": 100,
         "AMONG": 500,
     }.items():
-        monkeypatch.setattr(cards, name, count)
+        monkeypatch.setattr(environments, name, count)
     (tmp_path / "envs").mkdir()
-    (tmp_path / "README.md").write_text(f"before\n\n{cards.MARKER}\nold\n{cards.MARKER}\n\nbehind\n")
+    (tmp_path / "README.md").write_text(f"before\n\n{environments.MARKER}\nold\n{environments.MARKER}\n\nbehind\n")
     return tmp_path
 
 
@@ -125,8 +125,8 @@ def test_the_command_writes_cards_and_tells_stale_ones(checkout: Path, capsys: p
     assert main(["cards"]) == 0
     assert capsys.readouterr().out == "no card is stale\n"
     text = readme.read_text()
-    assert text.startswith(f"before\n\n{cards.MARKER}\n\n| environment |")
-    assert text.endswith(f"|\n\n{cards.MARKER}\n\nbehind\n")
+    assert text.startswith(f"before\n\n{environments.MARKER}\n\n| environment |")
+    assert text.endswith(f"|\n\n{environments.MARKER}\n\nbehind\n")
     readme.write_text(text.replace("`relation`", "`value`"))
     card.write_text(card.read_text().replace("Discrete(65)", "Discrete(64)"))
     picture.write_bytes(picture.read_bytes().replace(b"Digests", b"digests"))
@@ -145,21 +145,21 @@ def test_what_is_missing_is_told(
         assert main(["cards", "--write"]) == 2
         assert "pip install '.[plot]'" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr(cards, "FOLDER", checkout / "site-packages" / "_envs")
+    monkeypatch.setattr(environments, "FOLDER", checkout / "site-packages" / "_envs")
     assert main(["cards"]) == 2
     assert "checkout" in capsys.readouterr().err
 
 
 def test_a_card_marks_what_the_environment_is_named_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cards, "ASKED", 100)
-    text = cards.ablations(cg.load_spec("Cadmus-Stack-v0"))
+    monkeypatch.setattr(environments, "ASKED", 100)
+    text = environments.ablations(cg.load_spec("Cadmus-Stack-v0"))
     assert "| ignored | that is | ceiling | train | test | long | pairs |" in text
     assert "| **no stack words** | all stack words are skipped, `pick` with its index | 10% | 0.0% |" in text
     assert "| sub as add | `sub` is read as `add` |  |" in text
-    relations = cards.ablations(cg.load_spec("Cadmus-Compare-v0"))
+    relations = environments.ablations(cg.load_spec("Cadmus-Compare-v0"))
     assert "| 55% |" in relations
     assert "half of the rest is right by chance" in relations
-    assert "[Cadmus-Loop-v0](Cadmus-Loop-v0.md)" in cards.ablations(cg.load_spec("Cadmus-Mix-v0"))
+    assert "[Cadmus-Loop-v0](Cadmus-Loop-v0.md)" in environments.ablations(cg.load_spec("Cadmus-Mix-v0"))
 
 
 # The numbers, by other means.
@@ -175,7 +175,7 @@ def test_verdicts_of_changed_programs_are_those_of_each_by_itself() -> None:
             changed = program.copy()
             changed[place] = token
             expected[part, cg.run(changed).verdict] += 1
-    found = cards.judge_changes(program, prompt.size, prompt.size + thought.size)
+    found = environments.judge_changes(program, prompt.size, prompt.size + thought.size)
     assert np.array_equal(found, expected)
 
 
@@ -188,10 +188,10 @@ def test_lengths_answers_and_prompts_are_those_of_the_programs(monkeypatch: pyte
         "SOME": 300,
         "AMONG": 2000,
     }.items():
-        monkeypatch.setattr(cards, name, count)
+        monkeypatch.setattr(environments, name, count)
     spec = cg.load_spec("Cadmus-Mix-v0")
-    found = cards.measure(spec)["train"]
-    programs, lengths = cg.Stream(spec, "train", cards.SEED).batch(0, 6000)
+    found = environments.measure(spec)["train"]
+    programs, lengths = cg.Stream(spec, "train", environments.SEED).batch(0, 6000)
     texts = [cg.decode(row[row > 0]).split() for row in programs]
     prompts = [tuple(words[:n]) for words, n in zip(texts, lengths, strict=True)]
     completions = [words[n:] for words, n in zip(texts, lengths, strict=True)]
@@ -202,7 +202,7 @@ def test_lengths_answers_and_prompts_are_those_of_the_programs(monkeypatch: pyte
         answers[{"end": "yes", "notend": "no"}.get(digits, digits)] += 1
     said: Counter[str] = Counter()
     for tokens, times in found.answers.items():
-        text = cards.answer_of(tokens)
+        text = environments.answer_of(tokens)
         said[f"{text[1:]}neg" if text.startswith("-") else text] += times
     assert said == answers
     assert found.prompts.tolist() == lengths[:3000].tolist()

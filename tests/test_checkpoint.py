@@ -18,8 +18,11 @@ import torch
 from torch import nn
 
 import cadmus_gym as cg
-from cadmus_gym import checkpoint, model_files, trained
-from cadmus_gym.checkpoint import (
+from cadmus_gym.language.forms import ENDIANS, reverse_digits
+from cadmus_gym.language.isa import PAD
+from cadmus_gym.training.record import extended, unpack
+from cadmus_gym.transformer import checkpoint, model_files
+from cadmus_gym.transformer.checkpoint import (
     CARD,
     CONFIG,
     GENERATION,
@@ -33,10 +36,8 @@ from cadmus_gym.checkpoint import (
     standing,
     write_card,
 )
-from cadmus_gym.forms import ENDIANS, reverse_digits
-from cadmus_gym.isa import PAD
-from cadmus_gym.model import ModelConfig, Transformer, with_bos
-from cadmus_gym.tokenizer import write_tokenizer
+from cadmus_gym.transformer.model import ModelConfig, Transformer, with_bos
+from cadmus_gym.transformer.tokenizer import write_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ModelConfig(width=32, layers=2, heads=4, hidden=48, context=64, rope_theta=500.0, norm_eps=1e-6)
@@ -251,12 +252,12 @@ def test_a_record_goes_with_its_model(tmp_path: Path) -> None:
     """From folder to folder, in any type; and no model gets that of another."""
     choices = np.arange(8, dtype=np.uint8)
     model, folder = model_of(), tmp_path / "x"
-    model.record = trained.extended(b"", 0, choices)
+    model.record = extended(b"", 0, choices)
     save_model(model, folder, {})
     save_model(load_model(folder), tmp_path / "half", dtype=torch.float16)
     found = load_model(tmp_path / "half")
     assert found.record == model.record
-    assert np.array_equal(trained.unpack(found.record)["0"], choices)
+    assert np.array_equal(unpack(found.record)["0"], choices)
     assert {path.name for path in (tmp_path / "half").iterdir()} == {*WRITTEN, RECORD}
     content = bytearray((folder / RECORD).read_bytes())
     content[-1] ^= 1

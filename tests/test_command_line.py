@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import cadmus_gym as cg
-from cadmus_gym import decoding
 from cadmus_gym.__main__ import main
-from cadmus_gym.scripts import SCRIPTS
+from cadmus_gym.training.scripts import SCRIPTS
+from cadmus_gym.transformer import decoding
 
 COMPLETE = [
     ["12 7 add"],

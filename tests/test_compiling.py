@@ -18,16 +18,17 @@ import numpy as np
 import pytest
 
 import cadmus_gym
-from cadmus_gym import compiling, machine
+from cadmus_gym.language import kernels, machine
 from cadmus_gym.tasks import TASKS
 
 # Everything that is compiled, on the serial path, over programs that reach every limit.
 CHECKED = """
     import numpy as np
     import cadmus_gym as cg
-    from cadmus_gym import machine, policies
-    from cadmus_gym.answering import answer
-    from cadmus_gym.decoding import load_decoder
+    from cadmus_gym.evaluation import baselines
+    from cadmus_gym.language import machine
+    from cadmus_gym.evaluation.answers import answer
+    from cadmus_gym.transformer.decoding import load_decoder
     import programs
 
     rng = np.random.default_rng(0)
@@ -49,7 +50,7 @@ CHECKED = """
         for turn in range(400):
             masks = environment.action_masks()
             environment.step((rng.random(masks.shape) * (masks + 1e-9 * (turn % 7 == 0))).argmax(1))
-        policies.random_legal(id, "train", 50)
+        baselines.random_legal(id, "train", 50)
     for options in ({"form": "value"}, {"form": "free", "max_tokens": 300, "temperature": 9.0, "samples": 2}):
         answer(load_decoder("nano"), cg.assemble("123456 654321 add 99 mul"), **options)
     print("inside")
@@ -57,7 +58,7 @@ CHECKED = """
 # The working room of a program made too small: storing where a jump leads falls out of it.
 PLANTED = """
     import numpy as np
-    from cadmus_gym import machine
+    from cadmus_gym.language import machine
 
     machine.scratch = lambda length: np.zeros(machine.JUMPS + 1, np.int64)
     machine.run("3 times i drop next 1 end")
@@ -99,12 +100,12 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     (tmp_path / "file").touch()
-    monkeypatch.setattr(compiling, "PACKAGE", tmp_path / "file")
+    monkeypatch.setattr(kernels, "PACKAGE", tmp_path / "file")
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(compiling, "_progress", compiling._Progress())
-    compiling._say.cache_clear()
+    monkeypatch.setattr(kernels, "_progress", kernels._Progress())
+    kernels._say.cache_clear()
     for name in ("mine", "shelf"):  # see `module`
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     return tmp_path
@@ -118,7 +119,7 @@ def module(source: str, name: str = "mine") -> Any:
 
 
 DOUBLE = """
-    from cadmus_gym.compiling import kernel
+    from cadmus_gym.language.kernels import kernel
 
     @kernel
     def double(value):
@@ -159,7 +160,7 @@ def test_code_is_kept_where_the_user_says(
         if name == "NUMBA_CACHE_DIR":
             monkeypatch.setattr(numba.config, "CACHE_DIR", place)
         elif name == "PACKAGE":
-            monkeypatch.setattr(compiling, "PACKAGE", clean / value)
+            monkeypatch.setattr(kernels, "PACKAGE", clean / value)
         else:
             monkeypatch.setenv(name, place)
     assert call(module(DOUBLE).double, 4) == (8, True)
@@ -251,7 +252,7 @@ CALLER = """
     import numpy as np
     import shelf
     from shelf import LIMIT, TABLE, Colour, pair, step
-    from cadmus_gym.compiling import kernel
+    from cadmus_gym.language.kernels import kernel
 
     def make(closed):
         @kernel
@@ -266,7 +267,7 @@ CALLER = """
 SHELF = """
     from enum import IntEnum
     import numpy as np
-    from cadmus_gym.compiling import kernel
+    from cadmus_gym.language.kernels import kernel
 
     LIMIT, FAR, pair = 10, 20, (1, 2)
     TABLE = np.array([1, 2, 3])
@@ -311,7 +312,7 @@ def test_code_of_other_sources_is_never_run(clean: Path, monkeypatch: pytest.Mon
     assert total("\n    # moved down\n" + CALLER, SHELF) == (before, False)
 
 
-@compiling.kernel
+@kernels.kernel
 def some(value: np.int64) -> np.int64:
     return 2 * value + 1
 
@@ -321,12 +322,12 @@ def test_flags_and_processors_have_code_of_their_own(monkeypatch: pytest.MonkeyP
         def __init__(self, *named: str) -> None:
             self.magic_tuple = lambda: named
 
-    cache, signature = compiling.Cache(some.py_func, "kernel"), (numba.int64,)
+    cache, signature = kernels.Cache(some.py_func, "kernel"), (numba.int64,)
     names = [cache._name(signature, Processor("x86_64", "znver3", "+avx2"))]
     names.append(cache._name(signature, Processor("x86_64", "znver4", "+avx2")))
     names.append(cache._name(signature, Processor("x86_64", "znver3", "+avx2,+avx512f")))
     names.append(cache._name((numba.int32,), Processor("x86_64", "znver3", "+avx2")))
-    callback = compiling.Cache(some.py_func, "callback")
+    callback = kernels.Cache(some.py_func, "callback")
     names.append(callback._name(signature, Processor("x86_64", "znver3", "+avx2")))
     monkeypatch.setattr(numba.config, "BOUNDSCHECK", 1)
     names.append(cache._name(signature, Processor("x86_64", "znver3", "+avx2")))
@@ -336,7 +337,7 @@ def test_flags_and_processors_have_code_of_their_own(monkeypatch: pytest.MonkeyP
 
 JITABLE = """
     from numba.extending import register_jitable
-    from cadmus_gym.compiling import kernel
+    from cadmus_gym.language.kernels import kernel
 
     @register_jitable
     def inner(value):
@@ -349,7 +350,7 @@ JITABLE = """
 INTRINSIC = """
     import numba
     from numba.extending import intrinsic
-    from cadmus_gym.compiling import kernel
+    from cadmus_gym.language.kernels import kernel
 
     @intrinsic
     def inner(context, value):
@@ -381,7 +382,7 @@ def test_modules_may_hold_each_other(clean: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
     source = """
         import shelf
-        from cadmus_gym.compiling import kernel
+        from cadmus_gym.language.kernels import kernel
 
         mine, ONE = shelf.mine, 1
 
@@ -434,8 +435,8 @@ def test_all_kernels_and_writers_of_the_package_are_kept() -> None:
     found += [family.write.__wrapped__.__closure__[0].cell_contents for family in TASKS.values()]
     assert len(set(found)) > 100
     for function in found:
-        assert list(compiling.ingredients(getattr(function, "py_func", function)))
-    assert machine.execute.py_func.__code__.co_code.hex() in "".join(compiling.ingredients(machine.judge.py_func))
+        assert list(kernels.ingredients(getattr(function, "py_func", function)))
+    assert machine.execute.py_func.__code__.co_code.hex() in "".join(kernels.ingredients(machine.judge.py_func))
 
 
 def is_kernel(value: object) -> bool:
@@ -447,8 +448,8 @@ def test_long_compiling_is_announced_once(
 ) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
     times = iter(np.arange(100) * 0.6)
-    monkeypatch.setattr(compiling.time, "monotonic", lambda: next(times))
-    monkeypatch.setattr(compiling, "LONG", 1.0)
+    monkeypatch.setattr(kernels.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(kernels, "LONG", 1.0)
     assert call(module(DOUBLE).double, 4)[1]
     assert capsys.readouterr().err == ""
     for by in (3, 4, 5):
@@ -456,7 +457,7 @@ def test_long_compiling_is_announced_once(
     assert (
         capsys.readouterr().err == "cadmus_gym: compiling kernels, once per installation; this takes about a minute\n"
     )
-    compiling._say.cache_clear()
+    kernels._say.cache_clear()
     assert not call(module(DOUBLE).double, 4)[1]
     assert capsys.readouterr().err == ""
 
@@ -465,10 +466,10 @@ def test_a_user_without_a_home_who_cannot_write_the_package_can_use_it(tmp_path:
     # As a process of its own: with the package's folder a file, and no other place but the temporary one.
     script = """
         import pathlib, sys
-        from cadmus_gym import compiling
-        compiling.PACKAGE = pathlib.Path(sys.executable)
+        from cadmus_gym.language import kernels
+        kernels.PACKAGE = pathlib.Path(sys.executable)
         import cadmus_gym as cg
-        from cadmus_gym.forms import reverse_digits
+        from cadmus_gym.language.forms import reverse_digits
         print(reverse_digits(cg.assemble("12")).tolist())
     """
     environment = {"PATH": "", "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "", "HOME": "/dev/null"}

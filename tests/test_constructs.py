@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import cadmus_gym as cg
-from cadmus_gym import constructs
-from cadmus_gym.constructs import CEILINGS, NAMED, compares, ignored, named_of, present
-from cadmus_gym.evaluate import prompts_of
-from cadmus_gym.shortcuts import COMPARE, OUTER
+from cadmus_gym.evaluation import constructs
+from cadmus_gym.evaluation.constructs import CEILINGS, NAMED, compares, ignored, named_of, present
+from cadmus_gym.evaluation.truth import prompts_of
 from cadmus_gym.tasks import TASKS
 from cadmus_gym.tasks.ablations import ABLATIONS
+from cadmus_gym.tasks.shortcuts import COMPARE, OUTER
 from cadmus_gym.testing import check_constructs, check_shortcuts
 
 SINGLE = [id for id in cg.SPECS if not cg.load_spec(id).mixture]

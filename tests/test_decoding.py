@@ -13,14 +13,16 @@ import torch
 from torch import nn
 
 import cadmus_gym as cg
-from cadmus_gym import decoding
-from cadmus_gym.batched import batch_logits
-from cadmus_gym.decoding import BLOCK, Decoder, decoder_of, load_decoder
-from cadmus_gym.evaluate import prompts_of
-from cadmus_gym.forms import reverse_digits
-from cadmus_gym.generate import Completions, complete, logits_of
-from cadmus_gym.model import ModelConfig, Transformer
-from cadmus_gym.model_files import packaged_models
+from cadmus_gym.evaluation.completing import complete
+from cadmus_gym.evaluation.truth import prompts_of
+from cadmus_gym.language import isa
+from cadmus_gym.language.forms import reverse_digits
+from cadmus_gym.transformer import decoding
+from cadmus_gym.transformer.batched import batch_logits
+from cadmus_gym.transformer.decoding import BLOCK, Decoder, decoder_of, load_decoder
+from cadmus_gym.transformer.generate import Completions, logits_of
+from cadmus_gym.transformer.model import ModelConfig, Transformer
+from cadmus_gym.transformer.model_files import packaged_models
 
 SMALL = ModelConfig(width=24, layers=2, heads=2, hidden=40, context=96)
 CONFIGS = {
@@ -216,14 +218,14 @@ def test_logits_that_are_not_finite_are_an_error(tmp_path: Path, temperature: fl
     options: dict[str, Any] = {"form": "value", "max_tokens": 9, "temperature": temperature}
     model = tiny(CONFIGS["untied"])
     with torch.no_grad():
-        model.embed_tokens.weight[cg.isa.ID["mul"]] = torch.nan  # which the first two prompts do not have
+        model.embed_tokens.weight[isa.ID["mul"]] = torch.nan  # which the first two prompts do not have
     with pytest.raises(FloatingPointError, match=r"prompt 2: logits at token 0 of its completion are not .*embed_tok"):
         complete(model, PROMPTS, **options)
     for value in (torch.nan, torch.inf):
         model = tiny(CONFIGS["untied"])
         assert model.lm_head is not None
         with torch.no_grad():
-            model.lm_head.weight[cg.isa.ID["end"]] = value  # never allowed at first
+            model.lm_head.weight[isa.ID["end"]] = value  # never allowed at first
         with pytest.raises(FloatingPointError, match=r"prompt 0: logits at token 0 .*lm_head"):
             complete(model, PROMPTS, **options)
     model = tiny()

@@ -30,7 +30,7 @@ from torch.distributed.run import get_args_parser
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.scripts import SCRIPTS
+from cadmus_gym.training.scripts import SCRIPTS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("cadmus_gym", "envs", "pretrain", "agents", "benchmarks", "docs")

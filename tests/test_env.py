@@ -25,9 +25,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
-from cadmus_gym.episodes import ARRAYS, ENDED
-from cadmus_gym.forms import DEPTH, ENDIANS, Automata, reverse_digits
-from cadmus_gym.isa import END, ID
+from cadmus_gym.environments.episodes import ARRAYS, ENDED
+from cadmus_gym.language.forms import DEPTH, ENDIANS, Automata, reverse_digits
+from cadmus_gym.language.isa import END, ID
 
 IDS = list(cg.SPECS)
 FREE = [id for id in IDS if cg.load_spec(id).form == "free"]
@@ -433,15 +433,7 @@ def test_the_mask_is_that_of_the_automaton(id: str, endian: str, tight: bool) ->
     for seed in range(15):
         _, info = environment.reset(seed=seed)
         programs, lengths = cg.Stream(id, seed=seed).batch(0, 1)
-        automata = Automata(
-            spec.form,
-            programs,
-            lengths,
-            max_tokens=spec.episode.max_tokens,
-            thought_tokens=spec.episode.thought_tokens,
-            words=spec.words,
-            endian=endian,
-        )
+        automata = Automata(spec.rules, programs, lengths, endian)
         terminated = truncated = False
         while not (terminated or truncated):
             np.testing.assert_array_equal(info["action_mask"], automata.mask()[0])
@@ -468,15 +460,7 @@ def test_blocks_that_an_agent_opens_can_be_closed_within_the_budget(endian: str)
     )
     _, infos = vector.reset(seed=0)
     programs, lengths = cg.Stream(spec).gather(np.arange(count), np.zeros(count, np.int64))
-    automata = Automata(
-        "words",
-        programs,
-        lengths,
-        max_tokens=budget,
-        thought_tokens=spec.episode.thought_tokens,
-        words=spec.words,
-        endian=endian,
-    )
+    automata = Automata(spec.rules, programs, lengths, endian)
     deepest = 0
     for turn in range(budget):
         masks = infos["action_mask"]

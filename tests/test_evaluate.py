@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym.console import part_of
-from cadmus_gym.evaluate import (
+from cadmus_gym.evaluation.intervals import tally
+from cadmus_gym.evaluation.truth import (
     _redraw,
     judge_completions,
     loss_above_floor,
@@ -17,9 +17,9 @@ from cadmus_gym.evaluate import (
     problems_of,
     prompts_of,
 )
-from cadmus_gym.forms import reverse_digits
-from cadmus_gym.intervals import tally
-from cadmus_gym.model import ModelConfig, Transformer, with_bos
+from cadmus_gym.language.forms import reverse_digits
+from cadmus_gym.progress import part_of
+from cadmus_gym.transformer.model import ModelConfig, Transformer, with_bos
 
 
 def as_rows(texts: list[str]) -> np.ndarray:

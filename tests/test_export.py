@@ -10,7 +10,7 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.export import export
+from cadmus_gym.streams.export import export
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

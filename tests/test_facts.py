@@ -14,10 +14,10 @@ import pytest
 import symbolic
 
 import cadmus_gym as cg
-from cadmus_gym.isa import ID, VOCABULARY
-from cadmus_gym.machine import RAN, scratch
-from cadmus_gym.scoring import Scorer
-from cadmus_gym.spec import Split
+from cadmus_gym.language.isa import ID, VOCABULARY
+from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.spec import Split
 from cadmus_gym.tasks import TASKS, Choices, Family
 from cadmus_gym.tasks.facts import held_out, mirrors_held_out
 from cadmus_gym.tasks.family import HELD, MARKS, WORK

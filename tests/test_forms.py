@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cadmus_gym as cg
-from cadmus_gym import forms
-from cadmus_gym.forms import ENDIANS, FORMS, Automata, check_prompt, reverse_digits
-from cadmus_gym.isa import ID, VOCABULARY
+from cadmus_gym.language import forms
+from cadmus_gym.language.forms import ENDIANS, FORMS, Automata, Rules, check_prompt, reverse_digits
+from cadmus_gym.language.isa import ID, VOCABULARY
 
 DIGITS = VOCABULARY[ID["0"] : ID["9"] + 1]
 BODY = VOCABULARY[ID[","] :]
@@ -30,9 +30,9 @@ Viable = Callable[[Names], bool]
 property_test = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
-def automaton(form: str, prompt: Names, **options: Any) -> Automata:
+def automaton(form: str, prompt: Names, endian: str = "big", **rules: Any) -> Automata:
     tokens = np.array([ID[name] for name in prompt], np.uint8)
-    return Automata(form, tokens[None], np.array([tokens.size]), **options)
+    return Automata(Rules(form, **{"thought_tokens": 0, **rules}), tokens[None], np.array([tokens.size]), endian)
 
 
 def allowed(automata: Automata, row: int = 0) -> set[str]:
@@ -365,7 +365,7 @@ def test_completions_side_by_side_do_not_touch() -> None:
     lengths = np.array([len(prompt.split()) for prompt in prompts])
     for row, prompt in zip(rows, prompts, strict=True):
         row[: len(prompt.split())] = cg.encode(prompt)
-    together = Automata("value", rows, lengths, max_tokens=20, thought_tokens=9)
+    together = Automata(Rules("value", max_tokens=20, thought_tokens=9), rows, lengths)
     alone = [automaton("value", prompt.split(), max_tokens=20, thought_tokens=9) for prompt in prompts]
     while not together.done.all():
         masks = together.mask()
@@ -379,7 +379,7 @@ def test_completions_side_by_side_do_not_touch() -> None:
 
 def test_select_keeps_these_in_this_order() -> None:
     rows = np.stack([cg.encode("1 , 2"), cg.encode("3 dup 4"), cg.encode("5 6 neg")])
-    automata = Automata("value", rows, np.array([3, 3, 3]), max_tokens=9)
+    automata = Automata(Rules("value", max_tokens=9, thought_tokens=0), rows, np.array([3, 3, 3]))
     before = automata.mask()
     automata.select(np.array([2, 0]))
     np.testing.assert_array_equal(automata.mask(), before[[2, 0]])
@@ -399,7 +399,7 @@ def test_padding_behind_a_prompt_is_not_read() -> None:
     rows = np.zeros((1, 9), np.uint8)
     rows[0, :3] = cg.encode("1 2 neg")
     rows[0, 3:] = ID["end"]
-    assert allowed(Automata("value", rows, np.array([3]), max_tokens=5)) == {"eq"}
+    assert allowed(Automata(Rules("value", max_tokens=5, thought_tokens=0), rows, np.array([3]))) == {"eq"}
 
 
 # Refusals
@@ -427,7 +427,7 @@ def test_a_prompt_that_cannot_be_finished_in_time_is_a_value_error(form: str, pr
     with pytest.raises(ValueError, match="cannot finish"):
         automaton(form, prompt.split(), max_tokens=max_tokens, words=words)
     with pytest.raises(ValueError, match="cannot finish"):
-        check_prompt(cg.encode(prompt), form, max_tokens=max_tokens, words=words)
+        check_prompt(cg.encode(prompt), Rules(form, words, max_tokens))
 
 
 @pytest.mark.parametrize("form", ["value", "relation", "answer", "words"])
@@ -453,7 +453,7 @@ def test_a_prompt_that_cannot_be_finished_in_time_is_a_value_error(form: str, pr
 def test_a_prompt_that_no_completion_can_mend_is_a_value_error(form: str, prompt: str) -> None:
     words = WORD_LISTS["all control"] if form == "words" else ()
     with pytest.raises(ValueError, match=r"cannot finish|no completion"):
-        check_prompt(cg.encode(prompt), form, max_tokens=20, words=words)
+        check_prompt(cg.encode(prompt), Rules(form, words, 20))
 
 
 @pytest.mark.parametrize("endian", ENDIANS)
@@ -476,9 +476,9 @@ def test_a_prompt_that_no_completion_can_mend_is_a_value_error(form: str, prompt
 def test_a_prompt_that_some_completion_makes_true_or_false_is_accepted(prompt: str, endian: str) -> None:
     if endian == "little" and prompt[-1:].isdigit():  # more digits would come before its own
         with pytest.raises(ValueError, match="ends inside a literal"):
-            check_prompt(cg.encode(prompt), "value", max_tokens=20, endian=endian)
+            check_prompt(cg.encode(prompt), Rules("value", (), 20), endian)
     else:
-        check_prompt(cg.encode(prompt), "value", max_tokens=20, endian=endian)
+        check_prompt(cg.encode(prompt), Rules("value", (), 20), endian)
 
 
 @pytest.mark.parametrize(
@@ -496,25 +496,25 @@ def test_a_prompt_that_some_completion_makes_true_or_false_is_accepted(prompt: s
 def test_under_little_a_prompt_ends_with_a_digit_only_where_none_follows(form: str, prompt: str, fits: bool) -> None:
     words = ("1", "add") if form == "words" else ()
     tokens = cg.encode(prompt)
-    check_prompt(tokens, form, max_tokens=20, words=words, endian="big")
+    check_prompt(tokens, Rules(form, words, 20), "big")
     with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="ends inside a literal"):
-        check_prompt(tokens, form, max_tokens=20, words=words, endian="little")
+        check_prompt(tokens, Rules(form, words, 20), "little")
     if form == "words":  # where no digit is among them none follows
-        check_prompt(cg.encode("1 2"), form, max_tokens=20, words=("add",), endian="little")
+        check_prompt(cg.encode("1 2"), Rules(form, ("add",), 20), "little")
 
 
 @pytest.mark.parametrize("prompt", ["fi", ") )", "1 case", "<pad>", "1 2"])
 def test_free_takes_any_prompt_that_has_not_ended(prompt: str) -> None:
-    check_prompt(cg.encode(prompt), "free", max_tokens=1)
+    check_prompt(cg.encode(prompt), Rules("free", (), 1))
 
 
 @pytest.mark.parametrize("endian", ENDIANS)
 def test_what_is_no_token_is_a_value_error(endian: str) -> None:
     for token in (65, 200, -1, 300):
         with pytest.raises(ValueError, match="token id"):
-            Automata("value", np.array([[token]]), np.array([1]), max_tokens=9, endian=endian)
+            Automata(Rules("value", max_tokens=9, thought_tokens=0), np.array([[token]]), np.array([1]), endian)
     with pytest.raises(ValueError, match="token id"):
-        Automata("value", np.array([[200]], np.uint8), np.array([1]), max_tokens=9, endian=endian)
+        Automata(Rules("value", max_tokens=9, thought_tokens=0), np.array([[200]], np.uint8), np.array([1]), endian)
 
 
 @pytest.mark.parametrize(

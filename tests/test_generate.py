@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from cadmus_gym import batched
-from cadmus_gym.cache import Cache
-from cadmus_gym.checkpoint import load_model
-from cadmus_gym.evaluate import prompts_of as prompts_of_split
-from cadmus_gym.forms import Automata, reverse_digits
-from cadmus_gym.generate import Completions, complete, fill_uniforms
-from cadmus_gym.isa import END, assemble, decode, encode
-from cadmus_gym.machine import Verdict, run, run_batch
-from cadmus_gym.model import ModelConfig, Transformer, with_bos
-from cadmus_gym.spec import load_spec
+from cadmus_gym.evaluation.completing import complete
+from cadmus_gym.evaluation.truth import prompts_of as prompts_of_split
+from cadmus_gym.language.forms import Automata, Rules, reverse_digits
+from cadmus_gym.language.isa import END, assemble, decode, encode
+from cadmus_gym.language.machine import Verdict, run, run_batch
+from cadmus_gym.streams.spec import load_spec
+from cadmus_gym.transformer import batched
+from cadmus_gym.transformer.cache import Cache
+from cadmus_gym.transformer.checkpoint import load_model
+from cadmus_gym.transformer.generate import Completions, fill_uniforms
+from cadmus_gym.transformer.model import ModelConfig, Transformer, with_bos
 
 SMALL = ModelConfig(width=32, layers=2, heads=4, key_value_heads=2, hidden=48, context=64, tied=False)
 FORMS = {
@@ -69,15 +70,8 @@ def check_by_full_passes(
             prompt, completion = reverse_digits(prompt), reverse_digits(completion)
         shown = np.concatenate([prompt, completion])
         logits = model(with_bos(torch.from_numpy(shown[None])))[0, prompt_length:-1]
-        automata = Automata(
-            form,
-            done.programs[k : k + 1, :prompt_length],
-            np.array([prompt_length]),
-            max_tokens=max_tokens,
-            thought_tokens=max_tokens,
-            words=words,
-            endian=endian,
-        )
+        rules = Rules(form, words, max_tokens, max_tokens)
+        automata = Automata(rules, done.programs[k : k + 1, :prompt_length], np.array([prompt_length]), endian)
         for step, token in enumerate(completion):
             allowed = torch.from_numpy(automata.mask()[0])
             assert allowed[token]

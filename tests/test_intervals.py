@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cadmus_gym.intervals import lift_interval, tally, total, wilson_interval
+from cadmus_gym.evaluation.intervals import lift_interval, tally, total, wilson_interval
 
 
 @pytest.mark.parametrize(

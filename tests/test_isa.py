@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
-from cadmus_gym import isa
-from cadmus_gym.seen import splits_of
+from cadmus_gym.language import isa
+from cadmus_gym.streams.seen import splits_of
 
 PAGE = Path(cg.__file__).parent / "LANGUAGE.md"
 TOKENS = """

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym.forms import ENDIANS, reverse_digits
-from cadmus_gym.isa import BOS, END, PAD, Tokens
-from cadmus_gym.judging import judge_ids, reward_function
+from cadmus_gym.language.forms import ENDIANS, reverse_digits
+from cadmus_gym.language.isa import BOS, END, PAD, Tokens
+from cadmus_gym.rl.rewards import judge_ids, reward_function
 
 ID = "Cadmus-Arith-v0"
 CASES = [

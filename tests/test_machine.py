@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
-from cadmus_gym.isa import ID, INSTRUCTIONS
-from cadmus_gym.machine import standing
+from cadmus_gym.language.isa import ID, INSTRUCTIONS
+from cadmus_gym.language.machine import standing
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "language_cases.jsonl").read_text().splitlines()]
 MASS = 30_400

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cadmus_gym.cache import Cache
-from cadmus_gym.isa import BOS, VOCABULARY
-from cadmus_gym.linear import Product, linear
-from cadmus_gym.model import ModelConfig, Transformer, rotate, with_bos
+from cadmus_gym.language.isa import BOS, VOCABULARY
+from cadmus_gym.transformer.linear import Product, linear
+from cadmus_gym.transformer.model import ModelConfig, Transformer, rotate, with_bos
 
 SMALL = ModelConfig(width=32, layers=2, heads=4, hidden=48, context=64)
 GROUPED = replace(SMALL, key_value_heads=2, tied=False)
@@ -89,7 +88,7 @@ def test_cached_steps_equal_one_pass(config, attention):
     model, tokens = model_of(config, attention), tokens_of(5, 20)
     whole = model(tokens)
     lengths = torch.tensor([3, 7, 1, 4, 5])
-    cache = Cache(model, 5, 12)
+    cache = model.new_cache(5, 12)
     logits = torch.empty(5, 7, len(VOCABULARY))
     for start, stop in ((0, 2), (2, 5)):
         logits[start:stop] = model(tokens[start:stop, :7], cache=cache.part(start, stop))
@@ -116,7 +115,7 @@ def test_cached_steps_equal_one_pass(config, attention):
 @torch.no_grad()
 def test_a_cache_goes_on_without_positions():
     model, tokens = model_of(), tokens_of(2, 9)
-    cache = Cache(model, 2, 9)
+    cache = model.new_cache(2, 9)
     parts = [model(tokens[:, start:stop], cache=cache) for start, stop in ((0, 4), (4, 8), (8, 9))]
     torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), atol=1e-5, rtol=0)
 
@@ -207,7 +206,7 @@ def test_too_many_tokens_are_refused():
     for tokens in (tokens_of(1, 65), tokens_of(1, 1)[0], tokens_of(1, 0)):
         with pytest.raises(ValueError, match=r"allowed: \(B, T\) with T from 1 to 64"):
             model(tokens)
-    cache = Cache(model, 1, 5)
+    cache = model.new_cache(1, 5)
     model(tokens_of(1, 3), cache=cache)
     with pytest.raises(ValueError, match="with T from 1 to 2, the room left in the cache and the context"):
         model(tokens_of(1, 3), cache=cache)

@@ -19,11 +19,12 @@ import torch
 from PIL import Image
 
 import cadmus_gym as cg
-from cadmus_gym import checkpoint, model_cards, model_files
-from cadmus_gym.answering import outside_training
-from cadmus_gym.evaluate import evaluate, problems_of, prompts_of
-from cadmus_gym.intervals import tally
-from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.evaluation.answers import outside_training
+from cadmus_gym.evaluation.intervals import tally
+from cadmus_gym.evaluation.truth import evaluate, problems_of, prompts_of
+from cadmus_gym.reports import models
+from cadmus_gym.transformer import checkpoint, model_files
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ModelConfig(width=32, layers=1, heads=4, hidden=48, context=256)
@@ -64,7 +65,7 @@ def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(script, "ROUNDED", 64)
     monkeypatch.setattr(sys, "argv", ["benchmarks/evaluate.py"])
     monkeypatch.setattr(script, "RARE", 5)
-    (tmp_path / "README.md").write_text(f"before\n\n{model_cards.MARKER}\n{model_cards.MARKER}\n\nbehind\n")
+    (tmp_path / "README.md").write_text(f"before\n\n{models.MARKER}\n{models.MARKER}\n\nbehind\n")
     model = Transformer(SIZES, seed=3)
     model.endian = "little"
     cg.save_model(model, tmp_path / "run" / "model", CARD)
@@ -76,8 +77,8 @@ def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_parameters_are_counted_from_the_config(tmp_path: Path, grouped: int | None, tied: bool) -> None:
     model = Transformer(replace(SIZES, key_value_heads=grouped, tied=tied, layers=3))
     cg.save_model(model, tmp_path / "x", {})
-    _, config = model_cards.read(tmp_path / "x")
-    assert model_cards.parameters_of(config) == sum(p.numel() for p in model.parameters())
+    _, config = models.read(tmp_path / "x")
+    assert models.parameters_of(config) == sum(p.numel() for p in model.parameters())
 
 
 def test_publish_rounds_to_the_better_type(script: ModuleType, package: Path) -> None:
@@ -85,14 +86,14 @@ def test_publish_rounds_to_the_better_type(script: ModuleType, package: Path) ->
     folder = package / "_models" / "small-one"
     model = cg.load_model("small-one")
     assert model.embed_tokens.weight.dtype == torch.float32
-    card, config = model_cards.read(folder)
+    card, config = models.read(folder)
     rounding = card["rounding"]
     assert config["dtype"] == "float32"
     assert card["stored"] == rounding["dtype"] == min(rounding["logits"], key=lambda t: rounding["logits"][t]["rms"])
     assert rounding["logits"]["float16"]["rms"] < rounding["logits"]["bfloat16"]["rms"]
     assert {key: card[key] for key in CARD} == CARD
     text = (folder / "README.md").read_text()
-    assert text == model_cards.page("small-one", card, config)
+    assert text == models.page("small-one", card, config)
     assert "2 cores" in text
     assert "## Truth" not in text  # nothing is known yet
 
@@ -116,7 +117,7 @@ def test_a_weight_too_large_for_float16(script: ModuleType, package: Path) -> No
         model.layers[0].mlp.down_proj.weight[0, 0] = 1e6
     cg.save_model(model, package / "large" / "model", CARD)
     folder = script.publish(str(package / "large" / "model"), "large")
-    card, _ = model_cards.read(folder)
+    card, _ = models.read(folder)
     assert card["stored"] == "bfloat16"
     assert list(card["rounding"]["logits"]) == ["bfloat16"]
 
@@ -132,7 +133,7 @@ def test_evaluating_writes_what_checking_finds(
     assert script.main(replace(few, check=True)) == 1
     assert "has no evaluation" in capsys.readouterr().out
     assert script.main(few) == 0
-    card, config = model_cards.read(folder)
+    card, config = models.read(folder)
     assert {key: card[key] for key in CARD} == CARD
 
     # every environment and split, what it was trained on first
@@ -169,7 +170,7 @@ def test_evaluating_writes_what_checking_finds(
             assert cg.run(cg.assemble(f"{one['prompt']} {one['answer']}")).true
 
     text = (folder / "README.md").read_text()
-    assert text == model_cards.page("small", card, config)
+    assert text == models.page("small", card, config)
     assert f"| Cadmus-Compare-v0 | test | yes | 60 | {found.problems} | {found.truth_rate:.2%} |" in text
     assert "7,200; 0.2000 dollars at 0.1 a core-hour" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "-", "!"))) <= 120
@@ -209,7 +210,7 @@ def test_evaluating_writes_what_checking_finds(
     assert "Cadmus-Compare-v0 test: " in shown
     assert "Cadmus-Compare-v0 wide: reliability differs" in shown
     assert "README.md: its table of models is not what their cards give" in shown
-    readme.write_text(model_cards.in_readme(readme.read_text()))
+    readme.write_text(models.in_readme(readme.read_text()))
     assert script.main(replace(few, check=True, tolerance=1)) == 0
 
 
@@ -262,13 +263,13 @@ def test_a_limit_is_the_first_value_past_those_of_training() -> None:
         return {"said": 0.75, "said_wrong": None, "counts": [true, 4, 4, 4, true, true], "trained": trained}
 
     values = {"1": value(4, True), "2": value(3, True), "3": value(1, False), "4": value(0, False)}
-    sentence = model_cards.failing("X", "operations", values)
+    sentence = models.failing("X", "operations", values)
     assert sentence.startswith(
         "X, operations: 75.00% true with 2, the last value shown in training; 25.00% with 3, where"
     )
     assert sentence.endswith("a mean probability of 75.00%.")
-    assert model_cards.failing("X", "operations", {"1": value(4, True)}) == ""
-    assert model_cards.failing("X", "operations", {"3": value(1, False)}) == ""
+    assert models.failing("X", "operations", {"1": value(4, True)}) == ""
+    assert models.failing("X", "operations", {"3": value(1, False)}) == ""
 
 
 @pytest.mark.parametrize("task", ["arith", "branch", "compare", "function", "loop", "register"])
@@ -288,7 +289,7 @@ def test_every_axis_runs_from_what_train_shows_to_what_it_does_not(script: Modul
 
 def test_operations_and_held_out_facts_are_a_table() -> None:
     counts = {"1, 1": [3, 4, 4, 4, 3, 3], "2, 1": [1, 2, 2, 2, 1, 1], "2, 2": [5, 5, 5, 5, 5, 5], "others": [1] * 6}
-    (table,) = model_cards.crossed("X", counts)
+    (table,) = models.crossed("X", counts)
     assert table.splitlines() == [
         "| X: operations | 1 held-out fact | 2 held-out facts |",
         "| --- | --- | --- |",
@@ -321,9 +322,9 @@ def test_reliability_alone_leaves_all_other_figures(
     args = script.Args(reliability=3, seeds=2, threads=1, sections=("reliability",))
     assert script.main(replace(args, check=True)) == 1
     assert "the card has no evaluation of reliability; run without --check" in capsys.readouterr().out
-    before = model_cards.read(folder)[0]
+    before = models.read(folder)[0]
     assert script.main(args) == 0
-    after = model_cards.read(folder)[0]
+    after = models.read(folder)[0]
     assert {key: value for key, value in after.items() if key != "reliability"} == before
     assert after["reliability"]["evaluated"]["settings"]["reliability"] == 3
     text = (folder / "README.md").read_text()
@@ -353,7 +354,7 @@ def test_reliability_alone_leaves_all_other_figures(
 )
 def test_the_page_shows_a_prompt_of_its_own_environment(id: str, prompt: str | None) -> None:
     spec = cg.load_spec(id)
-    example = model_cards.example_of([spec])
+    example = models.example_of([spec])
     assert example == prompt if prompt else outside_training({"settings": {"env": id}}, cg.assemble(example)) == ""
 
 
@@ -366,13 +367,13 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
         (str(package / "sums" / "model"),), count=4, elsewhere=0, reliability=2, limits=2, seeds=1, threads=1, pairs=1
     )
     assert script.main(few) == 0
-    card, config = model_cards.read(package / "sums" / "model")
+    card, config = models.read(package / "sums" / "model")
     assert [(row["spec"], row["split"]) for row in card["metrics"]] == [
         ("Cadmus-Arith-v0", "train"),
         ("Cadmus-Arith-v0", "test"),
     ]
     assert card["evaluated"]["settings"]["models"] == ["./model"]
-    assert (package / "sums" / "model" / "README.md").read_text() == model_cards.page("./model", card, config)
+    assert (package / "sums" / "model" / "README.md").read_text() == models.page("./model", card, config)
     assert not (package / "pictures").exists()
     cg.save_model(model, package / "sums" / "model", {})  # a training that goes on
     model.card = card
@@ -399,12 +400,12 @@ def test_strata_of_few_prompts_are_told_together(script: ModuleType, monkeypatch
 
 def test_a_page_shows_the_first_strata_of_a_kind() -> None:
     counts = {str(k): [k, 10 + k, 5, 20 + k, 1, 2] for k in range(30)} | {"others": [1, 2, 1, 4, 2, 1]}
-    shown = model_cards.shortened(counts)
+    shown = models.shortened(counts)
     assert list(shown) == [*map(str, range(20)), "others"]
     assert shown["others"] == [1 + sum(range(20, 30)), 2 + sum(range(30, 40)), 51, 4 + sum(range(40, 50)), 12, 21]
     few = {"a": [1, 2, 2, 2, 1, 1], "others": [1, 2, 2, 2, 1, 1]}
-    assert model_cards.shortened(few) == few
-    assert model_cards.shortened({"a": [1, 2, 2, 2, 1, 1]}) == {"a": [1, 2, 2, 2, 1, 1]}
+    assert models.shortened(few) == few
+    assert models.shortened({"a": [1, 2, 2, 2, 1, 1]}) == {"a": [1, 2, 2, 2, 1, 1]}
 
 
 def test_the_script_tells_mistakes_as_a_user_meets_them() -> None:
@@ -416,17 +417,17 @@ def test_the_script_tells_mistakes_as_a_user_meets_them() -> None:
 
 def test_a_page_tells_of_every_training() -> None:
     ppo = {**CARD, "command": "python agents/ppo.py", "timesteps": 5000, "parent": CARD}
-    assert model_cards.stages(ppo) == [CARD, ppo]
+    assert models.stages(ppo) == [CARD, ppo]
     del (without := dict(ppo))["cpu_seconds"]
-    assert "core-seconds" not in model_cards.training(without, without)
-    assert "| steps | 5,000 |" in model_cards.training(without, without)
+    assert "core-seconds" not in models.training(without, without)
+    assert "| steps | 5,000 |" in models.training(without, without)
     priced = {**CARD, "evaluated": {"settings": {"price": 1}}}
-    assert "; 2.0000 dollars at 1 a core-hour" in model_cards.training(priced, priced)
+    assert "; 2.0000 dollars at 1 a core-hour" in models.training(priced, priced)
     graphics = {**priced, "hardware": {**HARDWARE, "gpu": "a GPU"}}
-    assert "a processor (features not recorded), 2 cores, a GPU" in model_cards.training(graphics, graphics)
-    assert "dollars" not in model_cards.training(graphics, graphics)
+    assert "a processor (features not recorded), 2 cores, a GPU" in models.training(graphics, graphics)
+    assert "dollars" not in models.training(graphics, graphics)
     known = {**CARD, "hardware": {**HARDWARE, "features": ["avx2", "fma"]}}
-    assert "| a processor (avx2, fma), 2 cores |" in model_cards.training(known, known)
+    assert "| a processor (avx2, fma), 2 cores |" in models.training(known, known)
 
 
 # What is in the package.
@@ -434,15 +435,15 @@ def test_a_page_tells_of_every_training() -> None:
 
 def test_the_readme_has_the_figures_of_the_cards() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == model_cards.in_readme(readme), "stale: run `make evaluate`"
+    assert readme == models.in_readme(readme), "stale: run `make evaluate`"
 
 
 @pytest.mark.parametrize("name", checkpoint.packaged_models())
 def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
     folder = model_files.PACKAGED / name
-    card, config = model_cards.read(folder)
+    card, config = models.read(folder)
     text = (folder / "README.md").read_text(encoding="utf-8")
-    assert text == model_cards.page(name, card, config), "stale: run `make evaluate`"
+    assert text == models.page(name, card, config), "stale: run `make evaluate`"
     assert {path.name for path in folder.iterdir()} == {*checkpoint.WRITTEN, "README.md", *(card["sha256"].keys())}
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8 * 2**20
     assert cg.load_model(name).card == card
@@ -461,7 +462,7 @@ def test_a_page_says_that_the_environments_have_changed_since() -> None:
     config = json.loads((model_files.PACKAGED / "nano-arith" / "config.json").read_text(encoding="utf-8"))
     current = cg.Stream("Cadmus-Compare-v0", "train", 7).digest
     for digest, changed in ((current, False), ("0" * 64, True)):
-        text = model_cards.page("mine", {**card, "digest": digest, "stored": "bfloat16"}, config)
+        text = models.page("mine", {**card, "digest": digest, "stored": "bfloat16"}, config)
         assert ("have changed since this model was trained" in text) == changed
 
 

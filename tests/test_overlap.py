@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import cadmus_gym as cg
-from cadmus_gym import stream
-from cadmus_gym.stream import overlap
+from cadmus_gym.streams import stream
+from cadmus_gym.streams.stream import overlap
 from cadmus_gym.testing import check_programs
 
 SMALL: dict[str, Any] = {"operations": {"1": 1, "2": 1, "3": 1}, "operands": [0, 9]}

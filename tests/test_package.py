@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym import checkpoint, compiling, trained
-from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.language import kernels
+from cadmus_gym.training.record import extended
+from cadmus_gym.transformer import checkpoint
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,7 +52,7 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
         shutil.copy(ROOT / name, source)
     model = Transformer(ModelConfig(width=32, layers=1, heads=4, hidden=48, context=32))
     models = source / "cadmus_gym" / "_models"
-    model.record = trained.extended(b"", 0, np.arange(8, dtype=np.uint8))
+    model.record = extended(b"", 0, np.arange(8, dtype=np.uint8))
     cg.save_model(model, models / "tiny", {"seed": 7}, torch.float16)
     (models / "tiny" / "README.md").write_text("# tiny\n")
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(source)]
@@ -62,16 +64,16 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
         path.name for path in (ROOT / "envs").glob("*.toml")
     }
     script = """
-        import gymnasium, cadmus_gym.trained
+        import gymnasium, cadmus_gym.evaluation.trained
         print(cadmus_gym.__file__)
         env = gymnasium.make("Cadmus-Arith-v0")
         env.reset(seed=0)
-        print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.spec.FOLDER / "arith.toml").is_file())
+        print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.streams.spec.FOLDER / "arith.toml").is_file())
         tiny = cadmus_gym.load_model("tiny")
-        print(tiny.card["seed"], cadmus_gym.trained.unpack(tiny.record)["0"].tolist())
+        print(tiny.card["seed"], cadmus_gym.evaluation.trained.unpack(tiny.record)["0"].tolist())
     """
     # Kernels of equal sources are shared: they are compiled once for checkout and wheel.
-    environment = {"PYTHONPATH": str(alone), "CADMUS_GYM_CACHE": str(compiling.folders()[0])}
+    environment = {"PYTHONPATH": str(alone), "CADMUS_GYM_CACHE": str(kernels.folders()[0])}
     result = subprocess.run(
         [sys.executable, "-c", "\n".join(line.strip() for line in script.splitlines())],
         cwd=tmp_path,

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
-from cadmus_gym.evaluate import evaluate, prompts_of
-from cadmus_gym.forms import reverse_digits
-from cadmus_gym.playing import play, put
+from cadmus_gym.environments.playing import play, put
+from cadmus_gym.evaluation.truth import evaluate, prompts_of
+from cadmus_gym.language.forms import reverse_digits
 
 ARITH = cg.load_spec("Cadmus-Arith-v0")
 OPEN = cg.load_spec("Cadmus-Open-v0")

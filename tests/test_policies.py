@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import cadmus_gym as cg
-from cadmus_gym import policies
-from cadmus_gym.evaluate import judge_completions, prompts_of
+from cadmus_gym.evaluation import baselines
+from cadmus_gym.evaluation.truth import judge_completions, prompts_of
 from cadmus_gym.testing import ceiling_of
 
 COUNT = 1000
@@ -17,13 +17,13 @@ def test_policies_that_know_nothing_stay_below_the_ceiling(id: str, split: str) 
     spec = cg.load_spec(id)
     ceiling = 1.0 if spec.form == "free" else ceiling_of(spec, split)
     prompts, lengths = prompts_of(spec, split, COUNT)
-    for name, policy in policies.fixed_policies(spec, split).items():
+    for name, policy in baselines.fixed_policies(spec, split).items():
         completions = [policy(prompt[:length]) for prompt, length in zip(prompts, lengths, strict=True)]
-        rate = policies.play(spec, split, completions).mean()
+        rate = baselines.play(spec, split, completions).mean()
         assert rate <= ceiling, name
         if name.startswith("cheat"):
             assert rate == (1.0 if spec.form == "free" else 0.0), name
-    programs, lengths = policies.random_legal(spec, split, COUNT)
+    programs, lengths = baselines.random_legal(spec, split, COUNT)
     assert judge_completions(spec, split, 0, programs, lengths).truth_rate <= ceiling
 
 
@@ -32,8 +32,8 @@ def test_only_a_free_form_has_loopholes(id: str, split: str) -> None:
     spec = cg.load_spec(id)
     rates = []
     for programs, lengths in (
-        policies.search(spec, split, 40, 1000),
-        policies.random_legal(spec, split, 500),
+        baselines.search(spec, split, 40, 1000),
+        baselines.random_legal(spec, split, 500),
         cg.Stream(spec, split, 9).batch(0, 100),
     ):
         rates.append(judge_completions(spec, split, 0, programs, lengths).loophole_rate)
@@ -44,7 +44,7 @@ def test_only_a_free_form_has_loopholes(id: str, split: str) -> None:
 
 
 def test_search_goes_from_short_to_long_and_finds_what_is_in_its_budget() -> None:
-    candidates = policies.enumerate_completions("Cadmus-Arith-v0", 110)
+    candidates = baselines.enumerate_completions("Cadmus-Arith-v0", 110)
     sizes = (candidates > 0).sum(1)
     assert (np.diff(sizes) >= 0).all()
     texts = [cg.disassemble(row[row > 0]) for row in candidates]
@@ -52,7 +52,7 @@ def test_search_goes_from_short_to_long_and_finds_what_is_in_its_budget() -> Non
     assert texts[:10] == [f"{digit} eq end" for digit in range(10)]
     numbers = [*map(str, range(100)), *(f"-{digit}" for digit in range(10))]
     assert set(texts) == {f"{number} eq end" for number in numbers}
-    programs, lengths = policies.search("Cadmus-Arith-v0", "test", 300, 110)
+    programs, lengths = baselines.search("Cadmus-Arith-v0", "test", 300, 110)
     verdicts, _ = cg.run_batch(programs)
     prompts, _ = prompts_of("Cadmus-Arith-v0", "test", 300)
     answers = [cg.run(np.append(p[:n], np.uint8(2))).stack[0] for p, n in zip(prompts, lengths, strict=True)]
@@ -61,18 +61,18 @@ def test_search_goes_from_short_to_long_and_finds_what_is_in_its_budget() -> Non
 
 def test_the_best_constant_is_the_most_frequent_answer() -> None:
     programs, lengths = cg.Stream("Cadmus-Compare-v0", "test", 4).batch(0, 2000)
-    constant = policies.best_constant("Cadmus-Compare-v0", "test", 2000, seed=4)
+    constant = baselines.best_constant("Cadmus-Compare-v0", "test", 2000, seed=4)
     same = [np.array_equal(p[n:][p[n:] > 0], constant) for p, n in zip(programs, lengths, strict=True)]
     assert np.mean(same) >= 0.5
 
 
 def test_search_reports_and_leaves_its_last_try_where_none_is_true() -> None:
     seen: list[tuple[int, int]] = []
-    programs, lengths = policies.search(
+    programs, lengths = baselines.search(
         "Cadmus-Arith-v0", "large", 4, 12, seed=5, report=lambda *counts: seen.append(counts)
     )
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    last = policies.enumerate_completions("Cadmus-Arith-v0", 12)[-1]
+    last = baselines.enumerate_completions("Cadmus-Arith-v0", 12)[-1]
     for program, length in zip(programs, lengths, strict=True):
         assert np.array_equal(program[length:][program[length:] > 0], last[last > 0])
     prompts, _ = prompts_of("Cadmus-Arith-v0", "large", 4, 5)
@@ -81,24 +81,24 @@ def test_search_reports_and_leaves_its_last_try_where_none_is_true() -> None:
 
 def test_random_tokens_are_uniform_and_of_the_seed() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
-    programs, lengths = policies.random_legal(spec, "test", 2200, seed=7)
-    assert np.array_equal(programs, policies.random_legal(spec, "test", 2200, seed=7)[0])
+    programs, lengths = baselines.random_legal(spec, "test", 2200, seed=7)
+    assert np.array_equal(programs, baselines.random_legal(spec, "test", 2200, seed=7)[0])
     first = programs[np.arange(2200), lengths]
     names, counts = np.unique(first, return_counts=True)
     assert [cg.VOCABULARY[token] for token in names] == ["(", *"0123456789"]
     assert np.abs(counts - 200).max() < 5 * np.sqrt(200)
-    other, of_other = policies.random_legal(spec, "test", 2200, seed=8)
+    other, of_other = baselines.random_legal(spec, "test", 2200, seed=8)
     assert not np.array_equal(other[np.arange(2200), of_other], first)
 
 
 def test_copies_and_constants() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
-    fixed = policies.fixed_policies(spec, "test")
+    fixed = baselines.fixed_policies(spec, "test")
     prompt = cg.assemble("12 7 add 345 mul")
     copied = [cg.disassemble(fixed[f"copy literal {k}"](prompt)) for k in (1, 2, 3, 4)]
     assert copied == ["12 eq end", "7 eq end", "345 eq end", "345 eq end"]
     assert cg.disassemble(fixed["cheat `drop 1 end`"](prompt)) == "drop 1 end"
-    stripped = policies.without_thoughts(cg.assemble("5 ( 1 2 ) neg ( 3 ) eq end"))
+    stripped = baselines.without_thoughts(cg.assemble("5 ( 1 2 ) neg ( 3 ) eq end"))
     assert cg.disassemble(stripped) == "-5 eq end"
 
 
@@ -106,10 +106,10 @@ def test_what_is_played_are_the_prompts_of_the_seed() -> None:
     for seed in (3, 4):
         programs, lengths = cg.Stream("Cadmus-Arith-v0", "test", 3).batch(0, 30)
         own = [p[n:][p[n:] > 0] for p, n in zip(programs, lengths, strict=True)]
-        success = policies.play("Cadmus-Arith-v0", "test", own, seed)
+        success = baselines.play("Cadmus-Arith-v0", "test", own, seed)
         assert success.shape == (30,)
         assert success.all() == (seed == 3)
-    assert policies.play("Cadmus-Arith-v0", "test", []).shape == (0,)
+    assert baselines.play("Cadmus-Arith-v0", "test", []).shape == (0,)
 
 
 def test_last_words_are_those_of_the_text() -> None:
@@ -119,27 +119,27 @@ def test_last_words_are_those_of_the_text() -> None:
     for k, text in enumerate(texts):
         tokens = cg.assemble(text)
         rows[k, : tokens.size], lengths[k] = tokens, tokens.size
-    found = policies.last_words(rows, lengths)
-    assert found.shape == (len(texts), policies.ROOM)
+    found = baselines.last_words(rows, lengths)
+    assert found.shape == (len(texts), baselines.ROOM)
     expected = ["127add", "add345mul", "5neg" + "neg" + "6", "23neg456add", "7"]
     assert ["".join(cg.decode(row[row > 0]).split()) for row in found] == expected
-    narrow = policies.last_words(rows[:1, : lengths[0]], lengths[:1])
+    narrow = baselines.last_words(rows[:1, : lengths[0]], lengths[:1])
     assert np.array_equal(narrow, found[:1])
 
 
 def test_the_table_of_last_words_remembers_train_and_knows_no_test() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
-    table = policies.table_of(spec, 50_000)
-    programs, lengths = cg.Stream(spec, "train", policies.FIT_SEED).batch(0, 200)
+    table = baselines.table_of(spec, 50_000)
+    programs, lengths = cg.Stream(spec, "train", baselines.FIT_SEED).batch(0, 200)
     single = 0
     for program, length in zip(programs, lengths, strict=True):
         found = table.policy(program[:length])
         if len(cg.disassemble(program[:length]).split()) == 3:  # then its last words are all of it
             single += 1
-            own = policies.without_thoughts(program[length:][program[length:] > 0])
+            own = baselines.without_thoughts(program[length:][program[length:] > 0])
             assert cg.run(np.concatenate([program[:length], found])).true
             assert np.array_equal(found, own)
     assert single > 50
     assert table.policy(cg.assemble("99998 99999 add")).size == 0
-    names = [list(policies.fixed_policies(spec, split)) for split in ("train", "test")]
-    assert [f"table of the last {policies.LAST_WORDS} words" in some for some in names] == [False, True]
+    names = [list(baselines.fixed_policies(spec, split)) for split in ("train", "test")]
+    assert [f"table of the last {baselines.LAST_WORDS} words" in some for some in names] == [False, True]

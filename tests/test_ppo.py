@@ -21,12 +21,15 @@ from sb3_contrib import MaskablePPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import console, files, forms, runs, trained
+from cadmus_gym import files
 from cadmus_gym.__main__ import main
-from cadmus_gym.checkpoint import load_model, save_model
-from cadmus_gym.evaluate import evaluate
-from cadmus_gym.model import ModelConfig, Transformer
-from cadmus_gym.trained import Trained
+from cadmus_gym.evaluation.trained import Trained
+from cadmus_gym.evaluation.truth import evaluate
+from cadmus_gym.language import forms
+from cadmus_gym.training import interrupts, runs
+from cadmus_gym.training.record import extended
+from cadmus_gym.transformer.checkpoint import load_model, save_model
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "ppo.py"
 # Products of digits, of which an untrained model finds some: most are 0.
@@ -38,7 +41,7 @@ OVERRIDES: dict[str, Any] = {
     "episode": {"max_tokens": 14, "thought_tokens": 0},
 }
 SPEC = cg.load_spec("Cadmus-Arith-v0", **OVERRIDES)
-RECORD = trained.extended(b"", 0, np.arange(8, dtype=np.uint8))  # of what the checkpoint was trained on
+RECORD = extended(b"", 0, np.arange(8, dtype=np.uint8))  # of what the checkpoint was trained on
 TINY = ["--overrides", json.dumps(OVERRIDES), "--n-envs", "16", "--n-steps", "16", "--batch-size", "128"]
 TINY += ["--total-timesteps", "1024", "--learning-rate", "1e-3", "--threads", "1", "--device", "cpu"]
 TINY += ["--eval-episodes", "64", "--eval-freq", "512", "--save-freq", "512"]
@@ -203,7 +206,7 @@ def test_the_card_says_which_prompts_were_posed(
     assert sum(asked.values()) > 100
 
 
-class StopAfter(console.Stop):
+class StopAfter(interrupts.Stop):
     """Ctrl-C while the update of that number is under way."""
 
     def __init__(self, updates: int) -> None:
@@ -231,7 +234,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     common = ["--checkpoint", str(checkpoint), *TINY]
     assert ppo.main(["--folder", str(whole), *common]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(console, "Stop", lambda acknowledge: StopAfter(2))
+        patch.setattr(interrupts, "Stop", lambda acknowledge: StopAfter(2))
         assert ppo.main(["--folder", str(parted), *common]) == 130
     reported = capsys.readouterr().err
     stopped = re.search(r"stopped and saved at step (\d+); resume with: (.*)", reported)
@@ -244,7 +247,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     assert ppo.main(["--folder", str(parted), "--resume"]) == 0
     late = tmp_path / "late"
     with monkeypatch.context() as patch:
-        patch.setattr(console, "Stop", lambda acknowledge: StopAfter(4))  # the last one
+        patch.setattr(interrupts, "Stop", lambda acknowledge: StopAfter(4))  # the last one
         assert ppo.main(["--folder", str(late), *common]) == 130
     assert not (late / "result.json").exists()
     assert ppo.main(["--folder", str(late), "--resume"]) == 0

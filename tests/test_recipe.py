@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cadmus_gym import recipe
+from cadmus_gym.training import provenance
 
 X86 = """processor\t: 0
 model name\t: A Processor @ 2.0GHz
@@ -32,15 +32,15 @@ def test_hardware_names_the_features_that_decide_how_fast_products_are(
 ) -> None:
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(recipe, "CPUINFO", tmp_path / "cpuinfo")
-    found = recipe.hardware()
-    assert found["cpu"] == (name or recipe.platform.machine())
+    monkeypatch.setattr(provenance, "CPUINFO", tmp_path / "cpuinfo")
+    found = provenance.hardware()
+    assert found["cpu"] == (name or provenance.platform.machine())
     assert found.get("features") == features
 
 
 def test_hardware_says_what_pytorch_uses_where_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    assert recipe.hardware()["capability"] == torch.backends.cpu.get_cpu_capability()
+    assert provenance.hardware()["capability"] == torch.backends.cpu.get_cpu_capability()
     monkeypatch.delitem(sys.modules, "torch")
-    assert "capability" not in recipe.hardware()
+    assert "capability" not in provenance.hardware()

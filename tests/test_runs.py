@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 import torch
 
-from cadmus_gym import console, files, runs
-from cadmus_gym.checkpoint import load_model, save_model
-from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym import files, progress
+from cadmus_gym.training import interrupts, runs
+from cadmus_gym.transformer.checkpoint import load_model, save_model
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 TOP = Path(__file__).resolve().parents[1]
 SIZES = ModelConfig(width=16, layers=1, heads=2, context=128)
@@ -241,7 +242,7 @@ def test_unwritable_states_are_found_before_the_work(tmp_path: Path) -> None:
 HOLD = """
 import contextlib, sys, time
 from pathlib import Path
-from cadmus_gym import runs
+from cadmus_gym.training import runs
 with runs.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -456,8 +457,8 @@ def test_a_benchmark_finds_what_is_wrong_before_the_work(
 
 KERNEL = """
 import hashlib, sys
-from cadmus_gym import console
-with console.Stop(lambda: "heard"):
+from cadmus_gym import progress
+with interrupts.Stop(lambda: "heard"):
     print("started", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in which no Python code runs in the main thread
 """
@@ -479,15 +480,15 @@ def test_within_a_kernel_the_first_signal_is_acknowledged_and_the_second_ends_it
 
 
 def test_a_repeated_signal_counts_as_the_same_for_a_while(capfd: pytest.CaptureFixture[str]) -> None:
-    handlers = [signal.getsignal(number) for number in console.SIGNALS]
+    handlers = [signal.getsignal(number) for number in interrupts.SIGNALS]
     threads = threading.active_count()
-    with console.Stop(lambda: "heard", patience=1000.0) as stop:
+    with interrupts.Stop(lambda: "heard", patience=1000.0) as stop:
         assert stop.signal == 0
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGTERM
     assert capfd.readouterr().err == "heard\n"  # once
-    assert [signal.getsignal(number) for number in console.SIGNALS] == handlers
+    assert [signal.getsignal(number) for number in interrupts.SIGNALS] == handlers
     assert threading.active_count() == threads
 
 
@@ -495,7 +496,7 @@ def test_the_command_that_resumes_works_outside_of_the_virtual_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["pretrain/train.py", "--steps", "3"])
-    monkeypatch.delenv(console.AGAIN, raising=False)
+    monkeypatch.delenv(interrupts.AGAIN, raising=False)
     monkeypatch.chdir(tmp_path)
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -503,13 +504,13 @@ def test_the_command_that_resumes_works_outside_of_the_virtual_environment(
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setenv("PATH", "")
     folder = Path("runs/my run")
-    assert console.resuming(folder) == ".venv/bin/python pretrain/train.py --folder 'runs/my run' --resume"
+    assert interrupts.resuming(folder) == ".venv/bin/python pretrain/train.py --folder 'runs/my run' --resume"
     monkeypatch.setenv("PATH", str(python.parent))
-    assert console.resuming(folder) == "python pretrain/train.py --folder 'runs/my run' --resume"
+    assert interrupts.resuming(folder) == "python pretrain/train.py --folder 'runs/my run' --resume"
     monkeypatch.setattr(sys, "executable", "/opt/python")
-    assert console.resuming(folder) == "/opt/python pretrain/train.py --folder 'runs/my run' --resume"
-    monkeypatch.setenv(console.AGAIN, "make demo")
-    assert console.resuming(folder) == "make demo"
+    assert interrupts.resuming(folder) == "/opt/python pretrain/train.py --folder 'runs/my run' --resume"
+    monkeypatch.setenv(interrupts.AGAIN, "make demo")
+    assert interrupts.resuming(folder) == "make demo"
 
 
 # ---------------------------------------------------------------------------------------------- progress
@@ -525,7 +526,7 @@ class Clock:
 
 def test_a_countdown_says_how_much_is_done_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, lines = Clock(monkeypatch), list[str]()
-    report = console.countdown("programs", lines.append)
+    report = progress.countdown("programs", lines.append)
     for done in (40, 50, 60):  # 40 were there before
         report(done, 100)
         clock.now += 4
@@ -534,12 +535,12 @@ def test_a_countdown_says_how_much_is_done_and_the_time_left(monkeypatch: pytest
     report(99, 100)
     assert lines[1:] == ["99 of 100 programs, 0 min 4 s left"]
     clock.now = 100.0
-    slow = console.countdown("evaluating", lines.append, percent=True)
+    slow = progress.countdown("evaluating", lines.append, percent=True)
     clock.now += 60
     slow(1, 4)
     assert lines[2:] == ["evaluating: 25%"]  # after the first piece alone there is no telling
     clock.now += 119.7
-    console.part_of(slow, 1, 2)(1, 2)
+    progress.part_of(slow, 1, 2)(1, 2)
     assert lines[3:] == ["evaluating: 75%, 1 min 0 s left"]
 
 
@@ -547,16 +548,16 @@ def test_progress_is_a_line_from_time_to_time_and_one_at_the_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock(monkeypatch)
-    progress = console.Progress(10, 20)
+    bar = progress.Progress(10, 20)
     for step in range(11, 21):
         clock.now += 4
-        progress.update(step, "loss 0.5" if step % 5 == 0 else None)
-    progress.update(20, "loss 0.1")
-    report = progress.part("evaluating")
+        bar.update(step, "loss 0.5" if step % 5 == 0 else None)
+    bar.update(20, "loss 0.1")
+    report = bar.part("evaluating")
     report(0, 2)
     clock.now += 5
     report(1, 2)
-    quiet = console.Progress(0, 1, quiet=True)
+    quiet = progress.Progress(0, 1, quiet=True)
     quiet.update(1, "unseen")
     quiet.part("unseen")(0, 1)
     assert capsys.readouterr().err.splitlines() == [

@@ -22,14 +22,11 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
 
 import cadmus_gym as cg
-from cadmus_gym.cache import Cache
-from cadmus_gym.checkpoint import save_model
-from cadmus_gym.episodes import END_INFO
-from cadmus_gym.forms import Automata, reverse_digits
-from cadmus_gym.generate import complete
-from cadmus_gym.isa import BOS, PAD
-from cadmus_gym.model import ModelConfig, Transformer
-from cadmus_gym.sb3 import (
+from cadmus_gym.environments.episodes import END_INFO
+from cadmus_gym.evaluation.completing import complete
+from cadmus_gym.language.forms import Automata, reverse_digits
+from cadmus_gym.language.isa import BOS, PAD
+from cadmus_gym.rl.sb3 import (
     SPARE,
     CadmusVecEnv,
     SequenceRolloutBuffer,
@@ -39,7 +36,10 @@ from cadmus_gym.sb3 import (
     restore_agent,
     shared_prefixes,
 )
-from cadmus_gym.training import plan_chunks
+from cadmus_gym.training.batches import plan_chunks
+from cadmus_gym.transformer.cache import Cache
+from cadmus_gym.transformer.checkpoint import save_model
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 TINY = ModelConfig(width=32, layers=2, heads=2, hidden=64, context=128)
 # `0 eq end` is right three times in four: what anything that learns must learn in seconds.
@@ -301,9 +301,8 @@ def test_its_log_probabilities_are_those_of_complete(model: Transformer, folder:
     spec = cg.load_spec("Cadmus-Arith-v0")
     prompts, lengths = cg.Stream(spec, "train").gather(np.arange(30), np.zeros(30, np.int64))
     prompts[np.arange(prompts.shape[1]) >= lengths[:, None]] = PAD
-    budget = {"max_tokens": spec.episode.max_tokens, "thought_tokens": spec.episode.thought_tokens}
     done = complete(model, prompts, prompt_lengths=lengths, spec=spec, temperature=1.0, seed=5)
-    automata = Automata("value", prompts, lengths, endian="little", **budget)
+    automata = Automata(spec.rules, prompts, lengths, "little")
     written = reverse_digits(done.tokens)
     rows = np.zeros((30, env.observation_space.shape[0]), np.uint8)
     rows[:, : prompts.shape[1]] = reverse_digits(prompts)
@@ -344,8 +343,8 @@ def test_greedy_play_in_the_environment_is_what_complete_writes(folder: Path) ->
 class Poisoned(Cache):
     """A cache whose slots hold something else before they are used."""
 
-    def __init__(self, model: Transformer, rows: int, slots: int) -> None:
-        super().__init__(model, rows, slots)
+    def __init__(self, config: ModelConfig, rows: int, slots: int, like: torch.Tensor) -> None:
+        super().__init__(config, rows, slots, like)
         for store in (*self.keys, *self.values):
             store.fill_(10.0)
 
@@ -359,7 +358,7 @@ def check_followed(policy: TransformerPolicy, observations: np.ndarray) -> None:
 
 
 def test_followed_rows_are_read_as_rows_alone_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cadmus_gym.sb3.Cache", Poisoned)
+    monkeypatch.setattr("cadmus_gym.transformer.model.Cache", Poisoned)
     env = make(count=9, endian="little")
     policy = make_agent(env, folder).policy
     rng = np.random.default_rng(0)

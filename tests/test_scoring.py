@@ -19,15 +19,26 @@ from numpy.typing import NDArray
 from worked import Names, completed, thought_of
 
 import cadmus_gym as cg
-from cadmus_gym import sampling
-from cadmus_gym.isa import END, VOCABULARY
-from cadmus_gym.machine import RAN, scratch
-from cadmus_gym.sampling import CHOICE, DIE, DRAW_CELLS, DRAWN, DRAWS, GIVEN, OUTCOMES, SCRIPTED, TAKEN, TOTAL, WEIGHT
-from cadmus_gym.scoring import Entropy, Scorer, Share, score_mixture
-from cadmus_gym.spec import Spec, Split, Thoughts
-from cadmus_gym.tasks import Choices, Family
+from cadmus_gym.language.isa import END, VOCABULARY
+from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.streams.probability import Entropy, Scorer, Share, score_mixture
+from cadmus_gym.streams.spec import Spec, Split, Thoughts
+from cadmus_gym.streams.writing import attempt, keeps, sieve_of
+from cadmus_gym.tasks import Choices, Family, sampling
 from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
-from cadmus_gym.writing import attempt, keeps, sieve_of
+from cadmus_gym.tasks.sampling import (
+    CHOICE,
+    DIE,
+    DRAW_CELLS,
+    DRAWN,
+    DRAWS,
+    GIVEN,
+    OUTCOMES,
+    SCRIPTED,
+    TAKEN,
+    TOTAL,
+    WEIGHT,
+)
 
 IDS = list(cg.SPECS)
 SPLITS = [(id, split) for id in IDS for split in cg.load_spec(id).splits]

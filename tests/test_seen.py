@@ -14,9 +14,9 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.scoring import Scorer
-from cadmus_gym.seen import CHUNK, Index, Programs, certain, edits, splits_of
-from cadmus_gym.spec import Split
+from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.seen import CHUNK, Index, Programs, certain, edits, splits_of
+from cadmus_gym.streams.spec import Split
 from cadmus_gym.tasks import TASKS
 from cadmus_gym.tasks.family import Choices, Family
 

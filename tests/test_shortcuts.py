@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import cadmus_gym as cg
-from cadmus_gym.isa import END
-from cadmus_gym.shortcuts import COMPARE, OUTER
+from cadmus_gym.language.isa import END
+from cadmus_gym.tasks.shortcuts import COMPARE, OUTER
 
 ID = "Cadmus-Compare-v0"
 SPLITS = list(cg.load_spec(ID).splits)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import cadmus_gym as cg
-from cadmus_gym.spec import FOLDER
+from cadmus_gym.streams.spec import FOLDER
 
 ROOT = Path(cg.__file__).parents[1]
 IDS = list(cg.SPECS)

@@ -5,8 +5,8 @@ import pytest
 import symbolic
 
 import cadmus_gym as cg
-from cadmus_gym.evaluate import EVALUATION_SEED, prompts_of
-from cadmus_gym.strata import STRATA, Strata, families_of, strata
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, prompts_of
+from cadmus_gym.streams.strata import STRATA, Strata, families_of, strata
 from cadmus_gym.tasks.facts import held_out
 
 OPERATORS = {*cg.VOCABULARY[cg.VOCABULARY.index("add") : cg.VOCABULARY.index("xor") + 1]}

@@ -21,16 +21,17 @@ import symbolic
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
-from cadmus_gym import forms, sampling
-from cadmus_gym.forms import Automata, reverse_digits
-from cadmus_gym.isa import END, ID, NINE, VOCABULARY, ZERO
-from cadmus_gym.machine import RAN, scratch
-from cadmus_gym.sampling import RANDOM
-from cadmus_gym.scoring import Scorer
-from cadmus_gym.spec import Spec, Split
+from cadmus_gym.language import forms, hashing
+from cadmus_gym.language.forms import Automata, reverse_digits
+from cadmus_gym.language.isa import END, ID, NINE, VOCABULARY, ZERO
+from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.spec import Spec, Split
+from cadmus_gym.streams.writing import attempts_of, fill, sieve_of, wish
+from cadmus_gym.tasks import sampling
 from cadmus_gym.tasks.family import MARKS, WORK
+from cadmus_gym.tasks.sampling import RANDOM
 from cadmus_gym.tasks.solving import SLACK
-from cadmus_gym.writing import attempts_of, fill, sieve_of, wish
 
 ROOT = Path(cg.__file__).parents[1]
 IDS = list(cg.SPECS)
@@ -182,8 +183,7 @@ def test_a_prompt_never_ends_inside_a_literal(id: str, split: str) -> None:
 def test_every_completion_is_of_the_form_and_within_the_budget(id: str, split: str, endian: str) -> None:
     spec = cg.load_spec(id)
     programs, lengths = cg.Stream(id, split, seed=5).batch(0, 4000)
-    budget = {"max_tokens": spec.episode.max_tokens, "thought_tokens": spec.episode.thought_tokens}
-    automata = Automata(spec.form, programs, lengths, words=spec.words, endian=endian, **budget)
+    automata = Automata(spec.rules, programs, lengths, endian)
     shown = reverse_digits(programs) if endian == "little" else programs
     rows = np.arange(len(programs))
     position = lengths.astype(np.int64)
@@ -965,7 +965,7 @@ def test_the_largest_bound_is_the_whole_range() -> None:
 
 
 def test_mixing_loses_nothing() -> None:
-    mixed = [int(sampling.mix(np.uint64(word))) for word in range(1, 20_001)]
+    mixed = [int(hashing.mix(np.uint64(word))) for word in range(1, 20_001)]
     assert len(set(mixed)) == 20_000
     for place in range(64):
         assert close_to(sum(word >> place & 1 for word in mixed), 20_000, 0.5), place
@@ -973,7 +973,7 @@ def test_mixing_loses_nothing() -> None:
 
 def test_the_order_of_what_is_joined_matters() -> None:
     one, two = np.uint64(1), np.uint64(2)
-    assert sampling.join(one, two) != sampling.join(two, one)
+    assert hashing.join(one, two) != hashing.join(two, one)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

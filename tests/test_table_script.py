@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym.evaluate import evaluate, loss_above_floor
-from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.evaluation.truth import evaluate, loss_above_floor
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "table.py"
 
@@ -81,7 +81,7 @@ def test_rows_are_policies_and_any_models(
 
 
 def test_an_agent_of_sb3_is_a_row(script: ModuleType, tmp_path: Path) -> None:
-    sb3 = pytest.importorskip("cadmus_gym.sb3")
+    sb3 = pytest.importorskip("cadmus_gym.rl.sb3")
     model = save(tmp_path / "model", context=128)
     spec = cg.load_spec("Cadmus-Compare-v0")
     env = sb3.CadmusVecEnv(cg.CadmusVectorEnv(2, spec, endian="little", autoreset_mode="SameStep"))

@@ -18,9 +18,9 @@ import symbolic
 from worked import DIGITS, RELATIONS, Names, completed, story, thought_of
 
 import cadmus_gym as cg
-from cadmus_gym.isa import END, ID, VOCABULARY
-from cadmus_gym.machine import RAN, scratch
-from cadmus_gym.spec import Spec, Split
+from cadmus_gym.language.isa import END, ID, VOCABULARY
+from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.streams.spec import Spec, Split
 from cadmus_gym.tasks import STYLES, TASKS
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import SLACK, TRACE, identify, think

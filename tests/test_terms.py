@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import cadmus_gym as cg
-from cadmus_gym.terms import Terms, asked_under, ids_of, terms_of, trained_on
+from cadmus_gym.evaluation.completing import asked_under, ids_of, rules_of, trained_on
+from cadmus_gym.language.forms import Rules
 
 
 def card_of(env: object, overrides: object = None) -> dict[str, Any]:
@@ -45,9 +46,8 @@ def test_what_a_model_was_trained_on() -> None:
         with pytest.raises(ValueError, match="does not say what it was trained on"):
             trained_on(card)
     specs = [cg.load_spec(f"Cadmus-{name}-v0") for name in ("Arith", "Compare", "Open")]
-    assert asked_under(specs[:1])[0] == "value"
-    form, words, episode = asked_under(specs[:2])
-    assert (form, words, episode.max_tokens, episode.thought_tokens) == ("answer", (), 80, 64)
+    assert asked_under(specs[:1]).form == "value"
+    assert asked_under(specs[:2]) == Rules("answer", (), 80, 64)
     with pytest.raises(ValueError, match="do not go together"):
         asked_under(specs)
 
@@ -56,39 +56,39 @@ def test_a_spec_that_is_written_anew_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(TOML)
     card = card_of(str(path))
-    assert terms_of(card).max_tokens == 30
+    assert rules_of(card).max_tokens == 30
     path.write_text(TOML.replace("30", "31"))
     os.utime(path, ns=(0, 1))  # written within a tick of the clock
-    assert terms_of(card).max_tokens == 31
+    assert rules_of(card).max_tokens == 31
 
 
 def test_the_terms_are_the_cards_or_the_specs_and_anything_given_replaces_its_part(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(TOML)
     words = ("add", "1")
-    assert terms_of(ARITH) == Terms("value", (), 80, 64)
-    assert terms_of(ARITH, spec="Cadmus-Compare-v0") == Terms("relation", (), 16, 12)
-    assert terms_of(ARITH, spec=path) == terms_of(card_of(str(path))) == Terms("words", words, 30, 7)
-    assert terms_of(ARITH, spec=path, words=("mul",)) == Terms("words", ("mul",), 30, 7)
-    assert terms_of(ARITH, spec=path, form="words") == Terms("words", words, 30, 7)
-    assert terms_of(ARITH, spec=path, form="free") == Terms("free", (), 30, 7)
-    assert terms_of(ARITH, form="relation", max_tokens=9) == Terms("relation", (), 9, 64)
-    assert terms_of(ARITH, max_tokens=100) == Terms("value", (), 100, 64)
-    assert terms_of(ARITH, thought_tokens=0) == Terms("value", (), 80, 0)
-    assert terms_of(ARITH, max_tokens=9, thought_tokens=20) == Terms("value", (), 9, 20)
+    assert rules_of(ARITH) == Rules("value", (), 80, 64)
+    assert rules_of(ARITH, spec="Cadmus-Compare-v0") == Rules("relation", (), 16, 12)
+    assert rules_of(ARITH, spec=path) == rules_of(card_of(str(path))) == Rules("words", words, 30, 7)
+    assert rules_of(ARITH, spec=path, words=("mul",)) == Rules("words", ("mul",), 30, 7)
+    assert rules_of(ARITH, spec=path, form="words") == Rules("words", words, 30, 7)
+    assert rules_of(ARITH, spec=path, form="free") == Rules("free", (), 30, 7)
+    assert rules_of(ARITH, form="relation", max_tokens=9) == Rules("relation", (), 9, 64)
+    assert rules_of(ARITH, max_tokens=100) == Rules("value", (), 100, 64)
+    assert rules_of(ARITH, thought_tokens=0) == Rules("value", (), 80, 0)
+    assert rules_of(ARITH, max_tokens=9, thought_tokens=20) == Rules("value", (), 9, 20)
 
 
 def test_without_a_card_a_form_is_enough_and_something_is_needed() -> None:
-    assert terms_of({}, form="value") == Terms("value", (), 64, 48)
-    assert terms_of({}, form="words", words=("add",), max_tokens=5) == Terms("words", ("add",), 5, 48)
-    assert terms_of({}, spec="Cadmus-Arith-v0") == Terms("value", (), 80, 64)
+    assert rules_of({}, form="value") == Rules("value", (), 64, 48)
+    assert rules_of({}, form="words", words=("add",), max_tokens=5) == Rules("words", ("add",), 5, 48)
+    assert rules_of({}, spec="Cadmus-Arith-v0") == Rules("value", (), 80, 64)
     both = r"give a form, such as form='value', or a spec, such as spec='Cadmus-Arith-v0'"
     apart = card_of({"Cadmus-Arith-v0": 1, "Cadmus-Open-v0": 1})
     for card, what in ((({}), "does not say"), (card_of("Gone-v0"), "neither a registered id"), (apart, "go together")):
         with pytest.raises(ValueError, match=f"{what}.*{both}"):
-            terms_of(card)
-        assert terms_of(card, form="free").form == "free"
+            rules_of(card)
+        assert rules_of(card, form="free").form == "free"
     with pytest.raises(ValueError, match=f"No such file.*{both}"):
-        terms_of(card_of("gone.toml"))
+        rules_of(card_of("gone.toml"))
     with pytest.raises(ValueError, match="did you mean Cadmus-Arith-v0"):  # a spec that is given must be one
-        terms_of({}, spec="Cadmus-Arit-v0", form="value")
+        rules_of({}, spec="Cadmus-Arit-v0", form="value")

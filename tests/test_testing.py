@@ -14,7 +14,7 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym import testing
-from cadmus_gym.scoring import Problem, Scorer
+from cadmus_gym.streams.probability import Problem, Scorer
 from cadmus_gym.tasks import Choices, Family
 from cadmus_gym.testing import CHECKS, ceiling_of, check_spec
 

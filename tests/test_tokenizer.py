@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.forms import ENDIANS
-from cadmus_gym.isa import BOS, END, ID, INSTRUCTIONS, PAD
-from cadmus_gym.model import ModelConfig, Transformer
-from cadmus_gym.tokenizer import DIGITS, write_tokenizer
+from cadmus_gym.language.forms import ENDIANS
+from cadmus_gym.language.isa import BOS, END, ID, INSTRUCTIONS, PAD
+from cadmus_gym.transformer.model import ModelConfig, Transformer
+from cadmus_gym.transformer.tokenizer import DIGITS, write_tokenizer
 
 TEXTS = [
     "12 7 add ( -3 ) 19 eq end",

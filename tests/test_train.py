@@ -25,11 +25,17 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
-from cadmus_gym import console, model_cards, model_files, runs, trained, training
-from cadmus_gym.checkpoint import RECORD, load_model, save_model
-from cadmus_gym.evaluate import EVALUATION_SEED
-from cadmus_gym.focus import START, Focus, fill_kinds
-from cadmus_gym.model import ModelConfig, Transformer, with_bos
+from cadmus_gym.evaluation.truth import EVALUATION_SEED
+from cadmus_gym.reports import models
+from cadmus_gym.training import batches, interrupts, runs
+from cadmus_gym.training.focus import START, Focus, fill_kinds
+from cadmus_gym.training.optimizers import Muon, make_optimizers, orthogonalized, rate_at
+from cadmus_gym.training.ranks import Ranks, device_of
+from cadmus_gym.training.record import unpack
+from cadmus_gym.transformer import model_files
+from cadmus_gym.transformer.checkpoint import RECORD, load_model, save_model
+from cadmus_gym.transformer.loss import losses
+from cadmus_gym.transformer.model import ModelConfig, Transformer, with_bos
 
 SCRIPT = Path(__file__).resolve().parents[1] / "pretrain" / "train.py"
 TINY = ["--width", "16", "--layers", "2", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "12"]
@@ -174,16 +180,16 @@ def test_without_focus_it_trains_on_the_stream_as_it_stands(script: ModuleType, 
 def test_the_record_gives_the_programs_of_every_step(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:
-    used, cut = [], training.cut_chunks
+    used, cut = [], batches.cut_chunks
 
-    def cut_chunks(batch: training.Batch, *given: Any) -> list[training.Chunk]:
+    def cut_chunks(batch: batches.Batch, *given: Any) -> list[batches.Chunk]:
         used.append(batch.programs)
         return cut(batch, *given)
 
-    monkeypatch.setattr(training, "cut_chunks", cut_chunks)
+    monkeypatch.setattr(batches, "cut_chunks", cut_chunks)
     assert script.main(["--folder", str(tmp_path / "run"), *TINY, *more]) == 0
     card, record = load_model(tmp_path / "run" / "model").card, load_model(tmp_path / "run" / "model").record
-    choices = trained.unpack(record)["0"]
+    choices = unpack(record)["0"]
     assert choices.shape == (12 * 48,)
     assert set(choices.tolist()) == set(range(card["among"]))
     numbers = np.arange(12 * 48) * card["among"] + choices
@@ -198,7 +204,7 @@ def test_the_model_of_an_evaluation_has_the_record_up_to_there(
 ) -> None:
     interrupt(monkeypatch, script, 6)
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 130
-    whole, half = (trained.unpack(load_model(one / "model").record)["0"] for one in (finished[0], tmp_path / "run"))
+    whole, half = (unpack(load_model(one / "model").record)["0"] for one in (finished[0], tmp_path / "run"))
     assert np.array_equal(half, whole[: 4 * 48])
     state = runs.load_state(tmp_path / "run" / "states", print)
     assert state is not None
@@ -222,7 +228,7 @@ def test_a_state_of_a_version_without_a_record_is_refused(
 def test_of_a_family_without_probabilities_it_trains_without_a_floor(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = ["from cadmus_gym.tasks import Family", "from cadmus_gym.tasks.compare import Parameters"]
+    lines = ["from cadmus_gym.tasks import Family", "from cadmus_gym.tasks.values.compare import Parameters"]
     lines += ["def compose(parameters, choices):", "    return f'{choices.integer(0, 99)} 7 add'"]
     lines += ["SUMS = Family('sums', 1, Parameters, 'value', lambda parameters: 6, compose=compose)"]
     (tmp_path / "own_sums.py").write_text("\n".join(lines))
@@ -232,11 +238,11 @@ def test_of_a_family_without_probabilities_it_trains_without_a_floor(
     monkeypatch.syspath_prepend(str(tmp_path))
     folder = tmp_path / "run"
     assert script.main(["--folder", str(folder), *TINY, "--env", str(tmp_path / "sums.toml"), "--log-every", "5"]) == 0
-    card, config = model_cards.read(folder / "model")
+    card, config = models.read(folder / "model")
     assert card["floor"] is None
     assert "loss/completion" in scalars(folder)
     assert "loss/above_floor" not in scalars(folder)
-    assert "50% of them chosen by focus among the stream's first 4,608" in model_cards.page("sums", card, config)
+    assert "50% of them chosen by focus among the stream's first 4,608" in models.page("sums", card, config)
 
 
 def test_two_runs_of_a_seed_are_one_whatever_ran_before(script: ModuleType, finished: tuple[Path, str, str]) -> None:
@@ -301,7 +307,7 @@ def interrupt(patch: pytest.MonkeyPatch, script: ModuleType, at: int) -> None:
     """Let Ctrl-C come in a step."""
     train_step = script.Trainer.train_step
 
-    def interrupted(trainer: Any, batches: Any, stop: console.Stop) -> Any:
+    def interrupted(trainer: Any, batches: Any, stop: interrupts.Stop) -> Any:
         done = train_step(trainer, batches, stop)
         if trainer.counts["step"] == at:
             stop.signal = signal.SIGINT
@@ -321,7 +327,7 @@ def test_a_stop_between_two_lines_of_the_log_changes_neither_curves_nor_history(
     assert script.main(["--folder", str(tmp_path / "stopped"), "--resume"]) == 0
     for tag in ("loss/all", "loss/completion"):
         assert scalars(tmp_path / "stopped")[tag] == scalars(tmp_path / "whole")[tag]
-    one, other = (model_cards.read(tmp_path / name / "model")[0]["history"] for name in ("whole", "stopped"))
+    one, other = (models.read(tmp_path / name / "model")[0]["history"] for name in ("whole", "stopped"))
     assert [point["loss"] for point in one] == [point["loss"] for point in other]
 
 
@@ -425,15 +431,15 @@ def test_where_no_model_can_be_written_no_training_starts(
 def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_state_stays(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, calls = training.losses, []
+    calls: list[torch.Tensor] = []
 
     def poisoned(model: Transformer, tokens: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(tokens)
         of_prompts, of_completions = losses(model, tokens, ends)
         return of_prompts, of_completions * (math.nan if len(calls) > 6 else 1.0)
 
-    monkeypatch.setattr(training, "losses", poisoned)
-    monkeypatch.setattr(training, "plan_chunks", lambda lengths, batch, device: [0, batch])
+    monkeypatch.setattr(script, "losses", poisoned)
+    monkeypatch.setattr(batches, "plan_chunks", lambda lengths, batch, device: [0, batch])
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
     assert "stopped in step 7: the norm of the gradient is nan" in capsys.readouterr().err
     state = runs.load_state(tmp_path / "run" / "states", print)
@@ -469,15 +475,15 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
 def test_a_run_that_diverges_is_stopped(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, calls = training.losses, []
+    calls: list[torch.Tensor] = []
 
     def worse(model: Transformer, tokens: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(tokens)
         of_prompts, of_completions = losses(model, tokens, ends)
         return of_prompts, of_completions * (2.0 if len(calls) > 6 else 1.0)
 
-    monkeypatch.setattr(training, "losses", worse)
-    monkeypatch.setattr(training, "plan_chunks", lambda lengths, batch, device: [0, batch])
+    monkeypatch.setattr(script, "losses", worse)
+    monkeypatch.setattr(batches, "plan_chunks", lambda lengths, batch, device: [0, batch])
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
     assert re.search(r"the loss is \d\.\d\d nats a token, half more than guessing loses", capsys.readouterr().err)
     state = runs.load_state(tmp_path / "run" / "states", print)
@@ -601,9 +607,9 @@ def test_a_resumed_run_keeps_its_type_and_times_nothing(
 def test_a_type_that_is_many_times_slower_is_timed_once(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 100.0, 200.0, 300.0, 400.0])
     monkeypatch.setattr(time, "process_time", lambda: next(ticks))
-    stream, ranks = cg.Stream("Cadmus-Arith-v0"), training.Ranks("cpu")
+    stream, ranks = cg.Stream("Cadmus-Arith-v0"), Ranks("cpu")
     config = script.configure([*AUTO])
-    chunks = training.cut_chunks(training.draw(stream, np.arange(48)), "little", [0, 16, 32, 48])
+    chunks = batches.cut_chunks(batches.draw(stream, np.arange(48)), "little", [0, 16, 32, 48])
     found = script.preflight(config, chunks, ranks)
     tokens, padded = (sum(one) for one in zip(*((int(c.lengths.sum()), c.tokens.numel()) for c in chunks), strict=True))
     assert found["float32"] == pytest.approx(tokens / (padded / chunks[1].tokens.numel() + 1))
@@ -642,7 +648,7 @@ def test_muon_in_bfloat16_is_that_of_pytorch_to_the_bit_and_in_float32_its_like(
         for matrix in matrices:
             matrix.normal_(generator=random)
         if isinstance(kind, torch.dtype):
-            optimizer: torch.optim.Optimizer = training.Muon(matrices, 5e-3, 0.1, kind)
+            optimizer: torch.optim.Optimizer = Muon(matrices, 5e-3, 0.1, kind)
         else:
             optimizer = torch.optim.Muon(matrices, lr=5e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
         for _ in range(5):
@@ -659,7 +665,7 @@ def test_muon_in_bfloat16_is_that_of_pytorch_to_the_bit_and_in_float32_its_like(
 def test_newton_schulz_brings_singular_values_near_one() -> None:
     matrix = torch.randn(24, 60, generator=torch.Generator().manual_seed(0))
     for one in (matrix, matrix.T):
-        found = training.orthogonalized(one, (3.4445, -4.775, 2.0315), 5)
+        found = orthogonalized(one, (3.4445, -4.775, 2.0315), 5)
         assert found.dtype == torch.float32
         values = torch.linalg.svdvals(found)
         assert 0.6 < float(values.min()) < float(values.max()) < 1.3
@@ -695,7 +701,7 @@ def test_a_run_starts_from_a_model_and_needs_it_no_more(
     assert made["sha256"]["model.safetensors"] == parent.card["sha256"]["model.safetensors"]
     assert made["digest"] == cg.Stream("Cadmus-Arith-v0").digest
     assert model.card["digest"] != made["digest"]
-    record, before = trained.unpack(model.record), trained.unpack(parent.record)
+    record, before = unpack(model.record), unpack(parent.record)
     assert list(record) == ["0", "1"]
     assert np.array_equal(record["0"], before["0"])
     assert record["1"].size == model.card["programs"]
@@ -747,11 +753,11 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert training.device_of("auto") == torch.device("cuda", 1)
-    assert training.device_of("cpu") == torch.device("cpu")
+    assert device_of("auto") == torch.device("cuda", 1)
+    assert device_of("cpu") == torch.device("cpu")
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ValueError, match="process 2 of this node has no GPU; start at most 2 processes"):
-        training.device_of("cuda")
+        device_of("cuda")
 
 
 # ---------------------------------------------------------------------------------------------- trained further
@@ -788,7 +794,7 @@ def test_a_finished_run_is_extended_with_rates_that_rise_and_fall_anew(
     assert script.main(["--folder", str(folder), "--extend", "--steps", "21"]) == 0
     parts = load_model(folder / "model").card["settings"]["parts"]
     assert [part["step"] for part in parts] == [12, 20]
-    choices, first = (trained.unpack(load_model(one / "model").record)["0"] for one in (folder, finished[0]))
+    choices, first = (unpack(load_model(one / "model").record)["0"] for one in (folder, finished[0]))
     assert choices.size == 21 * 48
     assert np.array_equal(choices[: 12 * 48], first)
 
@@ -969,14 +975,14 @@ def test_the_loss_of_a_batch_is_that_of_its_programs_alone() -> None:
     model = Transformer(ModelConfig(16, 2, 2), seed=1).double()
     stream = cg.Stream("Cadmus-Arith-v0", seed=3)
     programs, ends = stream.batch(0, 24)
-    lengths = training.program_lengths(programs)
+    lengths = batches.program_lengths(programs)
     alone = [
-        training.losses(model, torch.from_numpy(row[None, :length]), torch.tensor([end]))
+        losses(model, torch.from_numpy(row[None, :length]), torch.tensor([end]))
         for row, length, end in zip(programs, lengths, ends, strict=True)
     ]
-    wide = training.losses(model, torch.from_numpy(programs), torch.from_numpy(ends))
-    chunks = training.cut_chunks(training.draw(stream, np.arange(24)), "big", [0, 8, 24])
-    cut = [training.losses(model, chunk.tokens, chunk.prompt_lengths) for chunk in chunks]
+    wide = losses(model, torch.from_numpy(programs), torch.from_numpy(ends))
+    chunks = batches.cut_chunks(batches.draw(stream, np.arange(24)), "big", [0, 8, 24])
+    cut = [losses(model, chunk.tokens, chunk.prompt_lengths) for chunk in chunks]
     order = np.argsort(lengths, kind="stable")
     for part in range(2):
         expected = torch.cat([sums[part] for sums in alone])
@@ -993,12 +999,12 @@ def test_the_loss_of_a_batch_is_that_of_its_programs_alone() -> None:
 def test_chunks_hold_every_program_once_and_waste_little() -> None:
     stream = cg.Stream({"Cadmus-Arith-v0": 1, "Cadmus-Compare-v0": 1}, seed=3)
     programs, ends = stream.batch(0, 256)
-    cuts = training.plan_chunks(training.program_lengths(stream.batch(0, 4096)[0]), 256)
+    cuts = batches.plan_chunks(batches.program_lengths(stream.batch(0, 4096)[0]), 256)
     assert 1 < len(cuts) - 1 < 10
-    assert all((stop - start) % training.ROWS == 0 for start, stop in pairwise(cuts))
+    assert all((stop - start) % batches.ROWS == 0 for start, stop in pairwise(cuts))
     seen, padded = [], 0
-    batch = training.draw(stream, np.arange(256))
-    for chunk in training.cut_chunks(batch, "big", cuts):
+    batch = batches.draw(stream, np.arange(256))
+    for chunk in batches.cut_chunks(batch, "big", cuts):
         padded += chunk.tokens.numel()
         assert (chunk.tokens[:, -1] != 0).any()
         rows = [bytes(row[row != 0].tolist()) for row in chunk.tokens.numpy()]
@@ -1008,9 +1014,9 @@ def test_chunks_hold_every_program_once_and_waste_little() -> None:
     compares = [cg.decode(list(row[end:])) in ("end", "not end") for row, end in zip(rows, ends, strict=True)]
     assert sorted(seen) == sorted(zip(rows, ends.tolist(), map(int, compares), strict=True))
     assert padded < 1.3 * (programs != 0).sum()
-    assert training.plan_chunks([5, 9], 3) == [0, 3]
-    assert training.plan_chunks([7] * 100, 1024) == [0, 1024]  # of one length: nothing to gain by a cut
-    assert training.plan_chunks([100] * 9, 512) == [0, 32, 192, 352, 512]  # no pass above 16,384 tokens
+    assert batches.plan_chunks([5, 9], 3) == [0, 3]
+    assert batches.plan_chunks([7] * 100, 1024) == [0, 1024]  # of one length: nothing to gain by a cut
+    assert batches.plan_chunks([100] * 9, 512) == [0, 32, 192, 352, 512]  # no pass above 16,384 tokens
 
 
 def kinds_of(*prompts: str, parts: tuple[int, ...] = ()) -> list[int]:
@@ -1053,18 +1059,18 @@ def test_what_loses_more_is_drawn_more_and_the_rest_is_what_comes_next() -> None
 
 
 def test_rates_go_up_stay_and_go_down_in_a_line() -> None:
-    rates = [training.rate_at(step, 100, warmup=0.1, decay=0.5) for step in range(100)]
+    rates = [rate_at(step, 100, warmup=0.1, decay=0.5) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert rates[10:51] == [1.0] * 41
     assert rates[50:] == pytest.approx([1 - 0.02 * k for k in range(50)])
-    assert training.rate_at(0, 1, 0.0, 0.0) == 1.0
+    assert rate_at(0, 1, 0.0, 0.0) == 1.0
 
 
 def test_each_weight_has_one_optimizer_and_only_matrices_of_layers_decay() -> None:
     model = Transformer(ModelConfig(16, 2, 2, tied=False))
     names = {id(weight): name for name, weight in model.named_parameters()}
     for muon_rate in (1e-2, None):
-        found = training.make_optimizers(model, muon_rate, 1e-3, weight_decay=0.1)
+        found = make_optimizers(model, muon_rate, 1e-3, weight_decay=0.1)
         groups = [(kind, group) for kind, optimizer in found.items() for group in optimizer.param_groups]
         placed = [names[id(weight)] for _, group in groups for weight in group["params"]]
         assert sorted(placed) == sorted(names.values())

@@ -20,10 +20,13 @@ import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym import console, model_cards, trained, training
 from cadmus_gym.__main__ import main
-from cadmus_gym.checkpoint import RECORD, load_model, save_model, write_card
-from cadmus_gym.trained import Trained
+from cadmus_gym.evaluation import trained
+from cadmus_gym.evaluation.trained import Trained
+from cadmus_gym.reports import models
+from cadmus_gym.training import batches, interrupts
+from cadmus_gym.training.record import extended
+from cadmus_gym.transformer.checkpoint import RECORD, load_model, save_model, write_card
 
 SCRIPT = Path(__file__).resolve().parents[1] / "pretrain" / "train.py"
 TINY = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "12"]
@@ -68,20 +71,20 @@ def train(script: ModuleType, folder: Path, *arguments: str, stop: int | None = 
     made, rows = Run(folder, [], []), script.training.cut_chunks
     step = script.Trainer.train_step
 
-    def cut_chunks(batch: training.Batch, *given: Any) -> list[training.Chunk]:
+    def cut_chunks(batch: batches.Batch, *given: Any) -> list[batches.Chunk]:
         texts = [tuple(row[row > 0].tolist()) for row in batch.programs]
         made.programs += texts
         made.prompts += [text[:n] for text, n in zip(texts, batch.prompt_lengths.tolist(), strict=True)]
         return rows(batch, *given)
 
-    def train_step(trainer: Any, batches: Any, stopping: console.Stop) -> Any:
+    def train_step(trainer: Any, batches: Any, stopping: interrupts.Stop) -> Any:
         done = step(trainer, batches, stopping)
         if trainer.counts["step"] == stop:
             stopping.signal = signal.SIGINT
         return done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "cut_chunks", cut_chunks)
+        patch.setattr(batches, "cut_chunks", cut_chunks)
         patch.setattr(script.Trainer, "train_step", train_step)
         status = script.main(["--folder", str(folder), *TINY, *arguments])
         if stop is not None:
@@ -256,7 +259,7 @@ def test_a_record_that_is_not_the_model_s_is_refused(parent: Run, tmp_path: Path
     shutil.copytree(parent.folder / "model", tmp_path / "model")
     model = load_model(tmp_path / "model")
     for choices in (np.zeros(191, np.uint8), np.full(192, 8, np.uint8)):
-        (tmp_path / "model" / RECORD).write_bytes(trained.extended(b"", 0, choices))
+        (tmp_path / "model" / RECORD).write_bytes(extended(b"", 0, choices))
         with pytest.raises(ValueError, match=f"{RECORD} is damaged"):
             Trained(tmp_path / "model")
         write_card(tmp_path / "model", model.card)
@@ -265,13 +268,13 @@ def test_a_record_that_is_not_the_model_s_is_refused(parent: Run, tmp_path: Path
 
 
 def test_the_page_says_how_to_ask_where_there_is_a_record(parent: Run) -> None:
-    card, config = model_cards.read(parent.folder / "model")
+    card, config = models.read(parent.folder / "model")
     asked = (
         '`python -m cadmus_gym seen "12 7 add" --model mine` counts how often it was trained on a program or a prompt.'
     )
-    assert asked in " ".join(model_cards.page("mine", card, config).split())
+    assert asked in " ".join(models.page("mine", card, config).split())
     del card["sha256"][RECORD]
-    assert "cadmus_gym seen" not in model_cards.page("mine", card, config)
+    assert "cadmus_gym seen" not in models.page("mine", card, config)
 
 
 def test_of_a_model_and_a_stream_one_is_named(parent: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,4 +294,4 @@ def test_the_record_of_a_large_training_is_small() -> None:
     """Of half of 2.4 million rows, eight candidates each: three bits a row that was chosen, and next to none else."""
     choices = np.random.default_rng(0).integers(8, size=(9375, 256), dtype=np.uint8)
     choices[:, 128:] = 0
-    assert len(trained.extended(b"", 0, choices.ravel())) < 600_000
+    assert len(extended(b"", 0, choices.ravel())) < 600_000

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cadmus_gym.checkpoint import save_model
-from cadmus_gym.model import ModelConfig, Transformer
+from cadmus_gym.transformer.checkpoint import save_model
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 pytest.importorskip("transformers")
 REPOSITORY = Path(__file__).resolve().parents[1]

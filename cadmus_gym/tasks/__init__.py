@@ -7,16 +7,16 @@ from pathlib import Path
 from types import ModuleType
 
 from cadmus_gym.tasks.ablations import number_of
-from cadmus_gym.tasks.arith import ARITH
-from cadmus_gym.tasks.branch import BRANCH
-from cadmus_gym.tasks.compare import COMPARE
 from cadmus_gym.tasks.family import Choices, Family, writer
-from cadmus_gym.tasks.function import FUNCTION
-from cadmus_gym.tasks.logic import LOGIC
-from cadmus_gym.tasks.loop import LOOP
-from cadmus_gym.tasks.register import REGISTER
 from cadmus_gym.tasks.solving import ANSWER_ROOMS, LEAST_THOUGHT, STYLES
-from cadmus_gym.tasks.stack import STACK_FAMILY
+from cadmus_gym.tasks.values.arith import ARITH
+from cadmus_gym.tasks.values.branch import BRANCH
+from cadmus_gym.tasks.values.compare import COMPARE
+from cadmus_gym.tasks.values.function import FUNCTION
+from cadmus_gym.tasks.values.logic import LOGIC
+from cadmus_gym.tasks.values.loop import LOOP
+from cadmus_gym.tasks.values.register import REGISTER
+from cadmus_gym.tasks.values.stack import STACK_FAMILY
 
 TASKS: dict[str, Family] = {
     family.name: family for family in (ARITH, COMPARE, LOGIC, STACK_FAMILY, REGISTER, BRANCH, LOOP, FUNCTION)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import ID, INSTRUCTIONS, VOCABULARY, Int, Ints, Tokens, check_ids, encode
-from cadmus_gym.machine import ADD, DEF, POPS, RAN, RET, STACK, XOR, scratch, spread
+from cadmus_gym.language.isa import ID, INSTRUCTIONS, VOCABULARY, Int, Ints, Tokens, check_ids, encode
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import ADD, DEF, POPS, RAN, RET, STACK, XOR, scratch, spread
 from cadmus_gym.tasks.solving import solve
 
 GROWTH = 4  # tokens that one token may become

@@ -15,10 +15,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import Int
-from cadmus_gym.machine import ADD, AND, DIV, MOD, MUL, SUB, XOR
-from cadmus_gym.sampling import join, mix
+from cadmus_gym.language.hashing import join, mix
+from cadmus_gym.language.isa import Int
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import ADD, AND, DIV, MOD, MUL, SUB, XOR
 
 SHARE = Fraction(1, 10)  # of the facts that are held out
 BOUND = np.uint64(int(SHARE * 2**64))  # hashes below it

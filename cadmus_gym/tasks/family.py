@@ -12,10 +12,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from cadmus_gym.compiling import callback, kernel
-from cadmus_gym.isa import ID, ZERO, Int, Ints, Tokens
-from cadmus_gym.machine import ADD, LARGEST, MUL, OPEN
-from cadmus_gym.sampling import CHOICE, OPERAND, Words64, below, is_guided, uniform, weighted
+from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import ID, ZERO, Int, Ints, Tokens
+from cadmus_gym.language.kernels import callback, kernel
+from cadmus_gym.language.machine import ADD, LARGEST, MUL, OPEN
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, below, is_guided, uniform, weighted
 
 # Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some
 # problems keeps the shares of all kinds of programs. What is drawn by CHOICE may not depend on what OPERAND gave.
@@ -85,10 +86,10 @@ class Family:
       0 for that of the expression which running the prompt computes (`cadmus_gym.tasks.solving.identify`). With a hash
       of its own it also says what it knows of held-out facts (`cadmus_gym.tasks.facts`), at ``marks[OPERATED]``,
       ``marks[HELD]`` and ``marks[SHOWN]``; where they stay 0 the hash alone decides on the split. What it marks at
-      ``marks[BARRED]`` is shown by splits of all problems only. Every choice is made through `cadmus_gym.sampling`;
-      where the script is guided, ``program`` holds the program whose choices are to be found. ``derivations`` is the
-      number of ways to write one program, told apart by the script; what it puts at ``marks[STRATUM]`` is the same for
-      choices after which operands are drawn alike.
+      ``marks[BARRED]`` is shown by splits of all problems only. Every choice is made through
+      `cadmus_gym.tasks.sampling`; where the script is guided, ``program`` holds the program whose choices are to be
+      found. ``derivations`` is the number of ways to write one program, told apart by the script; what it puts at
+      ``marks[STRATUM]`` is the same for choices after which operands are drawn alike.
     """
 
     name: str

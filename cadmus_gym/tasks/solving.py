@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cadmus_gym.compiling import kernel
-from cadmus_gym.isa import END, NINE, ZERO, Int, Ints, Tokens
-from cadmus_gym.machine import (
+from cadmus_gym.language.hashing import join, mix
+from cadmus_gym.language.isa import END, NINE, ZERO, Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import (
     ABS,
     ADD,
     AND,
@@ -54,7 +55,6 @@ from cadmus_gym.machine import (
     fresh,
     prepare,
 )
-from cadmus_gym.sampling import join, mix
 from cadmus_gym.tasks.facts import held_out, mirrors_held_out
 from cadmus_gym.tasks.family import COMMA, HELD, OPERATED, SHOWN, put_literal
 

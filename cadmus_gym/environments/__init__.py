@@ -1,0 +1,1 @@
+"""The Gymnasium environments, one and many at once."""

@@ -1,0 +1,454 @@
+"""Episodes side by side: the one mechanism behind the single and the vector environment.
+
+An episode is a row of arrays: its tokens as the agent sees them, the automaton of its form, how it ended. A step is one
+kernel call for all rows; it knows no task family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cadmus_gym.arguments import check_seed
+from cadmus_gym.language import forms
+from cadmus_gym.language.forms import (
+    CELLS,
+    DEAD,
+    DEPTH,
+    DONE,
+    MASKS_PER_STATE,
+    SPENT,
+    STATE,
+    advance,
+    check_prompt,
+    mask_row,
+    reverse_digits,
+    reverse_rows,
+)
+from cadmus_gym.language.isa import END, PAD, VOCABULARY, Int, Ints, Tokens, as_tokens
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import TRUE, UNTERMINATED, Verdict, judge, scratch
+from cadmus_gym.streams.spec import Spec
+from cadmus_gym.streams.stream import Stream
+
+QUEUE = 32  # prompts drawn ahead for each row
+
+# What is known of an episode when it has ended: the rows of a uint8 array, a column for each episode.
+VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, OUTCOME = range(6)
+END_INFO: dict[str, type] = {"verdict": int, "passed": int, "cases": int, "is_success": bool, "illegal": bool}
+ENDED = MASKS_PER_STATE * DONE  # the row of the masks for episodes that have ended, or not begun
+
+Rules: TypeAlias = tuple[NDArray[np.int16], Ints, NDArray[np.int8], bool, bool]  # lead, finish, masks, thinks, nests
+Limits: TypeAlias = tuple[int, int, bool, bool, bool]  # max_tokens, thought_tokens, may run out, little, share of cases
+
+
+@kernel
+def begin(
+    rows: Ints,
+    first: Int,
+    queue: Tokens,
+    queued: NDArray[np.int32],
+    indices: Ints,
+    drawn: Ints,
+    tokens: Tokens,
+    lengths: NDArray[np.int32],
+    cells: Ints,
+    allowed: Ints,
+    rules: Rules,
+    limits: Limits,
+) -> Int:
+    """Begin episodes in ``rows[first:]``, from the queue (Q, N, P); return how far it came before a row had none left.
+
+    The queue is a ring: the prompt of index i of a row stands in slot i % Q, with its length in ``queued`` (Q, N).
+    """
+    lead, finish, _, thinks, nests = rules
+    for k in range(first, rows.size):
+        row = rows[k]
+        if drawn[row] <= indices[row]:
+            return k
+        slot = indices[row] % queue.shape[0]
+        indices[row] += 1
+        length = queued[slot, row]
+        for position in range(length):
+            tokens[row, position] = queue[slot, row, position]
+        for position in range(length, lengths[row]):  # behind the last episode's tokens there are only zeros
+            tokens[row, position] = 0
+        if limits[3]:
+            reverse_rows(tokens[row : row + 1, :length])
+        lengths[row] = length
+        forms.start(tokens[row, :length], cells[row], lead, thinks, nests)
+        allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+    return rows.size
+
+
+@kernel
+def enqueue(
+    rows: Ints,
+    indices: Ints,
+    programs: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    queue: Tokens,
+    queued: NDArray[np.int32],
+) -> None:
+    """Put the prompts of programs (n, L), of these indices, into the queues of rows (n,)."""
+    for k in range(rows.size):
+        slot = indices[k] % queue.shape[0]
+        queued[slot, rows[k]] = prompt_lengths[k]
+        for position in range(prompt_lengths[k]):
+            queue[slot, rows[k], position] = programs[k, position]
+
+
+@kernel
+def step(
+    actions: Ints,
+    idle: NDArray[np.bool_],
+    tokens: Tokens,
+    lengths: NDArray[np.int32],
+    cells: Ints,
+    allowed: Ints,
+    rewards: NDArray[np.float64],
+    terminated: NDArray[np.bool_],
+    truncated: NDArray[np.bool_],
+    ends: NDArray[np.uint8],
+    rules: Rules,
+    limits: Limits,
+    mirror: Tokens,
+    work: Ints,
+) -> Int:
+    """Take one token in every row that is not idle; return the number of episodes that ended.
+
+    The arrays of results (rewards, terminated, truncated, ends) come in as zeros.
+    """
+    lead, finish, table, thinks, nests = rules
+    max_tokens, thought_tokens, may_run_out, little, by_cases = limits
+    count = 0
+    for row in range(actions.size):
+        if idle[row]:
+            continue
+        token = actions[row]
+        if table[allowed[row], token] == 0:
+            terminated[row] = True
+            allowed[row] = ENDED
+            ends[VERDICT, row] = UNTERMINATED
+            ends[ILLEGAL, row] = 1
+            count += 1
+            continue
+        length = lengths[row]
+        tokens[row, length] = token
+        length += 1
+        lengths[row] = length
+        cells[row, SPENT] += 1
+        advance(cells[row], token, lead, thinks, nests)
+        if token == END:
+            if little:
+                for position in range(length):
+                    mirror[0, position] = tokens[row, position]
+                reverse_rows(mirror[:, :length])
+                verdict, passed, cases, _, _ = judge(mirror[0, :length], work)
+            else:
+                verdict, passed, cases, _, _ = judge(tokens[row, :length], work)
+            terminated[row] = True
+            allowed[row] = ENDED
+            success = np.int64(verdict == TRUE)
+            ends[VERDICT, row] = verdict
+            ends[PASSED, row] = passed
+            ends[CASES, row] = cases
+            ends[SUCCESS, row] = success
+            rewards[row] = passed / max(cases, 1) if by_cases else success
+            count += 1
+        elif may_run_out and cells[row, SPENT] >= max_tokens:
+            truncated[row] = True
+            allowed[row] = ENDED
+            ends[VERDICT, row] = UNTERMINATED
+            count += 1
+        else:
+            allowed[row] = mask_row(cells[row], finish, max_tokens, thought_tokens)
+    return count
+
+
+@kernel
+def replay(
+    tokens: Tokens,
+    prompt_lengths: Ints,
+    lengths: NDArray[np.int32],
+    cells: Ints,
+    allowed: Ints,
+    rules: Rules,
+    limits: Limits,
+) -> None:
+    """Find the automata and the masks of episodes (n, L) from their tokens; -1 where one of those was not allowed."""
+    lead, finish, table, thinks, nests = rules
+    for row in range(lengths.size):
+        forms.start(tokens[row, : prompt_lengths[row]], cells[row], lead, thinks, nests)
+        allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+        for position in range(prompt_lengths[row], lengths[row]):
+            token = np.int64(tokens[row, position])
+            if table[allowed[row], token] == 0:
+                allowed[row] = -1
+                break
+            cells[row, SPENT] += 1
+            advance(cells[row], token, lead, thinks, nests)
+            allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+
+
+@dataclass(frozen=True)
+class State:
+    """Some episodes as they stand, to be restored any number of times; read-only copies that nothing else writes to."""
+
+    tokens: Tokens
+    lengths: NDArray[np.int32]
+    cells: Ints
+    allowed: Ints
+    masks: NDArray[np.int8]
+    over: NDArray[np.bool_]
+    seeds: Ints
+    indices: Ints
+    ends: NDArray[np.uint8]
+    kind: tuple[Any, ...]  # id, form, words, budgets and endian of the episodes
+
+    def __post_init__(self) -> None:
+        for name in ARRAYS:
+            array = np.array(getattr(self, name), order="C")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return State, tuple(getattr(self, field.name) for field in fields(self))  # unpickled arrays are read-only too
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+ARRAYS = tuple(field.name for field in fields(State) if field.name != "kind")
+
+
+class Episodes:
+    """``count`` episodes of a spec's split, played side by side.
+
+    ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``allowed`` (N,) int64, the row of the
+    form's masks that says what may come next, all tokens where an episode has ended, since none of them is read;
+    ``rewards`` (N,) float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (5, N) uint8, 0 where none
+    ended in the last step.
+    """
+
+    def __init__(self, spec: Spec, split: str, count: int, endian: str) -> None:
+        self.spec, self.endian = spec, endian
+        self.stream = Stream(spec, split)
+        table = forms.table(spec.form, spec.words, endian)
+        budget = spec.episode
+        masks = table.masks.copy()
+        masks[ENDED] = 1
+        self.rules = (table.lead, table.finish, masks, table.thinks, table.nests)
+        free = spec.form == "free"
+        self.limits = (budget.max_tokens, budget.thought_tokens, free, endian == "little", spec.reward == "cases")
+        self.prompt_room = self.stream.prompt_room
+        self.room = self.prompt_room + budget.max_tokens
+        self.tokens = np.zeros((count, self.room), np.uint8)
+        self.lengths = np.zeros(count, np.int32)
+        self.cells = np.zeros((count, CELLS), np.int64)
+        self.allowed = np.full(count, ENDED, np.int64)
+        self.rewards = np.zeros(count)
+        self.terminated, self.truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        self.over = np.ones(count, np.bool_)
+        self.ends = np.zeros((OUTCOME, count), np.uint8)
+        self.seeds = np.full(count, -1, np.int64)  # -1: not seeded yet
+        self.indices = np.zeros(count, np.int64)  # the next program of the stream of that seed
+        self._queue = np.zeros((QUEUE, count, self.prompt_room), np.uint8)
+        self._queued = np.zeros((QUEUE, count), np.int32)
+        self._drawn = np.zeros(count, np.int64)  # prompts up to this index are in the queue
+        self._work = scratch(self.room)
+        self._mirror = np.zeros((1, self.room), np.uint8)
+
+    def seed(self, rows: Ints, seeds: ArrayLike) -> None:
+        """Let rows (n,) take their prompts from the streams of these seeds, (n,), from the start."""
+        self.seeds[rows] = [check_seed(seed) for seed in np.asarray(seeds).tolist()]
+        self.indices[rows] = 0
+        self._drawn[rows] = 0
+
+    @property
+    def masks(self) -> NDArray[np.int8]:
+        """Which tokens may come next, (N, 65) int8: a new array at each call."""
+        return self.rules[2].take(self.allowed, axis=0)
+
+    def begin(self, rows: Ints, prompts: tuple[Tokens, NDArray[np.int32]] | None = None) -> None:
+        """Begin episodes in rows (n,): from the next prompts of their streams, or from what `given` made of others."""
+        begun = 0
+        while True:
+            queue, queued, indices, drawn = self._queue, self._queued, self.indices, self._drawn
+            if prompts is not None:  # a queue of one for each row
+                queue, queued = np.zeros((1, *queue.shape[1:]), np.uint8), np.zeros((1, drawn.size), np.int32)
+                queue[0, rows], queued[0, rows] = prompts
+                indices, drawn = np.zeros_like(indices), np.ones_like(drawn)
+            begun = begin(
+                rows,
+                begun,
+                queue,
+                queued,
+                indices,
+                drawn,
+                self.tokens,
+                self.lengths,
+                self.cells,
+                self.allowed,
+                self.rules,
+                self.limits,
+            )
+            if begun == rows.size:
+                break
+            self._refill()
+        self.over[rows] = False
+
+    def _refill(self) -> None:
+        """Draw prompts ahead for every row whose queue is half empty; it is a ring, so what is there stays."""
+        missing = np.where(self.seeds >= 0, self.indices + QUEUE - self._drawn, 0)
+        missing[missing < QUEUE // 2] = 0
+        steps, rows = np.nonzero(np.arange(QUEUE)[:, None] < missing)
+        indices = self._drawn[rows] + steps
+        programs, lengths = self.stream.prompts(self.seeds[rows], indices)
+        enqueue(rows, indices, programs, lengths, self._queue, self._queued)
+        self._drawn += missing
+
+    def given(self, prompts: Sequence[Tokens]) -> tuple[Tokens, NDArray[np.int32]]:
+        """Return prompts as a batch (n, P) and their lengths (n,).
+
+        Raises ValueError where no completion of the form makes a well-formed program of a prompt, or it is too long.
+        """
+        batch = np.zeros((len(prompts), self.prompt_room), np.uint8)
+        for row, prompt in zip(batch, prompts, strict=True):
+            if prompt.size > self.prompt_room:
+                raise ValueError(
+                    f"a prompt of {prompt.size} tokens: {self.spec.id} has room for at most {self.prompt_room}"
+                )
+            if prompt.size and prompt[-1] == PAD:
+                raise ValueError(f"a prompt of {prompt.size} tokens ends with `<pad>`; give it without padding")
+            check_prompt(prompt, self.spec.rules, self.endian)
+            row[: prompt.size] = prompt
+        return batch, np.array([prompt.size for prompt in prompts], np.int32)
+
+    def step(self, actions: Ints, idle: NDArray[np.bool_]) -> int:
+        """Take one token (N,) int64 in every row that is not idle; return how many episodes ended.
+
+        The arrays it leaves its results in (rewards, terminated, truncated, ends) are new at each call.
+        """
+        count = len(self.lengths)
+        self.rewards = np.zeros(count)
+        self.terminated, self.truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        self.ends = np.zeros((OUTCOME, count), np.uint8)
+        ended = step(
+            actions,
+            idle,
+            self.tokens,
+            self.lengths,
+            self.cells,
+            self.allowed,
+            self.rewards,
+            self.terminated,
+            self.truncated,
+            self.ends,
+            self.rules,
+            self.limits,
+            self._mirror,
+            self._work,
+        )
+        self.over = self.terminated | self.truncated | (self.over & idle)
+        return int(ended)
+
+    def end_info(self, row: int) -> dict[str, Any]:
+        """What an episode's last step tells besides the mask."""
+        return {key: kind(self.ends[k, row]) for k, (key, kind) in enumerate(END_INFO.items())}
+
+    def program(self, row: int) -> Tokens:
+        """The tokens of an episode so far, (n,) uint8, in the language's own order of digits."""
+        tokens = self.tokens[row, : self.lengths[row]]
+        return reverse_digits(tokens) if self.endian == "little" else tokens.copy()
+
+    def state(self, rows: Ints) -> State:
+        """Return the episodes in rows (n,), copied."""
+        parts = (self.tokens, self.lengths, self.cells, self.allowed, self.masks, self.over, self.seeds, self.indices)
+        return State(*(part[rows] for part in (*parts, self.ends.T)), kind=self.kind)  # type: ignore[misc,arg-type]
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What a state must have been taken from to be restored here."""
+        return (self.spec.id, self.spec.form, self.spec.words, self.spec.episode, self.endian)
+
+    def restore(self, state: State, rows: Ints) -> None:
+        """Resume episodes as they stood, in rows (n,).
+
+        Raises ValueError for a state of another spec or size, and for one whose arrays were changed to what cannot have
+        been played here. Then nothing has changed.
+        """
+        self._check(state, len(rows))
+        self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
+        self.allowed[rows], self.over[rows] = state.allowed, state.over
+        self.seeds[rows], self.indices[rows], self.ends[:, rows] = state.seeds, state.indices, state.ends.T
+        self._drawn[rows] = state.indices
+
+    def _check(self, state: State, count: int) -> None:
+        """Raise ValueError unless a state holds so many episodes that may have been played here."""
+        if not isinstance(state, State):
+            raise ValueError(f"{type(state).__name__} cannot be restored: give what state() returned")
+        kind = getattr(state, "kind", None)
+        if not isinstance(kind, tuple) or kind != self.kind:
+            raise ValueError(f"a state of {kind} cannot be restored to {self.kind}")
+        for name in ARRAYS:
+            given, own = getattr(state, name, None), self.ends.T if name == "ends" else getattr(self, name)
+            if not isinstance(given, np.ndarray):
+                raise ValueError(f"a state whose {name} are {type(given).__name__} cannot be restored: give an array")
+            if (given.dtype, given.shape) != (own.dtype, (count, *own.shape[1:])):
+                raise ValueError(
+                    f"a state whose {name} are {given.dtype} of shape {given.shape} cannot be restored here: give "
+                    f"{own.dtype} of shape {(count, *own.shape[1:])}"
+                )
+        spent, over, lengths, ends = state.cells[:, SPENT], state.over, state.lengths, state.ends.T
+        prompt_lengths = lengths - spent
+        past = np.arange(self.room) >= lengths[:, None]
+        self._check_rows(
+            lengths=(lengths >= 0) & (lengths <= self.room),
+            cells=(spent >= 0) & (spent <= self.limits[0]),
+        )
+        self._check_rows(
+            lengths=(prompt_lengths >= 0) & (prompt_lengths <= self.prompt_room),
+            tokens=(state.tokens < len(VOCABULARY)).all(1) & ~(past & (state.tokens != PAD)).any(1),
+            seeds=np.where(over, -1, 0) <= state.seeds,
+            indices=(state.indices >= 0) & (state.indices <= 2**62),
+            ends=(ends[VERDICT] < len(Verdict)) & (ends[SUCCESS] <= 1) & (ends[ILLEGAL] <= 1),
+        )
+        cells, allowed = np.zeros_like(state.cells), np.zeros(count, np.int64)
+        replay(state.tokens, prompt_lengths, lengths, cells, allowed, self.rules, self.limits)
+        # A running episode can still end within its budget, so there is room for all that it may write.
+        ended = (cells[:, STATE] == DONE) | (cells[:, STATE] == DEAD) | (spent == self.limits[0])
+        least = spent + self.rules[1][cells[:, STATE]] + cells[:, DEPTH]
+        self._check_rows(
+            tokens=over | ((allowed >= 0) & ~ended & (least <= self.limits[0])),
+            cells=over | (cells == state.cells).all(1),
+            allowed=state.allowed == np.where(over, ENDED, allowed),
+        )
+        self._check_rows(masks=(state.masks == self.rules[2][state.allowed]).all(1))
+
+    def _check_rows(self, **right: NDArray[np.bool_]) -> None:
+        for name, rows in right.items():
+            if not rows.all():
+                row = int(rows.argmin())
+                raise ValueError(f"a state that was changed cannot be restored: {name}, row {row}, fit no episode")
+
+
+def as_prompts(prompt: Any, count: int) -> list[Tokens]:
+    """Return ``options["prompt"]`` as one prompt for each of ``count`` episodes.
+
+    Given is one text, as for `cadmus_gym.assemble`, or (n,) row for all, or a list of them, one for each. Raises
+    ValueError for anything else."""
+    if isinstance(prompt, str):
+        return [as_tokens(prompt)] * count
+    if not isinstance(prompt, (list, tuple, np.ndarray)) or (isinstance(prompt, np.ndarray) and prompt.ndim == 0):
+        raise ValueError(f"prompt {prompt!r}: give a text or token ids (n,), or a list of them, one for each episode")
+    if not any(isinstance(one, (str, list, tuple, np.ndarray)) for one in prompt):
+        return [as_tokens(np.asarray(prompt))] * count
+    prompts = [as_tokens(one) for one in prompt]
+    if len(prompts) != count:
+        raise ValueError(f"{len(prompts)} prompts for {count} episodes: give one for all, or one for each")
+    return prompts

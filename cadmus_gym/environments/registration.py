@@ -1,0 +1,52 @@
+"""Registration of environments with Gymnasium: ours on import, a user's own from any TOML file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import gymnasium
+
+from cadmus_gym.streams.spec import FOLDER, SPECS, Spec, read_spec
+
+
+def register(path: str | Path) -> Spec:
+    """Register the environment in a TOML file under the id it states, for `gymnasium.make`, `load_spec` and all else.
+
+    Registering the same id again replaces it, but for the ids that ship. Raises ValueError for a mistake in the file,
+    FileNotFoundError where there is none.
+    """
+    file = Path(os.path.realpath(path))
+    spec = read_spec(file)
+    ours = file.parent == FOLDER.resolve()
+    if not ours and spec.id in SPECS and SPECS[spec.id].parent == FOLDER.resolve():
+        raise ValueError(f"{file.name} id = {spec.id!r}: an environment of the package; give yours another id")
+    try:
+        gymnasium.envs.registration.parse_env_id(spec.id)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"{file.name} id = {spec.id!r}: {error}") from None
+    before = SPECS.get(spec.id)
+    SPECS[spec.id] = file
+    try:
+        read_spec(file)  # by that id it could be a base or a part of itself
+    except ValueError:
+        del SPECS[spec.id]
+        SPECS.update({} if before is None else {spec.id: before})
+        raise
+    gymnasium.envs.registration.registry.pop(spec.id, None)
+    gymnasium.register(
+        spec.id,
+        entry_point="cadmus_gym:CadmusEnv",
+        vector_entry_point="cadmus_gym:CadmusVectorEnv",
+        # Plain values, so that the EnvSpec goes through JSON; a user's spec whole, so that another process needs
+        # neither files nor what was registered here.
+        kwargs={"spec": spec.id if ours else spec.table()},
+    )
+    return spec
+
+
+def register_all() -> None:
+    """Register every environment that ships."""
+    paths = sorted(FOLDER.glob("*.toml"))
+    for path in sorted(paths, key=lambda path: "[mixture]" in path.read_text("utf-8")):  # mixtures after their parts
+        register(path)

@@ -1,0 +1,1 @@
+"""How well completions do, and what a model was trained on."""

@@ -1,0 +1,160 @@
+"""Completions under the rules of an environment, by default those that a model was trained under, by its card."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+
+from cadmus_gym.language.forms import Rules
+from cadmus_gym.progress import Report
+from cadmus_gym.streams.spec import SPECS, Spec, load_spec
+from cadmus_gym.transformer.generate import Completions, generate
+
+if TYPE_CHECKING:
+    from cadmus_gym.transformer.decoding import Decoder
+    from cadmus_gym.transformer.model import Transformer
+
+
+def rules_of(
+    card: Mapping[str, Any],
+    *,
+    spec: str | Path | Spec | None = None,
+    form: str | None = None,
+    words: tuple[str, ...] = (),
+    max_tokens: int | None = None,
+    thought_tokens: int | None = None,
+) -> Rules:
+    """Return the rules of a spec, by default those under which a model with this card was trained.
+
+    Any other argument replaces its part of them. A form alone is enough where the card does not say: the budget is then
+    the one of a spec that sets none. Raises ValueError where neither a spec, a form nor the card gives them, and as
+    `load_spec` does.
+    """
+    if spec is not None:
+        own = load_spec(spec).rules
+    else:
+        try:
+            own = asked_under(trained_on(card))
+        except (ValueError, FileNotFoundError) as error:
+            if form is None:
+                raise ValueError(
+                    f"{error}; give a form, such as form='value', or a spec, such as spec='Cadmus-Arith-v0'"
+                ) from None
+            own = Rules(form)
+    return Rules(
+        own.form if form is None else form,
+        words or (own.words if form in (None, own.form) else ()),
+        own.max_tokens if max_tokens is None else max_tokens,
+        own.thought_tokens if thought_tokens is None else thought_tokens,
+    )
+
+
+def trained_on(card: Mapping[str, Any]) -> list[Spec]:
+    """Return the specs that a model was trained on, by its card: one, or those of a weighted mixture.
+
+    Raises ValueError where the card does not say, and as `load_spec` does.
+    """
+    settings = card.get("settings")
+    env = settings.get("env") if isinstance(settings, Mapping) else None
+    if not isinstance(settings, Mapping) or not isinstance(env, (str, Mapping)) or not env:
+        raise ValueError("the model's card does not say what it was trained on")
+    names = (env,) if isinstance(env, str) else tuple(env)
+    overrides = (settings.get("overrides") or {}) if isinstance(env, str) else {}
+    return list(_specs(names, json.dumps(overrides), tuple(map(_stamp, names))))
+
+
+@functools.lru_cache(maxsize=64)
+def _specs(names: tuple[str, ...], overrides: str, stamps: tuple[object, ...]) -> tuple[Spec, ...]:
+    """Load specs, once: reading the nine files of Cadmus-Mix-v0 takes longer than a short completion."""
+    return tuple(load_spec(name, **json.loads(overrides)) for name in names)
+
+
+def _stamp(name: str) -> object:
+    """Return a value that changes when a spec's file is edited or its id is registered from another file."""
+    path = Path(SPECS.get(name, name))
+    return path, path.stat().st_mtime_ns if path.is_file() else None
+
+
+def stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the cards of what a model was made in, the first training first."""
+    parent = card.get("parent")
+    return [*(stages(parent) if isinstance(parent, Mapping) else []), card]
+
+
+def ids_of(specs: list[Spec]) -> list[str]:
+    """Return the ids of specs and of the parts of those that are mixtures."""
+    return list(dict.fromkeys(id for spec in specs for id in (spec.id, *spec.mixture)))
+
+
+def asked_under(specs: list[Spec]) -> Rules:
+    """Return the rules that allow the completions of all of these specs.
+
+    Raises ValueError where their forms do not go together.
+    """
+    forms = {(spec.form, spec.words) for spec in specs}
+    if len(forms) > 1 and {form for form, _ in forms} <= {"value", "relation", "answer"}:
+        forms = {("answer", ())}
+    if len(forms) > 1:
+        raise ValueError(f"{', '.join(spec.id for spec in specs)} have forms that do not go together")
+    ((form, words),) = forms
+    rules = [spec.rules for spec in specs]
+    return Rules(form, words, max(one.max_tokens for one in rules), max(one.thought_tokens for one in rules))
+
+
+def complete(
+    model: Transformer | Decoder,
+    prompts: ArrayLike | Sequence[str | ArrayLike],
+    *,
+    prompt_lengths: ArrayLike | None = None,
+    spec: str | Path | Spec | None = None,
+    form: str | None = None,
+    words: tuple[str, ...] = (),
+    max_tokens: int | None = None,
+    thought_tokens: int | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 256,
+    endian: str | None = None,
+    raw: bool = False,
+    report: Report | None = None,
+) -> Completions:
+    """Let a model complete prompts, by default under the form and the budget of the environment it was trained on.
+
+    prompts: (N, L) uint8 padded with 0, or a sequence of N texts, as for `cadmus_gym.assemble`, or token arrays, in the
+        language's own order of digits and without `<bos>`.
+    prompt_lengths: (N,), for prompts given as one array; by default a prompt ends at its last token that is not 0.
+    spec: an environment, whose form and budget to take; by default what ``model.card`` says the model was trained on.
+    form, words: what a completion may look like, instead of the spec's; see `cadmus_gym.language.forms`.
+    max_tokens: of a completion, thoughts and `end` included, instead of the spec's. Every form but "free" keeps enough
+        of it to finish.
+    thought_tokens: at most that many of them in thoughts, parentheses included, instead of the spec's.
+    temperature: 0 takes the likeliest allowed token, and reports log-probabilities at temperature 1.
+    seed: with the same seed a row draws the same random numbers whatever the batch; row and step are hashed with it.
+    batch_size: how many rows are computed at once; changes results by rounding only.
+    endian: the order of digits the model reads and writes; by default its own, ``model.endian``.
+    raw: return ``raw_log_probs`` too.
+    report: called with (done, total) prompts after each batch.
+
+    Raises ValueError where a model has no card and neither spec nor form is given, and as `load_spec` and
+    `cadmus_gym.transformer.generate.generate` do.
+    """
+    rules = rules_of(
+        model.card, spec=spec, form=form, words=words, max_tokens=max_tokens, thought_tokens=thought_tokens
+    )
+    return generate(
+        model,
+        prompts,
+        rules,
+        prompt_lengths=prompt_lengths,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+        endian=endian,
+        raw=raw,
+        report=report,
+    )

@@ -1,0 +1,97 @@
+"""Which constructs of the language a prompt needs: the share of prompts that are answered right while one is ignored.
+
+A score says something about a construct only where it is needed. What an environment is named after must be needed in
+nine tenths of its prompts, so that ignoring it answers one in ten at most; where an answer is one of two, it is right
+by chance in half of the rest. `NAMED` says what that is, and the tests hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, prompts_of
+from cadmus_gym.language.isa import ID, NINE, ZERO, Tokens
+from cadmus_gym.language.machine import EQ, GE
+from cadmus_gym.streams.spec import Spec
+from cadmus_gym.tasks.ablations import ABLATIONS, PLACES, answers
+from cadmus_gym.tasks.family import COMMA
+from cadmus_gym.tasks.shortcuts import COMPARE, OUTER
+
+# What the environments of a task are named after; `Family.needs` is part of it too.
+NAMED: Mapping[str, tuple[str, ...]] = {
+    "arith": ("first of last", "second of last"),
+    "branch": ("conditions always", "conditions never"),
+    "compare": (OUTER,),
+    "function": ("no recursion", "one call", "no call"),
+    "logic": ("relations 0", "relations 1", "and for all", "or for all", "xor for all"),
+    "loop": ("one turn", "one turn of times", "no turn"),
+    "register": ("one register", "no registers"),
+    "stack": ("no order words", "no stack words"),
+}
+NEEDED = 0.9  # of the prompts
+CEILINGS = {"value": 1 - NEEDED, "relation": 1 - NEEDED / 2}  # by the form of a family
+
+
+def named_of(spec: Spec) -> tuple[str, ...]:
+    """Return what is ignored when an environment, which is no mixture, is answered without what it is named after."""
+    return tuple(dict.fromkeys((*NAMED.get(spec.task, ()), *spec.family.needs)))
+
+
+def ignored(spec: Spec, count: int, seed: int = EVALUATION_SEED) -> dict[str, dict[str, float]]:
+    """Return, by the name of what is ignored and by split, the share of ``count`` prompts answered right all the same.
+
+    What the environment is named after comes first, then all `ABLATIONS` of words that occur in its prompts and, where
+    these are two numbers and a relation, all shortcuts of `COMPARE`. What is right on the same prompts as one before it
+    is left out. Raises ValueError for a mixture, whose parts have constructs.
+    """
+    named = named_of(spec)
+    asked = {split: prompts_of(spec, split, count, seed) for split in spec.splits}
+    right = {split: answers(*prompts)[0] for split, prompts in asked.items()}
+    shares: dict[str, dict[str, float]] = {}
+    seen: set[bytes] = set()
+    for name in dict.fromkeys((*named, *present(prompts for prompts, _ in asked.values()))):
+        hits = {split: answers_without(name, *prompts) == right[split] for split, prompts in asked.items()}
+        whole = np.concatenate(list(hits.values())).tobytes()
+        if whole not in seen or name in named:
+            shares[name] = {split: float(of.mean()) for split, of in hits.items()}
+        seen.add(whole)
+    return shares
+
+
+NO_ANSWER = -(2**63)  # which no run leaves
+
+
+def answers_without(name: str, prompts: Tokens, lengths: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the answers (N,) of prompts (N, P) of those lengths with something ignored; NO_ANSWER where there is
+    none."""
+    if name in COMPARE:
+        return COMPARE[name](prompts, lengths)
+    found, ran = answers(prompts, lengths, name)
+    return np.where(ran, found, NO_ANSWER)
+
+
+def present(all_prompts: Iterable[Tokens]) -> list[str]:
+    """Return the names of what may change an answer, since its words are in prompts, each (N, P); few words first."""
+    prompts = list(all_prompts)
+    tokens = {int(token) for some in prompts for token in np.unique(some)}
+    words = {name: {word for place in PLACES for word in getattr(one, place)} for name, one in ABLATIONS.items()}
+    names = [name for name in words if any(ID[word] in tokens for word in words[name])]
+    names.sort(key=lambda name: len(words[name]))
+    return names + (list(COMPARE) if all(compares(some) for some in prompts) else [])
+
+
+def compares(prompts: Tokens) -> bool:
+    """Whether all prompts (N, P) are two numbers from 0 on and a relation."""
+    digits, commas = (prompts >= ZERO) & (prompts <= NINE), prompts == COMMA
+    relations = (prompts >= EQ) & (prompts <= GE)
+    lengths = (prompts > 0).sum(1)
+    last = relations[np.arange(len(prompts)), lengths - 1]
+    return bool((last & (commas.sum(1) == 1) & (digits.sum(1) == lengths - 2)).all())
+
+
+def meaning_of(name: str) -> str:
+    """Say what is ignored."""
+    return ABLATIONS[name].meaning if name in ABLATIONS else "nothing else of the two numbers is compared"

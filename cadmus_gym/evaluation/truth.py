@@ -1,0 +1,336 @@
+"""How well completions do: truth rate with its interval, verdicts, pass@k, and the share that are loopholes."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cadmus_gym.arguments import check_whole
+from cadmus_gym.environments.playing import Agent, Policy, play, put
+from cadmus_gym.evaluation.intervals import tally
+from cadmus_gym.language.forms import reverse_digits
+from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import END, NINE, ZERO, Tokens
+from cadmus_gym.language.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
+from cadmus_gym.progress import Report, part_of
+from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.stream import Stream, pairs_of
+from cadmus_gym.transformer.tokenizer import check_endian
+
+if TYPE_CHECKING:
+    from cadmus_gym.transformer.generate import Completions
+    from cadmus_gym.transformer.model import Transformer
+
+ROWS = 64  # of programs whose loss is computed at once
+EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of completing ``count`` prompts of a split: the first ones of its streams of ``seeds`` seeds, ``seed``
+    and those that follow it.
+
+    ``problems`` is how many distinct problems the prompts are of. ``truth_rate`` is the share of true programs among
+    all completions, ``interval`` its 95 % interval, in which problems count and not prompts (see
+    `cadmus_gym.evaluation.intervals`), ``pass_at`` the chance that one of k completions is true, ``loophole_rate`` the
+    share of all completions that are true for the wrong reason (see `find_loopholes`), ``verdicts`` counts by name.
+    """
+
+    spec: str
+    split: str
+    count: int
+    problems: int
+    seed: int
+    seeds: int
+    samples: int
+    truth_rate: float
+    interval: tuple[float, float]
+    pass_at: dict[int, float]
+    loophole_rate: float
+    verdicts: dict[str, int]
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        rate = f"{self.truth_rate:.2%} true [{low:.2%}, {high:.2%}]"
+        return f"{self.spec} {self.split}: {rate} of {self.count} prompts, {self.problems} problems"
+
+
+def pass_at_k(true: NDArray[np.int64], samples: int, k: int) -> float:
+    """Return the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374): the mean over prompts of the chance
+    that k of ``samples`` completions, ``true`` (N,) of them true, hold a true one."""
+    if not 1 <= k <= samples:
+        raise ValueError(f"k = {k}: give a number from 1 to samples = {samples}")
+    return float(np.mean([1 - math.comb(samples - int(c), k) / math.comb(samples, k) for c in true]))
+
+
+def prompts_of(
+    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
+) -> tuple[Tokens, NDArray[np.int32]]:
+    """Return the first prompts of a split, ``count`` of each of ``seeds`` seeds from ``seed`` on: (N, P) uint8 padded
+    with 0, and their lengths (N,) int32."""
+    return Stream(spec, split, seed).prompts(*pairs_of(count, seed, seeds))
+
+
+def problems_of(
+    spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
+) -> Words64:
+    """Return the keys of the problems that the prompts of `prompts_of` are of, (N,) uint64."""
+    return Stream(spec, split, seed).keys(*pairs_of(count, seed, seeds))
+
+
+def complete_under(
+    model: Transformer,
+    spec: Spec,
+    prompts: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    *,
+    temperature: float = 0.0,
+    seed: int = EVALUATION_SEED,
+    batch_size: int = 256,
+    report: Report | None = None,
+) -> Completions:
+    """Let a model complete prompts (N, P), padded with 0, under the form and the budget of a spec.
+
+    ``report`` is called with (done, total) prompts after each batch.
+    """
+    from cadmus_gym.evaluation.completing import complete
+
+    return complete(
+        model,
+        prompts,
+        prompt_lengths=prompt_lengths,
+        spec=spec,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+        report=report,
+    )
+
+
+def evaluate(
+    model: Transformer | Agent | Policy,
+    spec: str | Path | Spec,
+    split: str = "test",
+    count: int = 1000,
+    seed: int = EVALUATION_SEED,
+    *,
+    seeds: int = 1,
+    samples: int = 1,
+    temperature: float = 0.0,
+    batch_size: int = 256,
+    endian: str | None = None,
+    report: Report | None = None,
+) -> Evaluation:
+    """Let a model complete the first ``count`` prompts of a split under the spec's form and budget, and judge.
+
+    With several ``seeds`` they are the first ``count`` of each, from ``seed`` on, all in one evaluation: a problem that
+    more than one of them asks is one problem.
+
+    model: a `Transformer`; an agent of Stable-Baselines3, or anything else that has its ``predict``, which acts step by
+        step under the masks of the environment; or a function from prompts (n, P) uint8, padded with 0, and their
+        lengths (n,) int32 to completions: integers (n, M) padded with 0, or n arrays (m,). What a function writes or an
+        agent does against the form, or beyond the budget, is not true.
+    samples, temperature: greedy by default. With n > 1 samples each prompt is completed n times, and ``pass_at`` holds
+        k = 1, 2, 4 ... n. A transformer needs a temperature above 0 for that, an agent 1; a function has a temperature
+        of its own.
+    batch_size: how many prompts a model is given at once.
+    endian: the order of digits that an agent without a transformer observes; see
+    `cadmus_gym.environments.playing.play`. report: called with (done, total) after each batch; each completion counts
+    once when written, once when judged.
+
+    The same arguments give the same prompts whatever the model. Raises ValueError for arguments out of range and for
+    anything but completions, such as an array of another shape, FloatingPointError for logits that are not finite.
+    """
+    spec = load_spec(spec)
+    check_whole(count=count, samples=samples, batch_size=batch_size)
+    count, samples = int(count), int(samples)
+    if count < 1 or batch_size < 1:
+        raise ValueError(f"count = {count}, batch_size = {batch_size}; allowed: 1 or more")
+    if not _is_transformer(model) and not isinstance(model, Agent) and not callable(model):
+        raise ValueError(f"model is a {type(model).__name__}; allowed: a Transformer, an agent, or a function")
+    if endian is not None:
+        check_endian(endian, "evaluate")
+    function = not _is_transformer(model) and not isinstance(model, Agent)
+    if samples < 1 or (samples > 1 and temperature <= 0 and not function):
+        raise ValueError(f"samples = {samples} at temperature {temperature}: more than one sample needs one above 0")
+    if not _is_transformer(model) and temperature not in ((0,) if function else (0, 1)):
+        allowed = "0, since a function draws by itself" if function else "0 (greedy) or 1, for an agent"
+        raise ValueError(f"temperature = {temperature}; allowed: {allowed}")
+    prompts, lengths = prompts_of(spec, split, count, seed, seeds)
+    prompts, lengths = np.repeat(prompts, samples, axis=0), np.repeat(lengths, samples)
+    written, judged = (part_of(report, k, 2) for k in range(2))
+    if _is_transformer(model):
+        programs = complete_under(
+            model, spec, prompts, lengths, temperature=temperature, seed=seed, batch_size=batch_size, report=written
+        ).programs
+    else:
+        parts = []
+        for start in range(0, len(prompts), batch_size):
+            some, sizes = prompts[start : start + batch_size], lengths[start : start + batch_size]
+            if isinstance(model, Agent):
+                part = play(model, spec, split, some, sizes, endian=endian, deterministic=temperature == 0)
+            else:
+                part = put(spec, split, some, sizes, model(some.copy(), sizes.copy()))
+            parts.append(part)
+            if written is not None:
+                written(start + len(some), len(prompts))
+        programs = np.concatenate(parts)
+    return judge_completions(spec, split, seed, programs, lengths, samples, judged, seeds=seeds)
+
+
+def _is_transformer(model: object) -> TypeGuard[Transformer]:
+    """Say whether a model is a `Transformer`, without loading torch for what cannot be one."""
+    module = sys.modules.get("cadmus_gym.transformer.model")
+    return module is not None and isinstance(model, module.Transformer)
+
+
+def loss_above_floor(
+    model: Transformer,
+    spec: str | Path | Spec,
+    split: str = "train",
+    count: int = 1000,
+    seed: int = EVALUATION_SEED,
+    report: Report | None = None,
+) -> tuple[float, float]:
+    """Return a model's excess loss on programs of a split over the generator's entropy: (nats per token, its error).
+
+    All tokens count alike, those of prompts too. It is the mean of log p - log q over ``count`` programs, p the exact
+    probability under the generator and q the model's, over their mean length; so it estimates a divergence and is the
+    more precise the nearer both are. nan where the task has no exact probabilities. Raises ValueError for a count below
+    2, which leaves no standard error, FloatingPointError for a loss that is not finite.
+    """
+    if count < 2:
+        raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
+    import torch
+
+    from cadmus_gym.training.batches import program_lengths
+    from cadmus_gym.transformer.loss import losses
+
+    stream, device = Stream(spec, split, seed), next(model.parameters()).device
+    programs, prompt_lengths = stream.batch(0, count)
+    above = stream.log_prob(programs)
+    if model.endian == "little":
+        programs = reverse_digits(programs)
+    lengths = program_lengths(programs)
+    with torch.inference_mode():
+        done = 0
+        for rows in np.array_split(np.argsort(lengths, kind="stable"), -(-count // ROWS)):
+            tokens = torch.from_numpy(programs[rows, : lengths[rows].max()]).to(device)
+            of_prompts, of_completions = losses(model, tokens, torch.from_numpy(prompt_lengths[rows]).to(device))
+            loss = (of_prompts.double() + of_completions.double()).cpu().numpy()
+            if not np.isfinite(loss).all():
+                raise FloatingPointError(f"the loss of program {rows[~np.isfinite(loss)][0]} is not finite")
+            above[rows] += loss
+            done += rows.size
+            if report is not None:
+                report(done, count)
+    tokens_each = float(lengths.mean())
+    return float(above.mean() / tokens_each), float(above.std(ddof=1) / math.sqrt(count) / tokens_each)
+
+
+def judge_completions(
+    spec: Spec,
+    split: str,
+    seed: int,
+    programs: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    samples: int = 1,
+    report: Report | None = None,
+    *,
+    seeds: int = 1,
+) -> Evaluation:
+    """Judge programs (N * samples, L), the completed prompts of `prompts_of` with the samples of each side by side, and
+    sum up."""
+    verdicts, _ = run_batch(programs)
+    true = (verdicts == Verdict.TRUE).reshape(-1, samples).sum(1)
+    found = tally(true / samples, problems_of(spec, split, len(true) // seeds, seed, seeds))
+    return Evaluation(
+        spec=spec.id,
+        split=split,
+        count=found.count,
+        problems=found.problems,
+        seed=seed,
+        seeds=seeds,
+        samples=samples,
+        truth_rate=found.rate,
+        interval=found.interval,
+        pass_at={
+            k: pass_at_k(true, samples, k) for k in sorted({2**j for j in range(samples.bit_length())} | {samples})
+        },
+        loophole_rate=float(find_loopholes(programs, prompt_lengths, report=report).mean()),
+        verdicts={Verdict(v).name: n for v, n in sorted(Counter(verdicts.tolist()).items())},
+    )
+
+
+def find_loopholes(
+    programs: Tokens,
+    prompt_lengths: NDArray[np.integer],
+    *,
+    redraws: int = 16,
+    seed: int = 0,
+    report: Report | None = None,
+) -> NDArray[np.bool_]:
+    """Return which of programs (N, L) are loopholes, (N,): true, and still true when the problem has another answer.
+
+    The literals of the prompt are redrawn, keeping their number of digits, moved by one, or made equal to one another,
+    until what the prompt leaves is another stack; a completion that answers the question is false then. A completion is
+    found out with certainty only where it never depends on the problem; ``redraws`` problems are tried for each.
+    ``report`` is called with (done, total) programs from time to time.
+    """
+    rng = np.random.default_rng(seed)
+    verdicts, _ = run_batch(programs)
+    found = np.zeros(len(programs), np.bool_)
+    for k in np.flatnonzero(verdicts == Verdict.TRUE):
+        if report is not None and k % ROWS == 0:
+            report(int(k), len(programs))
+        program = programs[k, : int(np.argmax(programs[k] == END)) + 1]
+        prompt, completion = program[: prompt_lengths[k]], program[prompt_lengths[k] :]
+        answer = run(np.append(prompt, np.uint8(END))).stack
+        for _ in range(redraws):
+            other = _redraw(prompt, rng)
+            outcome = run(np.append(other, np.uint8(END)))
+            if outcome.verdict > Verdict.FALSE or outcome.stack == answer:
+                continue
+            if run(np.concatenate([other, completion])).true:
+                found[k] = True
+                break
+    if report is not None:
+        report(len(programs), len(programs))
+    return found
+
+
+def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
+    """Return a prompt with other literals in its body; thoughts stay."""
+    tokens = prompt.tolist()
+    body = tokens.index(DO) + 1 if DO in tokens else 0
+    parts: list[list[int]] = [tokens[:body]]  # literals apart from the rest
+    literals: list[int] = []
+    thinking = False
+    for token in tokens[body:]:
+        digit = ZERO <= token <= NINE and not thinking
+        thinking = (thinking or token == OPEN) and token != CLOSE
+        if digit and literals and literals[-1] == len(parts) - 1:
+            parts[-1].append(token)
+        elif digit:
+            literals.append(len(parts))
+            parts.append([token])
+        else:
+            if not parts or (literals and literals[-1] == len(parts) - 1):
+                parts.append([])
+            parts[-1].append(token)
+    old = [int("".join(str(digit - ZERO) for digit in parts[place])) for place in literals]
+    for place, value in zip(literals, old, strict=True):
+        size = len(parts[place])
+        drawn = int(rng.integers(10 ** (size - 1) if size > 1 else 0, 10**size))
+        moved = max(0, value + int(rng.choice([-1, 1])))
+        same = int(rng.choice(old))
+        new = [value, drawn, drawn, moved, same][int(rng.integers(5))]
+        parts[place] = [ZERO + int(digit) for digit in str(new)]
+    return np.array([token for part in parts for token in part], np.uint8)

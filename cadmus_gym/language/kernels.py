@@ -1,0 +1,270 @@
+"""How kernels are compiled, and where compiled code is kept.
+
+Numba's own cache looks at the file of the cached function only, so a cached caller keeps the old code of a callee that
+was inlined from another file, a warm cache ignores a change of flags, and where a folder cannot be written Numba
+silently takes another. So the package has a cache of its own. A file holds one function for one signature, and its name
+is a hash of all that was compiled into it: code of other sources, flags, versions or processors has another name. The
+cache is optional: what cannot be read is dropped, and where nothing can be written kernels are compiled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import re
+import stat
+import sys
+import tempfile
+import time
+import types
+import uuid
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.core.ccallback import CFunc
+from numba.core.compiler import CompileResult
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+PACKAGE = Path(__file__).parents[1]
+LONG = 1.0  # seconds of compiling after which it is announced
+
+# Without Numba's runtime a kernel cannot allocate, and counts no references: five times as fast on short programs,
+# where each view of a row was counted up and down atomically.
+_OPTIONS = {"nopython": True, "error_model": "numpy", "_nrt": False}
+_VERSIONED = {*sys.stdlib_module_names, "numba", "numpy"}  # their content is identified by their versions
+_PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
+_CALLABLE = (type, types.FunctionType, types.BuiltinFunctionType, np.ufunc, type(np.where))
+_CHECKSUM = hashlib.sha256().digest_size
+
+
+def kernel(function: Function, reassociate: bool = False) -> Function:
+    """Compile a function with Numba: cached, without the GIL, without allocation, division without exceptions.
+
+    ``reassociate``: sums of floats may be added up in any order, which lets several be added at once.
+    """
+    options = {**_OPTIONS, "fastmath": {"reassoc", "contract"} if reassociate else False}
+    compiled: Any = numba.jit(nogil=True, **options)(function)
+    if not numba.config.DISABLE_JIT:  # under which Numba returns the function as it is
+        compiled._cache = Cache(function, "kernel that reassociates" if reassociate else "kernel")
+    return cast(Function, compiled)
+
+
+def callback(function: Function, signature: Any) -> Function:
+    """Compile a function to a plain function pointer of this Numba signature, or load it from the cache."""
+    compiled: Any = CFunc(function, normalize_signature(signature), {}, dict(_OPTIONS))
+    compiled._cache = Cache(function, "callback")
+    compiled.compile()
+    return cast(Function, compiled)
+
+
+class Cache:
+    """The compiled code of one function, by signature, with the methods that Numba calls."""
+
+    cache_path = None
+
+    def __init__(self, function: Callable[..., object], kind: str) -> None:
+        self.function, self.kind = function, kind
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """Return the code for a signature, or None where it has to be compiled."""
+        target.refresh()
+        name = self._name(signature, target.codegen())
+        for folder in folders() if name else []:
+            data = _read(folder / cast(str, name))
+            if data is not None:
+                with contextlib.suppress(Exception):  # of unpickling code that another state of the libraries wrote
+                    return CompileResult._rebuild(target, *pickle.loads(data))
+        _progress.begin(self)
+        return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """Keep code that was just compiled."""
+        _progress.end(self)
+        name = self._name(signature, compiled.codegen)
+        if name and not compiled.library.has_dynamic_globals:
+            _write(name, dumps(compiled._reduce()))
+
+    def flush(self) -> None:
+        """Called before a recompilation. Nothing to do: cached files never go stale, and are overwritten."""
+
+    def _name(self, signature: Any, codegen: Any) -> str | None:
+        """The name of the file, or None where it is not certain what the code is made of."""
+        title = f"{self.function.__module__}.{self.function.__qualname__}"
+        config, versions = numba.config, (numba.__version__, np.__version__, sys.version)
+        flags = config.BOUNDSCHECK, int(config.OPT), config.DEBUGINFO_DEFAULT
+        setting = repr((self.kind, _OPTIONS, flags, versions, codegen.magic_tuple(), signature))
+        if " at 0x" in setting:  # a function is an argument
+            return None
+        try:
+            parts = list(ingredients(self.function))
+        except TypeError as error:
+            _say(f"{title} is compiled in each process: it refers to {error}, whose content is not known")
+            return None
+        digest = hashlib.sha256(repr((setting, parts)).encode()).hexdigest()
+        return f"{re.sub(r'[^A-Za-z0-9_.]', '', title)[-80:]}-{digest[:32]}.nbc"
+
+
+def ingredients(function: Callable[..., object]) -> Iterator[str]:
+    """Yield all that is compiled into a function: its bytecode and the values that it or what it calls names.
+
+    Docstrings, comments and line numbers are left out. Raises TypeError for a value whose content cannot be listed.
+    """
+    found: list[Any] = [function]  # the functions; each is referred to by its place
+    entered = set()  # modules, which may hold each other, with the names that were looked for
+
+    def contents(value: Any, names: tuple[str, ...]) -> Iterator[str]:
+        kind = type(value)
+        home = str(value.__name__ if kind is types.ModuleType else getattr(value, "__module__", "")).split(".")[0]
+        yield f"{kind.__module__}.{kind.__qualname__}"
+        if isinstance(value, Dispatcher):
+            if value.py_func not in found:
+                found.append(value.py_func)
+            yield f"{found.index(value.py_func)} {value.targetoptions}"
+        elif kind in _PLAIN or isinstance(value, np.dtype | numba.types.Type):
+            yield repr(value)
+        elif isinstance(value, Enum):
+            yield value.name
+            yield from contents(value.value, names)
+        elif isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
+            yield f"{value.dtype} {value.shape} {value.flags.c_contiguous} {value.flags.f_contiguous}"
+            yield hashlib.sha256(value.tobytes()).hexdigest()
+        elif isinstance(value, tuple | list):
+            yield f"{len(value)} {getattr(value, '_fields', '')}"
+            for item in value:
+                yield from contents(item, names)
+        elif kind is types.CodeType:
+            yield from code(value, {})
+        elif isinstance(value, type) and issubclass(value, Enum):
+            for member in value:
+                yield from contents(member, names)
+        elif isinstance(value, np.ufunc) or (home in _VERSIONED and isinstance(value, (*_CALLABLE, types.ModuleType))):
+            yield f"{home}.{getattr(value, '__qualname__', value.__name__)}"
+        elif kind is types.ModuleType:  # of which the code takes attributes
+            yield value.__name__
+            for name in names if (value, names) not in entered else ():
+                entered.add((value, names))
+                if hasattr(value, name):
+                    yield name
+                    yield from contents(getattr(value, name), names)
+        else:
+            raise TypeError(repr(value))
+
+    def code(body: types.CodeType, known: dict[str, Any], documented: bool = False) -> Iterator[str]:
+        yield f"{body.co_code.hex()} {body.co_names} {body.co_varnames} {body.co_freevars} {body.co_flags}"
+        for constant in body.co_consts[documented:]:
+            yield from contents(constant, ())
+        for name in body.co_names:
+            if name in known:
+                yield name
+                yield from contents(known[name], body.co_names)
+
+    for one in found:
+        cells = (cell.cell_contents for cell in one.__closure__ or ())
+        known = {**one.__globals__, **dict(zip(one.__code__.co_freevars, cells, strict=True))}
+        yield from code(one.__code__, known, documented=one.__doc__ is not None)
+        for name in one.__code__.co_freevars:
+            yield from contents(known[name], one.__code__.co_names)
+        yield from contents(one.__defaults__, ())
+
+
+def folders() -> list[Path]:
+    """Return the folders where compiled code is looked for; the first writable one is written to.
+
+    ``$CADMUS_GYM_CACHE``, or one in ``$NUMBA_CACHE_DIR``, or else one in the package and one in the user's cache;
+    and last a temporary one.
+    """
+    given: list[Path] = []
+    if os.environ.get("CADMUS_GYM_CACHE"):
+        given.append(Path(os.environ["CADMUS_GYM_CACHE"]))
+    elif numba.config.CACHE_DIR:
+        given.append(Path(numba.config.CACHE_DIR) / "cadmus_gym")
+    else:
+        given.append(PACKAGE / "__pycache__" / "kernels")
+        with contextlib.suppress(RuntimeError):  # of a user without a home
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            if home.is_absolute():
+                given.append(home / "cadmus_gym")
+    temporary = _temporary()
+    return given if temporary is None else [*given, temporary]
+
+
+def _temporary() -> Path | None:
+    """A temporary folder of this user; None where there is none, or anybody else can put code into it."""
+    user = os.getuid() if os.name == "posix" else 0
+    try:
+        folder = Path(tempfile.gettempdir()) / f"cadmus_gym-{user}"
+    except OSError:
+        return None
+    try:
+        about = folder.lstat()
+    except OSError:  # it is not there yet
+        return folder
+    own = os.name != "posix" or (about.st_uid == user and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return folder if own and stat.S_ISDIR(about.st_mode) else None
+
+
+def _read(path: Path) -> bytes | None:
+    """Return what was written to a file; None where there is none, or it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    checksum, data = data[:_CHECKSUM], data[_CHECKSUM:]
+    return data if hashlib.sha256(data).digest() == checksum else None
+
+
+def _write(name: str, data: bytes) -> None:
+    """Write a file of compiled code to the first folder that can be written."""
+    places, temporary = folders(), _temporary()
+    for folder in places:
+        partial = folder / f"{uuid.uuid4().hex}.partial"
+        try:
+            folder.mkdir(mode=0o700 if folder == temporary else 0o777, parents=True, exist_ok=True)
+            partial.write_bytes(hashlib.sha256(data).digest() + data)
+            os.replace(partial, folder / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            continue
+        if folder == temporary:
+            _say(f"compiled kernels are stored in {folder} for now; set CADMUS_GYM_CACHE to a folder to keep them in")
+        return
+    _say("compiled kernels cannot be stored, so each process compiles them; set CADMUS_GYM_CACHE to a writable folder")
+
+
+class _Progress:
+    """Says once that kernels are being compiled, where that takes long. Numba holds a lock while it compiles."""
+
+    def __init__(self) -> None:
+        self.outermost: Cache | None = None  # what is being compiled; what it calls is compiled in between
+        self.began = self.spent = 0.0
+
+    def begin(self, cache: Cache) -> None:
+        if self.outermost in (None, cache):
+            self.outermost, self.began = cache, time.monotonic()
+        if self.spent + time.monotonic() - self.began > LONG:
+            _say("compiling kernels, once per installation; this takes about a minute")
+
+    def end(self, cache: Cache) -> None:
+        if cache is self.outermost:
+            self.outermost = None
+            self.spent += time.monotonic() - self.began
+
+
+_progress = _Progress()
+
+
+@functools.cache
+def _say(line: str) -> None:
+    print(f"cadmus_gym: {line}", file=sys.stderr, flush=True)

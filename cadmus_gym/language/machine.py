@@ -1,0 +1,746 @@
+"""The machine: judges programs, one or a batch, and traces one for people.
+
+There is one source of semantics, `execute` below, for all three. It is called in two ways. Most programs are straight
+lines, so a program is first run at once, without looking ahead; where that run meets its `end` in order, it is the
+verdict. Everything else (a header, a block, a fault, no `end`) goes the long way: read the header, check the body and
+note where its jumps lead, then run each case.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cadmus_gym.language.isa import (
+    BOS,
+    END,
+    ID,
+    INSTRUCTIONS,
+    NINE,
+    VOCABULARY,
+    ZERO,
+    Int,
+    Ints,
+    Tokens,
+    as_tokens,
+    check_ids,
+)
+from cadmus_gym.language.kernels import kernel
+
+
+class Verdict(IntEnum):
+    """What came of a program; only TRUE is success."""
+
+    TRUE = 0
+    FALSE = 1
+    SYNTAX = 2
+    UNTERMINATED = 3
+    DIRECTIVE = 4
+    STACK_UNDERFLOW = 5
+    STACK_OVERFLOW = 6
+    VALUE_OVERFLOW = 7
+    DIVISION_BY_ZERO = 8
+    CONTROL_OVERFLOW = 9
+    STEP_LIMIT = 10
+
+
+LARGEST = 2147483647  # magnitude of a value
+STACK_ROOM = 64
+FRAME_ROOM = 64
+STEPS = 1024
+BLOCK_DEPTH = 16
+MAX_DIRECTIVES = 8
+MAX_CASES = 16
+MAX_SIDE = 8  # integers on one side of a case
+
+# Numba freezes module constants into the compiled code; enum members it would look up.
+TRUE, FALSE, SYNTAX, UNTERMINATED = (int(Verdict[v]) for v in ("TRUE", "FALSE", "SYNTAX", "UNTERMINATED"))
+DIRECTIVE, STEP_LIMIT = int(Verdict.DIRECTIVE), int(Verdict.STEP_LIMIT)
+STACK_UNDERFLOW, STACK_OVERFLOW = int(Verdict.STACK_UNDERFLOW), int(Verdict.STACK_OVERFLOW)
+VALUE_OVERFLOW, DIVISION_BY_ZERO = int(Verdict.VALUE_OVERFLOW), int(Verdict.DIVISION_BY_ZERO)
+CONTROL_OVERFLOW = int(Verdict.CONTROL_OVERFLOW)
+RAN = -1  # `execute` came to `end`
+UNPREPARED = -2  # `execute` came to a token that needs the long way
+
+CASE, TO, DO, USE, AVOID, WITHIN, EXACTLY = range(ID["case"], ID["exactly"] + 1)
+COMMA, OPEN, CLOSE = ID[","], ID["("], ID[")"]
+ADD, SUB, MUL, DIV, MOD, NEG, ABS, MIN, MAX, INC, DEC = range(ID["add"], ID["dec"] + 1)
+EQ, NE, LT, LE, GT, GE = range(ID["eq"], ID["ge"] + 1)
+AND, OR, NOT, XOR = range(ID["and"], ID["xor"] + 1)
+DUP, DROP, SWAP, OVER, ROT, PICK = range(ID["dup"], ID["pick"] + 1)
+SET_A, GET_A, SET_B, GET_B = range(ID["a!"], ID["b@"] + 1)
+IF, ELSE, FI, TIMES, NEXT, INDEX, BEGIN, UNTIL = range(ID["if"], ID["until"] + 1)
+DEF, RET, CALL = range(ID["def"], ID["call"] + 1)
+BODY = COMMA  # ids from here on may stand in a body
+POPS = np.array([instruction.pops for instruction in INSTRUCTIONS])
+PUSHES = np.array([instruction.pushes for instruction in INSTRUCTIONS])
+
+# Layout of a kernel's working room. One array instead of one for each purpose: arguments are passed and kept five to
+# seven words an array, which for a program of ten tokens was a third of the time.
+STACK = 2  # before it two cells that a binary operation on too few values may read
+REGISTERS = STACK + STACK_ROOM
+FRAME = REGISTERS + 2  # behind the last frame in use
+FRAMES = FRAME + 1  # of two cells: turns done and turns in all, or where to return to
+OPENED = FRAMES + 2 * FRAME_ROOM  # where the blocks around a place begin
+DIRECTIVES = OPENED + BLOCK_DEPTH  # of two cells: kind and operand
+SIZES = DIRECTIVES + 2 * MAX_DIRECTIVES  # of two cells: integers on each side of a case
+VALUES = SIZES + 2 * MAX_CASES  # for each case and side
+JUMPS = VALUES + 2 * MAX_SIDE * MAX_CASES  # for each position, where its control token or `(` leads
+
+
+def scratch(length: int) -> Ints:
+    """Return the working room of a kernel for programs of at most ``length`` tokens."""
+    return np.zeros(JUMPS + max(length, 1), np.int64)
+
+
+@kernel
+def bit(token: Int) -> np.uint64:
+    """The bit that stands for a token of a body in a set of tokens: there are 55, so a set is one uint64."""
+    return np.uint64(1) << np.uint64(token - BODY)
+
+
+@kernel
+def at(program: Tokens, position: Int) -> Int:
+    """The token at a position, unsigned for the index: Numba would look whether a signed one counts from the end."""
+    return np.int64(program[np.uint64(position)])
+
+
+@kernel
+def load(work: Ints, cell: Int) -> Int:
+    return work[np.uint64(cell)]
+
+
+@kernel
+def store(work: Ints, cell: Int, value: Int) -> None:
+    work[np.uint64(cell)] = value
+
+
+@kernel
+def fresh(work: Ints) -> None:
+    """Set registers and frames to what they are before the first token."""
+    store(work, REGISTERS, 0)
+    store(work, REGISTERS + 1, 0)
+    store(work, FRAME, FRAMES)
+
+
+@kernel
+def execute(
+    program: Tokens, start: Int, prepared: bool, depth: Int, limit: Int, work: Ints
+) -> tuple[Int, Int, Int, Int, np.uint64]:
+    """Run the body from ``start`` on a stack of ``depth`` values for at most ``limit`` tokens.
+
+    Registers and frames are taken from ``work`` and left there, so a run can be cut short by its limit and go on from
+    where it stopped; `fresh` sets them for a run from the start. Without ``prepared`` only a body without blocks can be
+    run, and nothing behind the current token is known to be well-formed. Returns (outcome, depth, position, steps,
+    executed): a fault's verdict, RAN or UNPREPARED; the depth of the stack; the position it stopped at; the number of
+    tokens executed; the set of them (see `bit`).
+
+    Literals, thoughts and `,` stand apart, with tests of their own, so that an instruction in a loop meets few of them.
+    What an instruction takes and leaves is checked for all alike, from the table. Its arm then makes of x and y, the
+    top, the one ``value`` that changes the top of the stack. The arms are one flat chain of equalities, which LLVM
+    turns into a jump table.
+    """
+    a, b = load(work, REGISTERS), load(work, REGISTERS + 1)
+    frame = load(work, FRAME)
+    executed = np.uint64(0)
+    outcome = RAN
+    steps = 0
+    position = start
+    size = program.size
+    while True:
+        if not prepared and position == size:
+            outcome = UNPREPARED
+            break
+        token = at(program, position)
+        if steps >= limit:
+            if token != END:
+                outcome = STEP_LIMIT
+            break
+        if ZERO <= token <= NINE:  # and what is behind it, to the literal's end
+            steps += 1
+            executed |= bit(token)
+            if depth == STACK_ROOM:
+                outcome = STACK_OVERFLOW
+                break
+            value = token - ZERO
+            depth += 1
+            while True:
+                store(work, STACK + depth - 1, value)
+                position += 1
+                if not prepared and position == size:
+                    break
+                token = at(program, position)
+                if not ZERO <= token <= NINE:
+                    break
+                if steps >= limit:
+                    outcome = STEP_LIMIT
+                    break
+                steps += 1
+                executed |= bit(token)
+                value = 10 * value + token - ZERO
+                if value > LARGEST:
+                    outcome = VALUE_OVERFLOW
+                    break
+            if outcome != RAN:
+                break
+            continue
+        if token < ZERO:
+            if token == END:
+                break
+            if token == CLOSE or (not prepared and token < BODY):  # a lone `)`: thoughts are passed over
+                outcome = UNPREPARED
+                break
+            steps += 1
+            executed |= bit(token)
+            behind = position + 1
+            if token == OPEN and prepared:
+                behind = load(work, JUMPS + position)
+            elif token == OPEN:
+                while behind < size and at(program, behind) >= BODY and at(program, behind) != OPEN:
+                    if at(program, behind) == CLOSE:
+                        break
+                    behind += 1
+                if behind == size or at(program, behind) != CLOSE:
+                    outcome = UNPREPARED
+                    break
+                behind += 1
+            position = behind
+            continue
+
+        if not prepared and token >= IF:
+            outcome = UNPREPARED
+            break
+        steps += 1
+        executed |= bit(token)
+        pops = POPS[np.uint64(token)]
+        pushes = PUSHES[np.uint64(token)]
+        if depth < pops:
+            outcome = STACK_UNDERFLOW
+            break
+        if depth - pops + pushes > STACK_ROOM:
+            outcome = STACK_OVERFLOW
+            break
+        x = load(work, STACK + depth - 2)
+        y = load(work, STACK + depth - 1)
+        value = np.int64(0)
+        behind = position + 1
+
+        if token == ADD:
+            value = x + y
+        elif token == SUB:
+            value = x - y
+        elif token == MUL:
+            value = x * y
+        elif token == DIV:
+            if y == 0:
+                outcome = DIVISION_BY_ZERO
+                break
+            value = x // y
+        elif token == MOD:
+            if y == 0:
+                outcome = DIVISION_BY_ZERO
+                break
+            value = x % y
+        elif token == NEG:
+            value = -y
+        elif token == ABS:
+            value = abs(y)
+        elif token == MIN:
+            value = min(x, y)
+        elif token == MAX:
+            value = max(x, y)
+        elif token == INC:
+            value = y + 1
+        elif token == DEC:
+            value = y - 1
+        elif token == EQ:
+            value = np.int64(x == y)
+        elif token == NE:
+            value = np.int64(x != y)
+        elif token == LT:
+            value = np.int64(x < y)
+        elif token == LE:
+            value = np.int64(x <= y)
+        elif token == GT:
+            value = np.int64(x > y)
+        elif token == GE:
+            value = np.int64(x >= y)
+        elif token == AND:
+            value = x & y
+        elif token == OR:
+            value = x | y
+        elif token == NOT:
+            value = np.int64(y == 0)
+        elif token == XOR:
+            value = x ^ y
+        elif token == DUP:
+            value = y
+        elif token == SWAP:
+            store(work, STACK + depth - 2, y)
+            value = x
+        elif token == OVER:
+            value = x
+        elif token == ROT:
+            value = load(work, STACK + depth - 3)
+            store(work, STACK + depth - 3, x)
+            store(work, STACK + depth - 2, y)
+        elif token == PICK:
+            if y < 0 or y >= depth - 1:
+                outcome = STACK_UNDERFLOW
+                break
+            value = load(work, STACK + depth - 2 - y)
+        elif token == SET_A:
+            a = y
+        elif token == GET_A:
+            value = a
+        elif token == SET_B:
+            b = y
+        elif token == GET_B:
+            value = b
+        elif token == IF or token == UNTIL:
+            if y == 0:
+                behind = load(work, JUMPS + position)
+        elif token == ELSE or token == DEF:
+            behind = load(work, JUMPS + position)
+        elif token == TIMES:
+            if y <= 0:
+                behind = load(work, JUMPS + position)
+            elif frame == FRAMES + 2 * FRAME_ROOM:
+                outcome = CONTROL_OVERFLOW
+                break
+            else:
+                store(work, frame, 0)
+                store(work, frame + 1, y)
+                frame += 2
+        elif token == NEXT:
+            turns = load(work, frame - 2) + 1
+            if turns < load(work, frame - 1):
+                store(work, frame - 2, turns)
+                behind = load(work, JUMPS + position)
+            else:
+                frame -= 2
+        elif token == INDEX:
+            value = load(work, frame - 2)
+        elif token == CALL:
+            if frame == FRAMES + 2 * FRAME_ROOM:
+                outcome = CONTROL_OVERFLOW
+                break
+            store(work, frame, behind)
+            frame += 2
+            behind = load(work, JUMPS + position)
+        elif token == RET:  # the body of a function is entered by `call` alone, so its frame is there
+            frame -= 2
+            behind = load(work, frame)
+        # What is left does nothing more: `drop` `fi` `begin`.
+
+        if value > LARGEST or value < -LARGEST:
+            outcome = VALUE_OVERFLOW
+            break
+        depth += pushes - pops
+        if pushes > 0:
+            store(work, STACK + depth - 1, value)
+        position = behind
+    store(work, REGISTERS, a)
+    store(work, REGISTERS + 1, b)
+    store(work, FRAME, frame)
+    return outcome, depth, position, steps, executed
+
+
+@kernel
+def read_integer(program: Tokens, position: Int) -> tuple[Int, Int]:
+    """Return (position behind, value) of the INT at ``position``, or position -1 where none or too large a one is."""
+    token = at(program, position)
+    if not ZERO <= token <= NINE:
+        return -1, 0
+    value = np.int64(0)
+    while ZERO <= token <= NINE:
+        value = 10 * value + token - ZERO
+        if value > LARGEST:
+            return -1, 0
+        position += 1
+        token = at(program, position)
+    if token == NEG:
+        return position + 1, -value
+    return position, value
+
+
+@kernel
+def read_header(program: Tokens, position: Int, work: Ints) -> tuple[Int, Int, Int]:
+    """Read the header at ``position`` into ``work``; return (position of the body or -1, directives, cases)."""
+    directives = 0
+    cases = 0
+    while True:
+        kind = at(program, position)
+        position += 1
+        if kind == DO:
+            return position, directives, cases
+        if USE <= kind <= EXACTLY:
+            if cases > 0 or directives == MAX_DIRECTIVES:
+                return -1, 0, 0
+            operand = at(program, position)
+            if kind == USE or kind == AVOID:
+                if operand < BODY or operand == OPEN or operand == CLOSE:
+                    return -1, 0, 0
+                position += 1
+            else:
+                position, operand = read_integer(program, position)
+                if position < 0 or operand < 0:
+                    return -1, 0, 0
+            store(work, DIRECTIVES + 2 * directives, kind)
+            store(work, DIRECTIVES + 2 * directives + 1, operand)
+            directives += 1
+        elif kind == CASE:
+            if cases == MAX_CASES:
+                return -1, 0, 0
+            for side in range(2):
+                first = VALUES + MAX_SIDE * (2 * cases + side)
+                size = 0
+                if ZERO <= at(program, position) <= NINE:
+                    while True:
+                        if size == MAX_SIDE:
+                            return -1, 0, 0
+                        position, value = read_integer(program, position)
+                        if position < 0:
+                            return -1, 0, 0
+                        store(work, first + size, value)
+                        size += 1
+                        if at(program, position) != COMMA:
+                            break
+                        position += 1
+                store(work, SIZES + 2 * cases + side, size)
+                if side == 0:
+                    if at(program, position) != TO:
+                        return -1, 0, 0
+                    position += 1
+            cases += 1
+        else:
+            return -1, 0, 0
+
+
+@kernel
+def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint64]:
+    """Check the body at ``position`` and note in ``work`` where each control token and each `(` leads.
+
+    Returns (length without `end` and thoughts, or -1 for a syntax error; the set of tokens in it).
+    """
+    depth = 0
+    loops = 0  # `times` among the blocks open
+    function = -1
+    length = 0
+    present = np.uint64(0)
+    while True:
+        token = at(program, position)
+        if token == END:
+            return (length if depth == 0 else -1), present
+        if token < BODY or token == CLOSE:
+            return -1, present
+        if token == OPEN:
+            opening = position
+            position += 1
+            while at(program, position) != CLOSE:
+                if at(program, position) < BODY or at(program, position) == OPEN:
+                    return -1, present
+                position += 1
+            position += 1
+            store(work, JUMPS + opening, position)
+            continue
+        length += 1
+        present |= bit(token)
+        if token == IF or token == TIMES or token == BEGIN or token == DEF:
+            if depth == BLOCK_DEPTH or (token == DEF and (depth > 0 or function >= 0)):
+                return -1, present
+            if token == DEF:
+                function = position
+            elif token == TIMES:
+                loops += 1
+            store(work, OPENED + depth, position)
+            depth += 1
+        elif token == ELSE or token == FI or token == NEXT or token == UNTIL or token == RET:
+            if depth == 0:
+                return -1, present
+            opening = load(work, OPENED + depth - 1)
+            opener = at(program, opening)
+            if token == ELSE:
+                matches = opener == IF
+            elif token == FI:
+                matches = opener == IF or opener == ELSE
+            elif token == NEXT:
+                matches = opener == TIMES
+            elif token == UNTIL:
+                matches = opener == BEGIN
+            else:
+                matches = opener == DEF
+            if not matches:
+                return -1, present
+            store(work, JUMPS + opening, position + 1)
+            store(work, JUMPS + position, opening + 1)
+            if token == ELSE:
+                store(work, OPENED + depth - 1, position)
+            else:
+                depth -= 1
+            if token == NEXT:
+                loops -= 1
+        elif token == CALL:
+            if function < 0:
+                return -1, present
+            store(work, JUMPS + position, function + 1)
+        elif token == INDEX and loops == 0:
+            return -1, present
+        position += 1
+
+
+@kernel
+def has_end(program: Tokens) -> bool:
+    for position in range(program.size):  # noqa: SIM110 (a kernel has no generators)
+        if at(program, position) == END:
+            return True
+    return False
+
+
+@kernel
+def prepare(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int]:
+    """Find all that can be told without a run: return (verdict or RAN, body, directives, cases), filling ``work``."""
+    # Reading stops at the first `end` or `<pad>`. Where neither closes the row, there must be an `end` within.
+    if program.size == 0 or (at(program, program.size - 1) > END and not has_end(program)):
+        return UNTERMINATED, 0, 0, 0
+    body = 1 if at(program, 0) == BOS and program.size > 1 else 0
+    directives, cases = 0, 0
+    if CASE <= at(program, body) <= EXACTLY:
+        body, directives, cases = read_header(program, body, work)
+    length, present = np.int64(-1), np.uint64(0)
+    if body >= 0:
+        length, present = read_body(program, body, work)
+    if length < 0:
+        return (SYNTAX if has_end(program) else UNTERMINATED), 0, 0, 0
+    for k in range(directives):
+        kind = load(work, DIRECTIVES + 2 * k)
+        operand = load(work, DIRECTIVES + 2 * k + 1)
+        if (
+            (kind == AVOID and present & bit(operand))
+            or (kind == WITHIN and length > operand)
+            or (kind == EXACTLY and length != operand)
+        ):
+            return DIRECTIVE, body, directives, cases
+    return RAN, body, directives, cases
+
+
+@kernel
+def load_inputs(case: Int, cases: Int, work: Ints) -> Int:
+    """Put the inputs of a case on the stack; return the depth."""
+    if cases == 0:
+        return 0
+    size = load(work, SIZES + 2 * case)
+    for k in range(size):
+        store(work, STACK + k, load(work, VALUES + 2 * MAX_SIDE * case + k))
+    return size
+
+
+@kernel
+def leaves_outputs(case: Int, cases: Int, depth: Int, work: Ints) -> bool:
+    """Whether a run left what it should: the outputs of its case, or exactly 1."""
+    if cases == 0:
+        return bool(depth == 1 and load(work, STACK) == 1)
+    if depth != load(work, SIZES + 2 * case + 1):
+        return False
+    for k in range(depth):  # noqa: SIM110 (a kernel has no generators)
+        if load(work, STACK + k) != load(work, VALUES + MAX_SIDE * (2 * case + 1) + k):
+            return False
+    return True
+
+
+@kernel
+def judge(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int, Int]:
+    """Judge a program; return (verdict, passed, cases, depth, steps): the last run left ``depth`` values."""
+    start = 1 if program.size > 0 and at(program, 0) == BOS else 0
+    if program.size > start and not CASE <= at(program, start) <= EXACTLY:
+        fresh(work)
+        outcome, depth, _, steps, executed = execute(program, start, False, 0, STEPS, work)
+        if outcome == RAN:
+            if leaves_outputs(0, 0, depth, work):
+                return TRUE, 1, 1, depth, steps
+            return FALSE, 0, 1, depth, steps
+
+    verdict, body, directives, cases = prepare(program, work)
+    runs = 0 if verdict == UNTERMINATED or verdict == SYNTAX else max(cases, 1)
+    if verdict != RAN:
+        return verdict, 0, runs, 0, 0
+    verdict = TRUE
+    passed = 0
+    total = 0
+    depth = 0
+    used = ~np.uint64(0)
+    for case in range(runs):
+        depth = load_inputs(case, cases, work)
+        fresh(work)
+        outcome, depth, _, steps, executed = execute(program, body, True, depth, STEPS, work)
+        total += steps
+        used &= executed
+        if outcome != RAN:
+            depth = 0
+        elif leaves_outputs(case, cases, depth, work):
+            passed += 1
+            outcome = TRUE
+        else:
+            outcome = FALSE
+        if verdict == TRUE:
+            verdict = outcome
+    if verdict == TRUE:
+        for k in range(directives):
+            if load(work, DIRECTIVES + 2 * k) == USE and not used & bit(load(work, DIRECTIVES + 2 * k + 1)):
+                verdict = DIRECTIVE
+    return verdict, passed, runs, depth, total
+
+
+@kernel
+def judge_rows(programs: Tokens, verdicts: NDArray[np.uint8], passed: NDArray[np.int32], work: Ints) -> None:
+    """Judge the rows of ``programs`` (N, L) into ``verdicts`` (N,) and ``passed`` (N,)."""
+    for k in range(programs.shape[0]):
+        verdict, count, _, _, _ = judge(programs[k], work)
+        verdicts[k] = verdict
+        passed[k] = count
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a program.
+
+    ``passed`` of ``cases`` runs were true (a program without cases asks for one run; 0 where it could not be read),
+    ``stack`` is what the last run left, bottom first (empty after a fault or where nothing ran), and ``steps`` counts
+    the tokens executed over all runs.
+    """
+
+    verdict: Verdict
+    true: bool
+    passed: int
+    cases: int
+    stack: tuple[int, ...]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token executed: the state it left, or the fault it ended in (then the state before it)."""
+
+    case: int
+    position: int
+    token: int
+    stack: tuple[int, ...]
+    registers: tuple[int, int]
+    fault: Verdict | None = None
+
+    def __str__(self) -> str:
+        ending = self.fault.name if self.fault else " ".join(map(str, self.stack))
+        return f"{self.position:4d}  {VOCABULARY[self.token]:6s}  {ending}"
+
+
+def run(program: str | ArrayLike) -> Outcome:
+    """Judge one program, given as text, as for `cadmus_gym.assemble`, or as (n,) token ids.
+
+    Raises ValueError for what is no program: an unknown word, an id outside 0..64, another shape or dtype. Whatever
+    is made of the 65 tokens is judged.
+    """
+    tokens = as_tokens(program)
+    work = scratch(tokens.size)
+    verdict, passed, cases, depth, steps = judge(tokens, work)
+    return Outcome(Verdict(verdict), verdict == TRUE, passed, cases, values(work, depth), steps)
+
+
+def run_batch(programs: ArrayLike, threads: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Judge programs (N, L), rows padded with 0; return their verdicts (N,) uint8 and passed cases (N,) int32.
+
+    ``threads`` is the largest number of threads to use, by default one for each processor; it never changes results.
+    Raises ValueError for another shape or dtype, or an id outside 0..64.
+    """
+    rows = np.asarray(programs)
+    if rows.ndim != 2:
+        raise ValueError(f"programs are rows of token ids, shape (N, L); this has shape {rows.shape}")
+    ready = rows.dtype == np.uint8 and rows.flags.c_contiguous and rows.flags.writeable  # else kernels compile anew
+    tokens = rows if ready and within_ids(rows) else check_ids(rows)
+    verdicts = np.empty(len(tokens), np.uint8)
+    passed = np.empty(len(tokens), np.int32)
+    spread(
+        lambda part: judge_rows(tokens[part], verdicts[part], passed[part], scratch(tokens.shape[1])),
+        len(tokens),
+        threads,
+    )
+    return verdicts, passed
+
+
+def within_ids(tokens: NDArray[np.uint8]) -> bool:
+    return tokens.size == 0 or int(tokens.max()) < len(VOCABULARY)
+
+
+def spread(work: Any, count: int, threads: int | None, least: int = 4096) -> None:
+    """Call ``work(slice)`` for slices that cover ``range(count)``, on up to ``threads`` threads.
+
+    Kernels release the GIL, so plain threads spread them; unlike OpenMP's, they survive a fork of the process.
+    """
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads = {threads!r}: a whole number from 1, or None for one a processor")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, min(threads or available, count // least))
+    if threads == 1:
+        work(slice(0, count))
+        return
+    bounds = [count * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda k: work(slice(bounds[k], bounds[k + 1])), range(threads)))
+
+
+def values(work: Ints, depth: int) -> tuple[int, ...]:
+    return tuple(work[STACK : STACK + depth].tolist())
+
+
+def trace(program: str | ArrayLike) -> Iterator[Step]:
+    """Yield one `Step` for each token executed, case by case; nothing for a program that is not run.
+
+    Raises ValueError as `run` does.
+    """
+    tokens = as_tokens(program)
+    work = scratch(tokens.size)
+    verdict, body, _, cases = prepare(tokens, work)
+    if verdict != RAN:
+        return
+    for case in range(max(cases, 1)):
+        fresh(work)
+        position, depth = body, load_inputs(case, cases, work)
+        first, bottom = position, depth  # where the token, or the literal it is a digit of, begins, and on what stack
+        stack, registers = values(work, depth), (0, 0)
+        for taken in range(STEPS + 1):
+            token = int(tokens[position])
+            if not (position > first and ZERO <= token <= NINE and ZERO <= tokens[first] <= NINE):
+                first, bottom = position, depth
+            limit = 0 if taken == STEPS else 1 + position - first
+            outcome, depth, behind, steps, _ = execute(tokens, first, True, bottom, limit, work)
+            if outcome == RAN and steps == 0:
+                break
+            if taken == STEPS or outcome not in (RAN, STEP_LIMIT):
+                yield Step(case, position, token, stack, registers, Verdict(outcome))
+                break
+            stack, registers = values(work, depth), (int(work[REGISTERS]), int(work[REGISTERS + 1]))
+            yield Step(case, position, token, stack, registers)
+            position = behind
+
+
+def standing(program: Tokens) -> tuple[int, ...]:
+    """Return the stack as it stands behind a program that may still be in the making: of its first case, up to the
+    first fault or the first block, whose end is not known yet."""
+    work = scratch(program.size + 1)
+    body = 1 if program.size and program[0] == BOS else 0
+    depth = 0
+    if program.size > body and CASE <= program[body] <= EXACTLY:
+        closed = np.append(program, np.uint8(END))  # the header is read up to `end` at the latest
+        body, _, cases = read_header(closed, body, work)
+        if body < 0:
+            return ()
+        depth = load_inputs(0, cases, work)
+    fresh(work)
+    _, depth, *_ = execute(program, body, False, depth, STEPS, work)
+    return values(work, depth)

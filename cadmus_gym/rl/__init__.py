@@ -1,0 +1,1 @@
+"""Reinforcement learning with other libraries: policies and rewards."""

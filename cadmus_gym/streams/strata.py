@@ -1,0 +1,237 @@
+"""Strata: what it takes to answer a prompt, so that a truth rate can be told apart by it.
+
+A prompt is run by the machine, and what counts are the instructions executed, whatever words brought their operands
+there. An operation is an arithmetic, comparison or logic instruction; the `neg` behind a literal is its sign and none.
+Held-out facts are those of the expression, see `cadmus_gym.tasks.facts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cadmus_gym.language.isa import END, NINE, VOCABULARY, ZERO, Int, Ints, Tokens, check_ids, disassemble
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import (
+    ADD,
+    DEC,
+    EQ,
+    GE,
+    INC,
+    MUL,
+    NEG,
+    RAN,
+    STACK,
+    STEP_LIMIT,
+    STEPS,
+    SUB,
+    XOR,
+    Verdict,
+    scratch,
+    spread,
+)
+from cadmus_gym.streams.spec import Spec
+from cadmus_gym.streams.stream import Stream, pairs_of
+from cadmus_gym.tasks.family import HELD, MARKS, WORK
+from cadmus_gym.tasks.solving import begin, identify, step
+
+OUTCOME, DEPTH, ANSWER, OPERATIONS, FIRST, SECOND, SET, CARRIES, GAP, FACTS, CELLS = range(11)
+NONE = "none"
+CROSSED = "operations, held-out facts"
+STRATA = (
+    "operators",
+    "operations",
+    "held-out facts",
+    CROSSED,
+    "negative literals",
+    "carries",
+    "near ties",
+    "answer length",
+)
+
+
+@kernel
+def carries(x: Int, y: Int) -> Int:
+    """How often a digit is carried in x + y written out, or borrowed where their signs differ."""
+    larger, smaller = max(abs(x), abs(y)), min(abs(x), abs(y))
+    borrows = (x < 0) != (y < 0)
+    count: Int = 0
+    carry: Int = 0
+    while smaller > 0 or carry > 0:
+        if borrows:
+            carry = np.int64(larger % 10 < smaller % 10 + carry)
+        else:
+            carry = np.int64(larger % 10 + smaller % 10 + carry >= 10)
+        count += carry
+        larger //= 10
+        smaller //= 10
+    return count
+
+
+@kernel
+def carries_of_product(x: Int, y: Int) -> Int:
+    """How often a digit is carried when the parts of a product are added up, lowest first: those that the worked steps
+    of style "products" write, one for each digit of the factor with fewer (the right one of two as long)."""
+    factor, digits = abs(x), abs(y)
+    size_x, size_y = 1, 1
+    while 10**size_x <= factor:
+        size_x += 1
+    while 10**size_y <= digits:
+        size_y += 1
+    if size_x < size_y:
+        factor, digits = digits, factor
+    count: Int = 0
+    total: Int = 0
+    place = 1
+    while digits > 0:
+        part = digits % 10 * place * factor
+        count += carries(total, part)
+        total += part
+        digits //= 10
+        place *= 10
+    return count
+
+
+@kernel
+def look(program: Tokens, prompt: Int, cells: Ints, machine: Ints) -> None:
+    """Run a prompt of that length and count what it takes, into cells (CELLS,)."""
+    cells[:] = 0
+    cells[GAP] = -1
+    outcome = begin(program, prompt, machine)
+    depth: Int = 0
+    position: Int = 0
+    steps: Int = 0
+    while outcome == RAN and program[position] != END:
+        token = np.int64(program[position])
+        sign = token == NEG and position > 0 and ZERO <= program[position - 1] <= NINE
+        x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
+        y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
+        outcome, depth, position, taken = step(program, position, depth, machine)
+        steps += taken
+        if outcome == RAN and steps > STEPS:
+            outcome = STEP_LIMIT
+        if outcome != RAN or sign or not ADD <= token <= XOR:
+            continue
+        if cells[OPERATIONS] < 2:
+            cells[FIRST + cells[OPERATIONS]] = token
+        cells[OPERATIONS] += 1
+        cells[SET] |= np.int64(1) << (token - ADD)
+        if token == ADD or token == SUB:
+            cells[CARRIES] += carries(x, y if token == ADD else -y)
+        elif token == INC or token == DEC:
+            cells[CARRIES] += carries(y, np.int64(1 if token == INC else -1))
+        elif token == MUL:
+            cells[CARRIES] += carries_of_product(x, y)
+        elif EQ <= token <= GE:
+            gap = abs(x - y)
+            cells[GAP] = gap if cells[GAP] < 0 else min(gap, cells[GAP])
+    cells[OUTCOME], cells[DEPTH] = outcome, depth
+    cells[ANSWER] = machine[STACK + depth - 1] if depth > 0 else 0
+
+
+@kernel
+def look_at_rows(programs: Tokens, lengths: Ints, cells: Ints, marks: Ints, work: Ints, machine: Ints) -> None:
+    for k in range(programs.shape[0]):
+        look(programs[k], lengths[k], cells[k], machine)
+        identify(programs[k], lengths[k], marks, work, machine)
+        cells[k, FACTS] = marks[HELD]
+
+
+@dataclass(frozen=True)
+class Strata:
+    """What N prompts take.
+
+    ``operators`` has the first two operations executed, by token, 0 where there is none, and ``sets`` all of them, bit
+    k for token `add` + k. ``carries`` counts the digits carried or borrowed by every `add`, `sub`, `inc` and `dec`
+    executed, and when the parts of a product are added up; within a part, and in `div` and `mod`, none is counted.
+    ``facts`` counts the held-out facts in the expression, ``negatives`` the negative literals in the text.
+    ``gaps`` is the smallest abs(x - y) of the comparisons executed, -1 where there is none, ``answers`` the value left
+    on top, and ``depths`` how many were left.
+    """
+
+    operators: Ints  # (N, 2)
+    sets: Ints  # (N,), as all others
+    operations: Ints
+    facts: Ints
+    negatives: Ints
+    carries: Ints
+    gaps: Ints
+    answers: Ints
+    depths: Ints
+
+    def labels(self) -> dict[str, NDArray[np.str_]]:
+        """Return for each of `STRATA` the names of the strata that the prompts belong to, (N,).
+
+        - operators: what was executed, in this order where it is at most two operations, as in `mul sub`; of longer
+          ones the set, as in `{add, mul}`
+        - operations: how many were executed
+        - held-out facts: how many; and with the operations, as in `2, 1` for one such fact in two operations
+        - negative literals: how many
+        - carries: how many
+        - near ties: the smallest difference of two numbers that are compared, `0`, `1`, `2-3` or `more`
+        - answer length: its digits, with `-` in front of a negative one's
+        """
+        pairs = np.column_stack([self.operators, np.where(self.operations > 2, self.sets, 0)])
+        kinds, place = np.unique(pairs, axis=0, return_inverse=True)
+        gaps = np.array(["0", "1", "2-3", "more", NONE])
+        digits = [f"{'-' * (a < 0)}{len(str(abs(a)))}" if depth else NONE for a, depth in self._left()]
+        return {
+            "operators": np.array([_operators(*kind) for kind in kinds.tolist()])[place.ravel()],
+            "operations": self.operations.astype(np.str_),
+            "held-out facts": self.facts.astype(np.str_),
+            CROSSED: np.array([f"{k}, {n}" for k, n in zip(self.operations, self.facts, strict=True)], np.str_),
+            "negative literals": self.negatives.astype(np.str_),
+            "carries": self.carries.astype(np.str_),
+            "near ties": gaps[np.where(self.gaps < 0, 4, np.searchsorted([0, 1, 3], self.gaps))],
+            "answer length": np.array(digits, np.str_),
+        }
+
+    def _left(self) -> list[tuple[int, int]]:
+        return list(zip(self.answers.tolist(), self.depths.tolist(), strict=True))
+
+
+def _operators(first: int, second: int, members: int) -> str:
+    if members:
+        return f"{{{', '.join(VOCABULARY[ADD + k] for k in range(XOR - ADD + 1) if members >> k & 1)}}}"
+    return " ".join(VOCABULARY[token] for token in (first, second) if token) or NONE
+
+
+def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = None) -> Strata:
+    """Return what prompts (N, P) uint8, padded with 0, of lengths (N,) take.
+
+    Raises ValueError for a prompt that does not run to its end, or has a header.
+    """
+    rows = np.zeros((len(prompts), prompts.shape[1] + 1), np.uint8)  # and room for `end`
+    rows[:, :-1] = check_ids(prompts)
+    sizes, cells = np.asarray(lengths, np.int64), np.zeros((len(rows), CELLS), np.int64)
+
+    def work(part: slice) -> None:
+        room = np.zeros(MARKS, np.int64), np.zeros(WORK, np.int64), scratch(rows.shape[1])
+        look_at_rows(rows[part], sizes[part], cells[part], *room)
+
+    spread(work, len(rows), threads)
+    digits = (prompts >= ZERO) & (prompts <= NINE)
+    for k in np.flatnonzero(cells[:, OUTCOME] != RAN)[:1]:
+        prompt, verdict = disassemble(prompts[k, : sizes[k]]), Verdict(cells[k, OUTCOME]).name
+        raise ValueError(f"prompt {k}, {prompt!r}, has no strata: running it gives {verdict}")
+    return Strata(
+        operators=cells[:, FIRST : SECOND + 1],
+        sets=cells[:, SET],
+        operations=cells[:, OPERATIONS],
+        facts=cells[:, FACTS],
+        negatives=(digits[:, :-1] & (prompts[:, 1:] == NEG)).sum(1),
+        carries=cells[:, CARRIES],
+        gaps=cells[:, GAP],
+        answers=cells[:, ANSWER],
+        depths=cells[:, DEPTH],
+    )
+
+
+def families_of(spec: Spec, split: str, count: int, seed: int, seeds: int = 1) -> NDArray[np.str_]:
+    """Return the task families that wrote the first prompts of a split, (N,): those of `evaluate.prompts_of`."""
+    stream = Stream(spec, split, seed)
+    names = np.array([part.task for part in stream.specs])
+    named: NDArray[np.str_] = names[stream.parts(*pairs_of(count, seed, seeds))]
+    return named

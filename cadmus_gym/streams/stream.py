@@ -1,0 +1,283 @@
+"""Streams of true programs: program i is a pure function of (digest of the split, seed, i)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cadmus_gym.arguments import check_seed, check_whole
+from cadmus_gym.language.hashing import Words64, join
+from cadmus_gym.language.isa import PAD, Ints, Tokens, disassemble
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import RAN, scratch, spread
+from cadmus_gym.streams.overlap import ASKED, DRAWN, may_overlap, share_in_train, warn_of
+from cadmus_gym.streams.probability import Entropy, Scorer, Scores, score_mixture, trimmed
+from cadmus_gym.streams.spec import Spec, check_mixture, load_spec
+from cadmus_gym.streams.writing import NOTHING, attempts_of, compose_rows, explain, fill, no_problem, sieve_of, wish
+from cadmus_gym.tasks.family import MARKS, WORK
+from cadmus_gym.tasks.sampling import CHOICE, RANDOM, below, new_script
+from cadmus_gym.tasks.solving import SLACK
+
+Source: TypeAlias = str | Path | Spec | Mapping[str, int]
+PROBES = 16  # prompts drawn of each stream when it is first made
+_PROBED: set[str] = set()  # digests
+_COMPARED: set[tuple[str, str]] = set()  # digests of splits and of train, for each of which a warning is given once
+
+
+def overlap(spec: Spec, split: str) -> float:
+    """Return which share of the prompts of a split, of a spec that is no mixture, train could write too (see
+    `cadmus_gym.streams.overlap`); 0 where the split has the parameters of train, from which its share keeps it
+    apart."""
+    if not may_overlap(spec, split):
+        return 0.0
+    stream, rows = Stream(spec, split), (np.zeros(ASKED, np.int64), np.arange(ASKED))
+    train = np.zeros(DRAWN, np.int64), np.arange(DRAWN)
+    return share_in_train(spec, *stream.prompts(*rows), stream.keys(*rows), lambda: Stream(spec).keys(*train))
+
+
+@kernel
+def pick_parts(base: np.uint64, weights: Ints, seeds: Ints, indices: Ints, dice: Words64, parts: Ints) -> None:
+    """Draw for each pair (seed, index) one part of a mixture."""
+    total = weights.sum()
+    for k in range(seeds.size):
+        dice[CHOICE] = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
+        drawn = below(dice, CHOICE, total)
+        part = -1
+        while drawn >= 0:
+            part += 1
+            drawn -= weights[part]
+        parts[k] = part
+
+
+class Stream:
+    """The true programs of a spec's split, or of a mixture.
+
+    ``spec`` is a registered id, the path of a TOML file, a `Spec`, or ``{id or path: weight}`` with whole weights for a
+    mixture; ``seed`` is a whole number from 0. The same (digest, seed, index) gives the same program on every machine,
+    whatever the range asked for and the number of threads. Raises ValueError for an unknown spec, split or weight, and
+    where the parameters leave a split without problems.
+    """
+
+    def __init__(self, spec: Source, split: str = "train", seed: int = 0) -> None:
+        self.split, self.seed = split, check_seed(seed)
+        if isinstance(spec, Mapping):
+            check_mixture(spec)
+        whole = [(load_spec(s), w) for s, w in spec.items()] if isinstance(spec, Mapping) else [(load_spec(spec), 1)]
+        parts = _flat(whole, split)
+        self.specs = tuple(part for part, _ in parts)
+        self.weights = np.array([weight for _, weight in parts], np.int64)
+        digests = [part.digest_of(split) for part in self.specs]
+        self.digest = whole[0][0].digest_of(split)
+        if len(whole) > 1:
+            mixture = json.dumps([[part.digest_of(split) for part, _ in whole], [weight for _, weight in whole]])
+            self.digest = hashlib.sha256(mixture.encode()).hexdigest()
+        self._bases = [np.uint64(int(digest[:16], 16)) for digest in digests]
+        self._scorers: list[Scorer] | None = None
+        self.id = "+".join(part.id for part, _ in whole)
+        self.prompt_room = max(part.prompt_room for part, _ in whole)
+        self.length = max(part.prompt_room + part.completion_room for part, _ in whole)
+        if self.digest not in _PROBED:  # what cannot be written is found before anything is built on it
+            self.prompts(np.zeros(PROBES, np.int64), np.arange(PROBES))
+            _PROBED.add(self.digest)
+        for part in self.specs:
+            if may_overlap(part, split):
+                compared = part.digest_of(split), part.digest_of("train")
+                if compared not in _COMPARED:
+                    _COMPARED.add(compared)
+                    warn_of(part, split, overlap(part, split), level=2)
+
+    def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
+        """Return programs start..start+count, (count, L) uint8 padded with 0, and prompt_lengths (count,) int32."""
+        whole = all(isinstance(number, (int, np.integer)) for number in (start, count))
+        if not whole or not 0 <= start <= start + count <= 2**63:
+            raise ValueError(f"start = {start!r}, count = {count!r}: programs are numbered from 0 to {2**63 - 1}")
+        indices = np.arange(start, start + count, dtype=np.int64)
+        return self.gather(np.full(count, self.seed, np.int64), indices, threads)
+
+    def gather(
+        self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
+    ) -> tuple[Tokens, NDArray[np.int32]]:
+        """Return the programs of pairs (seed, index), both (N,): (N, L) uint8 and prompt_lengths (N,) int32."""
+        return self._gather(seeds, indices, self.length, threads)[:2]
+
+    def prompts(
+        self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
+    ) -> tuple[Tokens, NDArray[np.int32]]:
+        """Return the prompts alone of pairs (seed, index), both (N,): (N, P) uint8 padded with 0, lengths (N,) int32.
+
+        That is quicker: neither worked steps nor answers are written.
+        """
+        programs, lengths, _ = self._gather(seeds, indices, self.prompt_room + 1, threads)
+        return programs[:, :-1], lengths
+
+    def keys(self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None) -> Words64:
+        """Return the keys, by which splits are kept apart, of the problems of pairs (seed, index): (N,) uint64."""
+        return self._gather(seeds, indices, self.prompt_room + 1, threads)[2]
+
+    def parts(self, seeds: ArrayLike, indices: ArrayLike) -> Ints:
+        """Return which of `specs` the programs of pairs (seed, index), both (N,), are of: (N,) int64."""
+        seeds, indices = _pairs(seeds, indices)
+        parts = np.zeros(seeds.size, np.int64)
+        if len(self.specs) > 1:
+            base = np.uint64(int(self.digest[:16], 16))
+            pick_parts(base, self.weights, seeds, indices, np.zeros(2, np.uint64), parts)
+        return parts
+
+    def _gather(
+        self, seeds: ArrayLike, indices: ArrayLike, length: int, threads: int | None
+    ) -> tuple[Tokens, NDArray[np.int32], Words64]:
+        """Gather rows of that length, whole programs where it is `length`, otherwise prompts and room for an `end`;
+        lengths of prompts; keys."""
+        seeds, indices = _pairs(seeds, indices)
+        programs = np.zeros((seeds.size, length), np.uint8)
+        prompt_lengths, keys = np.zeros(seeds.size, np.int32), np.zeros(seeds.size, np.uint64)
+        if len(self.specs) == 1:
+            self._fill(0, seeds, indices, programs, prompt_lengths, keys, threads)
+            return programs, prompt_lengths, keys
+        parts = self.parts(seeds, indices)
+        for part in range(len(self.specs)):
+            rows = np.flatnonzero(parts == part)
+            some, lengths = np.zeros((rows.size, length), np.uint8), np.zeros(rows.size, np.int32)
+            some_keys = np.zeros(rows.size, np.uint64)
+            self._fill(part, seeds[rows], indices[rows], some, lengths, some_keys, threads)
+            programs[rows], prompt_lengths[rows], keys[rows] = some, lengths, some_keys
+        return programs, prompt_lengths, keys
+
+    def log_prob(self, programs: ArrayLike) -> NDArray[np.float64]:
+        """Return the natural-log probability of programs (N, L) or (L,) under the stream: (N,) or () float64.
+
+        It is exact where `score` says so: -inf for what the stream never writes, nan where a task cannot tell.
+        """
+        return self.score(programs).log_prob
+
+    def score(self, programs: ArrayLike, *, budget: int = 20_000_000, samples: int = 1_000_000) -> Scores:
+        """Return how likely the stream is to write programs (N, L) or (L,), token ids padded with 0.
+
+        A split keeps a share of the problems. For each kind of program that share is summed over all operands where
+        there are at most ``budget`` of them, otherwise estimated from ``samples`` draws. It is found once a stream and
+        kind, with the first budget and samples asked for. A kind of comparison has at most 45,000 operands, so
+        Cadmus-Compare-v0 has exact probabilities throughout.
+        """
+        if self._scorers is None:
+            self._scorers = [Scorer(spec, self.split, budget, samples) for spec in self.specs]
+        return score_mixture(self._scorers, self.weights, programs)
+
+    def entropy(self, count: int = 10_000, *, budget: int = 20_000_000, samples: int = 1_000_000) -> Entropy:
+        """Return the entropies of the stream, estimated from the log-probabilities of its programs 0..count.
+
+        ``budget`` and ``samples`` are those of `score`. With tasks that cannot tell probabilities all is nan.
+        """
+        if count < 2:
+            raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
+        programs, lengths = self.batch(0, count)
+        scores = self.score(programs, budget=budget, samples=samples)
+        prompts, completions = -scores.prompt, -scores.completion
+        return Entropy(
+            count=count,
+            prompt=float(prompts.mean()),
+            prompt_error=float(prompts.std(ddof=1) / math.sqrt(count)),
+            completion=float(completions.mean()),
+            completion_error=float(completions.std(ddof=1) / math.sqrt(count)),
+            prompt_tokens=float(lengths.mean()),
+            completion_tokens=float((programs != PAD).sum() / count - lengths.mean()),
+        )
+
+    def _fill(
+        self,
+        part: int,
+        seeds: Ints,
+        indices: Ints,
+        programs: Tokens,
+        prompt_lengths: NDArray[np.int32],
+        keys: Words64,
+        threads: int | None,
+    ) -> None:
+        spec, base = self.specs[part], self._bases[part]
+        family, wanted, length = spec.family, wish(spec), programs.shape[1]
+        wanted[NOTHING] = length < self.length
+        if family.pack is None:
+            compose_rows(spec, self.split, base, seeds, indices, programs, prompt_lengths, keys, wanted)
+            return
+        packed, most = family.pack(spec.split_parameters(self.split)), attempts_of(spec, self.split)
+
+        def work(rows: slice) -> None:
+            row, outcome = fill(
+                family.write(),
+                packed,
+                wanted,
+                base,
+                sieve_of(spec, self.split),
+                seeds[rows],
+                indices[rows],
+                most,
+                programs[rows],
+                prompt_lengths[rows],
+                keys[rows],
+                np.zeros(spec.thoughts.limit + SLACK, np.uint8),
+                np.zeros(2, np.uint64),
+                new_script(RANDOM),
+                np.zeros(MARKS, np.int64),
+                np.zeros(WORK, np.int64),
+                scratch(length),
+            )
+            if row >= 0 and outcome == RAN:
+                raise ValueError(no_problem(spec, self.split))
+            if row >= 0:
+                where = f"{spec.name} [splits.{self.split}]: task {spec.task!r}"
+                text = disassemble(trimmed(programs[rows][row]))
+                raise ValueError(f"{where} wrote {text!r}: {explain(outcome)}")
+
+        spread(work, seeds.size, threads, least=1024)
+
+
+def _flat(specs: list[tuple[Spec, int]], split: str) -> list[tuple[Spec, int]]:
+    """Return the parts of weighted specs that have a split, with whole weights."""
+    named = isinstance(split, str)
+    parts = [
+        (spec, weight, [part for part in spec.parts if named and split in part[0].splits]) for spec, weight in specs
+    ]
+    for spec, _, some in parts:
+        if not some:
+            spec.split(split)  # which says what there is
+    whole = math.lcm(*(sum(weight for _, weight in some) for _, _, some in parts))
+    flat = [
+        (part, outer * weight * (whole // sum(inner for _, inner in some)))
+        for _, outer, some in parts
+        for part, weight in some
+    ]
+    shared = math.gcd(*(weight for _, weight in flat))
+    return [(part, weight // shared) for part, weight in flat]
+
+
+def pairs_of(count: int, seed: int, seeds: int) -> tuple[Ints, Ints]:
+    """Return the seeds and indices, (seeds * count,), of the first ``count`` programs of each of ``seeds`` seeds.
+
+    Raises ValueError for a number of seeds below 1.
+    """
+    check_whole(count=count, seeds=seeds)
+    if seeds < 1:
+        raise ValueError(f"seeds = {seeds}; allowed: 1 or more")
+    return np.repeat(seed + np.arange(seeds), count), np.tile(np.arange(count), seeds)
+
+
+def _pairs(seeds: ArrayLike, indices: ArrayLike) -> tuple[Ints, Ints]:
+    seeds, indices = _whole(seeds), _whole(indices)
+    if seeds.shape != indices.shape:
+        raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
+    return seeds, indices
+
+
+def _whole(numbers: ArrayLike) -> Ints:
+    """Return seeds or indices as (N,) int64, or raise ValueError."""
+    array = np.asarray(numbers)
+    whole = array.size == 0 or (array.dtype.kind in "iu" and 0 <= array.min() <= array.max() < 2**63)
+    if array.ndim != 1 or not whole:
+        raise ValueError("seeds and indices are whole numbers from 0, both of shape (N,)")
+    return np.ascontiguousarray(array, np.int64)

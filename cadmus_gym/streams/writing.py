@@ -1,0 +1,272 @@
+"""The driver of writers: attempts at a prompt until its problem is of the split, worked steps, the answer."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cadmus_gym.language.hashing import Words64, join, mix
+from cadmus_gym.language.isa import Int, Ints, Tokens, assemble
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import FALSE, RAN, STACK, Verdict, scratch
+from cadmus_gym.streams.spec import Spec
+from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
+from cadmus_gym.tasks.facts import BOUND
+from cadmus_gym.tasks.family import (
+    BARRED,
+    HELD,
+    MARKS,
+    OPERATED,
+    PROMPT,
+    SHOWN,
+    SOLVED,
+    STRATUM,
+    WORK,
+    Choices,
+    Writer,
+)
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, RANDOM, happens, new_script, threshold
+from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
+
+SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # what is wished of the completions of a stream
+FROM, TO, BY_FACTS = range(3)  # what a split keeps: an interval, and whether it goes by facts
+TOO_LONG = -3  # what a run of a prompt never gives, nor RAN or UNPREPARED
+ATTEMPTS = 100_000  # enough where a split keeps a thousandth of the prompts
+CERTAIN = 100  # attempts over a split's share of the problems: all miss it less than once in 1e43 programs
+_HIGH = np.uint64(32)
+_ALL = np.uint64(2**64 - 1)
+
+
+class Sieve(NamedTuple):
+    """What a split keeps: its interval and whether it goes by facts; and the numbers of the ablations under which a
+    prompt may not give its answer, with room to read and run it."""
+
+    bounds: Words64
+    needs: Ints
+    read: Tokens
+    machine: Ints
+
+
+@kernel
+def attempt(
+    write: Writer,
+    parameters: Ints,
+    dice: Words64,
+    script: Ints,
+    program: Tokens,
+    marks: Ints,
+    work: Ints,
+    machine: Ints,
+) -> tuple[Int, np.uint64]:
+    """Write a prompt; return (RAN or the fault of a run of it, the key of its problem).
+
+    ``marks[SOLVED]`` says whether it was run; then its answer is at the bottom of the stack.
+    """
+    marks[STRATUM:] = 0
+    key = write(parameters, dice, script, program, marks, work, machine)
+    if marks[PROMPT] >= program.size:  # there is a place for an answer's first token at least
+        return TOO_LONG, key
+    marks[SOLVED] = np.int64(key == 0)
+    if key != 0:
+        return RAN, key
+    outcome, depth, key = identify(program, marks[PROMPT], marks, work, machine)
+    return outcome if outcome != RAN or depth == 1 else FALSE, key
+
+
+@kernel
+def answer_of(program: Tokens, marks: Ints, machine: Ints) -> tuple[Int, Int]:
+    """Return (RAN or the fault of the prompt, its answer)."""
+    if marks[SOLVED] == 0:
+        outcome, depth = solve(program, marks[PROMPT], machine)
+        if outcome != RAN or depth != 1:
+            return outcome if outcome != RAN else FALSE, 0
+    return RAN, machine[STACK]
+
+
+@kernel
+def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: Ints) -> bool:
+    """Whether a split keeps what `attempt` wrote, whose answer stays on the stack of ``machine`` where it was run.
+
+    By facts, problems with a held-out fact lie in the lowest tenth, and all others that have an operation above it,
+    both spread by their key. A split that begins above 0 also leaves out what shows a held-out fact all the same, and
+    one that is not of all problems what the writer barred.
+    """
+    bounds = sieve.bounds
+    place = key
+    if marks[BARRED] and (bounds[FROM] > 0 or bounds[TO] < _ALL):
+        return False
+    if bounds[BY_FACTS]:
+        if marks[HELD] > 0:
+            place = (key >> _HIGH) * (BOUND >> _HIGH)
+        elif marks[SHOWN] and bounds[FROM] > 0:
+            return False
+        elif marks[OPERATED]:
+            place = BOUND + (key >> _HIGH) * ((~BOUND) >> _HIGH)
+    if not bounds[FROM] <= place <= bounds[TO]:
+        return False
+    if sieve.needs.size == 0:
+        return True
+    outcome, answer = answer_of(program, marks, machine)
+    prompt = marks[PROMPT]
+    return bool(outcome != RAN or is_needed(program, prompt, answer, sieve.needs, sieve.read, sieve.machine))
+
+
+@kernel
+def finish(
+    program: Tokens, prompt: Int, answer: Int, wish: Ints, thought: Tokens, dice: Words64, script: Ints, machine: Ints
+) -> None:
+    """Write worked steps where they are wished for, and the answer, behind a prompt."""
+    size: Int = 0
+    if happens(dice, script, CHOICE, wish[SHARE], False) and wish[STYLE] > 0:
+        size = think(program, prompt, wish[STYLE], wish[LIMIT], thought, machine)
+    for position in range(size):
+        program[prompt + position] = thought[position]
+    length = put_answer(program, prompt + size, answer, wish[RELATION] == 1)
+    program[length:] = 0
+
+
+@kernel
+def fill(
+    write: Writer,
+    parameters: Ints,
+    wish: Ints,
+    base: np.uint64,
+    sieve: Sieve,
+    seeds: Ints,
+    indices: Ints,
+    most: Int,
+    programs: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    keys: Words64,
+    thought: Tokens,
+    dice: Words64,
+    script: Ints,
+    marks: Ints,
+    work: Ints,
+    machine: Ints,
+) -> tuple[Int, Int]:
+    """Write the programs of pairs (seed, index) that the split keeps, and the keys of their problems.
+
+    Returns (-1, RAN), or the row that failed and why: the fault of a prompt, or RAN where ``most`` attempts gave none.
+    """
+    for k in range(seeds.size):
+        origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
+        dice[OPERAND] = mix(origin)
+        attempts = 0
+        while True:
+            dice[CHOICE] = origin
+            outcome, key = attempt(write, parameters, dice, script, programs[k], marks, work, machine)
+            if outcome != RAN:
+                return k, outcome
+            if keeps(sieve, key, programs[k], marks, machine):
+                break
+            attempts += 1
+            if attempts == most:
+                return k, RAN
+        prompt_lengths[k], keys[k] = marks[PROMPT], key
+        if wish[NOTHING]:
+            programs[k, marks[PROMPT] :] = 0
+            continue
+        outcome, answer = answer_of(programs[k], marks, machine)
+        if outcome != RAN:
+            return k, outcome
+        finish(programs[k], marks[PROMPT], answer, wish, thought, dice, script, machine)
+    return -1, RAN
+
+
+def wish(spec: Spec) -> Ints:
+    """Return what a spec wishes of completions."""
+    thoughts = spec.thoughts
+    relation = spec.family.form == "relation"
+    return np.array(
+        [threshold(thoughts.share), STYLES.index(thoughts.style), thoughts.limit, relation, False], np.int64
+    )
+
+
+def sieve_of(spec: Spec, split: str) -> Sieve:
+    """Return what a split keeps, with room of its own: for one thread."""
+    room = GROWTH * (spec.prompt_room + spec.completion_room) + 1
+    return Sieve(
+        np.array([*spec.split(split).interval, spec.apart == "facts"], np.uint64),
+        np.array([number_of(name) for name in spec.family.needs], np.int64),
+        np.zeros(room, np.uint8),
+        scratch(room),
+    )
+
+
+def compose_rows(
+    spec: Spec,
+    split: str,
+    base: np.uint64,
+    seeds: Ints,
+    indices: Ints,
+    programs: Tokens,
+    prompt_lengths: NDArray[np.int32],
+    keys: Words64,
+    wanted: Ints,
+) -> None:
+    """Do for a family in plain Python what `fill` does.
+
+    Raises ValueError for what is not a prompt, and where no problem of the split is found.
+    """
+    sieve, marks = sieve_of(spec, split), np.zeros(MARKS, np.int64)
+    attempts, room = attempts_of(spec, split), spec.prompt_room
+    parameters, compose = spec.split_parameters(split), spec.family.compose
+    assert compose is not None
+    where = f"{spec.name} [splits.{split}]: task {spec.task!r}"
+    thought, work = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
+    machine, script, choices = scratch(programs.shape[1]), new_script(RANDOM), Choices()
+    for k, program in enumerate(programs):
+        origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
+        choices.dice[OPERAND] = mix(origin)
+        for _ in range(attempts):
+            choices.dice[CHOICE] = origin
+            text = compose(parameters, choices)
+            try:
+                tokens = assemble(text)
+            except (ValueError, AttributeError) as error:
+                raise ValueError(f"{where}: {text!r} is not a prompt: {error}") from None
+            size = tokens.size
+            if size > room:
+                raise ValueError(f"{where}: {text!r} has {size} tokens; allowed by room(): at most {room}")
+            program[:size] = tokens
+            marks[PROMPT], marks[SOLVED] = size, 1
+            outcome, depth, key = identify(program, size, marks, work, machine)
+            if outcome != RAN or depth != 1:
+                raise ValueError(f"{where}: {text!r}: {explain(outcome if outcome != RAN else FALSE)}")
+            if keeps(sieve, np.uint64(key), program, marks, machine):
+                break
+        else:
+            raise ValueError(no_problem(spec, split))
+        prompt_lengths[k], keys[k] = size, key
+        if wanted[NOTHING]:
+            program[size:] = 0
+        else:
+            finish(program, size, machine[STACK], wanted, thought, choices.dice, script, machine)
+
+
+def explain(outcome: int) -> str:
+    """Say what is wrong with a prompt."""
+    if outcome == TOO_LONG:
+        return "longer than room() allows"
+    return "leaves more or less than one value" if outcome == FALSE else Verdict(outcome).name
+
+
+def attempts_of(spec: Spec, split: str) -> int:
+    """How many attempts at one kind of program show that the split has no problem of it."""
+    first, last = spec.split(split).interval
+    if spec.family.needs or (spec.apart == "facts" and first > 0):  # which few of the longer programs are without
+        return ATTEMPTS
+    return min(ATTEMPTS, math.ceil(CERTAIN * 2**64 / (last - first + 1)))
+
+
+def no_problem(spec: Spec, split: str) -> str:
+    return (
+        f"{spec.name} [splits.{split}]: none of {attempts_of(spec, split)} attempts at one kind of program gave a "
+        "problem of this split: its parameters allow too few. Give it a wider share, or parameters with more problems"
+        + (", or apart = 'problems' where operations have no operands from 2 on" if spec.apart == "facts" else "")
+        + (f". No prompt may give its answer under: {'; '.join(spec.family.needs)}" if spec.family.needs else "")
+    )

@@ -1,0 +1,140 @@
+"""Policies that answer from a part of a prompt: what a score on an environment must be read against.
+
+A shortcut is a function from prompts (N, P) uint8, padded with 0, and their lengths (N,) to the values (N,) int64 that
+it takes the prompts to leave. `COMPARE` lists those for two numbers and a relation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cadmus_gym.language.isa import ZERO, Ints, Tokens
+from cadmus_gym.language.machine import EQ, GE, LE, LT, NE
+
+Shortcut: TypeAlias = Callable[[Tokens, NDArray[np.integer]], Ints]
+Order: TypeAlias = Callable[[Ints, Ints], Ints]
+
+NO_DIGIT = -1
+
+
+def two_numbers(prompts: Tokens, lengths: NDArray[np.integer]) -> tuple[Ints, Ints, Ints]:
+    """Read prompts such as `812 97 lt`: (digits (N, 2, D), highest first and padded with -1; their counts (N, 2); the
+    tokens of the relations (N,))."""
+    written = prompts.astype(np.int64) - ZERO
+    is_digit = (written >= 0) & (written <= 9)
+    behind = np.argmin(is_digit, axis=1)  # the `,` between the numbers
+    last = np.asarray(lengths, np.int64) - 1  # the relation
+    starts = np.stack([np.zeros_like(behind), behind + 1], axis=1)
+    counts = np.stack([behind, last], axis=1) - starts
+    places = np.arange(counts.max(initial=1))
+    columns = np.minimum(starts[:, :, None] + places, prompts.shape[1] - 1)
+    digits = np.where(places < counts[:, :, None], written[np.arange(len(prompts))[:, None, None], columns], NO_DIGIT)
+    return digits, counts, prompts[np.arange(len(prompts)), last].astype(np.int64)
+
+
+def digit_at(digits: Ints, counts: Ints, place: int) -> Ints:
+    """Return the digits (N, 2) at a place, from the end where it is negative; -1 where there is none."""
+    places = counts + place if place < 0 else np.full_like(counts, place)
+    inside = (places >= 0) & (places < digits.shape[2])
+    found = np.take_along_axis(digits, np.clip(places, 0, digits.shape[2] - 1)[:, :, None], axis=2)[:, :, 0]
+    return np.asarray(np.where(inside, found, NO_DIGIT))
+
+
+def by_length(digits: Ints, counts: Ints) -> Ints:
+    return np.asarray(np.sign(counts[:, 0] - counts[:, 1]))
+
+
+def by_places(*places: int) -> Order:
+    """Compare the digits at these places; the first that differ decide."""
+
+    def order(digits: Ints, counts: Ints) -> Ints:
+        found = np.zeros(len(digits), np.int64)
+        for place in places:
+            pair = digit_at(digits, counts, place)
+            found = np.where(found == 0, np.sign(pair[:, 0] - pair[:, 1]), found)
+        return found
+
+    return order
+
+
+def by_sum(digits: Ints, counts: Ints) -> Ints:
+    sums = np.maximum(digits, 0).sum(axis=2)
+    return np.asarray(np.sign(sums[:, 0] - sums[:, 1]))
+
+
+def by_middle(digits: Ints, counts: Ints) -> Ints:
+    """Compare the digits in the middle."""
+    pair = np.take_along_axis(digits, counts[:, :, None] // 2, axis=2)[:, :, 0]
+    return np.asarray(np.sign(pair[:, 0] - pair[:, 1]))
+
+
+def by_first_number(places: slice) -> Order:
+    """Take the first number for the larger one where these digits of it are large."""
+
+    def order(digits: Ints, counts: Ints) -> Ints:
+        seen = digits[:, 0, places]
+        return np.where((2 * seen - 9).sum(axis=1, where=seen != NO_DIGIT) > 0, 1, -1)
+
+    return order
+
+
+def by_count_of_equal_digits(digits: Ints, counts: Ints) -> Ints:
+    """Call numbers equal where all digits but one are, or all; otherwise the first the larger."""
+    same = ((digits[:, 0] == digits[:, 1]) & (digits[:, 0] != NO_DIGIT)).sum(axis=1)
+    return np.where(same >= counts.max(axis=1) - 1, 0, 1)
+
+
+def then(*orders: Order) -> Order:
+    """Compare in one way, and where that finds both equal in the next."""
+
+    def order(digits: Ints, counts: Ints) -> Ints:
+        found = np.zeros(len(digits), np.int64)
+        for one in orders:
+            found = np.where(found == 0, one(digits, counts), found)
+        return found
+
+    return order
+
+
+def holds(relations: Ints, order: Ints) -> Ints:
+    """Return 1 where relations (N,) hold of two numbers in this order (N,), -1 where the first is less, else 0."""
+    found = np.select(
+        [relations == EQ, relations == NE, relations == LT, relations == LE, relations == GE],
+        [order == 0, order != 0, order < 0, order <= 0, order >= 0],
+        order > 0,
+    )
+    return np.asarray(found, np.int64)
+
+
+def comparing(order: Order) -> Shortcut:
+    """Return the shortcut that answers by a guess at the order of the two numbers."""
+
+    def shortcut(prompts: Tokens, lengths: NDArray[np.integer]) -> Ints:
+        digits, counts, relations = two_numbers(prompts, lengths)
+        return holds(relations, order(digits, counts))
+
+    return shortcut
+
+
+OUTER = "relation by length and outer digits"
+COMPARE: Mapping[str, Shortcut] = {
+    OUTER: comparing(then(by_length, by_places(0, -1))),
+    "relation alone": comparing(lambda digits, counts: np.zeros(len(digits), np.int64)),
+    "length": comparing(by_length),
+    "length, first digit": comparing(then(by_length, by_places(0))),
+    "last digit": comparing(by_places(-1)),
+    "second digit": comparing(by_places(1)),
+    "middle digit": comparing(by_middle),
+    "last digit but one": comparing(by_places(-2)),
+    "sum of digits": comparing(by_sum),
+    "first digit of the first number": comparing(by_first_number(slice(0, 1))),
+    "all digits of the first number": comparing(by_first_number(slice(0, None))),
+    "count of equal digits": comparing(by_count_of_equal_digits),
+    "length, first two digits": comparing(then(by_length, by_places(0, 1))),
+    "last two digits": comparing(by_places(-2, -1)),
+    "length, first two and last two digits": comparing(then(by_length, by_places(0, 1, -2, -1))),
+}

@@ -1,0 +1,265 @@
+"""function: what does a function leave, such as ``def dup if dup dec call mul else drop 3 fi ret 4 call 5 add``?
+
+Four kinds: plain functions applied twice, which are few, and three that call themselves:
+
+- count: f(n) from f(n - 1) and a literal, such as powers
+- fold: f(n) from n and f(n - 1), such as factorials and sums
+- double: f(n) from f(n - 1) and f(n - 2), such as Fibonacci numbers
+
+Each has its start f(0) in the text, and an operation follows the call, so most are made up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import ADD, CALL, DEC, DEF, DROP, DUP, ELSE, FI, GT, IF, LARGEST, MUL, RET, SUB, SWAP
+from cadmus_gym.tasks.family import (
+    OPERATORS,
+    PROMPT,
+    Family,
+    answer_within,
+    apply,
+    as_array,
+    check_operators,
+    check_range,
+    check_weights,
+    draw_literal,
+    draw_operator,
+    is_literal,
+    listed,
+    literal_at,
+    literal_room,
+    put,
+    put_literal,
+    token_at,
+    writer,
+)
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, is_guided, uniform, weighted
+
+KINDS = ("plain", "count", "fold", "double")
+PLAIN, COUNT, FOLD, DOUBLE = range(4)
+
+LOW, HIGH, LIMIT, FEWEST, MOST_LEVELS, FEWEST_DOUBLE, MOST_DOUBLE, LEAST_FACTOR, MOST_FACTOR = range(9)
+KIND_WEIGHTS = 9
+OPERATOR_WEIGHTS = KIND_WEIGHTS + len(KINDS)
+ALLOWED = 0  # working room: weights of operators
+MOST = 48, 8  # levels of a call, and of one that calls itself twice, within the machine's limits
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """``operands`` [lowest, highest], at least 0, and ``factors``, at least 2; weights of ``kinds`` and ``operators``;
+    [fewest, most] ``levels`` of recursion, and ``doubles`` of recursion that branches; ``limit`` on the magnitude of
+    every value."""
+
+    operands: tuple[int, int] = (2, 99)
+    factors: tuple[int, int] = (2, 3)
+    operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
+    kinds: dict[str, int] = field(default_factory=lambda: {"plain": 1, "count": 5, "fold": 5, "double": 5})
+    levels: tuple[int, int] = (2, 4)
+    doubles: tuple[int, int] = (2, 4)
+    limit: int = 9999
+
+    def __post_init__(self) -> None:
+        check_range("operands", self.operands, 0, 9_999)
+        check_range("factors", self.factors, 2, 99)
+        check_range("levels", self.levels, 1, MOST[0])
+        check_range("doubles", self.doubles, 2, MOST[1])
+        check_operators(self.operators, self.operands, self.limit)
+        check_weights("kinds", self.kinds, KINDS)
+        high, factor = self.operands[1], self.factors[1]
+        before, last = 1, 1  # Fibonacci numbers
+        for _ in range(self.doubles[1]):
+            before, last = last, before + last
+        sums = max(high * (1 + self.levels[1]), high + self.levels[1] * (self.levels[1] + 1) // 2)
+        reach = max((high * factor + high) * factor + high, sums, (high + 1) * last)
+        if reach > self.limit:
+            raise ValueError(f"limit = {self.limit}: values may reach {reach}; give at least that, at most {LARGEST}")
+
+
+def pack(parameters: Parameters) -> Ints:
+    return as_array(
+        [
+            *parameters.operands,
+            parameters.limit,
+            *parameters.levels,
+            *parameters.doubles,
+            *parameters.factors,
+            *listed(parameters.kinds, KINDS),
+            *listed(parameters.operators, OPERATORS),
+        ]
+    )
+
+
+def room(parameters: Parameters) -> int:
+    return 5 * literal_room(max(parameters.operands[1], parameters.factors[1])) + 24
+
+
+@kernel
+def put_all(program: Tokens, position: Int, tokens: tuple[Int, ...]) -> Int:
+    for token in tokens:
+        program[position] = token
+        position += 1
+    return position
+
+
+@kernel
+def behind(program: Tokens, token: Int) -> Int:
+    """The position behind the first of a token."""
+    position: Int = 0
+    while position < program.size and program[position] != token:
+        position += 1
+    return position + 1
+
+
+@kernel
+def kind_of(program: Tokens) -> Int:
+    if token_at(program, 1) != DUP:
+        return PLAIN
+    if token_at(program, 2) != IF:
+        return DOUBLE
+    return COUNT if token_at(program, 3) == DEC else FOLD
+
+
+@kernel
+def draw_ahead(dice: Words64, script: Ints, die: Int, program: Tokens, token: Int, low: Int, high: Int) -> Int:
+    """Draw the integer that will stand behind the first of a token, to be written later."""
+    seen = literal_at(program, behind(program, token), False)[0] - low if is_guided(script) else np.int64(0)
+    return low + uniform(dice, script, die, high - low + 1, seen)
+
+
+@kernel
+def draw_factor(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, operator: Int
+) -> tuple[Int, Int]:
+    """Write what an operator applies; return (it, the position behind)."""
+    low, high = parameters[LOW], parameters[HIGH]
+    if operator == MUL:
+        low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
+    return draw_literal(dice, script, program, position, low, high)
+
+
+@kernel
+def operator_behind(program: Tokens, position: Int) -> Int:
+    """The operator at a position or behind the literal there, as an index."""
+    if is_literal(program, position):
+        _, position = literal_at(program, position, False)
+    return token_at(program, position) - ADD
+
+
+@kernel
+def draw_recursion(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, kind: Int, start: Int, levels: Int, work: Ints
+) -> Int:
+    """Draw the operator of a function that calls itself, within the limit for all levels."""
+    for k in range(3):
+        work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
+        value = start
+        largest = np.int64(0)
+        for n in range(1, levels + 1):
+            if kind == COUNT:
+                value = value * parameters[MOST_FACTOR] if ADD + k == MUL else value + parameters[HIGH]
+            elif kind == FOLD:
+                value = apply(ADD + k, n, value)
+            largest = max(largest, abs(value))
+            if largest > parameters[LIMIT]:
+                break
+        if ADD + k == MUL and (largest > parameters[LIMIT] or kind == DOUBLE):
+            work[ALLOWED + k] = 0
+    if kind == DOUBLE and levels == 2:  # f(1) - f(0) is 1 whatever the start
+        work[ALLOWED + SUB - ADD] = 0
+    seen: Int = 0
+    if is_guided(script):
+        position = behind(program, CALL)
+        if kind == DOUBLE:
+            while position < program.size and program[position] != CALL:
+                position += 1
+            position += 1
+        seen = operator_behind(program, position)
+    return ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+
+
+@kernel
+def write_plain(parameters: Ints, dice: Words64, script: Ints, program: Tokens, work: Ints) -> tuple[Int, Int]:
+    """Write a function of two operations and two calls of it; return (the value left, the position behind)."""
+    low, high = parameters[LOW], parameters[HIGH]
+    position = put(program, 0, DEF)
+    for k in range(3):
+        work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
+    seen = operator_behind(program, position)
+    one = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+    u, position = draw_factor(parameters, dice, script, program, position, one)
+    position = put(program, position, one)
+    v, position = draw_literal(dice, script, program, position, low, high)
+    work[ALLOWED + MUL - ADD] = 0
+    other = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - ADD)
+    position = put(program, position, other)
+    position = put(program, position, RET)
+    value, position = draw_literal(dice, script, program, position, low, high)
+    position = put(program, position, CALL)
+    position = put(program, position, CALL)
+    for _ in range(2):
+        value = apply(other, apply(one, value, u), v)
+    return value, position
+
+
+@kernel
+def write_recursion(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, kind: Int, work: Ints
+) -> tuple[Int, Int]:
+    """Write a function that calls itself and a call of it; return (the value left, the position behind)."""
+    low, high = parameters[LOW], parameters[HIGH]
+    fewest, most = parameters[FEWEST], parameters[MOST_LEVELS]
+    if kind == DOUBLE:
+        fewest, most = parameters[FEWEST_DOUBLE], parameters[MOST_DOUBLE]
+    levels = draw_ahead(dice, script, CHOICE, program, RET, fewest, most)
+    start = draw_ahead(dice, script, OPERAND, program, ELSE if kind == DOUBLE else DROP, low, high)
+    operator = draw_recursion(parameters, dice, script, program, kind, start, levels, work)
+    by = np.int64(0)
+    value, last = start, start
+    position = put_all(program, 0, (DEF, DUP))
+    if kind == DOUBLE:
+        position = put_all(program, put_literal(program, position, 1), (GT, IF, DUP, DEC, CALL, SWAP))
+        position = put_all(program, put_literal(program, position, 2), (SUB, CALL, operator, ELSE))
+        position = put_all(program, put_literal(program, position, start), (ADD, FI, RET))
+        value = start + 1
+    else:
+        if kind == COUNT:
+            position = put_all(program, position, (IF, DEC, CALL))
+            by, position = draw_factor(parameters, dice, script, program, position, operator)
+        else:
+            position = put_all(program, position, (IF, DUP, DEC, CALL))
+        position = put_all(program, position, (operator, ELSE, DROP))
+        position = put_all(program, put_literal(program, position, start), (FI, RET))
+    position = put(program, put_literal(program, position, levels), CALL)
+    for n in range(2 if kind == DOUBLE else 1, levels + 1):
+        if kind == DOUBLE:
+            value, last = apply(operator, value, last), value
+        else:
+            value = apply(operator, value, by) if kind == COUNT else apply(operator, n, value)
+    return value, position
+
+
+@writer
+def write(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+) -> np.uint64:
+    kind = weighted(dice, script, CHOICE, parameters, KIND_WEIGHTS, 4, kind_of(program))
+    if kind == PLAIN:
+        value, position = write_plain(parameters, dice, script, program, work)
+    else:
+        value, position = write_recursion(parameters, dice, script, program, kind, work)
+    y, position = draw_literal(dice, script, program, position, parameters[LOW], parameters[HIGH])
+    limit = parameters[LIMIT]
+    draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, 0, work)
+    marks[PROMPT] = position + 1
+    return np.uint64(0)
+
+
+FUNCTION = Family("function", 2, Parameters, "value", room, write, pack, answer_within)

@@ -1,0 +1,197 @@
+"""logic: bitwise logic and comparisons of integers, such as ``12 7 xor 3 9 lt 25 mul add``; the answer is a number.
+
+A number comes from bitwise operations, and each of several truth values decides whether a further number is added to
+it, or taken away. A truth value comes from a comparison, or from two joined by a bitwise operation; it is about as
+likely to be 1 as 0. So each matters, and no constant reading of all comparisons is right often.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import END, Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.machine import ADD, AND, EQ, GE, MUL, NE, NOT, OPEN, OR, SUB, XOR
+from cadmus_gym.tasks.family import (
+    PROMPT,
+    Family,
+    as_array,
+    check_range,
+    check_share,
+    check_sizes,
+    check_weights,
+    count_tokens,
+    draw_literal,
+    listed,
+    literal_at,
+    literal_room,
+    put,
+    put_literal,
+    token_at,
+    writer,
+)
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, uniform, weighted
+
+BITWISE = ("and", "or", "xor")
+RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
+MOST = 8
+
+LOW, HIGH, NEGATED = range(3)
+BITS = 3
+TERMS = BITS + MOST
+JOINED = TERMS + MOST  # from 0
+BITWISE_WEIGHTS = JOINED + MOST + 1
+RELATION_WEIGHTS = BITWISE_WEIGHTS + len(BITWISE)
+KINDS = 0  # working room: weights of a truth value of one comparison, and of two
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """``operands`` [lowest, highest], at least 0; weights of the number of ``bits`` (bitwise operations on numbers), of
+    the number of ``terms`` (truth values that a number is multiplied by), of how many of them are ``joined`` from two
+    comparisons, of ``bitwise`` operations and of ``relations``; the share ``negated`` of comparisons. For eq and ne the
+    second number is the first or one more."""
+
+    operands: tuple[int, int] = (2, 99)
+    bits: dict[str, int] = field(default_factory=lambda: {"3": 1})
+    terms: dict[str, int] = field(default_factory=lambda: {"4": 1})
+    joined: dict[str, int] = field(default_factory=lambda: {"0": 1, "1": 1, "2": 1})
+    bitwise: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BITWISE, 1))
+    relations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RELATIONS, 1))
+    negated: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_range("operands", self.operands, 0, 999_999)
+        check_sizes("bits", self.bits, 1, MOST)
+        check_sizes("terms", self.terms, 1, MOST)
+        check_sizes("joined", self.joined, 0, MOST)
+        if max(map(int, self.joined)) > min(map(int, self.terms)):
+            raise ValueError(f"joined = {self.joined}: give at most the fewest terms, {min(map(int, self.terms))}")
+        check_weights("bitwise", self.bitwise, BITWISE)
+        check_weights("relations", self.relations, RELATIONS)
+        check_share("negated", self.negated)
+
+
+def pack(parameters: Parameters) -> Ints:
+    return as_array(
+        [
+            *parameters.operands,
+            threshold(parameters.negated),
+            *listed(parameters.bits, range(1, MOST + 1)),
+            *listed(parameters.terms, range(1, MOST + 1)),
+            *listed(parameters.joined, range(MOST + 1)),
+            *listed(parameters.bitwise, BITWISE),
+            *listed(parameters.relations, RELATIONS),
+        ]
+    )
+
+
+def room(parameters: Parameters) -> int:
+    literal = literal_room(parameters.operands[1] + 1)
+    bits, terms, joined = (max(map(int, sizes)) for sizes in (parameters.bits, parameters.terms, parameters.joined))
+    comparison = 2 * literal + len(("lt", "not"))
+    return (bits + 1) * literal + bits + terms * (comparison + literal + 2) + joined * (comparison + 1)
+
+
+@kernel
+def bitwise_token(k: Int) -> Int:
+    return AND if k == 0 else OR if k == 1 else XOR
+
+
+@kernel
+def draw_bitwise(dice: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
+    token = token_at(program, position)
+    seen = 0 if token == AND else 1 if token == OR else 2 if token == XOR else -1
+    return put(program, position, bitwise_token(weighted(dice, script, OPERAND, parameters, BITWISE_WEIGHTS, 3, seen)))
+
+
+@kernel
+def count_sizes(program: Tokens) -> tuple[Int, Int, Int]:
+    """How many bitwise operations on numbers, terms, and terms joined from two comparisons a program's prompt has."""
+    bits: Int = 0
+    comparisons: Int = 0
+    for position in range(program.size):
+        token = program[position]
+        if token == OPEN:
+            break
+        bits += np.int64(comparisons == 0 and (token == AND or token == OR or token == XOR))
+        comparisons += np.int64(EQ <= token <= GE and token_at(program, position + 1) != END)
+    terms = count_tokens(program, MUL, MUL)
+    return bits, terms, comparisons - terms
+
+
+@kernel
+def relation_ahead(program: Tokens, position: Int) -> Int:
+    """The relation behind the two literals at a position."""
+    _, position = literal_at(program, position, False)
+    _, position = literal_at(program, position, False)
+    return token_at(program, position) - EQ
+
+
+@kernel
+def is_joined(program: Tokens, position: Int) -> bool:
+    """Whether the term at a position has two comparisons."""
+    _, position = literal_at(program, position, False)
+    _, position = literal_at(program, position, False)
+    position += 1
+    if token_at(program, position) == NOT:
+        position += 1
+    _, position = literal_at(program, position, False)
+    return bool(token_at(program, position) != MUL)
+
+
+@kernel
+def draw_comparison(dice: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
+    """Write two literals, their relation, and perhaps `not`; return the position behind."""
+    guided = is_guided(script)
+    low, high = parameters[LOW], parameters[HIGH]
+    seen = relation_ahead(program, position) if guided else 0
+    relation = EQ + weighted(dice, script, OPERAND, parameters, RELATION_WEIGHTS, 6, seen)
+    value, position = draw_literal(dice, script, program, position, low, high)
+    if relation == EQ or relation == NE:
+        seen = literal_at(program, position, False)[0] - value if guided else 0
+        value += uniform(dice, script, OPERAND, 2, seen)
+        position = put_literal(program, position, value)
+    else:
+        _, position = draw_literal(dice, script, program, position, low, high)
+    position = put(program, position, relation)
+    if happens(dice, script, OPERAND, parameters[NEGATED], token_at(program, position) == NOT):
+        position = put(program, position, NOT)
+    return position
+
+
+@writer
+def write(
+    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+) -> np.uint64:
+    guided = is_guided(script)
+    low, high = parameters[LOW], parameters[HIGH]
+    seen_bits, seen_terms, seen_joined = count_sizes(program) if guided else (np.int64(1), np.int64(1), np.int64(0))
+    bits = 1 + weighted(dice, script, CHOICE, parameters, BITS, MOST, seen_bits - 1)
+    terms = 1 + weighted(dice, script, CHOICE, parameters, TERMS, MOST, seen_terms - 1)
+    joined = weighted(dice, script, CHOICE, parameters, JOINED, MOST + 1, seen_joined)
+    _, position = draw_literal(dice, script, program, 0, low, high)
+    for _ in range(bits):
+        _, position = draw_literal(dice, script, program, position, low, high)
+        position = draw_bitwise(dice, script, program, position, parameters)
+    for k in range(terms):
+        work[KINDS], work[KINDS + 1] = terms - k - joined, joined
+        seen = np.int64(is_joined(program, position)) if guided else np.int64(0)
+        two = weighted(dice, script, OPERAND, work, KINDS, 2, seen)
+        position = draw_comparison(dice, script, program, position, parameters)
+        if two:
+            joined -= 1
+            position = draw_comparison(dice, script, program, position, parameters)
+            position = draw_bitwise(dice, script, program, position, parameters)
+        _, position = draw_literal(dice, script, program, position, low, high)
+        position = put(program, position, MUL)
+        sign = uniform(dice, script, OPERAND, 2, token_at(program, position) - ADD)
+        position = put(program, position, ADD if sign == 0 else SUB)
+    marks[PROMPT] = position
+    return np.uint64(0)
+
+
+LOGIC = Family("logic", 2, Parameters, "value", room, write, pack)

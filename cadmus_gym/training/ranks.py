@@ -1,0 +1,93 @@
+"""Several processes that train as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cadmus_gym.transformer.model import Transformer
+
+Result = TypeVar("Result")
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of this process: "cpu", "cuda", or "auto", which takes a GPU where there is one.
+
+    Of several processes on a node, each takes a GPU of its own. Raises ValueError where there is none for it.
+    """
+    kind = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if kind != "cuda":
+        return torch.device(kind)
+    place, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus == 0:
+        raise ValueError("device = cuda, but PyTorch finds no GPU; allowed here: cpu, auto")
+    if place >= gpus:
+        raise ValueError(f"process {place} of this node has no GPU; start at most {gpus} processes, one for each GPU")
+    return torch.device("cuda", place)
+
+
+class Ranks:
+    """The processes that train one model together: this one alone, or those that torchrun started.
+
+    ``device`` is as in `device_of`, ValueError included. They talk through NCCL on GPUs and through Gloo otherwise.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        self.rank, self.count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self.device = device_of(device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        if self.count > 1:
+            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+
+    def wrap(self, model: Transformer) -> nn.Module:
+        """Return a module that computes as ``model``, and whose gradients are the means over all processes."""
+        if self.count == 1:
+            return model
+        return DistributedDataParallel(model, gradient_as_bucket_view=True)
+
+    def apart(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return a context within which the processes add up gradients each for itself."""
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes, which all of them must ask for."""
+        total = values.to(self.device, copy=True)
+        if self.count > 1:
+            torch.distributed.all_reduce(total)
+        return total
+
+    def gather(self, own: Result) -> list[Result]:
+        """Return what each process has, in the order of their ranks."""
+        found = [own] * self.count
+        if self.count > 1:
+            torch.distributed.all_gather_object(found, own)
+        return found
+
+    def first(self, make: Callable[[], Result]) -> Result:
+        """Return what the first process makes; an error it meets is raised in all."""
+        made: Any = None
+        error: Exception | None = None
+        if self.rank == 0:
+            try:
+                made = make()
+            except Exception as raised:
+                error = raised
+        if self.count > 1:
+            shared = [made, error]
+            torch.distributed.broadcast_object_list(shared)
+            made, error = shared
+        if error is not None:
+            raise error
+        return made  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        if self.count > 1:
+            torch.distributed.destroy_process_group()

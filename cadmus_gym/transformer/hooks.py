@@ -1,0 +1,45 @@
+"""Named points of a model's computation, to look at what passes there and to edit it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor, nn
+
+
+class Hook(nn.Identity):
+    """A named point of the computation. Costs one call, changes nothing, and takes forward hooks."""
+
+
+class Hooked(nn.Module):
+    """A model with hook points."""
+
+    def hook_points(self) -> list[str]:
+        """Return the names of all hook points, such as "layers.0.residual_between", layer by layer.
+
+        Each layer has residual_before, self_attn.pattern, self_attn.mixed, residual_between, mlp.activation and
+        residual_after; their shapes stand beside them in `cadmus_gym.transformer.model`.
+        """
+        return [name for name, module in self.named_modules() if isinstance(module, Hook)]
+
+    @contextmanager
+    def hooked(self, actions: Mapping[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
+        """Within this context, ``actions[name]`` is called with the value at each named point.
+
+        What it returns takes the value's place, unless it is None. A name is one of `hook_points`, or of any
+        submodule that returns one tensor ("layers.0.self_attn.q_proj"); any other is a ValueError.
+
+            seen = []
+            with model.hooked({"layers.1.residual_after": seen.append, "layers.0.mlp": torch.zeros_like}):
+                model(tokens)
+        """
+        modules = dict(self.named_modules())
+        if unknown := [name for name in actions if name not in modules]:
+            raise ValueError(f"no hook point {unknown[0]!r}; known: {', '.join(self.hook_points())}")
+        with ExitStack() as stack:
+            for name, action in actions.items():
+                stack.enter_context(
+                    modules[name].register_forward_hook(lambda _module, _inputs, value, act=action: act(value))
+                )
+            yield
