@@ -51,9 +51,9 @@ from cadmus_gym.evaluation.truth import (
     prompts_of,
 )
 from cadmus_gym.files import check_output
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.language.hashing import Words64
-from cadmus_gym.language.isa import PAD
 from cadmus_gym.language.machine import LARGEST, Verdict
 from cadmus_gym.progress import countdown
 from cadmus_gym.reports.models import (
@@ -161,7 +161,7 @@ def change_of_logits(model: Transformer, dtype: torch.dtype) -> dict[str, float]
     changes: list[torch.Tensor] = []
     for start in range(0, ROUNDED, 64):
         part = slice(start, start + 64)
-        changes.append((model(tokens[part]) - rounded(tokens[part]))[shown[part] != PAD])
+        changes.append((model(tokens[part]) - rounded(tokens[part]))[shown[part] != op.PAD])
     change = torch.cat(changes)  # (all tokens, 65)
     rms, largest = (float(x) for x in (change.square().mean().sqrt(), change.abs().max()))
     return {"rms": rms if math.isfinite(rms) else math.inf, "largest": largest}
@@ -214,7 +214,7 @@ def measure_split(
         wrong["completions"] = [
             {
                 "prompt": disassemble(programs[k][: lengths[k]]),
-                "completion": disassemble(programs[k][lengths[k] :][programs[k][lengths[k] :] != PAD]),
+                "completion": disassemble(programs[k][lengths[k] :][programs[k][lengths[k] :] != op.PAD]),
                 "answer": right_answer(taken, int(k), str(families[k])),
             }
             for k in np.flatnonzero(~true)

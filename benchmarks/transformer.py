@@ -34,8 +34,8 @@ from torch import Tensor
 import cadmus_gym as cg
 from cadmus_gym.evaluation.truth import complete_under, prompts_of
 from cadmus_gym.files import check_output
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
-from cadmus_gym.language.isa import BOS, END, PAD
 from cadmus_gym.reports.markdown import markdown
 from cadmus_gym.training import batches
 from cadmus_gym.training.optimizers import make_optimizers
@@ -117,17 +117,17 @@ def completed_by_theirs(
     completions = np.zeros((len(prompts), most), np.uint8)
     for rows in batches_of(lengths, size):
         width = 1 + int(lengths[rows].max())
-        tokens = np.full((len(rows), width), PAD, np.int64)  # padded on the left
+        tokens = np.full((len(rows), width), op.PAD, np.int64)  # padded on the left
         for row, of in zip(tokens, rows, strict=True):
-            row[width - 1 - lengths[of] :] = BOS, *prompts[of, : lengths[of]]
+            row[width - 1 - lengths[of] :] = op.BOS, *prompts[of, : lengths[of]]
         given = torch.from_numpy(tokens)
         written = model.generate(
             given,
-            attention_mask=(given != PAD).long(),
+            attention_mask=(given != op.PAD).long(),
             do_sample=False,
             max_new_tokens=most,
-            eos_token_id=END,
-            pad_token_id=PAD,
+            eos_token_id=op.END,
+            pad_token_id=op.PAD,
             use_cache=True,
             **({"cache_implementation": cache} if cache else {}),
         )[:, width:]
@@ -308,7 +308,7 @@ class Ours:
             last = now
 
         in_prompts = int(batch.prompt_lengths.sum())
-        weight = self.values["prompt_weight"] * in_prompts + int((batch.programs != PAD).sum()) - in_prompts
+        weight = self.values["prompt_weight"] * in_prompts + int((batch.programs != op.PAD).sum()) - in_prompts
         chunks = batches.cut_chunks(batch, self.endian, self.cuts)
         spend("data")
         for chunk in chunks:
@@ -339,7 +339,7 @@ class Theirs:
     def step(self, batch: batches.Batch) -> None:
         programs = reverse_digits(batch.programs) if self.endian == "little" else batch.programs
         tokens = torch.from_numpy(programs[:, : batches.program_lengths(programs).max()])
-        labels = with_bos(torch.where(tokens == PAD, -100, tokens.long()))
+        labels = with_bos(torch.where(tokens == op.PAD, -100, tokens.long()))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.low):
             loss = self.model(input_ids=with_bos(tokens), labels=labels, use_cache=False).loss
         loss.backward()
@@ -356,7 +356,7 @@ def measure_training(args: Args) -> tuple[list[Row], list[Row]]:
         return batches.draw(stream, np.arange(start, start + count))
 
     sample, batch = draw(0, max(args.batch, 1 << 12)), draw(0, args.batch)
-    tokens = int((batch.programs != PAD).sum())
+    tokens = int((batch.programs != op.PAD).sum())
     ours = {f"{name} {dtype}": Ours(args, dtype, name, sample) for dtype in args.dtypes for name in ("muon", "adamw")}
     theirs = {f"{name} {dtype}": Theirs(args, dtype, name) for dtype in args.dtypes for name in ("sdpa", "eager")}
     steppers: dict[str, Ours | Theirs] = {**ours, **theirs}

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, __version__, assemble, disassemble, load_spec, run, trace
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import ENDIANS, FORMS
-from cadmus_gym.language.isa import END, VOCABULARY, Tokens, ambiguity, instruction_table
+from cadmus_gym.language.isa import VOCABULARY, Tokens, ambiguity, instruction_table
 from cadmus_gym.progress import countdown
 from cadmus_gym.reports.markdown import inserted
 from cadmus_gym.streams.export import export
@@ -118,7 +119,7 @@ def show_counts(tokens: Tokens, programs: Programs | Index, upto: int, of: str, 
     near = list(edits(prompt))
     (begun,), (same, *counts) = programs.ask([tokens], [prompt, *near], upto, countdown("programs"))
     if not posed:
-        print(f"{begun} {of} {'are it' if END in tokens else 'begin with it'}")
+        print(f"{begun} {of} {'are it' if op.END in tokens else 'begin with it'}")
     if posed or problems:
         print(f"{same} {f'{of} are' if posed else 'have'} the prompt  {disassemble(prompt)}")
     if not problems:
@@ -141,8 +142,8 @@ def show_counts(tokens: Tokens, programs: Programs | Index, upto: int, of: str, 
 
 def log_probability(stream: Stream, tokens: Tokens, completed: Tokens) -> str:
     """Return in words how likely a stream is to write a program, or a prompt that may be completed to another."""
-    scores = stream.score(tokens if END in tokens else completed)
-    value = float(scores.log_prob if END in tokens else scores.prompt)
+    scores = stream.score(tokens if op.END in tokens else completed)
+    value = float(scores.log_prob if op.END in tokens else scores.prompt)
     if value != value:
         return "unknown: its task cannot tell"
     if scores.exact or value == -float("inf"):

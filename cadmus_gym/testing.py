@@ -18,8 +18,9 @@ from cadmus_gym.evaluation.baselines import fixed_policies, play, random_legal
 from cadmus_gym.evaluation.constructs import CEILINGS as NEEDED
 from cadmus_gym.evaluation.constructs import answers_without, meaning_of, named_of
 from cadmus_gym.evaluation.truth import find_loopholes, judge_completions, prompts_of
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata
-from cadmus_gym.language.isa import END, ID, NINE, ZERO, Tokens, disassemble
+from cadmus_gym.language.isa import ID, Tokens, disassemble
 from cadmus_gym.language.machine import TRUE, Verdict, run_batch
 from cadmus_gym.streams.probability import Scorer
 from cadmus_gym.streams.spec import Spec, load_spec
@@ -59,7 +60,7 @@ def check_programs(spec: Spec, count: int) -> None:
         assert np.array_equal(same, lengths), f"{spec.id} {split}: prompts alone have other lengths"
         automata = Automata(spec.rules, prompts, lengths)
         whole = (programs != 0).sum(axis=1)
-        ends = (programs == END).argmax(axis=1) + 1
+        ends = (programs == op.END).argmax(axis=1) + 1
         for row in range(count):
             program = programs[row]
             if ends[row] != whole[row]:
@@ -67,7 +68,7 @@ def check_programs(spec: Spec, count: int) -> None:
             if not np.array_equal(program[: lengths[row]], prompts[row, : lengths[row]]):
                 raise AssertionError(_said(spec, split, program, f"does not begin with {disassemble(prompts[row])!r}"))
             last = int(program[lengths[row] - 1])
-            if ZERO <= last <= NINE:
+            if op.ZERO <= last <= op.NINE:
                 raise AssertionError(_said(spec, split, program, "has a prompt that ends inside a literal"))
         for step in range(int((whole - lengths).max())):
             going = np.flatnonzero(~automata.done)

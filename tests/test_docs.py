@@ -23,9 +23,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import naive
 import pytest
 import tyro
+from support import naive
 from torch.distributed.run import get_args_parser
 
 import cadmus_gym as cg

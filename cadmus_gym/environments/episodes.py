@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.arguments import check_seed
 from cadmus_gym.language import forms
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import (
     CELLS,
     DEAD,
@@ -29,7 +30,7 @@ from cadmus_gym.language.forms import (
     reverse_digits,
     reverse_rows,
 )
-from cadmus_gym.language.isa import END, PAD, VOCABULARY, Int, Ints, Tokens, as_tokens
+from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens, as_tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.machine import TRUE, UNTERMINATED, Verdict, judge, scratch
 from cadmus_gym.streams.spec import Spec
@@ -143,7 +144,7 @@ def step(
         lengths[row] = length
         cells[row, SPENT] += 1
         advance(cells[row], token, lead, thinks, nests)
-        if token == END:
+        if token == op.END:
             if little:
                 for position in range(length):
                     mirror[0, position] = tokens[row, position]
@@ -323,7 +324,7 @@ class Episodes:
                 raise ValueError(
                     f"a prompt of {prompt.size} tokens: {self.spec.id} has room for at most {self.prompt_room}"
                 )
-            if prompt.size and prompt[-1] == PAD:
+            if prompt.size and prompt[-1] == op.PAD:
                 raise ValueError(f"a prompt of {prompt.size} tokens ends with `<pad>`; give it without padding")
             check_prompt(prompt, self.spec.rules, self.endian)
             row[: prompt.size] = prompt
@@ -413,7 +414,7 @@ class Episodes:
         )
         self._check_rows(
             lengths=(prompt_lengths >= 0) & (prompt_lengths <= self.prompt_room),
-            tokens=(state.tokens < len(VOCABULARY)).all(1) & ~(past & (state.tokens != PAD)).any(1),
+            tokens=(state.tokens < len(VOCABULARY)).all(1) & ~(past & (state.tokens != op.PAD)).any(1),
             seeds=np.where(over, -1, 0) <= state.seeds,
             indices=(state.indices >= 0) & (state.indices <= 2**62),
             ends=(ends[VERDICT] < len(Verdict)) & (ends[SUCCESS] <= 1) & (ends[ILLEGAL] <= 1),

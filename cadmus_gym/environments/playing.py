@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.environments.episodes import Episodes
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
-from cadmus_gym.language.isa import PAD, VOCABULARY, Ints, Tokens
+from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
 from cadmus_gym.streams.spec import Spec
 
 Completed: TypeAlias = ArrayLike | Sequence[ArrayLike]
@@ -105,7 +106,7 @@ def _step(episodes: Episodes, tokens: Ints) -> None:
     """Take one token (N,) in each episode that is not over; what is not the id of a token ends one."""
     known = (tokens >= 0) & (tokens < len(VOCABULARY))
     episodes.over = episodes.over | ~known
-    episodes.step(np.where(known, tokens, PAD).astype(np.int64), episodes.over)
+    episodes.step(np.where(known, tokens, op.PAD).astype(np.int64), episodes.over)
 
 
 def _as_rows(completions: Completed, count: int) -> Ints:

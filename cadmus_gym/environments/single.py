@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cadmus_gym.arguments import check_seed
 from cadmus_gym.environments.episodes import Episodes, State, as_prompts
 from cadmus_gym.environments.rendering import frame, text
-from cadmus_gym.language.isa import PAD, VOCABULARY, Tokens
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import VOCABULARY, Tokens
 from cadmus_gym.streams.spec import Spec, load_spec
 
 Info: TypeAlias = dict[str, Any]
@@ -28,7 +29,7 @@ class TokenSpace(gymnasium.spaces.Box):
     """
 
     def __init__(self, length: int, endian: str) -> None:
-        super().__init__(PAD, len(VOCABULARY) - 1, (length,), np.uint8)
+        super().__init__(op.PAD, len(VOCABULARY) - 1, (length,), np.uint8)
         self.endian = endian
 
     def __eq__(self, other: object) -> bool:

@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.arguments import check_whole
 from cadmus_gym.evaluation.completing import rules_of, trained_on
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata, Rules, check_prompt, reverse_digits
 from cadmus_gym.language.isa import VOCABULARY, Tokens, as_tokens, disassemble
-from cadmus_gym.language.machine import CLOSE, Outcome, run
+from cadmus_gym.language.machine import Outcome, run
 from cadmus_gym.streams.probability import Scorer
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.transformer.generate import check_temperature, generate, logits_of
@@ -60,7 +61,7 @@ class Answer:
     @property
     def parts(self) -> tuple[str, str]:
         """Thoughts and answer, in the notation for people."""
-        behind = int(np.flatnonzero(self.completion == CLOSE)[-1]) + 1 if CLOSE in self.completion else 0
+        behind = int(np.flatnonzero(self.completion == op.CLOSE)[-1]) + 1 if op.CLOSE in self.completion else 0
         return disassemble(self.completion[:behind]), disassemble(self.completion[behind:])
 
 

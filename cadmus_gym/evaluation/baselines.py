@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from cadmus_gym.environments.playing import put
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, prompts_of
 from cadmus_gym.language import forms
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, fingerprints
-from cadmus_gym.language.isa import END, ID, NINE, ZERO, Tokens, assemble, disassemble
-from cadmus_gym.language.machine import CLOSE, OPEN, Verdict, run_batch
+from cadmus_gym.language.isa import ID, Tokens, assemble, disassemble
+from cadmus_gym.language.machine import Verdict, run_batch
 from cadmus_gym.progress import Report
 from cadmus_gym.streams.spec import Spec, load_spec
 from cadmus_gym.streams.stream import Stream
@@ -71,8 +72,8 @@ def random_legal(
 
 def without_thoughts(tokens: Tokens) -> Tokens:
     """Return tokens (n,) without `( ... )`."""
-    inside = np.cumsum(tokens == OPEN) > np.cumsum(tokens == CLOSE)
-    return np.asarray(tokens[~inside & (tokens != CLOSE)], np.uint8)
+    inside = np.cumsum(tokens == op.OPEN) > np.cumsum(tokens == op.CLOSE)
+    return np.asarray(tokens[~inside & (tokens != op.CLOSE)], np.uint8)
 
 
 def best_constant(spec: str | Path | Spec, split: str, count: int = 5000, seed: int = FIT_SEED) -> Tokens:
@@ -80,14 +81,14 @@ def best_constant(spec: str | Path | Spec, split: str, count: int = 5000, seed: 
     programs, lengths = Stream(spec, split, seed).batch(0, count)
     seen: Counter[bytes] = Counter()
     for program, length in zip(programs, lengths, strict=True):
-        completion = program[length : int(np.argmax(program == END)) + 1]
+        completion = program[length : int(np.argmax(program == op.END)) + 1]
         seen[without_thoughts(completion).tobytes()] += 1
     return np.frombuffer(seen.most_common(1)[0][0], np.uint8)
 
 
 def literals(prompt: Tokens) -> list[Tokens]:
     """Return the literals of a prompt, each a row of digits."""
-    digit = (prompt >= ZERO) & (prompt <= NINE)
+    digit = (prompt >= op.ZERO) & (prompt <= op.NINE)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], digit, [False]])))
     return [prompt[begin:stop] for begin, stop in zip(edges[::2], edges[1::2], strict=True)]
 
@@ -97,7 +98,7 @@ def last_words(prompts: Tokens, lengths: NDArray[np.int32]) -> Tokens:
     number is one word, whose sign belongs to it."""
     columns = lengths[:, None] - ROOM + np.arange(ROOM)
     rows = np.where(columns >= 0, np.take_along_axis(prompts, np.maximum(columns, 0), axis=1), 0)
-    digits = (rows >= ZERO) & (rows <= NINE)
+    digits = (rows >= op.ZERO) & (rows <= op.NINE)
     after_digit = np.pad(digits, ((0, 0), (1, 0)))[:, :-1]
     starts = (rows > 0) & (rows != COMMA) & ~(after_digit & (digits | (rows == NEG)))
     to_come = np.cumsum(starts[:, ::-1], axis=1)[:, ::-1]  # words from here on
@@ -125,7 +126,7 @@ def table_of(spec: Spec, fitted: int) -> Table:
     stream, parts = Stream(spec, "train", FIT_SEED), []
     for start in range(0, fitted, PART):
         programs, lengths = stream.batch(start, min(PART, fitted - start))
-        closed, width = programs == CLOSE, programs.shape[1]
+        closed, width = programs == op.CLOSE, programs.shape[1]
         starts = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # where the thoughts are over
         columns = starts[:, None] + np.arange(ROOM)
         answers = np.take_along_axis(programs, np.minimum(columns, width - 1), axis=1) * (columns < width)
@@ -146,7 +147,7 @@ def fixed_policies(
     """
     spec = load_spec(spec)
     constant = best_constant(spec, split)
-    answer = np.array([ID["eq"], END], np.uint8)
+    answer = np.array([ID["eq"], op.END], np.uint8)
 
     def copies(k: int) -> Callable[[Tokens], Tokens]:
         def policy(prompt: Tokens) -> Tokens:
@@ -183,7 +184,7 @@ def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
         for token in np.flatnonzero(root.mask()[0]):
             root.cells = cells.copy()
             root.push(np.array([token]))
-            if token == END:
+            if token == op.END:
                 complete.append([*tokens, int(token)])
             else:
                 open_ends.append(([*tokens, int(token)], root.cells))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, prompts_of
-from cadmus_gym.language.isa import ID, NINE, ZERO, Tokens
-from cadmus_gym.language.machine import EQ, GE
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import ID, Tokens
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.tasks.ablations import ABLATIONS, PLACES, answers
 from cadmus_gym.tasks.family import COMMA
@@ -85,8 +85,8 @@ def present(all_prompts: Iterable[Tokens]) -> list[str]:
 
 def compares(prompts: Tokens) -> bool:
     """Whether all prompts (N, P) are two numbers from 0 on and a relation."""
-    digits, commas = (prompts >= ZERO) & (prompts <= NINE), prompts == COMMA
-    relations = (prompts >= EQ) & (prompts <= GE)
+    digits, commas = (prompts >= op.ZERO) & (prompts <= op.NINE), prompts == COMMA
+    relations = (prompts >= op.EQ) & (prompts <= op.GE)
     lengths = (prompts > 0).sum(1)
     last = relations[np.arange(len(prompts)), lengths - 1]
     return bool((last & (commas.sum(1) == 1) & (digits.sum(1) == lengths - 2)).all())

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from cadmus_gym.arguments import check_whole
 from cadmus_gym.environments.playing import Agent, Policy, play, put
 from cadmus_gym.evaluation.intervals import tally
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.language.hashing import Words64
-from cadmus_gym.language.isa import END, NINE, ZERO, Tokens
-from cadmus_gym.language.machine import CLOSE, DO, OPEN, Verdict, run, run_batch
+from cadmus_gym.language.isa import Tokens
+from cadmus_gym.language.machine import Verdict, run, run_batch
 from cadmus_gym.progress import Report, part_of
 from cadmus_gym.streams.spec import Spec, load_spec
 from cadmus_gym.streams.stream import Stream, pairs_of
@@ -290,12 +291,12 @@ def find_loopholes(
     for k in np.flatnonzero(verdicts == Verdict.TRUE):
         if report is not None and k % ROWS == 0:
             report(int(k), len(programs))
-        program = programs[k, : int(np.argmax(programs[k] == END)) + 1]
+        program = programs[k, : int(np.argmax(programs[k] == op.END)) + 1]
         prompt, completion = program[: prompt_lengths[k]], program[prompt_lengths[k] :]
-        answer = run(np.append(prompt, np.uint8(END))).stack
+        answer = run(np.append(prompt, np.uint8(op.END))).stack
         for _ in range(redraws):
             other = _redraw(prompt, rng)
-            outcome = run(np.append(other, np.uint8(END)))
+            outcome = run(np.append(other, np.uint8(op.END)))
             if outcome.verdict > Verdict.FALSE or outcome.stack == answer:
                 continue
             if run(np.concatenate([other, completion])).true:
@@ -309,13 +310,13 @@ def find_loopholes(
 def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
     """Return a prompt with other literals in its body; thoughts stay."""
     tokens = prompt.tolist()
-    body = tokens.index(DO) + 1 if DO in tokens else 0
+    body = tokens.index(op.DO) + 1 if op.DO in tokens else 0
     parts: list[list[int]] = [tokens[:body]]  # literals apart from the rest
     literals: list[int] = []
     thinking = False
     for token in tokens[body:]:
-        digit = ZERO <= token <= NINE and not thinking
-        thinking = (thinking or token == OPEN) and token != CLOSE
+        digit = op.ZERO <= token <= op.NINE and not thinking
+        thinking = (thinking or token == op.OPEN) and token != op.CLOSE
         if digit and literals and literals[-1] == len(parts) - 1:
             parts[-1].append(token)
         elif digit:
@@ -325,12 +326,12 @@ def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
             if not parts or (literals and literals[-1] == len(parts) - 1):
                 parts.append([])
             parts[-1].append(token)
-    old = [int("".join(str(digit - ZERO) for digit in parts[place])) for place in literals]
+    old = [int("".join(str(digit - op.ZERO) for digit in parts[place])) for place in literals]
     for place, value in zip(literals, old, strict=True):
         size = len(parts[place])
         drawn = int(rng.integers(10 ** (size - 1) if size > 1 else 0, 10**size))
         moved = max(0, value + int(rng.choice([-1, 1])))
         same = int(rng.choice(old))
         new = [value, drawn, drawn, moved, same][int(rng.integers(5))]
-        parts[place] = [ZERO + int(digit) for digit in str(new)]
+        parts[place] = [op.ZERO + int(digit) for digit in str(new)]
     return np.array([token for part in parts for token in part], np.uint8)

@@ -21,31 +21,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cadmus_gym.language.isa import BOS, END, ID, NINE, VOCABULARY, ZERO, Int, Ints, Tokens, check_ids, disassemble
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import ID, VOCABULARY, Int, Ints, Tokens, check_ids, disassemble
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import (
-    BEGIN,
-    BLOCK_DEPTH,
-    BODY,
-    CASE,
-    CLOSE,
-    DEF,
-    DO,
-    ELSE,
-    EXACTLY,
-    FI,
-    IF,
-    NEXT,
-    NOT,
-    OPEN,
-    RET,
-    SYNTAX,
-    TIMES,
-    UNTERMINATED,
-    UNTIL,
-    prepare,
-    scratch,
-)
+from cadmus_gym.language.machine import BLOCK_DEPTH, SYNTAX, UNTERMINATED, prepare, scratch
 
 FORMS = ("value", "relation", "answer", "words", "free")
 ENDIANS = ("big", "little")
@@ -84,7 +63,7 @@ _CLOSERS = {
     IN_DEF: ("ret",),
 }
 _PAIRS = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
-_DIGITS = VOCABULARY[ZERO : NINE + 1]
+_DIGITS = VOCABULARY[op.ZERO : op.NINE + 1]
 
 
 @dataclass(frozen=True)
@@ -155,14 +134,14 @@ def _table(form: str, words: tuple[str, ...], endian: str) -> Table:
     }
     shape = len(rules) + START, len(VOCABULARY)
     lead, cost, finish = _states(shape, rules["start"][0])
-    lead[:, END] = DONE
+    lead[:, op.END] = DONE
     if form in ("value", "answer"):  # where no rule says otherwise a digit begins a literal
-        lead[START:, ZERO], lead[START:, ZERO + 1 : NINE + 1] = number["zero"], number["literal"]
-        lead[DEAD, ZERO : NINE + 1] = DEAD
+        lead[START:, op.ZERO], lead[START:, op.ZERO + 1 : op.NINE + 1] = number["zero"], number["literal"]
+        lead[DEAD, op.ZERO : op.NINE + 1] = DEAD
     if form == "relation":
-        lead[START:, NOT] = number["negated"]
+        lead[START:, op.NOT] = number["negated"]
     if form != "free":
-        lead[DEAD:, OPEN] = THINKING
+        lead[DEAD:, op.OPEN] = THINKING
     for name, (shortest, _) in rules.items():
         finish[number[name]] = shortest
     for name, (_, moves) in rules.items():
@@ -186,15 +165,15 @@ def _states(shape: tuple[int, int], shortest: int) -> tuple[NDArray[np.int16], N
     finish = np.full(shape[0], shortest, np.int64)
     finish[THINKING] += 1
     finish[DONE] = 0
-    lead[THINKING], cost[THINKING, BODY:] = THINKING, 1
-    lead[THINKING, CLOSE], cost[THINKING, [OPEN, CLOSE]] = START, (NEVER, 0)
+    lead[THINKING], cost[THINKING, op.BODY :] = THINKING, 1
+    lead[THINKING, op.CLOSE], cost[THINKING, [op.OPEN, op.CLOSE]] = START, (NEVER, 0)
     return lead, cost, finish
 
 
 def _words_table(words: tuple[str, ...]) -> Table:
     """The table of ``words``: states say what block a place stands in, in a loop, behind `def`, as deep as may be."""
     for word in words:
-        if word not in ID or ID[word] < BODY or ID[word] in (OPEN, CLOSE):
+        if word not in ID or ID[word] < op.BODY or ID[word] in (op.OPEN, op.CLOSE):
             raise ValueError(f"words: {word!r} cannot stand in a body; give names of tokens from `,` on, without ( )")
     for opener, closer in _PAIRS.items():
         if (opener in words) != (closer in words):
@@ -230,8 +209,8 @@ def _masks(cost: NDArray[np.int64], thinks: bool) -> NDArray[np.int8]:
     """Return the masks (6 S, 65) of costs (S, 65): row 6 state + 2 min(slack, 2) + (thought may go on)."""
     masks = np.stack([np.stack([cost <= slack] * 2, axis=1) for slack in range(3)], axis=1)  # (S, 3, 2, 65)
     if thinks:
-        masks[THINKING, :, 0] = np.arange(cost.shape[1]) == CLOSE
-        masks[START:, :, 0, OPEN] = False
+        masks[THINKING, :, 0] = np.arange(cost.shape[1]) == op.CLOSE
+        masks[START:, :, 0, op.OPEN] = False
     masks[[DONE, DEAD]] = False
     return masks.reshape(-1, cost.shape[1]).astype(np.int8)
 
@@ -240,7 +219,7 @@ def _masks(cost: NDArray[np.int64], thinks: bool) -> NDArray[np.int8]:
 def advance(cells: Ints, token: Int, lead: NDArray[np.int16], thinks: bool, nests: bool) -> None:
     """Move an automaton over a token, allowed or not."""
     state = cells[STATE]
-    if thinks and (state == THINKING or token == OPEN):
+    if thinks and (state == THINKING or token == op.OPEN):
         cells[THOUGHT] += 1
     if not nests:
         cells[STATE] = lead[state, token]
@@ -248,43 +227,45 @@ def advance(cells: Ints, token: Int, lead: NDArray[np.int16], thinks: bool, nest
     if state == DEAD:
         return
     if state == THINKING:
-        if token != CLOSE:
+        if token != op.CLOSE:
             return
-    elif token == OPEN:
+    elif token == op.OPEN:
         cells[STATE] = THINKING
         return
-    elif token == END:
+    elif token == op.END:
         cells[STATE] = DONE
         return
-    elif token == IF or token == TIMES or token == BEGIN or token == DEF:
-        block = IN_IF if token == IF else IN_TIMES if token == TIMES else IN_BEGIN if token == BEGIN else IN_DEF
+    elif token == op.IF or token == op.TIMES or token == op.BEGIN or token == op.DEF:
+        block = (
+            IN_IF if token == op.IF else IN_TIMES if token == op.TIMES else IN_BEGIN if token == op.BEGIN else IN_DEF
+        )
         if cells[DEPTH] == BLOCK_DEPTH:
             cells[STATE] = DEAD
             return
         cells[BLOCKS] = cells[BLOCKS] * 8 + block
         cells[DEPTH] += 1
-        if token == TIMES:
+        if token == op.TIMES:
             cells[LOOPS] += 1
-        elif token == DEF:
+        elif token == op.DEF:
             cells[FUNCTION] = 1
-    elif token == ELSE:
+    elif token == op.ELSE:
         if cells[BLOCKS] % 8 != IN_IF:
             cells[STATE] = DEAD
             return
         cells[BLOCKS] += IN_ELSE - IN_IF
-    elif token == FI or token == NEXT or token == UNTIL or token == RET:
+    elif token == op.FI or token == op.NEXT or token == op.UNTIL or token == op.RET:
         block = cells[BLOCKS] % 8
         if not (
-            (token == FI and (block == IN_IF or block == IN_ELSE))
-            or (token == NEXT and block == IN_TIMES)
-            or (token == UNTIL and block == IN_BEGIN)
-            or (token == RET and block == IN_DEF)
+            (token == op.FI and (block == IN_IF or block == IN_ELSE))
+            or (token == op.NEXT and block == IN_TIMES)
+            or (token == op.UNTIL and block == IN_BEGIN)
+            or (token == op.RET and block == IN_DEF)
         ):
             cells[STATE] = DEAD
             return
         cells[BLOCKS] //= 8
         cells[DEPTH] -= 1
-        if token == NEXT:
+        if token == op.NEXT:
             cells[LOOPS] -= 1
     flags = 4 * min(cells[LOOPS], 1) + 2 * cells[FUNCTION] + np.int64(cells[DEPTH] == BLOCK_DEPTH)
     cells[STATE] = START + 8 * (cells[BLOCKS] % 8) + flags
@@ -307,10 +288,10 @@ def start(prompt: Tokens, cells: Ints, lead: NDArray[np.int16], thinks: bool, ne
         cells[k] = 0
     cells[STATE] = START
     position = 0
-    if prompt.size > 0 and prompt[0] == BOS:
+    if prompt.size > 0 and prompt[0] == op.BOS:
         position = 1
-    if prompt.size > position and CASE <= prompt[position] <= EXACTLY:
-        while position < prompt.size and prompt[position] != DO:
+    if prompt.size > position and op.CASE <= prompt[position] <= op.EXACTLY:
+        while position < prompt.size and prompt[position] != op.DO:
             position += 1
         if position == prompt.size and thinks:  # the header is not closed, and only `free` can close it
             cells[STATE] = DEAD
@@ -347,7 +328,7 @@ def reverse_rows(tokens: Tokens) -> None:
         stop = 0
         while stop < tokens.shape[1]:
             begin = stop
-            while stop < tokens.shape[1] and ZERO <= tokens[k, stop] <= NINE:
+            while stop < tokens.shape[1] and op.ZERO <= tokens[k, stop] <= op.NINE:
                 stop += 1
             for offset in range((stop - begin) // 2):
                 digit = tokens[k, begin + offset]
@@ -395,7 +376,7 @@ class Automata:
         rows = np.flatnonzero(lengths)
         last = prompts[rows, lengths[rows] - 1]
         widest = self.table.masks[MASKS_PER_STATE * (self.cells[rows, STATE] + 1) - 1]  # where no budget is short
-        longer = (last >= ZERO) & (last <= NINE) & widest[:, ZERO : NINE + 1].any(1)
+        longer = (last >= op.ZERO) & (last <= op.NINE) & widest[:, op.ZERO : op.NINE + 1].any(1)
         for k in rows[longer][:1]:
             raise ValueError(
                 f"prompt {k}, {disassemble(prompts[k, : lengths[k]])!r}, ends inside a literal: under endian 'little' "

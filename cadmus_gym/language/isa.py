@@ -124,8 +124,22 @@ INSTRUCTIONS: tuple[Instruction, ...] = tuple(
 )
 VOCABULARY: tuple[str, ...] = tuple(instruction.name for instruction in INSTRUCTIONS)
 ID: dict[str, int] = {name: id for id, name in enumerate(VOCABULARY)}
+
+# Every token id by name: `from cadmus_gym.language import isa as op`, then op.ADD. Numba freezes them as constants.
 PAD, BOS, END = ID["<pad>"], ID["<bos>"], ID["end"]
 ZERO, NINE = ID["0"], ID["9"]
+CASE, TO, DO, USE, AVOID, WITHIN, EXACTLY = range(ID["case"], ID["exactly"] + 1)
+COMMA, OPEN, CLOSE = ID[","], ID["("], ID[")"]
+ADD, SUB, MUL, DIV, MOD, NEG, ABS, MIN, MAX, INC, DEC = range(ID["add"], ID["dec"] + 1)
+EQ, NE, LT, LE, GT, GE = range(ID["eq"], ID["ge"] + 1)
+AND, OR, NOT, XOR = range(ID["and"], ID["xor"] + 1)
+DUP, DROP, SWAP, OVER, ROT, PICK = range(ID["dup"], ID["pick"] + 1)
+SET_A, GET_A, SET_B, GET_B = range(ID["a!"], ID["b@"] + 1)
+IF, ELSE, FI, TIMES, NEXT, INDEX, BEGIN, UNTIL = range(ID["if"], ID["until"] + 1)
+DEF, RET, CALL = range(ID["def"], ID["call"] + 1)
+BODY = COMMA  # ids from here on may stand in a body
+POPS = np.array([instruction.pops for instruction in INSTRUCTIONS])
+PUSHES = np.array([instruction.pushes for instruction in INSTRUCTIONS])
 
 _NUMBER = re.compile(r"-?[0-9]+")
 SHOWN = 12  # words of a text that a warning shows

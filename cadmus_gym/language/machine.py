@@ -18,20 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cadmus_gym.language.isa import (
-    BOS,
-    END,
-    ID,
-    INSTRUCTIONS,
-    NINE,
-    VOCABULARY,
-    ZERO,
-    Int,
-    Ints,
-    Tokens,
-    as_tokens,
-    check_ids,
-)
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens, as_tokens, check_ids
 from cadmus_gym.language.kernels import kernel
 
 
@@ -69,19 +57,6 @@ CONTROL_OVERFLOW = int(Verdict.CONTROL_OVERFLOW)
 RAN = -1  # `execute` came to `end`
 UNPREPARED = -2  # `execute` came to a token that needs the long way
 
-CASE, TO, DO, USE, AVOID, WITHIN, EXACTLY = range(ID["case"], ID["exactly"] + 1)
-COMMA, OPEN, CLOSE = ID[","], ID["("], ID[")"]
-ADD, SUB, MUL, DIV, MOD, NEG, ABS, MIN, MAX, INC, DEC = range(ID["add"], ID["dec"] + 1)
-EQ, NE, LT, LE, GT, GE = range(ID["eq"], ID["ge"] + 1)
-AND, OR, NOT, XOR = range(ID["and"], ID["xor"] + 1)
-DUP, DROP, SWAP, OVER, ROT, PICK = range(ID["dup"], ID["pick"] + 1)
-SET_A, GET_A, SET_B, GET_B = range(ID["a!"], ID["b@"] + 1)
-IF, ELSE, FI, TIMES, NEXT, INDEX, BEGIN, UNTIL = range(ID["if"], ID["until"] + 1)
-DEF, RET, CALL = range(ID["def"], ID["call"] + 1)
-BODY = COMMA  # ids from here on may stand in a body
-POPS = np.array([instruction.pops for instruction in INSTRUCTIONS])
-PUSHES = np.array([instruction.pushes for instruction in INSTRUCTIONS])
-
 # Layout of a kernel's working room. One array instead of one for each purpose: arguments are passed and kept five to
 # seven words an array, which for a program of ten tokens was a third of the time.
 STACK = 2  # before it two cells that a binary operation on too few values may read
@@ -103,7 +78,7 @@ def scratch(length: int) -> Ints:
 @kernel
 def bit(token: Int) -> np.uint64:
     """The bit that stands for a token of a body in a set of tokens: there are 55, so a set is one uint64."""
-    return np.uint64(1) << np.uint64(token - BODY)
+    return np.uint64(1) << np.uint64(token - op.BODY)
 
 
 @kernel
@@ -160,16 +135,16 @@ def execute(
             break
         token = at(program, position)
         if steps >= limit:
-            if token != END:
+            if token != op.END:
                 outcome = STEP_LIMIT
             break
-        if ZERO <= token <= NINE:  # and what is behind it, to the literal's end
+        if op.ZERO <= token <= op.NINE:  # and what is behind it, to the literal's end
             steps += 1
             executed |= bit(token)
             if depth == STACK_ROOM:
                 outcome = STACK_OVERFLOW
                 break
-            value = token - ZERO
+            value = token - op.ZERO
             depth += 1
             while True:
                 store(work, STACK + depth - 1, value)
@@ -177,50 +152,50 @@ def execute(
                 if not prepared and position == size:
                     break
                 token = at(program, position)
-                if not ZERO <= token <= NINE:
+                if not op.ZERO <= token <= op.NINE:
                     break
                 if steps >= limit:
                     outcome = STEP_LIMIT
                     break
                 steps += 1
                 executed |= bit(token)
-                value = 10 * value + token - ZERO
+                value = 10 * value + token - op.ZERO
                 if value > LARGEST:
                     outcome = VALUE_OVERFLOW
                     break
             if outcome != RAN:
                 break
             continue
-        if token < ZERO:
-            if token == END:
+        if token < op.ZERO:
+            if token == op.END:
                 break
-            if token == CLOSE or (not prepared and token < BODY):  # a lone `)`: thoughts are passed over
+            if token == op.CLOSE or (not prepared and token < op.BODY):  # a lone `)`: thoughts are passed over
                 outcome = UNPREPARED
                 break
             steps += 1
             executed |= bit(token)
             behind = position + 1
-            if token == OPEN and prepared:
+            if token == op.OPEN and prepared:
                 behind = load(work, JUMPS + position)
-            elif token == OPEN:
-                while behind < size and at(program, behind) >= BODY and at(program, behind) != OPEN:
-                    if at(program, behind) == CLOSE:
+            elif token == op.OPEN:
+                while behind < size and at(program, behind) >= op.BODY and at(program, behind) != op.OPEN:
+                    if at(program, behind) == op.CLOSE:
                         break
                     behind += 1
-                if behind == size or at(program, behind) != CLOSE:
+                if behind == size or at(program, behind) != op.CLOSE:
                     outcome = UNPREPARED
                     break
                 behind += 1
             position = behind
             continue
 
-        if not prepared and token >= IF:
+        if not prepared and token >= op.IF:
             outcome = UNPREPARED
             break
         steps += 1
         executed |= bit(token)
-        pops = POPS[np.uint64(token)]
-        pushes = PUSHES[np.uint64(token)]
+        pops = op.POPS[np.uint64(token)]
+        pushes = op.PUSHES[np.uint64(token)]
         if depth < pops:
             outcome = STACK_UNDERFLOW
             break
@@ -232,84 +207,84 @@ def execute(
         value = np.int64(0)
         behind = position + 1
 
-        if token == ADD:
+        if token == op.ADD:
             value = x + y
-        elif token == SUB:
+        elif token == op.SUB:
             value = x - y
-        elif token == MUL:
+        elif token == op.MUL:
             value = x * y
-        elif token == DIV:
+        elif token == op.DIV:
             if y == 0:
                 outcome = DIVISION_BY_ZERO
                 break
             value = x // y
-        elif token == MOD:
+        elif token == op.MOD:
             if y == 0:
                 outcome = DIVISION_BY_ZERO
                 break
             value = x % y
-        elif token == NEG:
+        elif token == op.NEG:
             value = -y
-        elif token == ABS:
+        elif token == op.ABS:
             value = abs(y)
-        elif token == MIN:
+        elif token == op.MIN:
             value = min(x, y)
-        elif token == MAX:
+        elif token == op.MAX:
             value = max(x, y)
-        elif token == INC:
+        elif token == op.INC:
             value = y + 1
-        elif token == DEC:
+        elif token == op.DEC:
             value = y - 1
-        elif token == EQ:
+        elif token == op.EQ:
             value = np.int64(x == y)
-        elif token == NE:
+        elif token == op.NE:
             value = np.int64(x != y)
-        elif token == LT:
+        elif token == op.LT:
             value = np.int64(x < y)
-        elif token == LE:
+        elif token == op.LE:
             value = np.int64(x <= y)
-        elif token == GT:
+        elif token == op.GT:
             value = np.int64(x > y)
-        elif token == GE:
+        elif token == op.GE:
             value = np.int64(x >= y)
-        elif token == AND:
+        elif token == op.AND:
             value = x & y
-        elif token == OR:
+        elif token == op.OR:
             value = x | y
-        elif token == NOT:
+        elif token == op.NOT:
             value = np.int64(y == 0)
-        elif token == XOR:
+        elif token == op.XOR:
             value = x ^ y
-        elif token == DUP:
+        elif token == op.DUP:
             value = y
-        elif token == SWAP:
+        elif token == op.SWAP:
             store(work, STACK + depth - 2, y)
             value = x
-        elif token == OVER:
+        elif token == op.OVER:
             value = x
-        elif token == ROT:
+        elif token == op.ROT:
             value = load(work, STACK + depth - 3)
             store(work, STACK + depth - 3, x)
             store(work, STACK + depth - 2, y)
-        elif token == PICK:
+        elif token == op.PICK:
             if y < 0 or y >= depth - 1:
                 outcome = STACK_UNDERFLOW
                 break
             value = load(work, STACK + depth - 2 - y)
-        elif token == SET_A:
+        elif token == op.SET_A:
             a = y
-        elif token == GET_A:
+        elif token == op.GET_A:
             value = a
-        elif token == SET_B:
+        elif token == op.SET_B:
             b = y
-        elif token == GET_B:
+        elif token == op.GET_B:
             value = b
-        elif token == IF or token == UNTIL:
+        elif token == op.IF or token == op.UNTIL:
             if y == 0:
                 behind = load(work, JUMPS + position)
-        elif token == ELSE or token == DEF:
+        elif token == op.ELSE or token == op.DEF:
             behind = load(work, JUMPS + position)
-        elif token == TIMES:
+        elif token == op.TIMES:
             if y <= 0:
                 behind = load(work, JUMPS + position)
             elif frame == FRAMES + 2 * FRAME_ROOM:
@@ -319,23 +294,23 @@ def execute(
                 store(work, frame, 0)
                 store(work, frame + 1, y)
                 frame += 2
-        elif token == NEXT:
+        elif token == op.NEXT:
             turns = load(work, frame - 2) + 1
             if turns < load(work, frame - 1):
                 store(work, frame - 2, turns)
                 behind = load(work, JUMPS + position)
             else:
                 frame -= 2
-        elif token == INDEX:
+        elif token == op.INDEX:
             value = load(work, frame - 2)
-        elif token == CALL:
+        elif token == op.CALL:
             if frame == FRAMES + 2 * FRAME_ROOM:
                 outcome = CONTROL_OVERFLOW
                 break
             store(work, frame, behind)
             frame += 2
             behind = load(work, JUMPS + position)
-        elif token == RET:  # the body of a function is entered by `call` alone, so its frame is there
+        elif token == op.RET:  # the body of a function is entered by `call` alone, so its frame is there
             frame -= 2
             behind = load(work, frame)
         # What is left does nothing more: `drop` `fi` `begin`.
@@ -357,16 +332,16 @@ def execute(
 def read_integer(program: Tokens, position: Int) -> tuple[Int, Int]:
     """Return (position behind, value) of the INT at ``position``, or position -1 where none or too large a one is."""
     token = at(program, position)
-    if not ZERO <= token <= NINE:
+    if not op.ZERO <= token <= op.NINE:
         return -1, 0
     value = np.int64(0)
-    while ZERO <= token <= NINE:
-        value = 10 * value + token - ZERO
+    while op.ZERO <= token <= op.NINE:
+        value = 10 * value + token - op.ZERO
         if value > LARGEST:
             return -1, 0
         position += 1
         token = at(program, position)
-    if token == NEG:
+    if token == op.NEG:
         return position + 1, -value
     return position, value
 
@@ -379,14 +354,14 @@ def read_header(program: Tokens, position: Int, work: Ints) -> tuple[Int, Int, I
     while True:
         kind = at(program, position)
         position += 1
-        if kind == DO:
+        if kind == op.DO:
             return position, directives, cases
-        if USE <= kind <= EXACTLY:
+        if op.USE <= kind <= op.EXACTLY:
             if cases > 0 or directives == MAX_DIRECTIVES:
                 return -1, 0, 0
             operand = at(program, position)
-            if kind == USE or kind == AVOID:
-                if operand < BODY or operand == OPEN or operand == CLOSE:
+            if kind == op.USE or kind == op.AVOID:
+                if operand < op.BODY or operand == op.OPEN or operand == op.CLOSE:
                     return -1, 0, 0
                 position += 1
             else:
@@ -396,13 +371,13 @@ def read_header(program: Tokens, position: Int, work: Ints) -> tuple[Int, Int, I
             store(work, DIRECTIVES + 2 * directives, kind)
             store(work, DIRECTIVES + 2 * directives + 1, operand)
             directives += 1
-        elif kind == CASE:
+        elif kind == op.CASE:
             if cases == MAX_CASES:
                 return -1, 0, 0
             for side in range(2):
                 first = VALUES + MAX_SIDE * (2 * cases + side)
                 size = 0
-                if ZERO <= at(program, position) <= NINE:
+                if op.ZERO <= at(program, position) <= op.NINE:
                     while True:
                         if size == MAX_SIDE:
                             return -1, 0, 0
@@ -411,12 +386,12 @@ def read_header(program: Tokens, position: Int, work: Ints) -> tuple[Int, Int, I
                             return -1, 0, 0
                         store(work, first + size, value)
                         size += 1
-                        if at(program, position) != COMMA:
+                        if at(program, position) != op.COMMA:
                             break
                         position += 1
                 store(work, SIZES + 2 * cases + side, size)
                 if side == 0:
-                    if at(program, position) != TO:
+                    if at(program, position) != op.TO:
                         return -1, 0, 0
                     position += 1
             cases += 1
@@ -437,15 +412,15 @@ def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint6
     present = np.uint64(0)
     while True:
         token = at(program, position)
-        if token == END:
+        if token == op.END:
             return (length if depth == 0 else -1), present
-        if token < BODY or token == CLOSE:
+        if token < op.BODY or token == op.CLOSE:
             return -1, present
-        if token == OPEN:
+        if token == op.OPEN:
             opening = position
             position += 1
-            while at(program, position) != CLOSE:
-                if at(program, position) < BODY or at(program, position) == OPEN:
+            while at(program, position) != op.CLOSE:
+                if at(program, position) < op.BODY or at(program, position) == op.OPEN:
                     return -1, present
                 position += 1
             position += 1
@@ -453,45 +428,45 @@ def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint6
             continue
         length += 1
         present |= bit(token)
-        if token == IF or token == TIMES or token == BEGIN or token == DEF:
-            if depth == BLOCK_DEPTH or (token == DEF and (depth > 0 or function >= 0)):
+        if token == op.IF or token == op.TIMES or token == op.BEGIN or token == op.DEF:
+            if depth == BLOCK_DEPTH or (token == op.DEF and (depth > 0 or function >= 0)):
                 return -1, present
-            if token == DEF:
+            if token == op.DEF:
                 function = position
-            elif token == TIMES:
+            elif token == op.TIMES:
                 loops += 1
             store(work, OPENED + depth, position)
             depth += 1
-        elif token == ELSE or token == FI or token == NEXT or token == UNTIL or token == RET:
+        elif token == op.ELSE or token == op.FI or token == op.NEXT or token == op.UNTIL or token == op.RET:
             if depth == 0:
                 return -1, present
             opening = load(work, OPENED + depth - 1)
             opener = at(program, opening)
-            if token == ELSE:
-                matches = opener == IF
-            elif token == FI:
-                matches = opener == IF or opener == ELSE
-            elif token == NEXT:
-                matches = opener == TIMES
-            elif token == UNTIL:
-                matches = opener == BEGIN
+            if token == op.ELSE:
+                matches = opener == op.IF
+            elif token == op.FI:
+                matches = opener == op.IF or opener == op.ELSE
+            elif token == op.NEXT:
+                matches = opener == op.TIMES
+            elif token == op.UNTIL:
+                matches = opener == op.BEGIN
             else:
-                matches = opener == DEF
+                matches = opener == op.DEF
             if not matches:
                 return -1, present
             store(work, JUMPS + opening, position + 1)
             store(work, JUMPS + position, opening + 1)
-            if token == ELSE:
+            if token == op.ELSE:
                 store(work, OPENED + depth - 1, position)
             else:
                 depth -= 1
-            if token == NEXT:
+            if token == op.NEXT:
                 loops -= 1
-        elif token == CALL:
+        elif token == op.CALL:
             if function < 0:
                 return -1, present
             store(work, JUMPS + position, function + 1)
-        elif token == INDEX and loops == 0:
+        elif token == op.INDEX and loops == 0:
             return -1, present
         position += 1
 
@@ -499,7 +474,7 @@ def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint6
 @kernel
 def has_end(program: Tokens) -> bool:
     for position in range(program.size):  # noqa: SIM110 (a kernel has no generators)
-        if at(program, position) == END:
+        if at(program, position) == op.END:
             return True
     return False
 
@@ -508,11 +483,11 @@ def has_end(program: Tokens) -> bool:
 def prepare(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int]:
     """Find all that can be told without a run: return (verdict or RAN, body, directives, cases), filling ``work``."""
     # Reading stops at the first `end` or `<pad>`. Where neither closes the row, there must be an `end` within.
-    if program.size == 0 or (at(program, program.size - 1) > END and not has_end(program)):
+    if program.size == 0 or (at(program, program.size - 1) > op.END and not has_end(program)):
         return UNTERMINATED, 0, 0, 0
-    body = 1 if at(program, 0) == BOS and program.size > 1 else 0
+    body = 1 if at(program, 0) == op.BOS and program.size > 1 else 0
     directives, cases = 0, 0
-    if CASE <= at(program, body) <= EXACTLY:
+    if op.CASE <= at(program, body) <= op.EXACTLY:
         body, directives, cases = read_header(program, body, work)
     length, present = np.int64(-1), np.uint64(0)
     if body >= 0:
@@ -523,9 +498,9 @@ def prepare(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int]:
         kind = load(work, DIRECTIVES + 2 * k)
         operand = load(work, DIRECTIVES + 2 * k + 1)
         if (
-            (kind == AVOID and present & bit(operand))
-            or (kind == WITHIN and length > operand)
-            or (kind == EXACTLY and length != operand)
+            (kind == op.AVOID and present & bit(operand))
+            or (kind == op.WITHIN and length > operand)
+            or (kind == op.EXACTLY and length != operand)
         ):
             return DIRECTIVE, body, directives, cases
     return RAN, body, directives, cases
@@ -558,8 +533,8 @@ def leaves_outputs(case: Int, cases: Int, depth: Int, work: Ints) -> bool:
 @kernel
 def judge(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int, Int]:
     """Judge a program; return (verdict, passed, cases, depth, steps): the last run left ``depth`` values."""
-    start = 1 if program.size > 0 and at(program, 0) == BOS else 0
-    if program.size > start and not CASE <= at(program, start) <= EXACTLY:
+    start = 1 if program.size > 0 and at(program, 0) == op.BOS else 0
+    if program.size > start and not op.CASE <= at(program, start) <= op.EXACTLY:
         fresh(work)
         outcome, depth, _, steps, executed = execute(program, start, False, 0, STEPS, work)
         if outcome == RAN:
@@ -593,7 +568,7 @@ def judge(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int, Int]:
             verdict = outcome
     if verdict == TRUE:
         for k in range(directives):
-            if load(work, DIRECTIVES + 2 * k) == USE and not used & bit(load(work, DIRECTIVES + 2 * k + 1)):
+            if load(work, DIRECTIVES + 2 * k) == op.USE and not used & bit(load(work, DIRECTIVES + 2 * k + 1)):
                 verdict = DIRECTIVE
     return verdict, passed, runs, depth, total
 
@@ -715,7 +690,7 @@ def trace(program: str | ArrayLike) -> Iterator[Step]:
         stack, registers = values(work, depth), (0, 0)
         for taken in range(STEPS + 1):
             token = int(tokens[position])
-            if not (position > first and ZERO <= token <= NINE and ZERO <= tokens[first] <= NINE):
+            if not (position > first and op.ZERO <= token <= op.NINE and op.ZERO <= tokens[first] <= op.NINE):
                 first, bottom = position, depth
             limit = 0 if taken == STEPS else 1 + position - first
             outcome, depth, behind, steps, _ = execute(tokens, first, True, bottom, limit, work)
@@ -733,10 +708,10 @@ def standing(program: Tokens) -> tuple[int, ...]:
     """Return the stack as it stands behind a program that may still be in the making: of its first case, up to the
     first fault or the first block, whose end is not known yet."""
     work = scratch(program.size + 1)
-    body = 1 if program.size and program[0] == BOS else 0
+    body = 1 if program.size and program[0] == op.BOS else 0
     depth = 0
-    if program.size > body and CASE <= program[body] <= EXACTLY:
-        closed = np.append(program, np.uint8(END))  # the header is read up to `end` at the latest
+    if program.size > body and op.CASE <= program[body] <= op.EXACTLY:
+        closed = np.append(program, np.uint8(op.END))  # the header is read up to `end` at the latest
         body, _, cases = read_header(closed, body, work)
         if body < 0:
             return ()

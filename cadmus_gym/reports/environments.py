@@ -23,9 +23,10 @@ import numpy as np
 from cadmus_gym.environments.single import CadmusEnv
 from cadmus_gym.evaluation.constructs import CEILINGS, NEEDED, ignored, meaning_of, named_of
 from cadmus_gym.language import forms
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, distinct, fingerprints
-from cadmus_gym.language.isa import PAD, VOCABULARY, Ints, Tokens, disassemble
-from cadmus_gym.language.machine import CLOSE, Verdict, run_batch
+from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens, disassemble
+from cadmus_gym.language.machine import Verdict, run_batch
 from cadmus_gym.reports.markdown import inserted, markdown
 from cadmus_gym.streams.probability import Entropy
 from cadmus_gym.streams.spec import FOLDER, SPECS, Spec, load_spec
@@ -95,7 +96,7 @@ def card(spec: Spec, measured: dict[str, Measured]) -> str:
 def about(spec: Spec) -> str:
     """The sections of a card that its spec tells, in Gymnasium's order, and some programs."""
     episode, free = spec.episode, spec.form == "free"
-    space = gymnasium.spaces.Box(PAD, len(VOCABULARY) - 1, (CadmusEnv(spec).episodes.room,), np.uint8)
+    space = gymnasium.spaces.Box(op.PAD, len(VOCABULARY) - 1, (CadmusEnv(spec).episodes.room,), np.uint8)
     shapes = {f: " ".join(t.split()) for f, t in re.findall(r"- ``(\w+)``: ((?:.|\n  )+)", forms.__doc__ or "")}
     shapes["answer"] = f"{shapes['value']}; or {shapes['relation']}"
     values: dict[str, Any] = {} if spec.mixture else dict(vars(spec.split_parameters(next(iter(spec.splits)))))
@@ -212,7 +213,7 @@ def toml(value: Any) -> str:
 def examples(spec: Spec, split: str) -> str:
     programs, lengths = Stream(spec, split, SEED).batch(0, EXAMPLES)
     lines = [
-        f"{disassemble(row[:n])}  |  {disassemble(row[n:][row[n:] != PAD])}"
+        f"{disassemble(row[:n])}  |  {disassemble(row[n:][row[n:] != op.PAD])}"
         for row, n in zip(programs, lengths, strict=True)
     ]
     return "\n".join(["", f"### {split}", "", "```", *lines, "```", ""])
@@ -274,14 +275,14 @@ def measure(spec: Spec) -> dict[str, Measured]:
 def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     stream = Stream(spec, split, SEED)
     padded, lengths = stream.batch(0, PROGRAMS)
-    sizes = (padded != PAD).sum(1)
+    sizes = (padded != op.PAD).sum(1)
     programs = np.ascontiguousarray(padded[:, : sizes.max()])
-    width, closed = programs.shape[1], programs == CLOSE
+    width, closed = programs.shape[1], programs == op.CLOSE
     answers = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # where the thoughts are over
     text, starts = programs.tobytes(), width * np.arange(PROGRAMS)
     verdicts = np.zeros((len(PARTS), len(Verdict)), np.int64)
     for k, program in enumerate(programs[:CHANGED]):
-        verdicts += judge_changes(program[program != PAD], int(lengths[k]), int(answers[k]))
+        verdicts += judge_changes(program[program != op.PAD], int(lengths[k]), int(answers[k]))
     entropy = stream.entropy(SCORED, budget=BUDGET, samples=SAMPLES)
     scores = stream.score(programs[:SCORED])  # with that budget
     keys = stream.keys(np.full(SOME, SEED), np.arange(SOME))
@@ -295,7 +296,7 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
         thinking=float(closed.any(1).mean()),
         distinct=distinct(fingerprints(programs * (np.arange(width) < lengths[:, None]))),
         answers=Counter(text[a:b] for a, b in zip((starts + answers).tolist(), (starts + sizes).tolist(), strict=True)),
-        tokens=np.bincount(programs.ravel(), minlength=len(VOCABULARY)) * (np.arange(len(VOCABULARY)) != PAD),
+        tokens=np.bincount(programs.ravel(), minlength=len(VOCABULARY)) * (np.arange(len(VOCABULARY)) != op.PAD),
         verdicts=verdicts,
         entropy=entropy,
         exact=float(scores.exact.mean()),

@@ -40,8 +40,9 @@ from torch import Tensor, nn
 from cadmus_gym.environments.episodes import ARRAYS, END_INFO, State, as_prompts
 from cadmus_gym.environments.single import TokenSpace, check_options
 from cadmus_gym.environments.vector import CadmusVectorEnv
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import SPENT
-from cadmus_gym.language.isa import PAD, VOCABULARY, Ints, Tokens
+from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
 from cadmus_gym.training.batches import plan_chunks
 from cadmus_gym.transformer.cache import Cache
 from cadmus_gym.transformer.checkpoint import load_model
@@ -483,7 +484,7 @@ def as_rows(observations: Tensor) -> Tokens:
 
 def lengths_of(rows: Tokens) -> Ints:
     """Return the number of tokens (B,) int64 up to the last that is not 0."""
-    lengths: Ints = np.where(rows != PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
+    lengths: Ints = np.where(rows != op.PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
     return lengths
 
 

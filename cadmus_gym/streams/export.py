@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cadmus_gym.language.isa import PAD, VOCABULARY
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.progress import Report
 from cadmus_gym.streams.stream import Stream
 
@@ -97,7 +98,7 @@ def _table(stream: Stream, start: int, count: int, about: dict[str, str]) -> Any
     import pyarrow.compute
 
     programs, prompt_lengths = stream.batch(start, count)
-    used = programs != PAD
+    used = programs != op.PAD
     ends = arrow.array(np.append(0, used.sum(axis=1).cumsum()).astype(np.int32))
     flat = programs[used]  # programs have no <pad> inside
     words = arrow.array(VOCABULARY).take(arrow.array(flat))

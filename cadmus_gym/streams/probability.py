@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, mix
-from cadmus_gym.language.isa import END, Int, Ints, Tokens, check_ids
+from cadmus_gym.language.isa import Int, Ints, Tokens, check_ids
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.machine import RAN, scratch
 from cadmus_gym.streams.spec import Spec
@@ -268,7 +269,7 @@ class Scorer:
         """Return what the split makes of a prompt, or of the prompt of a program whatever its answer, both (n,) uint8;
         None where its parameters write no such prompt."""
         program, marks, work, machine = self._rest
-        script, whole = self._script, END in tokens
+        script, whole = self._script, op.END in tokens
         write = None if self.parameters is None else self.spec.family.write()
         if tokens.size > (program.size if whole else self._prompt_room):
             return None
@@ -424,5 +425,5 @@ def log_sum(logs: NDArray[np.float64]) -> float:
 
 def trimmed(program: Tokens) -> Tokens:
     """Return a program without what is behind its `end`."""
-    ends = np.flatnonzero(program == END)
+    ends = np.flatnonzero(program == op.END)
     return program[: ends[0] + 1] if ends.size else program[:0]

@@ -18,8 +18,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
-from cadmus_gym.language.isa import BOS, END, PAD, VOCABULARY, Ints, Tokens, as_tokens
+from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens, as_tokens
 from cadmus_gym.progress import Report
 from cadmus_gym.streams.probability import Problem, Scorer
 from cadmus_gym.streams.spec import Spec
@@ -308,7 +309,7 @@ class Index:
 
 def edits(tokens: Tokens) -> Iterator[Tokens]:
     """Yield what one token inserted, deleted or replaced makes of tokens (n,), each once."""
-    words = [id for id in range(len(VOCABULARY)) if id not in (PAD, BOS, END)]
+    words = [id for id in range(len(VOCABULARY)) if id not in (op.PAD, op.BOS, op.END)]
     given = tokens.tolist()
     found = {tuple(given)}
     for k in range(len(given) + 1):
@@ -337,7 +338,7 @@ def certain(spec: Spec) -> bool:
 
 
 def _unpadded(tokens: Tokens) -> Tokens:
-    used = np.flatnonzero(tokens != PAD)
+    used = np.flatnonzero(tokens != op.PAD)
     return tokens[: used[-1] + 1] if used.size else tokens[:0]
 
 

@@ -12,26 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cadmus_gym.language.isa import END, NINE, VOCABULARY, ZERO, Int, Ints, Tokens, check_ids, disassemble
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens, check_ids, disassemble
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import (
-    ADD,
-    DEC,
-    EQ,
-    GE,
-    INC,
-    MUL,
-    NEG,
-    RAN,
-    STACK,
-    STEP_LIMIT,
-    STEPS,
-    SUB,
-    XOR,
-    Verdict,
-    scratch,
-    spread,
-)
+from cadmus_gym.language.machine import RAN, STACK, STEP_LIMIT, STEPS, Verdict, scratch, spread
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream, pairs_of
 from cadmus_gym.tasks.family import HELD, MARKS, WORK
@@ -103,28 +87,28 @@ def look(program: Tokens, prompt: Int, cells: Ints, machine: Ints) -> None:
     depth: Int = 0
     position: Int = 0
     steps: Int = 0
-    while outcome == RAN and program[position] != END:
+    while outcome == RAN and program[position] != op.END:
         token = np.int64(program[position])
-        sign = token == NEG and position > 0 and ZERO <= program[position - 1] <= NINE
+        sign = token == op.NEG and position > 0 and op.ZERO <= program[position - 1] <= op.NINE
         x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
         y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
         outcome, depth, position, taken = step(program, position, depth, machine)
         steps += taken
         if outcome == RAN and steps > STEPS:
             outcome = STEP_LIMIT
-        if outcome != RAN or sign or not ADD <= token <= XOR:
+        if outcome != RAN or sign or not op.ADD <= token <= op.XOR:
             continue
         if cells[OPERATIONS] < 2:
             cells[FIRST + cells[OPERATIONS]] = token
         cells[OPERATIONS] += 1
-        cells[SET] |= np.int64(1) << (token - ADD)
-        if token == ADD or token == SUB:
-            cells[CARRIES] += carries(x, y if token == ADD else -y)
-        elif token == INC or token == DEC:
-            cells[CARRIES] += carries(y, np.int64(1 if token == INC else -1))
-        elif token == MUL:
+        cells[SET] |= np.int64(1) << (token - op.ADD)
+        if token == op.ADD or token == op.SUB:
+            cells[CARRIES] += carries(x, y if token == op.ADD else -y)
+        elif token == op.INC or token == op.DEC:
+            cells[CARRIES] += carries(y, np.int64(1 if token == op.INC else -1))
+        elif token == op.MUL:
             cells[CARRIES] += carries_of_product(x, y)
-        elif EQ <= token <= GE:
+        elif op.EQ <= token <= op.GE:
             gap = abs(x - y)
             cells[GAP] = gap if cells[GAP] < 0 else min(gap, cells[GAP])
     cells[OUTCOME], cells[DEPTH] = outcome, depth
@@ -194,7 +178,7 @@ class Strata:
 
 def _operators(first: int, second: int, members: int) -> str:
     if members:
-        return f"{{{', '.join(VOCABULARY[ADD + k] for k in range(XOR - ADD + 1) if members >> k & 1)}}}"
+        return f"{{{', '.join(VOCABULARY[op.ADD + k] for k in range(op.XOR - op.ADD + 1) if members >> k & 1)}}}"
     return " ".join(VOCABULARY[token] for token in (first, second) if token) or NONE
 
 
@@ -212,7 +196,7 @@ def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = 
         look_at_rows(rows[part], sizes[part], cells[part], *room)
 
     spread(work, len(rows), threads)
-    digits = (prompts >= ZERO) & (prompts <= NINE)
+    digits = (prompts >= op.ZERO) & (prompts <= op.NINE)
     for k in np.flatnonzero(cells[:, OUTCOME] != RAN)[:1]:
         prompt, verdict = disassemble(prompts[k, : sizes[k]]), Verdict(cells[k, OUTCOME]).name
         raise ValueError(f"prompt {k}, {prompt!r}, has no strata: running it gives {verdict}")
@@ -221,7 +205,7 @@ def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = 
         sets=cells[:, SET],
         operations=cells[:, OPERATIONS],
         facts=cells[:, FACTS],
-        negatives=(digits[:, :-1] & (prompts[:, 1:] == NEG)).sum(1),
+        negatives=(digits[:, :-1] & (prompts[:, 1:] == op.NEG)).sum(1),
         carries=cells[:, CARRIES],
         gaps=cells[:, GAP],
         answers=cells[:, ANSWER],

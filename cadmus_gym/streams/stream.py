@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.arguments import check_seed, check_whole
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, join
-from cadmus_gym.language.isa import PAD, Ints, Tokens, disassemble
+from cadmus_gym.language.isa import Ints, Tokens, disassemble
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.machine import RAN, scratch, spread
 from cadmus_gym.streams.overlap import ASKED, DRAWN, may_overlap, share_in_train, warn_of
@@ -186,7 +187,7 @@ class Stream:
             completion=float(completions.mean()),
             completion_error=float(completions.std(ddof=1) / math.sqrt(count)),
             prompt_tokens=float(lengths.mean()),
-            completion_tokens=float((programs != PAD).sum() / count - lengths.mean()),
+            completion_tokens=float((programs != op.PAD).sum() / count - lengths.mean()),
         )
 
     def _fill(

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import ID, INSTRUCTIONS, VOCABULARY, Int, Ints, Tokens, check_ids, encode
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import ADD, DEF, POPS, RAN, RET, STACK, XOR, scratch, spread
+from cadmus_gym.language.machine import RAN, STACK, scratch, spread
 from cadmus_gym.tasks.solving import solve
 
 GROWTH = 4  # tokens that one token may become
@@ -37,7 +38,7 @@ class Ablation:
 
 
 NOTHING = ","  # in place of a token, so that literals around it do not run together
-OPERATIONS = tuple(VOCABULARY[k] for k in range(ADD, XOR + 1) if INSTRUCTIONS[k].pops == 2)
+OPERATIONS = tuple(VOCABULARY[k] for k in range(op.ADD, op.XOR + 1) if INSTRUCTIONS[k].pops == 2)
 RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
 BITWISE = ("and", "or", "xor")
 
@@ -139,13 +140,13 @@ def read_as(program: Tokens, prompt: Int, ablation: Int, out: Tokens) -> Int:
     """Write a prompt as it reads under an ablation into ``out``, (GROWTH * prompt + 1,) or more; return its length."""
     last: Int = -1
     for position in range(prompt):
-        if ADD <= program[position] <= XOR and POPS[program[position]] == 2:
+        if op.ADD <= program[position] <= op.XOR and op.POPS[program[position]] == 2:
             last = position
     inside = False
     size: Int = 0
     for position in range(prompt):
         token = np.int64(program[position])
-        inside = token == DEF or (inside and token != RET)
+        inside = token == op.DEF or (inside and token != op.RET)
         place = ANYWHERE
         if position == last and RULES[ablation, LAST, token, 0]:
             place = LAST

@@ -15,10 +15,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import join, mix
 from cadmus_gym.language.isa import Int
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import ADD, AND, DIV, MOD, MUL, SUB, XOR
 
 SHARE = Fraction(1, 10)  # of the facts that are held out
 BOUND = np.uint64(int(SHARE * 2**64))  # hashes below it
@@ -27,14 +27,14 @@ BOUND = np.uint64(int(SHARE * 2**64))  # hashes below it
 @kernel
 def fact(token: Int, x: Int, y: Int) -> np.uint64:
     """The hash of an operation on two values, the same for facts that give each other away."""
-    if AND <= token <= XOR:
+    if op.AND <= token <= op.XOR:
         return join(join(np.uint64(token), mix(np.uint64(min(x, y)))), mix(np.uint64(max(x, y))))
-    if token == DIV or token == MOD:
-        return join(join(np.uint64(DIV), mix(np.uint64(abs(x)))), mix(np.uint64(abs(y))))
+    if token == op.DIV or token == op.MOD:
+        return join(join(np.uint64(op.DIV), mix(np.uint64(abs(x)))), mix(np.uint64(abs(y))))
     kind = np.int64(token)
-    if token != MUL:  # x - y is a sum where their signs differ
-        adds = (token == ADD) == ((x < 0) == (y < 0))
-        kind = np.int64(ADD if adds else SUB)
+    if token != op.MUL:  # x - y is a sum where their signs differ
+        adds = (token == op.ADD) == ((x < 0) == (y < 0))
+        kind = np.int64(op.ADD if adds else op.SUB)
     x, y = abs(x), abs(y)
     return join(join(np.uint64(kind), mix(np.uint64(min(x, y)))), mix(np.uint64(max(x, y))))
 

@@ -12,10 +12,11 @@ from typing import Any
 import numba
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
-from cadmus_gym.language.isa import ID, ZERO, Int, Ints, Tokens
+from cadmus_gym.language.isa import ID, Int, Ints, Tokens
 from cadmus_gym.language.kernels import callback, kernel
-from cadmus_gym.language.machine import ADD, LARGEST, MUL, OPEN
+from cadmus_gym.language.machine import LARGEST
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, below, is_guided, uniform, weighted
 
 # Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some
@@ -126,7 +127,7 @@ def writer(function: Writer) -> Callable[[], Writer]:
 
 @kernel
 def is_digit(program: Tokens, position: Int) -> bool:
-    return bool(0 <= position < program.size and ZERO <= program[position] < ZERO + 10)
+    return bool(0 <= position < program.size and op.ZERO <= program[position] < op.ZERO + 10)
 
 
 @kernel
@@ -148,7 +149,7 @@ def literal_at(program: Tokens, position: Int, signed: bool) -> tuple[Int, Int]:
     value = np.int64(0)
     while is_digit(program, position):
         if value <= LARGEST:
-            value = 10 * value + np.int64(program[position]) - ZERO
+            value = 10 * value + np.int64(program[position]) - op.ZERO
         position += 1
     if signed and position < program.size and program[position] == NEG:
         return -value, position + 1
@@ -165,7 +166,7 @@ def count_tokens(program: Tokens, first: Int, last: Int) -> Int:
     """How many tokens of a program lie in [first, last], up to its thoughts."""
     count: Int = 0
     for position in range(program.size):
-        if program[position] == OPEN or program[position] == 0:
+        if program[position] == op.OPEN or program[position] == 0:
             break
         count += np.int64(first <= program[position] <= last)
     return count
@@ -184,7 +185,7 @@ def draw_literal(dice: Words64, script: Ints, program: Tokens, position: Int, lo
 @kernel
 def put_literal(program: Tokens, position: Int, value: Int) -> Int:
     """Write an integer at a position, behind `,` where it would run into a digit; return the position behind it."""
-    if position > 0 and ZERO <= program[position - 1] < ZERO + 10:
+    if position > 0 and op.ZERO <= program[position - 1] < op.ZERO + 10:
         program[position] = COMMA
         position += 1
     rest = abs(value)
@@ -194,7 +195,7 @@ def put_literal(program: Tokens, position: Int, value: Int) -> Int:
         size += 1
     rest = abs(value)
     for k in range(position + size - 1, position - 1, -1):
-        program[k] = ZERO + rest % 10
+        program[k] = op.ZERO + rest % 10
         rest //= 10
     position += size
     if value < 0:
@@ -205,7 +206,7 @@ def put_literal(program: Tokens, position: Int, value: Int) -> Int:
 
 @kernel
 def apply(operator: Int, x: Int, y: Int) -> Int:
-    return x + y if operator == ADD else x * y if operator == MUL else x - y
+    return x + y if operator == op.ADD else x * y if operator == op.MUL else x - y
 
 
 @kernel
@@ -231,13 +232,13 @@ def draw_operator(
     total = np.int64(0)
     for anything in range(2):
         for k in range(3):
-            value = apply(ADD + k, x, y)
+            value = apply(op.ADD + k, x, y)
             allowed = abs(value) <= limit and ((value != 0 and abs(value) != avoided) or anything == 1)
             work[room + k] = parameters[weights + k] if allowed else 0
             total += work[room + k]
         if total > 0:
             break
-    operator = ADD + weighted(dice, script, OPERAND, work, room, 3, token_at(program, position) - ADD)
+    operator = op.ADD + weighted(dice, script, OPERAND, work, room, 3, token_at(program, position) - op.ADD)
     program[position] = operator
     return apply(operator, x, y)
 

@@ -12,8 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cadmus_gym.language.isa import ZERO, Ints, Tokens
-from cadmus_gym.language.machine import EQ, GE, LE, LT, NE
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import Ints, Tokens
 
 Shortcut: TypeAlias = Callable[[Tokens, NDArray[np.integer]], Ints]
 Order: TypeAlias = Callable[[Ints, Ints], Ints]
@@ -24,7 +24,7 @@ NO_DIGIT = -1
 def two_numbers(prompts: Tokens, lengths: NDArray[np.integer]) -> tuple[Ints, Ints, Ints]:
     """Read prompts such as `812 97 lt`: (digits (N, 2, D), highest first and padded with -1; their counts (N, 2); the
     tokens of the relations (N,))."""
-    written = prompts.astype(np.int64) - ZERO
+    written = prompts.astype(np.int64) - op.ZERO
     is_digit = (written >= 0) & (written <= 9)
     behind = np.argmin(is_digit, axis=1)  # the `,` between the numbers
     last = np.asarray(lengths, np.int64) - 1  # the relation
@@ -103,7 +103,7 @@ def then(*orders: Order) -> Order:
 def holds(relations: Ints, order: Ints) -> Ints:
     """Return 1 where relations (N,) hold of two numbers in this order (N,), -1 where the first is less, else 0."""
     found = np.select(
-        [relations == EQ, relations == NE, relations == LT, relations == LE, relations == GE],
+        [relations == op.EQ, relations == op.NE, relations == op.LT, relations == op.LE, relations == op.GE],
         [order == 0, order != 0, order < 0, order <= 0, order >= 0],
         order > 0,
     )

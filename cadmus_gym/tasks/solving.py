@@ -13,48 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import join, mix
-from cadmus_gym.language.isa import END, NINE, ZERO, Int, Ints, Tokens
+from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import (
-    ABS,
-    ADD,
-    AND,
-    CLOSE,
-    DEC,
-    DIV,
-    DUP,
-    EQ,
-    GE,
-    GET_A,
-    GET_B,
-    GT,
-    INC,
-    INDEX,
-    LE,
-    LT,
-    MOD,
-    MUL,
-    NEG,
-    NOT,
-    OPEN,
-    OVER,
-    PICK,
-    RAN,
-    ROT,
-    SET_A,
-    SET_B,
-    STACK,
-    STEP_LIMIT,
-    STEPS,
-    SUB,
-    SWAP,
-    SYNTAX,
-    XOR,
-    execute,
-    fresh,
-    prepare,
-)
+from cadmus_gym.language.machine import RAN, STACK, STEP_LIMIT, STEPS, SYNTAX, execute, fresh, prepare
 from cadmus_gym.tasks.facts import held_out, mirrors_held_out
 from cadmus_gym.tasks.family import COMMA, HELD, OPERATED, SHOWN, put_literal
 
@@ -74,7 +37,7 @@ SLACK = 40  # tokens of room a thought needs beyond its limit: what one instruct
 @kernel
 def begin(program: Tokens, prompt: Int, machine: Ints) -> Int:
     """Close a prompt with `end` and make it ready to run; return RAN or the verdict it has without a run."""
-    program[prompt] = END
+    program[prompt] = op.END
     fresh(machine)
     outcome, body, directives, cases = prepare(program[: prompt + 1], machine)
     return SYNTAX if outcome == RAN and (body > 0 or directives > 0 or cases > 0) else outcome
@@ -84,8 +47,8 @@ def begin(program: Tokens, prompt: Int, machine: Ints) -> Int:
 def step(program: Tokens, position: Int, depth: Int, machine: Ints) -> tuple[Int, Int, Int, Int]:
     """Run the token at a position, of a literal all digits: (outcome, depth, position behind, tokens executed)."""
     limit = 1
-    if ZERO <= program[position] <= NINE:
-        while ZERO <= program[position + limit] <= NINE:
+    if op.ZERO <= program[position] <= op.NINE:
+        while op.ZERO <= program[position + limit] <= op.NINE:
             limit += 1
     outcome, depth, behind, steps, _ = execute(program, position, True, depth, limit, machine)
     return RAN if outcome == STEP_LIMIT else outcome, depth, behind, steps
@@ -103,10 +66,12 @@ def solve(program: Tokens, prompt: Int, machine: Ints) -> tuple[Int, Int]:
 
 @kernel
 def combine(token: Int, left: np.uint64, right: np.uint64) -> np.uint64:
-    if token == GT or token == GE:
+    if token == op.GT or token == op.GE:
         left, right = right, left
-        token -= GT - LT
-    elif not (token == SUB or token == DIV or token == MOD or token == LT or token == LE) and left > right:
+        token -= op.GT - op.LT
+    elif (
+        not (token == op.SUB or token == op.DIV or token == op.MOD or token == op.LT or token == op.LE) and left > right
+    ):
         left, right = right, left
     return join(join(np.uint64(token), left), right)
 
@@ -128,7 +93,7 @@ def identify(program: Tokens, prompt: Int, marks: Ints, shadow: Ints, machine: I
     shadow[HASH_B] = shadow[HASH_A]
     shadow[HASH_A + FACTS], shadow[HASH_B + FACTS] = 0, 0
     one = mix(np.uint64(1))
-    while outcome == RAN and program[position] != END:
+    while outcome == RAN and program[position] != op.END:
         token = np.int64(program[position])
         top = HASHES + depth - 1  # of the values before the token
         x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
@@ -139,17 +104,17 @@ def identify(program: Tokens, prompt: Int, marks: Ints, shadow: Ints, machine: I
         if outcome != RAN or steps > STEPS:
             outcome = STEP_LIMIT if outcome == RAN else outcome
             break
-        if ZERO <= token <= NINE or token == INDEX:
+        if op.ZERO <= token <= op.NINE or token == op.INDEX:
             shadow[top + 1] = np.int64(mix(np.uint64(machine[STACK + depth - 1])))
             shadow[top + 1 + FACTS] = 0
-        elif token == NEG and shadow[top] == np.int64(mix(np.uint64(y))):
+        elif token == op.NEG and shadow[top] == np.int64(mix(np.uint64(y))):
             shadow[top] = np.int64(mix(np.uint64(-y)))
-        elif token == NEG or token == ABS or token == NOT:
+        elif token == op.NEG or token == op.ABS or token == op.NOT:
             shadow[top] = np.int64(join(np.uint64(token), np.uint64(shadow[top])))
-        elif token == INC or token == DEC:
-            shadow[top] = np.int64(combine(ADD if token == INC else SUB, np.uint64(shadow[top]), one))
+        elif token == op.INC or token == op.DEC:
+            shadow[top] = np.int64(combine(op.ADD if token == op.INC else op.SUB, np.uint64(shadow[top]), one))
             shadow[top + FACTS] |= OPERATION
-        elif ADD <= token <= XOR:
+        elif op.ADD <= token <= op.XOR:
             value = combine(token, np.uint64(shadow[top - 1]), np.uint64(shadow[top]))
             shadow[top - 1] = np.int64(value)
             left, right = shadow[top - 1 + FACTS], shadow[top + FACTS]
@@ -157,24 +122,24 @@ def identify(program: Tokens, prompt: Int, marks: Ints, shadow: Ints, machine: I
             facts += ONE_FACT if held_out(token, x, y) else 0
             shadow[top - 1 + FACTS] = min(facts, MOST_FACTS) | OPERATION
             marks[SHOWN] |= np.int64(mirrors_held_out(token, x, y))
-        elif token == SWAP:
+        elif token == op.SWAP:
             for cell in range(0, FACTS + 1, FACTS):
                 shadow[top + cell], shadow[top - 1 + cell] = shadow[top - 1 + cell], shadow[top + cell]
-        elif token == ROT:
+        elif token == op.ROT:
             for cell in range(0, FACTS + 1, FACTS):
                 third = shadow[top - 2 + cell]
                 shadow[top - 2 + cell], shadow[top - 1 + cell] = shadow[top - 1 + cell], shadow[top + cell]
                 shadow[top + cell] = third
-        elif token == DUP:
+        elif token == op.DUP:
             move(shadow, top, top + 1)
-        elif token == OVER:
+        elif token == op.OVER:
             move(shadow, top - 1, top + 1)
-        elif token == PICK:
+        elif token == op.PICK:
             move(shadow, top - 1 - y, top)
-        elif token == SET_A or token == SET_B:
-            move(shadow, top, HASH_A if token == SET_A else HASH_B)
-        elif token == GET_A or token == GET_B:
-            move(shadow, HASH_A if token == GET_A else HASH_B, top + 1)
+        elif token == op.SET_A or token == op.SET_B:
+            move(shadow, top, HASH_A if token == op.SET_A else HASH_B)
+        elif token == op.GET_A or token == op.GET_B:
+            move(shadow, HASH_A if token == op.GET_A else HASH_B, top + 1)
         # What is left takes values away at the most: `drop` `if` `until` `times` and the like.
         if depth > before + 1:
             outcome = SYNTAX
@@ -256,25 +221,25 @@ def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens,
     size: Int = 1
     last: Int = 1  # where what the last instruction wrote begins
     value: Int = 0
-    thought[0] = OPEN
-    while outcome == RAN and program[position] != END:
+    thought[0] = op.OPEN
+    while outcome == RAN and program[position] != op.END:
         token = np.int64(program[position])
-        literal = ZERO <= token <= NINE or token == COMMA
-        literal = literal or (token == NEG and position > 0 and ZERO <= program[position - 1] <= NINE)
+        literal = op.ZERO <= token <= op.NINE or token == COMMA
+        literal = literal or (token == op.NEG and position > 0 and op.ZERO <= program[position - 1] <= op.NINE)
         x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
         y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
         outcome, depth, position, _ = step(program, position, depth, machine)
-        if outcome != RAN or literal or (style != WHOLE and not ADD <= token <= XOR):
+        if outcome != RAN or literal or (style != WHOLE and not op.ADD <= token <= op.XOR):
             continue
         if size > stop:
             return 0
-        if (style == PRODUCTS or style == DIGITS) and token == MUL:
+        if (style == PRODUCTS or style == DIGITS) and token == op.MUL:
             size = put_parts(thought, size, stop, x, y)
             if size > stop:
                 return 0
-        if (style == PRODUCTS or style == DIGITS) and EQ <= token <= GE:
+        if (style == PRODUCTS or style == DIGITS) and op.EQ <= token <= op.GE:
             size = put_literal(thought, size, x - y)
-        if style == DIGITS and AND <= token <= XOR and token != NOT:
+        if style == DIGITS and op.AND <= token <= op.XOR and token != op.NOT:
             size = put_octal(thought, size, stop, x, y, machine[STACK + depth - 1])
             if size > stop:
                 return 0
@@ -290,7 +255,7 @@ def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens,
         size = last
     if size == 1 or size > stop or outcome != RAN:
         return 0
-    thought[size] = CLOSE
+    thought[size] = op.CLOSE
     return size + 1
 
 
@@ -299,11 +264,11 @@ def put_answer(program: Tokens, position: Int, answer: Int, relation: bool) -> I
     """Write what completes a program whose prompt leaves ``answer``; return its length."""
     if relation:
         if answer == 0:
-            program[position] = NOT
+            program[position] = op.NOT
             position += 1
     else:
         position = put_literal(program, position, answer)
-        program[position] = EQ
+        program[position] = op.EQ
         position += 1
-    program[position] = END
+    program[position] = op.END
     return position + 1

@@ -13,8 +13,9 @@ import torch.distributed
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
-from cadmus_gym.language.isa import PAD, Tokens
+from cadmus_gym.language.isa import Tokens
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.training.focus import AMONG, Focus, fill_kinds
 from cadmus_gym.training.ranks import Ranks
@@ -34,7 +35,9 @@ Result = TypeVar("Result")
 
 def program_lengths(programs: Tokens) -> NDArray[np.int64]:
     """Return the lengths (N,) of programs (N, L) padded with 0."""
-    used: NDArray[np.int64] = np.where(programs != PAD, np.arange(1, programs.shape[1] + 1), 0).max(axis=1, initial=0)
+    used: NDArray[np.int64] = np.where(programs != op.PAD, np.arange(1, programs.shape[1] + 1), 0).max(
+        axis=1, initial=0
+    )
     return used
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import join, mix
-from cadmus_gym.language.isa import NINE, ZERO, Ints, Tokens
+from cadmus_gym.language.isa import Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 
 KINDS = 1024  # places of the table; kinds whose hashes meet share one
@@ -27,7 +28,7 @@ def fill_kinds(programs: Tokens, prompt_lengths: NDArray[np.int32], parts: Ints,
     for row in range(kinds.size):
         word = mix(np.uint64(parts[row]))
         for place in range(prompt_lengths[row]):
-            if not ZERO <= programs[row, place] <= NINE:
+            if not op.ZERO <= programs[row, place] <= op.NINE:
                 word = join(word, np.uint64(programs[row, place]))
         kinds[row] = np.int64(word % np.uint64(KINDS))
 

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata
-from cadmus_gym.language.isa import END, PAD, Tokens
+from cadmus_gym.language.isa import Tokens
 from cadmus_gym.transformer.cache import Cache
 from cadmus_gym.transformer.model import Transformer, with_bos
 
@@ -55,7 +56,7 @@ def complete_batch(
         if cache.length == cache.positions.shape[1]:
             cache.grow(cache.length + SLOTS)
         hidden = model.hidden(following[:, None], last[:, None], cache)[:, 0]
-        allowed[ended] = np.arange(allowed.shape[1]) == PAD
+        allowed[ended] = np.arange(allowed.shape[1]) == op.PAD
         drawn = _draw(model.logits(hidden).float(), allowed, temperature, uniforms[held, step])
         chosen, *scores = (x.cpu().numpy() for x in drawn)
         broken = ~(np.isfinite(scores[0]) & np.isfinite(scores[1])) & ~ended  # nan and inf reach every log-softmax
@@ -70,8 +71,8 @@ def complete_batch(
         ended |= automata.done
         if not raw and not ended.all():
             # Where nothing but `end` is allowed its log-probability is 0, and the model need not be run.
-            forced = ~ended & allowed[:, END] & (allowed.sum(1) == 1)
-            tokens[held[forced], step + 1], spent[held[forced]] = END, step + 2
+            forced = ~ended & allowed[:, op.END] & (allowed.sum(1) == 1)
+            tokens[held[forced], step + 1], spent[held[forced]] = op.END, step + 2
             ended |= forced
         running = np.flatnonzero(~ended)
         if running.size == 0:

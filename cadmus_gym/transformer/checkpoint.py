@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from cadmus_gym.files import flush
-from cadmus_gym.language.isa import BOS, END, PAD
+from cadmus_gym.language import isa as op
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 from cadmus_gym.transformer.model_files import (
     CARD,
@@ -202,9 +202,9 @@ def write_card(folder: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
 def write_texts(folder: Path, config: ModelConfig, endian: str, max_tokens: int) -> None:
     """Write to a folder what `transformers` reads beside the weights: config, generation config and tokenizer."""
     generation = {
-        "bos_token_id": BOS,
-        "eos_token_id": END,
-        "pad_token_id": PAD,
+        "bos_token_id": op.BOS,
+        "eos_token_id": op.END,
+        "pad_token_id": op.PAD,
         "do_sample": False,
         "max_new_tokens": max_tokens,
     }
@@ -246,9 +246,9 @@ def _llama_config(config: ModelConfig, endian: str) -> dict[str, Any]:
         "head_dim": config.head_width,
         "rope_theta": config.rope_theta,  # read by transformers 4, the next line by 5
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "bos_token_id": BOS,
-        "eos_token_id": END,
-        "pad_token_id": PAD,
+        "bos_token_id": op.BOS,
+        "eos_token_id": op.END,
+        "pad_token_id": op.PAD,
         "dtype": "float32",  # to compute in: transformers 5 trains in the type named here
         "endian": endian,  # ours; transformers keeps it when it saves the model
     }

@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import DONE, SPENT, STATE, Automata, advance, mask_row
-from cadmus_gym.language.isa import BOS, END, VOCABULARY, Int, Ints, Tokens
+from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens
 from cadmus_gym.language.kernels import Function, kernel
 from cadmus_gym.transformer.config import ModelConfig
 from cadmus_gym.transformer.model_files import read_model, shapes
@@ -125,7 +126,7 @@ class Decoder:
         """
         count, most = uniforms.shape
         rows = np.zeros((count, 1 + shown.shape[1] + most), np.uint8)
-        rows[:, 0], rows[:, 1 : 1 + shown.shape[1]] = BOS, shown
+        rows[:, 0], rows[:, 1 : 1 + shown.shape[1]] = op.BOS, shown
         tokens, spent = np.zeros((count, most), np.uint8), np.zeros(count, np.int32)
         log_probs, raw_log_probs = np.zeros((2, count, most), np.float32)
         rules, room = automata.table, self._room(rows.shape[1])
@@ -162,7 +163,7 @@ class Decoder:
         found = np.empty((*programs.shape, len(VOCABULARY)), np.float32)
         room = self._room(programs.shape[1])
         for program, logits in zip(programs, found, strict=True):
-            read_row(np.append(np.uint8(BOS), program[:-1]), self.weights, room, self.config.norm_eps, logits)
+            read_row(np.append(np.uint8(op.BOS), program[:-1]), self.weights, room, self.config.norm_eps, logits)
         return found
 
     def _room(self, slots: int) -> Room:
@@ -278,8 +279,8 @@ def complete_row(
             choices = 0
             for k in range(allowed.size):
                 choices += allowed[k]
-            if choices == 1 and allowed[END]:  # its log-probability is 0, and the model need not be run
-                tokens[last + 1] = END
+            if choices == 1 and allowed[op.END]:  # its log-probability is 0, and the model need not be run
+                tokens[last + 1] = op.END
                 return step + 2
     return max_tokens
 

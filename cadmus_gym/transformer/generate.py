@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.arguments import check_seed, check_whole
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata, Rules, reverse_digits
 from cadmus_gym.language.hashing import join
-from cadmus_gym.language.isa import BOS, PAD, Int, Ints, Tokens, as_tokens, check_ids
+from cadmus_gym.language.isa import Int, Ints, Tokens, as_tokens, check_ids
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.progress import Report
 from cadmus_gym.transformer.decoding import Decoder, decoder_of
@@ -185,13 +186,13 @@ def _rows(
         rows = check_ids(prompts)
         if rows.ndim != 2:
             raise ValueError(f"prompts have shape {rows.shape}; allowed: (N, L), or a sequence of texts or arrays")
-        used = np.where(rows != PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
+        used = np.where(rows != op.PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
         ends = np.asarray(used if lengths is None else lengths)
         if ends.shape != used.shape or ends.dtype.kind not in "iu":
             raise ValueError(f"prompt_lengths: {ends.dtype} of shape {ends.shape}; allowed: integers, {used.shape}")
         if ((ends < 0) | (ends > rows.shape[1])).any():
             raise ValueError(f"prompt_lengths run from {ends.min()} to {ends.max()}; allowed: 0 to {rows.shape[1]}")
-        rows[np.arange(rows.shape[1]) >= ends[:, None]] = PAD
+        rows[np.arange(rows.shape[1]) >= ends[:, None]] = op.PAD
     else:
         if lengths is not None:
             raise ValueError("prompt_lengths go with prompts in one array; those of a sequence have their own")
@@ -200,6 +201,6 @@ def _rows(
         rows = np.zeros((len(programs), ends.max(initial=0)), np.uint8)
         for row, program in zip(rows, programs, strict=True):
             row[: program.size] = program
-    if rows.size and (starts := rows[:, 0] == BOS).any():
+    if rows.size and (starts := rows[:, 0] == op.BOS).any():
         raise ValueError(f"prompt {starts.argmax()} starts with <bos>; prompts start at their first real token")
     return rows, ends.astype(np.int32)

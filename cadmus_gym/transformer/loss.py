@@ -7,7 +7,7 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cadmus_gym.language.isa import PAD
+from cadmus_gym.language import isa as op
 from cadmus_gym.transformer.model import with_bos
 
 
@@ -17,7 +17,7 @@ def losses(model: nn.Module, tokens: Tensor, prompt_lengths: Tensor) -> tuple[Te
     Both are (B,) float32, in nats. Rows are padded with 0, which counts nowhere.
     """
     logits = model(with_bos(tokens)[:, :-1]).float()  # (B, T, 65)
-    each = F.cross_entropy(logits.flatten(0, 1), tokens.flatten().long(), ignore_index=PAD, reduction="none")
+    each = F.cross_entropy(logits.flatten(0, 1), tokens.flatten().long(), ignore_index=op.PAD, reduction="none")
     each = each.view(tokens.shape)
     in_prompt = torch.arange(tokens.shape[1], device=tokens.device) < prompt_lengths[:, None]
     in_prompts = (each * in_prompt).sum(1)

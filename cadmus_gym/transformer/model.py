@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
-from cadmus_gym.language.isa import BOS, VOCABULARY, as_tokens, assemble, bare, disassemble
+from cadmus_gym.language.isa import VOCABULARY, as_tokens, assemble, bare, disassemble
 from cadmus_gym.transformer.cache import Cache
 from cadmus_gym.transformer.config import ModelConfig as ModelConfig
 from cadmus_gym.transformer.hooks import Hook, Hooked
@@ -45,7 +46,7 @@ def with_bos(tokens: Tensor) -> Tensor:
     Programs start at their first real token; `<bos>` is what a model puts before them, in training as in
     generation: ``model(with_bos(programs)[:, :-1])`` holds at ``[:, t]`` the logits for ``programs[:, t]``.
     """
-    return F.pad(tokens.long(), (1, 0), value=BOS)
+    return F.pad(tokens.long(), (1, 0), value=op.BOS)
 
 
 class View(NamedTuple):
@@ -200,7 +201,7 @@ class Transformer(Hooked):
         Raises ValueError for an unknown word, and for a `<bos>` in the text's first place.
         """
         program = assemble(text)
-        if program[:1].tolist() == [BOS]:
+        if program[:1].tolist() == [op.BOS]:
             raise ValueError(f"{text!r} starts with <bos>, which is put in front; start at the first real token")
         row = torch.from_numpy(reverse_digits(program) if self.endian == "little" else program)
         return with_bos(row[None])[0].to(self.embed_tokens.weight.device)

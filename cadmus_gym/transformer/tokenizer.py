@@ -16,8 +16,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import ENDIANS
-from cadmus_gym.language.isa import BOS, END, ID, INSTRUCTIONS, PAD, VOCABULARY
+from cadmus_gym.language.isa import ID, INSTRUCTIONS, VOCABULARY
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 DIGITS = 32  # the longest number that is reversed; an int64 has 19 digits
@@ -82,10 +83,10 @@ def endian_of(folder: str | os.PathLike[str], given: str | None = None) -> str:
 def _config() -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": VOCABULARY[BOS],
-        "eos_token": VOCABULARY[END],
-        "pad_token": VOCABULARY[PAD],
-        "unk_token": VOCABULARY[PAD],
+        "bos_token": VOCABULARY[op.BOS],
+        "eos_token": VOCABULARY[op.END],
+        "pad_token": VOCABULARY[op.PAD],
+        "unk_token": VOCABULARY[op.PAD],
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
@@ -94,7 +95,7 @@ def _config() -> dict[str, Any]:
 
 def _tokenizer(endian: str) -> dict[str, Any]:
     flags = {"single_word": True, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added = [{"id": id, "content": VOCABULARY[id], **flags} for id in (PAD, BOS, END)]
+    added = [{"id": id, "content": VOCABULARY[id], **flags} for id in (op.PAD, op.BOS, op.END)]
     reverse = _reversing() if endian == "little" else []
     number = rf"-?[0-9]{{1,{DIGITS}}}(?!\S)"
     normalizers = [
@@ -119,7 +120,7 @@ def _tokenizer(endian: str) -> dict[str, Any]:
         _replace(_IN_HEADER + r"-?[0-9]+\K ,(?= -?[0-9])", ""),
         _replace(r"(?<!\S)[0-9]+\K ,(?= -?[0-9])", ""),
     ]
-    bos, text = {"SpecialToken": {"id": VOCABULARY[BOS], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    bos, text = {"SpecialToken": {"id": VOCABULARY[op.BOS], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     return {
         "version": "1.0",
         "truncation": None,
@@ -131,10 +132,12 @@ def _tokenizer(endian: str) -> dict[str, Any]:
             "type": "TemplateProcessing",
             "single": [bos, text],
             "pair": [bos, text, {"Sequence": {"id": "B", "type_id": 0}}],
-            "special_tokens": {VOCABULARY[BOS]: {"id": VOCABULARY[BOS], "ids": [BOS], "tokens": [VOCABULARY[BOS]]}},
+            "special_tokens": {
+                VOCABULARY[op.BOS]: {"id": VOCABULARY[op.BOS], "ids": [op.BOS], "tokens": [VOCABULARY[op.BOS]]}
+            },
         },
         "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": {"type": "WordLevel", "vocab": ID, "unk_token": VOCABULARY[PAD]},
+        "model": {"type": "WordLevel", "vocab": ID, "unk_token": VOCABULARY[op.PAD]},
     }
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import ADD, LARGEST, MUL
+from cadmus_gym.language.machine import LARGEST
 from cadmus_gym.tasks.family import (
     NEG,
     OPERATORS,
@@ -160,7 +161,7 @@ def allow(parameters: Ints, x: Int, y: Int, previous: Int, left: Int, work: Ints
         weight = parameters[WEIGHTS + k]
         held = previous >= 0 and parameters[HELD + 3 * previous + k] == 1
         if parameters[POOL] == 0:
-            if held or abs(apply(ADD + k, x, y)) > parameters[LIMIT]:
+            if held or abs(apply(op.ADD + k, x, y)) > parameters[LIMIT]:
                 weight = 0
         elif left == 1:
             weight = weight if held else 0
@@ -174,7 +175,7 @@ def allow(parameters: Ints, x: Int, y: Int, previous: Int, left: Int, work: Ints
 def write(
     parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
-    seen = count_tokens(program, ADD, MUL) - 1 if is_guided(script) else 0
+    seen = count_tokens(program, op.ADD, op.MUL) - 1 if is_guided(script) else 0
     operations = 1 + weighted(dice, script, CHOICE, parameters, SIZES, MOST_OPERATIONS, seen)
     literals = operations + 1
     depth = 0
@@ -198,9 +199,9 @@ def write(
             continue
         x, y = work[depth - 2], work[depth - 1]
         allow(parameters, x, y, previous, literals + depth - 1, work)
-        previous = weighted(dice, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - ADD)
-        work[depth - 2] = apply(ADD + previous, x, y)
-        program[position] = ADD + previous
+        previous = weighted(dice, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - op.ADD)
+        work[depth - 2] = apply(op.ADD + previous, x, y)
+        program[position] = op.ADD + previous
         position += 1
         depth -= 1
     marks[PROMPT] = position

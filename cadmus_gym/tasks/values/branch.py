@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import DUP, ELSE, FI, GT, IF, LE, LT, OPEN
 from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
@@ -107,12 +107,12 @@ def nesting(program: Tokens, position: Int) -> tuple[Int, Int]:
     while position < program.size and program[position] != 0:
         token = program[position]
         position += 1
-        if token == IF:
+        if token == op.IF:
             depth += 1
             deepest = max(deepest, depth)
-        elif depth == 0 and (token == ELSE or token == FI):
+        elif depth == 0 and (token == op.ELSE or token == op.FI):
             break
-        elif token == FI:
+        elif token == op.FI:
             depth -= 1
     return deepest, position
 
@@ -124,12 +124,12 @@ def count_blocks(program: Tokens) -> Int:
     depth: Int = 0
     for position in range(program.size):
         token = program[position]
-        if token == OPEN or token == 0:
+        if token == op.OPEN or token == 0:
             break
-        if token == IF:
+        if token == op.IF:
             blocks += np.int64(depth == 0)
             depth += 1
-        elif token == FI:
+        elif token == op.FI:
             depth -= 1
     return blocks
 
@@ -139,11 +139,11 @@ def depth_of_block(program: Tokens, position: Int) -> Int:
     """How deep the first block from a position on is nested."""
     depth: Int = 0
     deepest: Int = 0
-    while position < program.size and program[position] != OPEN and program[position] != 0:
-        if program[position] == IF:
+    while position < program.size and program[position] != op.OPEN and program[position] != 0:
+        if program[position] == op.IF:
             depth += 1
             deepest = max(deepest, depth)
-        elif program[position] == FI:
+        elif program[position] == op.FI:
             depth -= 1
             if depth == 0:
                 break
@@ -153,11 +153,11 @@ def depth_of_block(program: Tokens, position: Int) -> Int:
 
 @kernel
 def holds_of(relation: Int, x: Int, y: Int) -> bool:
-    if relation == LT:
+    if relation == op.LT:
         return bool(x < y)
-    if relation == LE:
+    if relation == op.LE:
         return bool(x <= y)
-    if relation == GT:
+    if relation == op.GT:
         return bool(x > y)
     return bool(x >= y)
 
@@ -168,17 +168,17 @@ def draw_condition(
 ) -> tuple[bool, Int]:
     """Write a condition and its `if`; return (whether it holds, the position behind)."""
     low, high, distance = parameters[LOW], parameters[HIGH], parameters[DISTANCE]
-    if happens(dice, script, OPERAND, parameters[LIVE], token_at(program, position) == DUP):
+    if happens(dice, script, OPERAND, parameters[LIVE], token_at(program, position) == op.DUP):
         x = value
-        position = put(program, position, DUP)
+        position = put(program, position, op.DUP)
         y, position = draw_literal(dice, script, program, position, value - distance, value + distance)
     else:
         x, position = draw_literal(dice, script, program, position, low, high)
         y, position = draw_literal(dice, script, program, position, low, high)
-    seen = token_at(program, position) - LT
-    relation = LT + weighted(dice, script, OPERAND, parameters, RELATION_WEIGHTS, 4, seen)
+    seen = token_at(program, position) - op.LT
+    relation = op.LT + weighted(dice, script, OPERAND, parameters, RELATION_WEIGHTS, 4, seen)
     position = put(program, position, relation)
-    return holds_of(relation, x, y), put(program, position, IF)
+    return holds_of(relation, x, y), put(program, position, op.IF)
 
 
 @kernel
@@ -211,13 +211,13 @@ def write_block(
         value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, 0, work)
         position += 1
         while frame > 0 and work[frame - FRAME + SECOND] == 1:
-            position = put(program, position, FI)
+            position = put(program, position, op.FI)
             frame -= FRAME
             if work[frame + HOLDS]:
                 value = work[frame + RESULT]
         if frame == 0:
             return value, position
-        position = put(program, position, ELSE)
+        position = put(program, position, op.ELSE)
         work[frame - FRAME + SECOND], work[frame - FRAME + RESULT] = 1, value
         value, need = work[frame - FRAME + ENTRY], work[frame - FRAME + OTHER]
 

@@ -25,10 +25,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, join, mix
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import EQ, GE, LARGEST, LE, LT, NE, SUB
+from cadmus_gym.language.machine import LARGEST
 from cadmus_gym.tasks.facts import held_out
 from cadmus_gym.tasks.family import (
     BARRED,
@@ -390,16 +391,16 @@ def write(
     if is_guided(script):
         x, position = literal_at(program, 0, False)
         y, position = literal_at(program, position, False)
-        seen = token_at(program, position) - EQ
+        seen = token_at(program, position) - op.EQ
         work[KNOWN_LOWER], work[KNOWN_HIGHER] = min(x, y), max(x, y)
-    relation = EQ + weighted(dice, script, CHOICE, parameters, WEIGHTS, 6, seen)
+    relation = op.EQ + weighted(dice, script, CHOICE, parameters, WEIGHTS, 6, seen)
     order = np.int64(x > y) - np.int64(x < y)
-    upward = relation == LT or relation == LE
-    may_tie = relation == EQ or relation == LE or relation == GE
-    same = relation == EQ or relation == NE
+    upward = relation == op.LT or relation == op.LE
+    may_tie = relation == op.EQ or relation == op.LE or relation == op.GE
+    same = relation == op.EQ or relation == op.NE
     truth = order < 0 if upward else order > 0
     if same:
-        truth = (order == 0) == (relation == EQ)
+        truth = (order == 0) == (relation == op.EQ)
     elif order == 0:
         truth = may_tie
     holds = uniform(dice, script, CHOICE, 2, np.int64(truth)) == 1
@@ -423,7 +424,7 @@ def write(
     program[position] = relation
     marks[PROMPT] = position + 1
     marks[OPERATED] = 1
-    marks[HELD] = np.int64(held_out(SUB, lower, higher))
+    marks[HELD] = np.int64(held_out(op.SUB, lower, higher))
     marks[SHOWN] = marks[HELD]
     marks[BARRED] = np.int64(
         parameters[POOL] == 0 and (is_reserved(parameters, lower) or is_reserved(parameters, higher))

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import ADD, CALL, DEC, DEF, DROP, DUP, ELSE, FI, GT, IF, LARGEST, MUL, RET, SUB, SWAP
+from cadmus_gym.language.machine import LARGEST
 from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
@@ -120,11 +121,11 @@ def behind(program: Tokens, token: Int) -> Int:
 
 @kernel
 def kind_of(program: Tokens) -> Int:
-    if token_at(program, 1) != DUP:
+    if token_at(program, 1) != op.DUP:
         return PLAIN
-    if token_at(program, 2) != IF:
+    if token_at(program, 2) != op.IF:
         return DOUBLE
-    return COUNT if token_at(program, 3) == DEC else FOLD
+    return COUNT if token_at(program, 3) == op.DEC else FOLD
 
 
 @kernel
@@ -140,7 +141,7 @@ def draw_factor(
 ) -> tuple[Int, Int]:
     """Write what an operator applies; return (it, the position behind)."""
     low, high = parameters[LOW], parameters[HIGH]
-    if operator == MUL:
+    if operator == op.MUL:
         low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
     return draw_literal(dice, script, program, position, low, high)
 
@@ -150,7 +151,7 @@ def operator_behind(program: Tokens, position: Int) -> Int:
     """The operator at a position or behind the literal there, as an index."""
     if is_literal(program, position):
         _, position = literal_at(program, position, False)
-    return token_at(program, position) - ADD
+    return token_at(program, position) - op.ADD
 
 
 @kernel
@@ -164,46 +165,46 @@ def draw_recursion(
         largest = np.int64(0)
         for n in range(1, levels + 1):
             if kind == COUNT:
-                value = value * parameters[MOST_FACTOR] if ADD + k == MUL else value + parameters[HIGH]
+                value = value * parameters[MOST_FACTOR] if op.ADD + k == op.MUL else value + parameters[HIGH]
             elif kind == FOLD:
-                value = apply(ADD + k, n, value)
+                value = apply(op.ADD + k, n, value)
             largest = max(largest, abs(value))
             if largest > parameters[LIMIT]:
                 break
-        if ADD + k == MUL and (largest > parameters[LIMIT] or kind == DOUBLE):
+        if op.ADD + k == op.MUL and (largest > parameters[LIMIT] or kind == DOUBLE):
             work[ALLOWED + k] = 0
     if kind == DOUBLE and levels == 2:  # f(1) - f(0) is 1 whatever the start
-        work[ALLOWED + SUB - ADD] = 0
+        work[ALLOWED + op.SUB - op.ADD] = 0
     seen: Int = 0
     if is_guided(script):
-        position = behind(program, CALL)
+        position = behind(program, op.CALL)
         if kind == DOUBLE:
-            while position < program.size and program[position] != CALL:
+            while position < program.size and program[position] != op.CALL:
                 position += 1
             position += 1
         seen = operator_behind(program, position)
-    return ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+    return op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
 
 
 @kernel
 def write_plain(parameters: Ints, dice: Words64, script: Ints, program: Tokens, work: Ints) -> tuple[Int, Int]:
     """Write a function of two operations and two calls of it; return (the value left, the position behind)."""
     low, high = parameters[LOW], parameters[HIGH]
-    position = put(program, 0, DEF)
+    position = put(program, 0, op.DEF)
     for k in range(3):
         work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
     seen = operator_behind(program, position)
-    one = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+    one = op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
     u, position = draw_factor(parameters, dice, script, program, position, one)
     position = put(program, position, one)
     v, position = draw_literal(dice, script, program, position, low, high)
-    work[ALLOWED + MUL - ADD] = 0
-    other = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - ADD)
+    work[ALLOWED + op.MUL - op.ADD] = 0
+    other = op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - op.ADD)
     position = put(program, position, other)
-    position = put(program, position, RET)
+    position = put(program, position, op.RET)
     value, position = draw_literal(dice, script, program, position, low, high)
-    position = put(program, position, CALL)
-    position = put(program, position, CALL)
+    position = put(program, position, op.CALL)
+    position = put(program, position, op.CALL)
     for _ in range(2):
         value = apply(other, apply(one, value, u), v)
     return value, position
@@ -218,26 +219,26 @@ def write_recursion(
     fewest, most = parameters[FEWEST], parameters[MOST_LEVELS]
     if kind == DOUBLE:
         fewest, most = parameters[FEWEST_DOUBLE], parameters[MOST_DOUBLE]
-    levels = draw_ahead(dice, script, CHOICE, program, RET, fewest, most)
-    start = draw_ahead(dice, script, OPERAND, program, ELSE if kind == DOUBLE else DROP, low, high)
+    levels = draw_ahead(dice, script, CHOICE, program, op.RET, fewest, most)
+    start = draw_ahead(dice, script, OPERAND, program, op.ELSE if kind == DOUBLE else op.DROP, low, high)
     operator = draw_recursion(parameters, dice, script, program, kind, start, levels, work)
     by = np.int64(0)
     value, last = start, start
-    position = put_all(program, 0, (DEF, DUP))
+    position = put_all(program, 0, (op.DEF, op.DUP))
     if kind == DOUBLE:
-        position = put_all(program, put_literal(program, position, 1), (GT, IF, DUP, DEC, CALL, SWAP))
-        position = put_all(program, put_literal(program, position, 2), (SUB, CALL, operator, ELSE))
-        position = put_all(program, put_literal(program, position, start), (ADD, FI, RET))
+        position = put_all(program, put_literal(program, position, 1), (op.GT, op.IF, op.DUP, op.DEC, op.CALL, op.SWAP))
+        position = put_all(program, put_literal(program, position, 2), (op.SUB, op.CALL, operator, op.ELSE))
+        position = put_all(program, put_literal(program, position, start), (op.ADD, op.FI, op.RET))
         value = start + 1
     else:
         if kind == COUNT:
-            position = put_all(program, position, (IF, DEC, CALL))
+            position = put_all(program, position, (op.IF, op.DEC, op.CALL))
             by, position = draw_factor(parameters, dice, script, program, position, operator)
         else:
-            position = put_all(program, position, (IF, DUP, DEC, CALL))
-        position = put_all(program, position, (operator, ELSE, DROP))
-        position = put_all(program, put_literal(program, position, start), (FI, RET))
-    position = put(program, put_literal(program, position, levels), CALL)
+            position = put_all(program, position, (op.IF, op.DUP, op.DEC, op.CALL))
+        position = put_all(program, position, (operator, op.ELSE, op.DROP))
+        position = put_all(program, put_literal(program, position, start), (op.FI, op.RET))
+    position = put(program, put_literal(program, position, levels), op.CALL)
     for n in range(2 if kind == DOUBLE else 1, levels + 1):
         if kind == DOUBLE:
             value, last = apply(operator, value, last), value

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
-from cadmus_gym.language.isa import END, Int, Ints, Tokens
+from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import ADD, AND, EQ, GE, MUL, NE, NOT, OPEN, OR, SUB, XOR
 from cadmus_gym.tasks.family import (
     PROMPT,
     Family,
@@ -98,13 +98,13 @@ def room(parameters: Parameters) -> int:
 
 @kernel
 def bitwise_token(k: Int) -> Int:
-    return AND if k == 0 else OR if k == 1 else XOR
+    return op.AND if k == 0 else op.OR if k == 1 else op.XOR
 
 
 @kernel
 def draw_bitwise(dice: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
     token = token_at(program, position)
-    seen = 0 if token == AND else 1 if token == OR else 2 if token == XOR else -1
+    seen = 0 if token == op.AND else 1 if token == op.OR else 2 if token == op.XOR else -1
     return put(program, position, bitwise_token(weighted(dice, script, OPERAND, parameters, BITWISE_WEIGHTS, 3, seen)))
 
 
@@ -115,11 +115,11 @@ def count_sizes(program: Tokens) -> tuple[Int, Int, Int]:
     comparisons: Int = 0
     for position in range(program.size):
         token = program[position]
-        if token == OPEN:
+        if token == op.OPEN:
             break
-        bits += np.int64(comparisons == 0 and (token == AND or token == OR or token == XOR))
-        comparisons += np.int64(EQ <= token <= GE and token_at(program, position + 1) != END)
-    terms = count_tokens(program, MUL, MUL)
+        bits += np.int64(comparisons == 0 and (token == op.AND or token == op.OR or token == op.XOR))
+        comparisons += np.int64(op.EQ <= token <= op.GE and token_at(program, position + 1) != op.END)
+    terms = count_tokens(program, op.MUL, op.MUL)
     return bits, terms, comparisons - terms
 
 
@@ -128,7 +128,7 @@ def relation_ahead(program: Tokens, position: Int) -> Int:
     """The relation behind the two literals at a position."""
     _, position = literal_at(program, position, False)
     _, position = literal_at(program, position, False)
-    return token_at(program, position) - EQ
+    return token_at(program, position) - op.EQ
 
 
 @kernel
@@ -137,10 +137,10 @@ def is_joined(program: Tokens, position: Int) -> bool:
     _, position = literal_at(program, position, False)
     _, position = literal_at(program, position, False)
     position += 1
-    if token_at(program, position) == NOT:
+    if token_at(program, position) == op.NOT:
         position += 1
     _, position = literal_at(program, position, False)
-    return bool(token_at(program, position) != MUL)
+    return bool(token_at(program, position) != op.MUL)
 
 
 @kernel
@@ -149,17 +149,17 @@ def draw_comparison(dice: Words64, script: Ints, program: Tokens, position: Int,
     guided = is_guided(script)
     low, high = parameters[LOW], parameters[HIGH]
     seen = relation_ahead(program, position) if guided else 0
-    relation = EQ + weighted(dice, script, OPERAND, parameters, RELATION_WEIGHTS, 6, seen)
+    relation = op.EQ + weighted(dice, script, OPERAND, parameters, RELATION_WEIGHTS, 6, seen)
     value, position = draw_literal(dice, script, program, position, low, high)
-    if relation == EQ or relation == NE:
+    if relation == op.EQ or relation == op.NE:
         seen = literal_at(program, position, False)[0] - value if guided else 0
         value += uniform(dice, script, OPERAND, 2, seen)
         position = put_literal(program, position, value)
     else:
         _, position = draw_literal(dice, script, program, position, low, high)
     position = put(program, position, relation)
-    if happens(dice, script, OPERAND, parameters[NEGATED], token_at(program, position) == NOT):
-        position = put(program, position, NOT)
+    if happens(dice, script, OPERAND, parameters[NEGATED], token_at(program, position) == op.NOT):
+        position = put(program, position, op.NOT)
     return position
 
 
@@ -187,9 +187,9 @@ def write(
             position = draw_comparison(dice, script, program, position, parameters)
             position = draw_bitwise(dice, script, program, position, parameters)
         _, position = draw_literal(dice, script, program, position, low, high)
-        position = put(program, position, MUL)
-        sign = uniform(dice, script, OPERAND, 2, token_at(program, position) - ADD)
-        position = put(program, position, ADD if sign == 0 else SUB)
+        position = put(program, position, op.MUL)
+        sign = uniform(dice, script, OPERAND, 2, token_at(program, position) - op.ADD)
+        position = put(program, position, op.ADD if sign == 0 else op.SUB)
     marks[PROMPT] = position
     return np.uint64(0)
 

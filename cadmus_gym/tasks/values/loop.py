@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import ADD, BEGIN, DUP, GE, INDEX, LARGEST, LE, MUL, NEXT, STEPS, SUB, TIMES, UNTIL
+from cadmus_gym.language.machine import LARGEST, STEPS
 from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
@@ -113,7 +114,7 @@ def room(parameters: Parameters) -> int:
 def turns_of(program: Tokens, most: Int) -> Int:
     """How many turns a program's loop makes, at least 1; more than ``most`` where it is more than that."""
     value, position = literal_at(program, 0, False)
-    if token_at(program, position) != BEGIN:
+    if token_at(program, position) != op.BEGIN:
         return literal_at(program, position, False)[0]
     by, position = literal_at(program, position + 1, False)
     operator = token_at(program, position)
@@ -122,7 +123,7 @@ def turns_of(program: Tokens, most: Int) -> Int:
     while turns <= most:
         value = apply(operator, value, by)
         turns += 1
-        if abs(value) > LARGEST or (value <= bound if operator == SUB else value >= bound):
+        if abs(value) > LARGEST or (value <= bound if operator == op.SUB else value >= bound):
             break
     return turns
 
@@ -134,7 +135,7 @@ def operator_ahead(program: Tokens, position: Int) -> Int:
         _, position = literal_at(program, position, False)
     else:
         position += 1
-    return token_at(program, position) - ADD
+    return token_at(program, position) - op.ADD
 
 
 @kernel
@@ -142,7 +143,7 @@ def allow_operators(parameters: Ints, product: bool, work: Ints) -> None:
     for k in range(3):
         work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
     if not product:
-        work[ALLOWED + MUL - ADD] = 0
+        work[ALLOWED + op.MUL - op.ADD] = 0
 
 
 @kernel
@@ -169,23 +170,23 @@ def write_times(
 ) -> Int:
     """Write a loop of so many turns on ``value``; return the position behind."""
     low, high = parameters[LOW], parameters[HIGH]
-    position = put(program, put_literal(program, position, turns), TIMES)
+    position = put(program, put_literal(program, position, turns), op.TIMES)
     reach = value + turns * items * max(high, turns)
     product = most_turns(reach, parameters[MOST_FACTOR], parameters[LIMIT], turns) == turns
     for _ in range(items):
         allow_operators(parameters, product, work)
         seen = operator_ahead(program, position) if is_guided(script) else 0
-        operator = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
-        if operator == MUL:
+        operator = op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+        if operator == op.MUL:
             product = False
             least, largest = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
             _, position = draw_literal(dice, script, program, position, least, largest)
-        elif happens(dice, script, OPERAND, parameters[INDEXED], token_at(program, position) == INDEX):
-            position = put(program, position, INDEX)
+        elif happens(dice, script, OPERAND, parameters[INDEXED], token_at(program, position) == op.INDEX):
+            position = put(program, position, op.INDEX)
         else:
             _, position = draw_literal(dice, script, program, position, low, high)
         position = put(program, position, operator)
-    return put(program, position, NEXT)
+    return put(program, position, op.NEXT)
 
 
 @kernel
@@ -195,28 +196,28 @@ def write_until(
     """Write a loop that ends when ``value``, above 0, has reached a bound after so many turns; return the position
     behind."""
     guided = is_guided(script)
-    position = put(program, position, BEGIN)
+    position = put(program, position, op.BEGIN)
     product = most_turns(value, parameters[MOST_FACTOR], parameters[LIMIT], turns) == turns
     allow_operators(parameters, product, work)
     seen = operator_ahead(program, position) if guided else 0
-    operator = ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+    operator = op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
     low, high = parameters[LOW], parameters[HIGH]
-    if operator == MUL:
+    if operator == op.MUL:
         low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
     by, position = draw_literal(dice, script, program, position, low, high)
     position = put(program, position, operator)
-    position = put(program, position, DUP)
+    position = put(program, position, op.DUP)
     # The last turn takes the value from `before` to `behind`; the bound lies between them or is the latter.
     before = value
     for _ in range(turns - 1):
         before = apply(operator, before, by)
     behind = apply(operator, before, by)
     seen_bound = literal_at(program, position, True)[0] if guided else np.int64(0)
-    sign = np.int64(-1 if operator == SUB else 1)
+    sign = np.int64(-1 if operator == op.SUB else 1)
     beyond = 1 + uniform(dice, script, OPERAND, abs(behind - before), sign * (seen_bound - before) - 1)
     position = put_literal(program, position, before + sign * beyond)
-    position = put(program, position, LE if operator == SUB else GE)
-    return put(program, position, UNTIL)
+    position = put(program, position, op.LE if operator == op.SUB else op.GE)
+    return put(program, position, op.UNTIL)
 
 
 @writer
@@ -224,11 +225,11 @@ def write(
     parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
     guided = is_guided(script)
-    seen = np.int64(count_tokens(program, BEGIN, BEGIN) > 0) if guided else np.int64(0)
+    seen = np.int64(count_tokens(program, op.BEGIN, op.BEGIN) > 0) if guided else np.int64(0)
     until = weighted(dice, script, CHOICE, parameters, KIND_WEIGHTS, 2, seen)
     items: Int = 1
     if until == 0:
-        seen = count_tokens(program, ADD, MUL) - 1 if guided else np.int64(0)
+        seen = count_tokens(program, op.ADD, op.MUL) - 1 if guided else np.int64(0)
         items = 1 + weighted(dice, script, CHOICE, parameters, ITEMS, MOST, seen)
     fewest, most = parameters[FEWEST], parameters[MOST_TURNS]
     seen = turns_of(program, most) - fewest if guided else np.int64(0)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Ints, Tokens
-from cadmus_gym.language.machine import ADD, GET_A, MUL, SET_A
 from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
@@ -38,7 +38,7 @@ from cadmus_gym.tasks.sampling import CHOICE, OPERAND, is_guided, uniform, weigh
 
 PARTNERS = ("literal", "other", "same")
 MOST = 8
-SET, GET = SET_A, GET_A  # of register a; register b's are two further on
+SET, GET = op.SET_A, op.GET_A  # of register a; register b's are two further on
 
 LOW, HIGH, LIMIT = range(3)
 SIZES = 3
@@ -93,7 +93,7 @@ def write(
 ) -> np.uint64:
     guided = is_guided(script)
     low, high = parameters[LOW], parameters[HIGH]
-    seen = count_tokens(program, ADD, MUL) - 1 if guided else 0
+    seen = count_tokens(program, op.ADD, op.MUL) - 1 if guided else 0
     operations = 1 + weighted(dice, script, CHOICE, parameters, SIZES, MOST, seen)
     value, position = draw_literal(dice, script, program, 0, low, high)
     register = uniform(dice, script, OPERAND, 2, (token_at(program, position) - SET) // 2)

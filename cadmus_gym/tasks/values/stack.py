@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import ADD, DROP, DUP, EQ, MUL, NEG, OVER, PICK, ROT, STACK, SWAP, execute, fresh
+from cadmus_gym.language.machine import STACK, execute, fresh
 from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
@@ -116,15 +117,15 @@ def room(parameters: Parameters) -> int:
 @kernel
 def needs(word: Int) -> Int:
     """How many values a stack word needs; the index of `pick` is part of it."""
-    token = DUP + word
-    return 3 if token == ROT else 2 if token == SWAP or token == OVER else 1
+    token = op.DUP + word
+    return 3 if token == op.ROT else 2 if token == op.SWAP or token == op.OVER else 1
 
 
 @kernel
 def effect(word: Int) -> Int:
     """How a stack word changes the depth."""
-    token = DUP + word
-    return -1 if token == DROP else 0 if token == SWAP or token == ROT else 1
+    token = op.DUP + word
+    return -1 if token == op.DROP else 0 if token == op.SWAP or token == op.ROT else 1
 
 
 @kernel
@@ -162,8 +163,8 @@ def count_literals(program: Tokens) -> Int:
         if is_literal(program, position):
             _, position = literal_at(program, position, False)
             token = token_at(program, position)
-            count += np.int64(token != PICK and token != EQ and token != NEG)
-        elif ADD <= token <= MUL or DUP <= token <= PICK:
+            count += np.int64(token != op.PICK and token != op.EQ and token != op.NEG)
+        elif op.ADD <= token <= op.MUL or op.DUP <= token <= op.PICK:
             position += 1
         else:
             return count
@@ -174,9 +175,9 @@ def read_class(program: Tokens, position: Int) -> tuple[Int, Int]:
     """What a program has at a position: (literal, stack word or arithmetic; the word)."""
     if is_literal(program, position):
         _, position = literal_at(program, position, False)
-        if token_at(program, position) != PICK:
+        if token_at(program, position) != op.PICK:
             return 0, 0
-    word = token_at(program, position) - DUP
+    word = token_at(program, position) - op.DUP
     return (1, word) if 0 <= word < 6 else (2, 0)
 
 
@@ -187,7 +188,7 @@ def write(
     guided = is_guided(script)
     seen = count_literals(program) - 1 if guided else 0
     literals = 1 + weighted(dice, script, CHOICE, parameters, LITERALS, MOST, seen)
-    seen = count_tokens(program, DUP, PICK) - 1 if guided else 0
+    seen = count_tokens(program, op.DUP, op.PICK) - 1 if guided else 0
     moves = 1 + weighted(dice, script, CHOICE, parameters, MOVES, MOST, seen)
     fresh(machine)
     depth: Int = 0
@@ -210,9 +211,9 @@ def write(
             previous = -1
         elif kind == 1:
             previous = weighted(dice, script, OPERAND, work, ALLOWED, 6, seen_word)
-            if DUP + previous == PICK:
+            if op.DUP + previous == op.PICK:
                 _, position = draw_literal(dice, script, program, position, 0, depth - 1)
-            program[position] = DUP + previous
+            program[position] = op.DUP + previous
             position += 1
             moves -= 1
             pair = 2 if pair == 1 else 0

@@ -1,0 +1,585 @@
+"""Forms: what is allowed is what a second, plain definition of each form says, and it can always be finished."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import naive
+
+import cadmus_gym as cg
+from cadmus_gym.language import forms
+from cadmus_gym.language.forms import ENDIANS, FORMS, Automata, Rules, check_prompt, reverse_digits
+from cadmus_gym.language.isa import ID, VOCABULARY
+
+DIGITS = VOCABULARY[ID["0"] : ID["9"] + 1]
+BODY = VOCABULARY[ID[","] :]
+IN_THOUGHT = tuple(name for name in BODY if name not in ("(", ")"))
+CONTROL = ("if", "else", "fi", "times", "next", "i", "begin", "until", "def", "ret", "call")
+
+Names = list[str]
+Viable = Callable[[Names], bool]
+
+property_test = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def automaton(form: str, prompt: Names, endian: str = "big", **rules: Any) -> Automata:
+    tokens = np.array([ID[name] for name in prompt], np.uint8)
+    return Automata(Rules(form, **{"thought_tokens": 0, **rules}), tokens[None], np.array([tokens.size]), endian)
+
+
+def allowed(automata: Automata, row: int = 0) -> set[str]:
+    return {VOCABULARY[token] for token in np.flatnonzero(automata.mask()[row])}
+
+
+def push(automata: Automata, name: str) -> None:
+    automata.push(np.array([ID[name]]))
+
+
+# A second definition. A completion is viable when some ending makes it a word of the form within the budgets.
+
+# A form's words as regular expressions over one letter a token: d z digits and 0, n neg, = eq, ! not, . end, * others.
+LETTERS = dict.fromkeys(BODY, "*") | dict.fromkeys(DIGITS, "d")
+LETTERS |= {"0": "z", "neg": "n", "eq": "=", "not": "!", "(": "(", ")": ")", "end": "."}
+THOUGHTS = r"(\([dzn=!*]*\))*"
+GRAMMAR = {
+    ("value", "big"): re.compile(THOUGHTS + r"(z|d[dz]*)n?=\."),
+    ("value", "little"): re.compile(THOUGHTS + r"(z|[dz]*d)n?=\."),
+    ("relation", "big"): re.compile(THOUGHTS + r"!?\."),
+    ("relation", "little"): re.compile(THOUGHTS + r"!?\."),
+    ("answer", "big"): re.compile(THOUGHTS + r"(!?|(z|d[dz]*)n?=)\."),
+    ("answer", "little"): re.compile(THOUGHTS + r"(!?|(z|[dz]*d)n?=)\."),
+}
+ENDINGS = ["", ".", "=.", "z=.", "d=.", ")z=.", ")."]
+
+
+def thought_tokens(letters: str) -> int:
+    return sum(len(thought) for thought in re.findall(r"\([^)]*\)?", letters))
+
+
+def by_grammar(form: str, endian: str, begun: str, max_tokens: int, thought_budget: int) -> Viable:
+    """Viable completions by the regular expressions; ``begun`` is what the prompt has already begun of a word."""
+
+    def viable(completion: Names) -> bool:
+        letters = begun + "".join(LETTERS.get(name, "?") for name in completion)
+        inside = begun.startswith("(")  # the prompt's share of a thought is not the completion's expense
+        for ending in ENDINGS:
+            word = letters + ending
+            spent = thought_tokens(word) - (len(begun) if inside else 0)
+            if (
+                len(word) - len(begun) <= max_tokens
+                and spent <= thought_budget
+                and GRAMMAR[form, endian].fullmatch(word)
+            ):
+                return True
+        return False
+
+    return viable
+
+
+def thinks(names: Names) -> Iterator[bool]:
+    """Of each token whether it is part of a thought, its parentheses included."""
+    inside = False
+    for name in names:
+        yield inside or name == "("
+        inside = name == "(" or (inside and name != ")")
+
+
+def closers(names: Names) -> Names:
+    """The shortest way to close what is open at the end of some tokens, and `end`."""
+    closer = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
+    opened: Names = []
+    thought = list(thinks(names))
+    for name, thinking in zip(names, thought, strict=True):
+        if not thinking and name in closer:
+            opened.append(closer[name])
+        elif not thinking and opened and name == opened[-1]:
+            opened.pop()
+    return [")"] * (thought[-1:] == [True] and names[-1] != ")") + opened[::-1] + ["end"]
+
+
+def by_nesting(words: Names, prompt: Names, max_tokens: int, thought_budget: int) -> Viable:
+    """Viable completions by the naive interpreter: closed the shortest way, the program is read without complaint."""
+
+    def viable(completion: Names) -> bool:
+        if "end" in completion[:-1]:
+            return False
+        ending = [] if completion[-1:] == ["end"] else closers(prompt + completion)
+        completion = completion + ending
+        thought = list(thinks(prompt + completion))[len(prompt) :]
+        outside = {name for name, thinking in zip(completion, thought, strict=True) if not thinking}
+        if not outside <= {*words, "end"} or len(completion) > max_tokens or sum(thought) > thought_budget:
+            return False
+        return naive.judge(prompt + completion).verdict not in ("SYNTAX", "UNTERMINATED")
+
+    return viable
+
+
+def walk(
+    automata: Automata, viable: Viable, max_tokens: int, chooser: random.Random, liked: tuple[str, ...] = ()
+) -> Names:
+    """Play allowed tokens at random to the end, comparing at each what is allowed with what is viable."""
+    completion: Names = []
+    while not automata.done[0]:
+        now = allowed(automata)
+        assert now == {name for name in VOCABULARY if viable([*completion, name])}, completion
+        assert now, completion
+        rather = [name for name in liked if name in now]
+        completion.append(chooser.choice(rather if rather and chooser.random() < 0.7 else sorted(now)))
+        push(automata, completion[-1])
+        assert len(completion) <= max_tokens
+    assert completion[-1] == "end"
+    assert allowed(automata) == set()
+    return completion
+
+
+def is_read(names: Names) -> bool:
+    """Whether machine and naive interpreter both read a program."""
+    refused = ("SYNTAX", "UNTERMINATED")
+    return cg.run(cg.encode(" ".join(names))).verdict.name not in refused and naive.judge(names).verdict not in refused
+
+
+# What a prompt has begun of a completion: fresh starts, literals, signs, comparisons, thoughts left open.
+BEGINNINGS = {
+    "": "",
+    "1 2 , 7 add": "",
+    "1 2 , 7 add ( 5 ) ( )": "",
+    "case 3 to 9 do 3": "d",
+    "use mul within 9 case 3 to 9 case 5 neg to 1 5 do": "",
+    "<bos> 5 dup": "",
+    "1 0": "dz",
+    "1 2 , 3": "d",
+    "0": "z",
+    "1 2 neg": "ddn",
+    "1 2 eq": "dd=",
+    "7 ( 5 , 5": "(d*d",
+    "7 (": "(",
+    "7 ( 8 ) 9": "d",
+}
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+@pytest.mark.parametrize("prompt", BEGINNINGS)
+def test_value_allows_what_its_grammar_does(prompt: str, endian: str) -> None:
+    chooser = random.Random(f"{prompt}{endian}")
+    begun = BEGINNINGS[prompt]
+    if endian == "little":
+        begun = re.sub("[dz]+", lambda run: run[0][::-1], begun)
+    shortest = {"": 3, "d": 2, "z": 2, "(": 4}[begun[:1]] - ("=" in begun)
+    shortest += endian == "little" and len(begun) > 1 and begun.endswith("z")  # another digit must lead
+    for turn in range(12):
+        max_tokens = shortest + turn
+        budget = {
+            "thought_tokens": chooser.randrange(1 if "(" in begun else 0, max_tokens + 1),
+            "max_tokens": max_tokens,
+        }
+        viable = by_grammar("value", endian, begun, max_tokens, budget["thought_tokens"])
+        automata = automaton("value", prompt.split(), endian=endian, **budget)
+        completion = walk(automata, viable, max_tokens, chooser, ("(", "0", "neg"))
+        tokens = [ID[name] for name in completion]
+        if endian == "little":
+            tokens = reverse_digits(np.array(tokens, np.uint8)).tolist()
+        assert is_read(prompt.split() + [VOCABULARY[token] for token in tokens])
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+@pytest.mark.parametrize("prompt", ["", "3 4 lt", "3 4 lt not", "3 , 4 ( 1", "case to 1 do 3 , 4 lt", "1 0"])
+def test_relation_allows_what_its_grammar_does(prompt: str, endian: str) -> None:
+    chooser = random.Random(prompt)
+    begun = "!" if prompt.endswith("not") else "(d" if "(" in prompt else ""
+    for turn in range(12):
+        max_tokens = 1 + len(begun.strip("d!")) + turn
+        budget = {"thought_tokens": chooser.randrange(len(begun) // 2, max_tokens + 1), "max_tokens": max_tokens}
+        viable = by_grammar("relation", endian, begun, max_tokens, budget["thought_tokens"])
+        automata = automaton("relation", prompt.split(), endian=endian, **budget)
+        completion = walk(automata, viable, max_tokens, chooser, ("(", "not"))
+        assert is_read(prompt.split() + completion)
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+@pytest.mark.parametrize("prompt", [*(prompt for prompt in BEGINNINGS if "eq" not in prompt), "3 4 lt", "3 4 lt not"])
+def test_answer_allows_what_either_grammar_does(prompt: str, endian: str) -> None:
+    chooser = random.Random(f"{prompt}{endian}")
+    begun = "!" if prompt.endswith("not") else BEGINNINGS.get(prompt, "")
+    if endian == "little":
+        begun = re.sub("[dz]+", lambda run: run[0][::-1], begun)
+    shortest = {"": 1, "!": 1, "d": 2, "z": 2, "(": 2}[begun[:1]]
+    shortest += endian == "little" and len(begun) > 1 and begun.endswith("z")
+    for turn in range(12):
+        max_tokens = shortest + turn
+        thought_tokens = chooser.randrange(1 if "(" in begun else 0, max_tokens + 1)
+        viable = by_grammar("answer", endian, begun, max_tokens, thought_tokens)
+        automata = automaton(
+            "answer", prompt.split(), endian=endian, max_tokens=max_tokens, thought_tokens=thought_tokens
+        )
+        completion = walk(automata, viable, max_tokens, chooser, ("(", "0", "neg", "not", "eq"))
+        tokens = [ID[name] for name in completion]
+        if endian == "little":
+            tokens = reverse_digits(np.array(tokens, np.uint8)).tolist()
+        assert is_read(prompt.split() + [VOCABULARY[token] for token in tokens])
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+@pytest.mark.parametrize("prompt", ["5 5 eq", "5 , 5 eq", "0 , 0 eq", "1 2 , 3 neg eq", "5 ( 1 ) 5 eq", "1 0 , 0 eq"])
+def test_answer_takes_a_question_about_two_numbers_for_a_question(prompt: str, endian: str) -> None:
+    """Not for an answer that has begun, which could only end; but the answer's own `eq` can."""
+    automata = automaton("answer", prompt.split(), max_tokens=9, thought_tokens=4, endian=endian)
+    assert allowed(automata) == {"(", "not", "end", *DIGITS}
+    push(automata, "7")
+    push(automata, "eq")
+    assert allowed(automata) == {"end"}
+    for name in ("value", "relation"):
+        other = automaton(name, prompt.split(), max_tokens=9, thought_tokens=4, endian=endian)
+        assert allowed(other) == ({"end"} if name == "value" else {"(", "not", "end"})
+
+
+WORD_LISTS = {
+    "all control": (*CONTROL, "dup", "1"),
+    "no function": ("if", "else", "fi", "times", "next", "begin", "until", "i", ","),
+    "if only": ("if", "fi", "0"),
+    "loops": ("times", "next", "i"),
+    "function": ("def", "ret", "call", "drop"),
+    "function with loop": ("def", "ret", "call", "times", "next", "i"),
+    "flat": (*DIGITS, "eq", "neg", "a!", "a@"),
+    "everything": IN_THOUGHT,
+}
+WORD_PROMPTS = [
+    "",
+    "3 dup",
+    "3 if 4",
+    "3 if 4 else 5",
+    "3 times begin i",
+    "def dup",
+    "def dup ret",
+    "def times i",
+    "( 1",
+    "case 3 to 9 do 3 times",
+    "1 if " * 15,
+    "1 if " * 16,
+]
+
+
+@pytest.mark.parametrize("words", WORD_LISTS)
+def test_words_allows_what_nests(words: str) -> None:
+    chooser = random.Random(words)
+    liked = (*(word for word in WORD_LISTS[words] if word in CONTROL), "(")
+    usable = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
+    for prompt in WORD_PROMPTS:
+        names = prompt.split()
+        if any(opener in names and closer not in WORD_LISTS[words] for opener, closer in usable.items()):
+            continue  # cannot be closed with this list
+        for _ in range(3):
+            max_tokens = len(closers(names)) + chooser.choice((0, 1, 2, 3, 5, 8, 40))
+            budget = {"thought_tokens": chooser.randrange("(" in names, 6), "max_tokens": max_tokens}
+            viable = by_nesting(list(WORD_LISTS[words]), names, max_tokens, budget["thought_tokens"])
+            automata = automaton("words", names, words=WORD_LISTS[words], **budget)
+            assert is_read(names + walk(automata, viable, max_tokens, chooser, liked))
+
+
+def test_words_nests_to_the_deepest_block_and_no_deeper() -> None:
+    automata = automaton("words", [], words=("if", "fi"), max_tokens=100)
+    for _ in range(16):
+        assert "if" in allowed(automata)
+        push(automata, "if")
+    assert allowed(automata) == {"fi"}
+    push(automata, "fi")
+    assert allowed(automata) == {"if", "fi"}
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+def test_free_allows_everything_until_the_budget_is_spent(endian: str) -> None:
+    automata = automaton("free", ["1", "add"], max_tokens=66, endian=endian)
+    for name in VOCABULARY:
+        assert allowed(automata) == set(VOCABULARY)
+        if name != "end":
+            push(automata, name)
+    push(automata, "1")
+    assert not automata.done[0]
+    push(automata, "1")
+    assert automata.done[0]
+    assert allowed(automata) == set()
+
+
+def test_free_is_done_at_end() -> None:
+    automata = automaton("free", ["1"], max_tokens=5)
+    push(automata, "end")
+    assert automata.done[0]
+    assert allowed(automata) == set()
+
+
+@pytest.mark.parametrize("header", ["use", "use mul", "case 3 to", "within 4 case 3 , 4 to 9"])
+def test_free_may_go_on_with_a_header(header: str) -> None:
+    assert allowed(automaton("free", header.split(), max_tokens=9)) == set(VOCABULARY)
+
+
+@property_test
+@given(data=st.data())
+def test_every_masked_prefix_can_still_be_finished(data: st.DataObject) -> None:
+    """Whatever is allowed is played; no mask is ever empty before `end`, which always comes within the budget."""
+    form = data.draw(st.sampled_from(("value", "relation", "answer", "words")))
+    endian = data.draw(st.sampled_from(ENDIANS))
+    max_tokens = data.draw(st.integers(3, 30))
+    thought_budget = data.draw(st.integers(0, max_tokens))
+    words = WORD_LISTS[data.draw(st.sampled_from(sorted(WORD_LISTS)))] if form == "words" else ()
+    options = {"max_tokens": max_tokens, "thought_tokens": thought_budget, "words": words, "endian": endian}
+    automata = automaton(form, ["1", "2", "dup"], **options)
+    names: Names = []
+    while not automata.done[0]:
+        names.append(data.draw(st.sampled_from(sorted(allowed(automata)))))
+        push(automata, names[-1])
+    assert names[-1] == "end"
+    assert thought_tokens("".join(LETTERS.get(name, "?") for name in names)) <= thought_budget
+    assert is_read(["1", "2", "dup", *names])
+
+
+@pytest.mark.parametrize("thoughts", [0, 1, 2, 3, 5])
+def test_a_thought_takes_no_more_than_its_budget(thoughts: int) -> None:
+    automata = automaton("relation", ["1"], max_tokens=40, thought_tokens=thoughts)
+    spent = 0
+    while "(" in allowed(automata):
+        push(automata, "(")
+        spent += 1
+        while "dup" in allowed(automata):
+            push(automata, "dup")
+            spent += 1
+        assert allowed(automata) == {")"}
+        push(automata, ")")
+        spent += 1
+    assert spent == (thoughts if thoughts > 1 else 0)
+
+
+# Side by side
+
+
+def test_completions_side_by_side_do_not_touch() -> None:
+    chooser = np.random.default_rng(0)
+    prompts = ["1 2 , 7 add", "3 ( 4", "", "9 neg", "1 2", "5 eq", "case 3 to 9 do 3"]
+    rows = np.zeros((len(prompts), 12), np.uint8)
+    lengths = np.array([len(prompt.split()) for prompt in prompts])
+    for row, prompt in zip(rows, prompts, strict=True):
+        row[: len(prompt.split())] = cg.encode(prompt)
+    together = Automata(Rules("value", max_tokens=20, thought_tokens=9), rows, lengths)
+    alone = [automaton("value", prompt.split(), max_tokens=20, thought_tokens=9) for prompt in prompts]
+    while not together.done.all():
+        masks = together.mask()
+        np.testing.assert_array_equal(masks, np.concatenate([one.mask() for one in alone]))
+        tokens = [int(chooser.choice(np.flatnonzero(mask))) if mask.any() else 23 for mask in masks]
+        together.push(np.array(tokens))
+        for one, token in zip(alone, tokens, strict=True):
+            one.push(np.array([token]))
+        np.testing.assert_array_equal(together.done, [one.done[0] for one in alone])
+
+
+def test_select_keeps_these_in_this_order() -> None:
+    rows = np.stack([cg.encode("1 , 2"), cg.encode("3 dup 4"), cg.encode("5 6 neg")])
+    automata = Automata(Rules("value", max_tokens=9, thought_tokens=0), rows, np.array([3, 3, 3]))
+    before = automata.mask()
+    automata.select(np.array([2, 0]))
+    np.testing.assert_array_equal(automata.mask(), before[[2, 0]])
+    automata.select(np.array([False, True]))
+    np.testing.assert_array_equal(automata.mask(), before[[0]])
+
+
+def test_what_has_ended_takes_no_more() -> None:
+    automata = automaton("relation", ["1"], max_tokens=9)
+    push(automata, "end")
+    cells = automata.cells.copy()
+    push(automata, "not")
+    np.testing.assert_array_equal(automata.cells, cells)
+
+
+def test_padding_behind_a_prompt_is_not_read() -> None:
+    rows = np.zeros((1, 9), np.uint8)
+    rows[0, :3] = cg.encode("1 2 neg")
+    rows[0, 3:] = ID["end"]
+    assert allowed(Automata(Rules("value", max_tokens=5, thought_tokens=0), rows, np.array([3]))) == {"eq"}
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("form", "prompt", "max_tokens"),
+    [
+        ("value", "1 end", 9),
+        ("value", "0 1", 9),
+        ("value", "1 dup", 2),
+        ("value", "1", 1),
+        ("value", "(", 3),
+        ("relation", "1 (", 1),
+        ("value", "use mul", 9),
+        ("value", "case 3 to", 9),
+        ("words", "case 3 to", 9),
+        ("words", "1 if 1 if", 2),
+        ("words", "1 if " * 17, 90),
+        ("free", "end", 9),
+    ],
+)
+def test_a_prompt_that_cannot_be_finished_in_time_is_a_value_error(form: str, prompt: str, max_tokens: int) -> None:
+    words = WORD_LISTS["all control"] if form == "words" else ()
+    with pytest.raises(ValueError, match="cannot finish"):
+        automaton(form, prompt.split(), max_tokens=max_tokens, words=words)
+    with pytest.raises(ValueError, match="cannot finish"):
+        check_prompt(cg.encode(prompt), Rules(form, words, max_tokens))
+
+
+@pytest.mark.parametrize("form", ["value", "relation", "answer", "words"])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        ")",
+        "fi",
+        "next " * 15,
+        "ret " * 60,
+        "1 times fi",
+        "else",
+        "if " * 17 + "fi " * 17,
+        "i",
+        "call",
+        "<pad>",
+        "1 <bos>",
+        "1 case",
+        "do do",
+        "def def",
+    ],
+)
+def test_a_prompt_that_no_completion_can_mend_is_a_value_error(form: str, prompt: str) -> None:
+    words = WORD_LISTS["all control"] if form == "words" else ()
+    with pytest.raises(ValueError, match=r"cannot finish|no completion"):
+        check_prompt(cg.encode(prompt), Rules(form, words, 20))
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        "<bos>",
+        "1 2 , 7 add",
+        "do",
+        "case 3 to 9 do 3",
+        "use mul do 3",
+        "avoid 0 do 3 dup",
+        "exactly 8 case to 1 do 3 , 4 add",
+        "within 9 do 3",
+        "def dup ret 5 call",
+        "1 if 2 else 3 fi",
+    ],
+)
+def test_a_prompt_that_some_completion_makes_true_or_false_is_accepted(prompt: str, endian: str) -> None:
+    if endian == "little" and prompt[-1:].isdigit():  # more digits would come before its own
+        with pytest.raises(ValueError, match="ends inside a literal"):
+            check_prompt(cg.encode(prompt), Rules("value", (), 20), endian)
+    else:
+        check_prompt(cg.encode(prompt), Rules("value", (), 20), endian)
+
+
+@pytest.mark.parametrize(
+    ("form", "prompt", "fits"),
+    [
+        ("answer", "1 2", False),
+        ("relation", "1 2", True),
+        ("relation", "1 ( 2", False),
+        ("words", "1 2", False),
+        ("words", "1 2 ,", True),
+        ("free", "1 2", False),
+        ("free", "1 2 if", True),
+    ],
+)
+def test_under_little_a_prompt_ends_with_a_digit_only_where_none_follows(form: str, prompt: str, fits: bool) -> None:
+    words = ("1", "add") if form == "words" else ()
+    tokens = cg.encode(prompt)
+    check_prompt(tokens, Rules(form, words, 20), "big")
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="ends inside a literal"):
+        check_prompt(tokens, Rules(form, words, 20), "little")
+    if form == "words":  # where no digit is among them none follows
+        check_prompt(cg.encode("1 2"), Rules(form, ("add",), 20), "little")
+
+
+@pytest.mark.parametrize("prompt", ["fi", ") )", "1 case", "<pad>", "1 2"])
+def test_free_takes_any_prompt_that_has_not_ended(prompt: str) -> None:
+    check_prompt(cg.encode(prompt), Rules("free", (), 1))
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+def test_what_is_no_token_is_a_value_error(endian: str) -> None:
+    for token in (65, 200, -1, 300):
+        with pytest.raises(ValueError, match="token id"):
+            Automata(Rules("value", max_tokens=9, thought_tokens=0), np.array([[token]]), np.array([1]), endian)
+    with pytest.raises(ValueError, match="token id"):
+        Automata(Rules("value", max_tokens=9, thought_tokens=0), np.array([[200]], np.uint8), np.array([1]), endian)
+
+
+@pytest.mark.parametrize(
+    ("form", "words", "endian", "said"),
+    [
+        ("values", (), "big", "known are value, relation, answer, words, free"),
+        ("value", (), "middle", "known are big, little"),
+        ("value", ("dup",), "big", "'words' needs a list"),
+        ("words", (), "big", "'words' needs a list"),
+        ("words", ("dup", "end"), "big", "'end' cannot stand"),
+        ("words", ("(",), "big", "cannot stand"),
+        ("words", ("if",), "big", "`if` and `fi` go together"),
+        ("words", ("else", "dup"), "big", "`else` needs `if`"),
+    ],
+)
+def test_an_unknown_form_is_a_value_error(form: str, words: tuple[str, ...], endian: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        forms.table(form, words, endian)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_mask_allows_anything_when_all_is_over(form: str) -> None:
+    table = forms.table(form, ("dup",) if form == "words" else ())
+    for state in (forms.DONE, forms.DEAD):
+        assert not table.masks[forms.MASKS_PER_STATE * state : forms.MASKS_PER_STATE * (state + 1)].any()
+
+
+# The codec of digits
+
+
+def mirrored(names: Names) -> Names:
+    """Every maximal run of digits reversed, by a regular expression over the text."""
+    text = "".join(chr(ID[name] + 1) for name in names)
+    digits = f"[{chr(ID['0'] + 1)}-{chr(ID['9'] + 1)}]+"
+    return [VOCABULARY[ord(letter) - 1] for letter in re.sub(digits, lambda run: run[0][::-1], text)]
+
+
+@property_test
+@given(names=st.lists(st.one_of(st.sampled_from(DIGITS), st.sampled_from(VOCABULARY)), max_size=40))
+def test_reversing_digits_is_what_it_says_and_its_own_inverse(names: Names) -> None:
+    tokens = np.array([ID[name] for name in names], np.uint8)
+    before = tokens.copy()
+    reversed_once = reverse_digits(tokens)
+    assert [VOCABULARY[token] for token in reversed_once] == mirrored(names)
+    np.testing.assert_array_equal(reverse_digits(reversed_once), tokens)
+    np.testing.assert_array_equal(tokens, before)
+    assert reversed_once.dtype == np.uint8
+
+
+def shapes() -> Iterator[tuple[int, ...]]:
+    yield from [(7,), (3, 7), (2, 3, 7), (0,), (0, 7), (3, 0)]
+
+
+@pytest.mark.parametrize("shape", list(shapes()))
+def test_reversing_digits_works_row_by_row(shape: tuple[int, ...]) -> None:
+    tokens = np.random.default_rng(0).integers(10, 26, shape).astype(np.uint8)
+    reversed_all = reverse_digits(tokens)
+    assert reversed_all.shape == shape
+    for row, source in zip(
+        reversed_all.reshape(-1, max(shape[-1], 1)), tokens.reshape(-1, max(shape[-1], 1)), strict=True
+    ):
+        assert [VOCABULARY[token] for token in row] == mirrored([VOCABULARY[token] for token in source])
+
+
+def test_reversing_digits_takes_any_layout() -> None:
+    tokens = np.random.default_rng(1).integers(10, 26, (8, 6)).astype(np.uint8)
+    np.testing.assert_array_equal(reverse_digits(np.asfortranarray(tokens)), reverse_digits(tokens))
+    np.testing.assert_array_equal(reverse_digits(tokens[::2, 1:]), reverse_digits(tokens[::2, 1:].copy()))

@@ -1,0 +1,75 @@
+"""Worked steps and answers, told again from what the naive interpreter saw."""
+
+from __future__ import annotations
+
+from support import naive, symbolic
+
+DIGITS = tuple("0123456789")
+BITWISE = ("and", "or", "xor")
+RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
+
+Names = list[str]
+
+
+def story(names: Names) -> list[naive.Step]:
+    run = naive.Run(naive.parse([*names, "end"]), [], watched=True).go()
+    assert run.fault is None, (run.fault, names)
+    return run.story
+
+
+def spelled(values: list[str | int]) -> Names:
+    """Names and integers as tokens, with `,` where digits would run together."""
+    names: Names = []
+    for value in values:
+        if isinstance(value, str):
+            names.append(value)
+            continue
+        names += [","] * (names[-1:] != [] and names[-1] in DIGITS) + list(str(abs(value))) + ["neg"] * (value < 0)
+    return names
+
+
+def parts(x: int, y: int) -> list[int]:
+    """A product digit by digit, of the factor with fewer digits, of the right one of two as long."""
+    if min(abs(x), abs(y)) < 10:
+        return []
+    whole, digits = (x, y) if len(str(abs(y))) <= len(str(abs(x))) else (y, x)
+    sign = -1 if digits < 0 else 1
+    return [sign * int(digit) * 10**place * whole for place, digit in enumerate(reversed(str(abs(digits))))]
+
+
+def thought_of(names: Names, style: str, limit: int) -> Names:
+    """The thought a style writes behind a prompt, with its parentheses, or nothing."""
+    told: list[str | int] = []
+    last: list[str | int] = []  # what only the last instruction wrote, left out where its value is the answer
+    value, before = None, ()
+    for step in story(names):
+        name, stack, position = step.token, step.stack, step.position
+        x, y = before[-2:] if len(before) > 1 else (0, 0)
+        literal = name in (*DIGITS, ",") or (name == "neg" and position > 0 and names[position - 1] in DIGITS)
+        before = stack
+        if style == "none" or literal or (style != "stack" and name not in symbolic.COMPUTES):
+            continue
+        told += last
+        value = stack[-1] if stack else 0
+        if style in ("products", "digits") and name == "mul":
+            told += parts(x, y)
+        if style in ("products", "digits") and name in RELATIONS:
+            told.append(x - y)
+        if style == "digits" and name in BITWISE and x >= 0 and y >= 0 and max(x, y) >= 8:
+            told += [int(f"{number:o}") for number in (x, y, value)]
+        last = [value]
+        if style == "trace":
+            last = [name, value]
+        if style == "stack":
+            last = [name, *stack]
+    told += last if value != before[-1] else []
+    thought = ["(", *spelled(told), ")"] if told else []
+    return thought if len(thought) <= limit else []
+
+
+def completed(names: Names, thought: Names, form: str) -> Names:
+    answer = story(names)[-1].stack[-1]
+    if form == "relation":
+        return [*names, *thought, *(["not"] if answer == 0 else []), "end"]
+    literal = spelled([answer])
+    return [*names, *thought, *literal, "eq", "end"]
