@@ -24,7 +24,7 @@ ROOT = Path(cg.__file__).parents[1]
 IDS = list(cg.SPECS)
 
 # Ids are promises: whoever changes one of these gives the environment a new version instead. For each id and split the
-# digest and the first three programs; `python tests/test_spec.py` prints them as they are now.
+# digest and the first three programs; `PYTHONPATH=tests python tests/streams/test_spec.py` prints them as they are now.
 GOLDEN: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("golden.json").read_text())
 
 
