@@ -251,7 +251,8 @@ def fingerprints() -> dict[str, str]:
 
 def test_another_process_gives_the_same() -> None:
     code = "import json, test_stream; print(json.dumps(test_stream.fingerprints()))"
-    path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]; "
+    folders = [str(ROOT), *map(str, Path(__file__).parents[:2])]
+    path = f"import sys; sys.path[:0] = {folders}; "
     done = subprocess.run([sys.executable, "-c", path + code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == fingerprints()
 
