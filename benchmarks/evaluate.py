@@ -54,7 +54,7 @@ from cadmus_gym.files import check_output
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.language.hashing import Words64
-from cadmus_gym.language.machine import LARGEST, Verdict
+from cadmus_gym.language.verdicts import LARGEST, Verdict
 from cadmus_gym.progress import countdown
 from cadmus_gym.reports.models import (
     MANY,

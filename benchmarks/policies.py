@@ -26,7 +26,7 @@ from cadmus_gym.evaluation.baselines import best_constant, fixed_policies, play,
 from cadmus_gym.evaluation.constructs import ignored, named_of
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, judge_completions, prompts_of
 from cadmus_gym.files import check_output
-from cadmus_gym.language.isa import disassemble
+from cadmus_gym.language.notation import disassemble
 from cadmus_gym.reports.markdown import markdown
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.training.provenance import recipe

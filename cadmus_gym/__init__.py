@@ -8,8 +8,10 @@ from cadmus_gym.environments.registration import register, register_all
 from cadmus_gym.environments.single import CadmusEnv
 from cadmus_gym.environments.vector import CadmusVectorEnv
 from cadmus_gym.evaluation.truth import Evaluation, evaluate, find_loopholes
-from cadmus_gym.language.isa import VOCABULARY, assemble, decode, disassemble, encode
-from cadmus_gym.language.machine import Outcome, Step, Verdict, run, run_batch, trace
+from cadmus_gym.language.isa import VOCABULARY
+from cadmus_gym.language.machine import Outcome, Step, run, run_batch, trace
+from cadmus_gym.language.notation import assemble, decode, disassemble, encode
+from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.streams.spec import SPECS, Spec, load_spec
 from cadmus_gym.streams.stream import Stream
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from cadmus_gym import SPECS, Stream, __version__, assemble, disassemble, load_spec, run, trace
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import ENDIANS, FORMS
-from cadmus_gym.language.isa import VOCABULARY, Tokens, ambiguity, instruction_table
+from cadmus_gym.language.isa import VOCABULARY, Tokens, instruction_table
+from cadmus_gym.language.notation import ambiguity
 from cadmus_gym.progress import countdown
 from cadmus_gym.reports.markdown import inserted
 from cadmus_gym.streams.export import export

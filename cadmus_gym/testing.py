@@ -20,8 +20,10 @@ from cadmus_gym.evaluation.constructs import answers_without, meaning_of, named_
 from cadmus_gym.evaluation.truth import find_loopholes, judge_completions, prompts_of
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata
-from cadmus_gym.language.isa import ID, Tokens, disassemble
-from cadmus_gym.language.machine import TRUE, Verdict, run_batch
+from cadmus_gym.language.isa import ID, Tokens
+from cadmus_gym.language.machine import run_batch
+from cadmus_gym.language.notation import disassemble
+from cadmus_gym.language.verdicts import TRUE, Verdict
 from cadmus_gym.streams.probability import Scorer
 from cadmus_gym.streams.spec import Spec, load_spec
 from cadmus_gym.streams.stream import Stream

@@ -30,9 +30,12 @@ from cadmus_gym.language.forms import (
     reverse_digits,
     reverse_rows,
 )
-from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens, as_tokens
+from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import TRUE, UNTERMINATED, Verdict, judge, scratch
+from cadmus_gym.language.machine import judge
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.notation import as_tokens
+from cadmus_gym.language.verdicts import TRUE, UNTERMINATED, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.environments.episodes import Episodes
-from cadmus_gym.language.isa import INSTRUCTIONS, disassemble, encode
-from cadmus_gym.language.machine import Verdict, standing
+from cadmus_gym.language.isa import INSTRUCTIONS
+from cadmus_gym.language.machine import standing
+from cadmus_gym.language.notation import disassemble, encode
+from cadmus_gym.language.verdicts import Verdict
 
 WIDTH, HEIGHT, MARGIN = 960, 400, 28
 PAPER, INK, FAINT = (250, 249, 246), (32, 34, 38), (134, 138, 146)

@@ -20,8 +20,9 @@ from cadmus_gym.arguments import check_whole
 from cadmus_gym.evaluation.completing import rules_of, trained_on
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata, Rules, check_prompt, reverse_digits
-from cadmus_gym.language.isa import VOCABULARY, Tokens, as_tokens, disassemble
+from cadmus_gym.language.isa import VOCABULARY, Tokens
 from cadmus_gym.language.machine import Outcome, run
+from cadmus_gym.language.notation import as_tokens, disassemble
 from cadmus_gym.streams.probability import Scorer
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.transformer.generate import check_temperature, generate, logits_of

@@ -19,8 +19,10 @@ from cadmus_gym.evaluation.truth import EVALUATION_SEED, prompts_of
 from cadmus_gym.language import forms
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, fingerprints
-from cadmus_gym.language.isa import ID, Tokens, assemble, disassemble
-from cadmus_gym.language.machine import Verdict, run_batch
+from cadmus_gym.language.isa import ID, Tokens
+from cadmus_gym.language.machine import run_batch
+from cadmus_gym.language.notation import assemble, disassemble
+from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report
 from cadmus_gym.streams.spec import Spec, load_spec
 from cadmus_gym.streams.stream import Stream

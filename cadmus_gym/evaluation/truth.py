@@ -19,7 +19,8 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Tokens
-from cadmus_gym.language.machine import Verdict, run, run_batch
+from cadmus_gym.language.machine import run, run_batch
+from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report, part_of
 from cadmus_gym.streams.spec import Spec, load_spec
 from cadmus_gym.streams.stream import Stream, pairs_of

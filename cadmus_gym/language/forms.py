@@ -22,9 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.language import isa as op
-from cadmus_gym.language.isa import ID, VOCABULARY, Int, Ints, Tokens, check_ids, disassemble
+from cadmus_gym.language.isa import ID, VOCABULARY, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import BLOCK_DEPTH, SYNTAX, UNTERMINATED, prepare, scratch
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.notation import check_ids, disassemble
+from cadmus_gym.language.parsing import prepare
+from cadmus_gym.language.verdicts import BLOCK_DEPTH, SYNTAX, UNTERMINATED
 
 FORMS = ("value", "relation", "answer", "words", "free")
 ENDIANS = ("big", "little")

@@ -22,6 +22,7 @@ import time
 import types
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -268,3 +269,20 @@ _progress = _Progress()
 @functools.cache
 def _say(line: str) -> None:
     print(f"cadmus_gym: {line}", file=sys.stderr, flush=True)
+
+
+def spread(work: Any, count: int, threads: int | None, least: int = 4096) -> None:
+    """Call ``work(slice)`` for slices that cover ``range(count)``, on up to ``threads`` threads.
+
+    Kernels release the GIL, so plain threads spread them; unlike OpenMP's, they survive a fork of the process.
+    """
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads = {threads!r}: a whole number from 1, or None for one a processor")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, min(threads or available, count // least))
+    if threads == 1:
+        work(slice(0, count))
+        return
+    bounds = [count * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda k: work(slice(bounds[k], bounds[k + 1])), range(threads)))

@@ -8,101 +8,54 @@ note where its jumps lead, then run each case.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.language import isa as op
-from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens, as_tokens, check_ids
-from cadmus_gym.language.kernels import kernel
-
-
-class Verdict(IntEnum):
-    """What came of a program; only TRUE is success."""
-
-    TRUE = 0
-    FALSE = 1
-    SYNTAX = 2
-    UNTERMINATED = 3
-    DIRECTIVE = 4
-    STACK_UNDERFLOW = 5
-    STACK_OVERFLOW = 6
-    VALUE_OVERFLOW = 7
-    DIVISION_BY_ZERO = 8
-    CONTROL_OVERFLOW = 9
-    STEP_LIMIT = 10
-
-
-LARGEST = 2147483647  # magnitude of a value
-STACK_ROOM = 64
-FRAME_ROOM = 64
-STEPS = 1024
-BLOCK_DEPTH = 16
-MAX_DIRECTIVES = 8
-MAX_CASES = 16
-MAX_SIDE = 8  # integers on one side of a case
-
-# Numba freezes module constants into the compiled code; enum members it would look up.
-TRUE, FALSE, SYNTAX, UNTERMINATED = (int(Verdict[v]) for v in ("TRUE", "FALSE", "SYNTAX", "UNTERMINATED"))
-DIRECTIVE, STEP_LIMIT = int(Verdict.DIRECTIVE), int(Verdict.STEP_LIMIT)
-STACK_UNDERFLOW, STACK_OVERFLOW = int(Verdict.STACK_UNDERFLOW), int(Verdict.STACK_OVERFLOW)
-VALUE_OVERFLOW, DIVISION_BY_ZERO = int(Verdict.VALUE_OVERFLOW), int(Verdict.DIVISION_BY_ZERO)
-CONTROL_OVERFLOW = int(Verdict.CONTROL_OVERFLOW)
-RAN = -1  # `execute` came to `end`
-UNPREPARED = -2  # `execute` came to a token that needs the long way
-
-# Layout of a kernel's working room. One array instead of one for each purpose: arguments are passed and kept five to
-# seven words an array, which for a program of ten tokens was a third of the time.
-STACK = 2  # before it two cells that a binary operation on too few values may read
-REGISTERS = STACK + STACK_ROOM
-FRAME = REGISTERS + 2  # behind the last frame in use
-FRAMES = FRAME + 1  # of two cells: turns done and turns in all, or where to return to
-OPENED = FRAMES + 2 * FRAME_ROOM  # where the blocks around a place begin
-DIRECTIVES = OPENED + BLOCK_DEPTH  # of two cells: kind and operand
-SIZES = DIRECTIVES + 2 * MAX_DIRECTIVES  # of two cells: integers on each side of a case
-VALUES = SIZES + 2 * MAX_CASES  # for each case and side
-JUMPS = VALUES + 2 * MAX_SIDE * MAX_CASES  # for each position, where its control token or `(` leads
-
-
-def scratch(length: int) -> Ints:
-    """Return the working room of a kernel for programs of at most ``length`` tokens."""
-    return np.zeros(JUMPS + max(length, 1), np.int64)
-
-
-@kernel
-def bit(token: Int) -> np.uint64:
-    """The bit that stands for a token of a body in a set of tokens: there are 55, so a set is one uint64."""
-    return np.uint64(1) << np.uint64(token - op.BODY)
-
-
-@kernel
-def at(program: Tokens, position: Int) -> Int:
-    """The token at a position, unsigned for the index: Numba would look whether a signed one counts from the end."""
-    return np.int64(program[np.uint64(position)])
-
-
-@kernel
-def load(work: Ints, cell: Int) -> Int:
-    return work[np.uint64(cell)]
-
-
-@kernel
-def store(work: Ints, cell: Int, value: Int) -> None:
-    work[np.uint64(cell)] = value
-
-
-@kernel
-def fresh(work: Ints) -> None:
-    """Set registers and frames to what they are before the first token."""
-    store(work, REGISTERS, 0)
-    store(work, REGISTERS + 1, 0)
-    store(work, FRAME, FRAMES)
+from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel, spread
+from cadmus_gym.language.memory import (
+    DIRECTIVES,
+    FRAME,
+    FRAMES,
+    JUMPS,
+    REGISTERS,
+    SIZES,
+    STACK,
+    VALUES,
+    at,
+    bit,
+    fresh,
+    load,
+    scratch,
+    store,
+)
+from cadmus_gym.language.notation import as_tokens, check_ids, within_ids
+from cadmus_gym.language.parsing import prepare, read_header
+from cadmus_gym.language.verdicts import (
+    CONTROL_OVERFLOW,
+    DIRECTIVE,
+    DIVISION_BY_ZERO,
+    FALSE,
+    FRAME_ROOM,
+    LARGEST,
+    MAX_SIDE,
+    RAN,
+    STACK_OVERFLOW,
+    STACK_ROOM,
+    STACK_UNDERFLOW,
+    STEP_LIMIT,
+    STEPS,
+    SYNTAX,
+    TRUE,
+    UNPREPARED,
+    UNTERMINATED,
+    VALUE_OVERFLOW,
+    Verdict,
+)
 
 
 @kernel
@@ -329,184 +282,6 @@ def execute(
 
 
 @kernel
-def read_integer(program: Tokens, position: Int) -> tuple[Int, Int]:
-    """Return (position behind, value) of the INT at ``position``, or position -1 where none or too large a one is."""
-    token = at(program, position)
-    if not op.ZERO <= token <= op.NINE:
-        return -1, 0
-    value = np.int64(0)
-    while op.ZERO <= token <= op.NINE:
-        value = 10 * value + token - op.ZERO
-        if value > LARGEST:
-            return -1, 0
-        position += 1
-        token = at(program, position)
-    if token == op.NEG:
-        return position + 1, -value
-    return position, value
-
-
-@kernel
-def read_header(program: Tokens, position: Int, work: Ints) -> tuple[Int, Int, Int]:
-    """Read the header at ``position`` into ``work``; return (position of the body or -1, directives, cases)."""
-    directives = 0
-    cases = 0
-    while True:
-        kind = at(program, position)
-        position += 1
-        if kind == op.DO:
-            return position, directives, cases
-        if op.USE <= kind <= op.EXACTLY:
-            if cases > 0 or directives == MAX_DIRECTIVES:
-                return -1, 0, 0
-            operand = at(program, position)
-            if kind == op.USE or kind == op.AVOID:
-                if operand < op.BODY or operand == op.OPEN or operand == op.CLOSE:
-                    return -1, 0, 0
-                position += 1
-            else:
-                position, operand = read_integer(program, position)
-                if position < 0 or operand < 0:
-                    return -1, 0, 0
-            store(work, DIRECTIVES + 2 * directives, kind)
-            store(work, DIRECTIVES + 2 * directives + 1, operand)
-            directives += 1
-        elif kind == op.CASE:
-            if cases == MAX_CASES:
-                return -1, 0, 0
-            for side in range(2):
-                first = VALUES + MAX_SIDE * (2 * cases + side)
-                size = 0
-                if op.ZERO <= at(program, position) <= op.NINE:
-                    while True:
-                        if size == MAX_SIDE:
-                            return -1, 0, 0
-                        position, value = read_integer(program, position)
-                        if position < 0:
-                            return -1, 0, 0
-                        store(work, first + size, value)
-                        size += 1
-                        if at(program, position) != op.COMMA:
-                            break
-                        position += 1
-                store(work, SIZES + 2 * cases + side, size)
-                if side == 0:
-                    if at(program, position) != op.TO:
-                        return -1, 0, 0
-                    position += 1
-            cases += 1
-        else:
-            return -1, 0, 0
-
-
-@kernel
-def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint64]:
-    """Check the body at ``position`` and note in ``work`` where each control token and each `(` leads.
-
-    Returns (length without `end` and thoughts, or -1 for a syntax error; the set of tokens in it).
-    """
-    depth = 0
-    loops = 0  # `times` among the blocks open
-    function = -1
-    length = 0
-    present = np.uint64(0)
-    while True:
-        token = at(program, position)
-        if token == op.END:
-            return (length if depth == 0 else -1), present
-        if token < op.BODY or token == op.CLOSE:
-            return -1, present
-        if token == op.OPEN:
-            opening = position
-            position += 1
-            while at(program, position) != op.CLOSE:
-                if at(program, position) < op.BODY or at(program, position) == op.OPEN:
-                    return -1, present
-                position += 1
-            position += 1
-            store(work, JUMPS + opening, position)
-            continue
-        length += 1
-        present |= bit(token)
-        if token == op.IF or token == op.TIMES or token == op.BEGIN or token == op.DEF:
-            if depth == BLOCK_DEPTH or (token == op.DEF and (depth > 0 or function >= 0)):
-                return -1, present
-            if token == op.DEF:
-                function = position
-            elif token == op.TIMES:
-                loops += 1
-            store(work, OPENED + depth, position)
-            depth += 1
-        elif token == op.ELSE or token == op.FI or token == op.NEXT or token == op.UNTIL or token == op.RET:
-            if depth == 0:
-                return -1, present
-            opening = load(work, OPENED + depth - 1)
-            opener = at(program, opening)
-            if token == op.ELSE:
-                matches = opener == op.IF
-            elif token == op.FI:
-                matches = opener == op.IF or opener == op.ELSE
-            elif token == op.NEXT:
-                matches = opener == op.TIMES
-            elif token == op.UNTIL:
-                matches = opener == op.BEGIN
-            else:
-                matches = opener == op.DEF
-            if not matches:
-                return -1, present
-            store(work, JUMPS + opening, position + 1)
-            store(work, JUMPS + position, opening + 1)
-            if token == op.ELSE:
-                store(work, OPENED + depth - 1, position)
-            else:
-                depth -= 1
-            if token == op.NEXT:
-                loops -= 1
-        elif token == op.CALL:
-            if function < 0:
-                return -1, present
-            store(work, JUMPS + position, function + 1)
-        elif token == op.INDEX and loops == 0:
-            return -1, present
-        position += 1
-
-
-@kernel
-def has_end(program: Tokens) -> bool:
-    for position in range(program.size):  # noqa: SIM110 (a kernel has no generators)
-        if at(program, position) == op.END:
-            return True
-    return False
-
-
-@kernel
-def prepare(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int]:
-    """Find all that can be told without a run: return (verdict or RAN, body, directives, cases), filling ``work``."""
-    # Reading stops at the first `end` or `<pad>`. Where neither closes the row, there must be an `end` within.
-    if program.size == 0 or (at(program, program.size - 1) > op.END and not has_end(program)):
-        return UNTERMINATED, 0, 0, 0
-    body = 1 if at(program, 0) == op.BOS and program.size > 1 else 0
-    directives, cases = 0, 0
-    if op.CASE <= at(program, body) <= op.EXACTLY:
-        body, directives, cases = read_header(program, body, work)
-    length, present = np.int64(-1), np.uint64(0)
-    if body >= 0:
-        length, present = read_body(program, body, work)
-    if length < 0:
-        return (SYNTAX if has_end(program) else UNTERMINATED), 0, 0, 0
-    for k in range(directives):
-        kind = load(work, DIRECTIVES + 2 * k)
-        operand = load(work, DIRECTIVES + 2 * k + 1)
-        if (
-            (kind == op.AVOID and present & bit(operand))
-            or (kind == op.WITHIN and length > operand)
-            or (kind == op.EXACTLY and length != operand)
-        ):
-            return DIRECTIVE, body, directives, cases
-    return RAN, body, directives, cases
-
-
-@kernel
 def load_inputs(case: Int, cases: Int, work: Ints) -> Int:
     """Put the inputs of a case on the stack; return the depth."""
     if cases == 0:
@@ -646,27 +421,6 @@ def run_batch(programs: ArrayLike, threads: int | None = None) -> tuple[NDArray[
         threads,
     )
     return verdicts, passed
-
-
-def within_ids(tokens: NDArray[np.uint8]) -> bool:
-    return tokens.size == 0 or int(tokens.max()) < len(VOCABULARY)
-
-
-def spread(work: Any, count: int, threads: int | None, least: int = 4096) -> None:
-    """Call ``work(slice)`` for slices that cover ``range(count)``, on up to ``threads`` threads.
-
-    Kernels release the GIL, so plain threads spread them; unlike OpenMP's, they survive a fork of the process.
-    """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads = {threads!r}: a whole number from 1, or None for one a processor")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, min(threads or available, count // least))
-    if threads == 1:
-        work(slice(0, count))
-        return
-    bounds = [count * k // threads for k in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda k: work(slice(bounds[k], bounds[k + 1])), range(threads)))
 
 
 def values(work: Ints, depth: int) -> tuple[int, ...]:

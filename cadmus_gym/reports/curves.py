@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from torch.utils.tensorboard import SummaryWriter
 
 from cadmus_gym.evaluation.truth import complete_under, prompts_of
-from cadmus_gym.language.isa import disassemble
-from cadmus_gym.language.machine import Verdict, run_batch
+from cadmus_gym.language.machine import run_batch
+from cadmus_gym.language.notation import disassemble
+from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.reports.markdown import markdown
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.transformer.model import Transformer

@@ -25,8 +25,10 @@ from cadmus_gym.evaluation.constructs import CEILINGS, NEEDED, ignored, meaning_
 from cadmus_gym.language import forms
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, distinct, fingerprints
-from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens, disassemble
-from cadmus_gym.language.machine import Verdict, run_batch
+from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
+from cadmus_gym.language.machine import run_batch
+from cadmus_gym.language.notation import disassemble
+from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.reports.markdown import inserted, markdown
 from cadmus_gym.streams.probability import Entropy
 from cadmus_gym.streams.spec import FOLDER, SPECS, Spec, load_spec

@@ -18,7 +18,7 @@ from cadmus_gym.evaluation.completing import ids_of, stages, trained_on
 from cadmus_gym.evaluation.intervals import Tally, total
 from cadmus_gym.evaluation.trained import is_outdated
 from cadmus_gym.evaluation.truth import prompts_of
-from cadmus_gym.language.isa import disassemble
+from cadmus_gym.language.notation import disassemble
 from cadmus_gym.reports.markdown import inserted, markdown
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.strata import CROSSED

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.environments.episodes import Episodes
 from cadmus_gym.language.forms import reverse_digits
-from cadmus_gym.language.isa import Tokens, as_tokens, assemble, bare
+from cadmus_gym.language.isa import Tokens
+from cadmus_gym.language.notation import as_tokens, assemble, bare
 from cadmus_gym.streams.spec import Spec, load_spec
 
 

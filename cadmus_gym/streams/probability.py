@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, mix
-from cadmus_gym.language.isa import Int, Ints, Tokens, check_ids
+from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.notation import check_ids
+from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.writing import LIMIT, RELATION, SHARE, STYLE, Sieve, answer_of, attempt, keeps, sieve_of, wish
 from cadmus_gym.tasks.family import HELD, MARKS, PROMPT, SOLVED, STRATUM, WORK, Writer

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
-from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens, as_tokens
+from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
+from cadmus_gym.language.notation import as_tokens
 from cadmus_gym.progress import Report
 from cadmus_gym.streams.probability import Problem, Scorer
 from cadmus_gym.streams.spec import Spec

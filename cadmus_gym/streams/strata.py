@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.language import isa as op
-from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens, check_ids, disassemble
-from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import RAN, STACK, STEP_LIMIT, STEPS, Verdict, scratch, spread
+from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel, spread
+from cadmus_gym.language.memory import STACK, scratch
+from cadmus_gym.language.notation import check_ids, disassemble
+from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream, pairs_of
 from cadmus_gym.tasks.family import HELD, MARKS, WORK

@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from cadmus_gym.arguments import check_seed, check_whole
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, join
-from cadmus_gym.language.isa import Ints, Tokens, disassemble
-from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import RAN, scratch, spread
+from cadmus_gym.language.isa import Ints, Tokens
+from cadmus_gym.language.kernels import kernel, spread
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.notation import disassemble
+from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.overlap import ASKED, DRAWN, may_overlap, share_in_train, warn_of
 from cadmus_gym.streams.probability import Entropy, Scorer, Scores, score_mixture, trimmed
 from cadmus_gym.streams.spec import Spec, check_mixture, load_spec

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.language.hashing import Words64, join, mix
-from cadmus_gym.language.isa import Int, Ints, Tokens, assemble
+from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import FALSE, RAN, STACK, Verdict, scratch
+from cadmus_gym.language.memory import STACK, scratch
+from cadmus_gym.language.notation import assemble
+from cadmus_gym.language.verdicts import FALSE, RAN, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
 from cadmus_gym.tasks.facts import BOUND

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cadmus_gym.language import isa as op
-from cadmus_gym.language.isa import ID, INSTRUCTIONS, VOCABULARY, Int, Ints, Tokens, check_ids, encode
-from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import RAN, STACK, scratch, spread
+from cadmus_gym.language.isa import ID, INSTRUCTIONS, VOCABULARY, Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel, spread
+from cadmus_gym.language.memory import STACK, scratch
+from cadmus_gym.language.notation import check_ids, encode
+from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.tasks.solving import solve
 
 GROWTH = 4  # tokens that one token may become

@@ -16,7 +16,7 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import ID, Int, Ints, Tokens
 from cadmus_gym.language.kernels import callback, kernel
-from cadmus_gym.language.machine import LARGEST
+from cadmus_gym.language.verdicts import LARGEST
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, below, is_guided, uniform, weighted
 
 # Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some

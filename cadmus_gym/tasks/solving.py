@@ -17,7 +17,10 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import join, mix
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import RAN, STACK, STEP_LIMIT, STEPS, SYNTAX, execute, fresh, prepare
+from cadmus_gym.language.machine import execute
+from cadmus_gym.language.memory import STACK, fresh
+from cadmus_gym.language.parsing import prepare
+from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS, SYNTAX
 from cadmus_gym.tasks.facts import held_out, mirrors_held_out
 from cadmus_gym.tasks.family import COMMA, HELD, OPERATED, SHOWN, put_literal
 

@@ -22,8 +22,9 @@ from cadmus_gym.arguments import check_seed, check_whole
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata, Rules, reverse_digits
 from cadmus_gym.language.hashing import join
-from cadmus_gym.language.isa import Int, Ints, Tokens, as_tokens, check_ids
+from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.notation import as_tokens, check_ids
 from cadmus_gym.progress import Report
 from cadmus_gym.transformer.decoding import Decoder, decoder_of
 

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
-from cadmus_gym.language.isa import VOCABULARY, as_tokens, assemble, bare, disassemble
+from cadmus_gym.language.isa import VOCABULARY
+from cadmus_gym.language.notation import as_tokens, assemble, bare, disassemble
 from cadmus_gym.transformer.cache import Cache
 from cadmus_gym.transformer.config import ModelConfig as ModelConfig
 from cadmus_gym.transformer.hooks import Hook, Hooked

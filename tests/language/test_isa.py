@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from support import programs
 
 import cadmus_gym as cg
-from cadmus_gym.language import isa
+from cadmus_gym.language import isa, notation
 from cadmus_gym.streams.seen import splits_of
 
 PAGE = Path(cg.__file__).parent / "LANGUAGE.md"
@@ -199,7 +199,7 @@ def test_numbers_of_the_notation_are_the_machines(inputs: list[int], more: list[
 )
 def test_a_text_that_may_be_token_text_is_warned_of_with_both_readings(text: str, here: str, token_text: str) -> None:
     with pytest.warns(UserWarning, match=r"cadmus_gym\.encode") as warned:
-        tokens = isa.as_tokens(text)
+        tokens = notation.as_tokens(text)
     (warning,) = warned
     assert f"`{text}` is read as `{here}`" in str(warning.message)
     assert str(warning.message).endswith(f"it is `{token_text}`")
@@ -223,7 +223,7 @@ def test_a_text_that_may_be_token_text_is_warned_of_with_both_readings(text: str
     ],
 )
 def test_other_texts_are_not_warned_of(text: str) -> None:
-    assert isa.as_tokens(text).tolist() == cg.assemble(text).tolist()
+    assert notation.as_tokens(text).tolist() == cg.assemble(text).tolist()
 
 
 @property_test
@@ -231,12 +231,12 @@ def test_other_texts_are_not_warned_of(text: str) -> None:
 def test_a_text_is_ambiguous_where_it_has_a_comma_and_two_meanings(words: list[str]) -> None:
     text = " ".join(words)
     two = set(words) <= set(cg.VOCABULARY) and cg.encode(text).tolist() != cg.assemble(text).tolist()
-    assert (isa.ambiguity(text) is not None) == (two and "," in words)
+    assert (notation.ambiguity(text) is not None) == (two and "," in words)
 
 
 def test_the_warning_shows_a_long_text_where_its_readings_part() -> None:
     text = " ".join(["1 ,"] * 500 + ["1 2 add"] * 500)
-    message = str(isa.ambiguity(text))
+    message = str(notation.ambiguity(text))
     assert message.startswith("`1 2 add 1 2 add 1 2 add 1 2 add` (from word 1000) is read as `1 2 add")
     assert message.endswith("it is `12 add 12 add 12 add 12 add`")
 
@@ -289,7 +289,7 @@ def test_hints() -> None:
         cg.assemble("qqqqqqq")
 
 
-@pytest.mark.parametrize("function", [cg.decode, cg.disassemble, isa.as_tokens])
+@pytest.mark.parametrize("function", [cg.decode, cg.disassemble, notation.as_tokens])
 def test_ids_that_are_no_tokens(function) -> None:  # type: ignore[no-untyped-def]
     for bad in ([65], [-1], np.array([256]), np.array([2**40])):
         with pytest.raises(ValueError, match=r"at 0 is no token"):
@@ -308,14 +308,14 @@ def test_ids_that_are_no_tokens(function) -> None:  # type: ignore[no-untyped-de
 
 def test_ids_of_a_batch_are_named_by_row_and_column() -> None:
     with pytest.raises(ValueError, match=r"65 at \(1, 0\)"):
-        isa.check_ids(np.array([[0, 1], [65, 2]]))
+        notation.check_ids(np.array([[0, 1], [65, 2]]))
 
 
 def test_as_tokens_copies() -> None:
     tokens = cg.encode("1 end")
-    assert isa.as_tokens(tokens) is not tokens
-    assert not np.shares_memory(isa.as_tokens(tokens), tokens)
-    assert isa.as_tokens("1 end").tolist() == tokens.tolist()
+    assert notation.as_tokens(tokens) is not tokens
+    assert not np.shares_memory(notation.as_tokens(tokens), tokens)
+    assert notation.as_tokens("1 end").tolist() == tokens.tolist()
 
 
 # The page.

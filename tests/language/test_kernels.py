@@ -26,7 +26,7 @@ CHECKED = """
     import numpy as np
     import cadmus_gym as cg
     from cadmus_gym.evaluation import baselines
-    from cadmus_gym.language import machine
+    from cadmus_gym.language import machine, memory
     from cadmus_gym.evaluation.answers import answer
     from cadmus_gym.transformer.decoding import load_decoder
     from support import programs
@@ -58,9 +58,9 @@ CHECKED = """
 # The working room of a program made too small: storing where a jump leads falls out of it.
 PLANTED = """
     import numpy as np
-    from cadmus_gym.language import machine
+    from cadmus_gym.language import machine, memory
 
-    machine.scratch = lambda length: np.zeros(machine.JUMPS + 1, np.int64)
+    memory.scratch = lambda length: np.zeros(memory.JUMPS + 1, np.int64)
     machine.run("3 times i drop next 1 end")
     print("inside")
 """

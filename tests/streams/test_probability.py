@@ -21,7 +21,8 @@ from support.worked import Names, completed, thought_of
 import cadmus_gym as cg
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import VOCABULARY
-from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.probability import Entropy, Scorer, Share, score_mixture
 from cadmus_gym.streams.spec import Spec, Split, Thoughts
 from cadmus_gym.streams.writing import attempt, keeps, sieve_of

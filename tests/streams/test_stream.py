@@ -24,7 +24,8 @@ from cadmus_gym.language import forms, hashing
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata, reverse_digits
 from cadmus_gym.language.isa import ID, VOCABULARY
-from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.probability import Scorer
 from cadmus_gym.streams.spec import Spec, Split
 from cadmus_gym.streams.writing import attempts_of, fill, sieve_of, wish

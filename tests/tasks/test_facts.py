@@ -14,7 +14,8 @@ from support import naive, symbolic
 
 import cadmus_gym as cg
 from cadmus_gym.language.isa import ID, VOCABULARY
-from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.probability import Scorer
 from cadmus_gym.streams.spec import Split
 from cadmus_gym.tasks import TASKS, Choices, Family

@@ -19,7 +19,8 @@ from support.worked import DIGITS, RELATIONS, Names, completed, story, thought_o
 import cadmus_gym as cg
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import ID, VOCABULARY
-from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec, Split
 from cadmus_gym.tasks import STYLES, TASKS
 from cadmus_gym.tasks.family import MARKS, WORK

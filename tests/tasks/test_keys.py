@@ -10,7 +10,8 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.language.isa import INSTRUCTIONS
-from cadmus_gym.language.machine import RAN, scratch
+from cadmus_gym.language.memory import scratch
+from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.solving import identify

@@ -8,8 +8,9 @@ from cadmus_gym.evaluation.completing import complete
 from cadmus_gym.evaluation.truth import prompts_of as prompts_of_split
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata, Rules, reverse_digits
-from cadmus_gym.language.isa import assemble, decode, encode
-from cadmus_gym.language.machine import Verdict, run, run_batch
+from cadmus_gym.language.machine import run, run_batch
+from cadmus_gym.language.notation import assemble, decode, encode
+from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.streams.spec import load_spec
 from cadmus_gym.transformer import batched
 from cadmus_gym.transformer.cache import Cache

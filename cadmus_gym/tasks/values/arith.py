@@ -19,7 +19,7 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import LARGEST
+from cadmus_gym.language.verdicts import LARGEST
 from cadmus_gym.tasks.family import (
     NEG,
     OPERATORS,

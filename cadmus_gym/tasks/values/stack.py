@@ -16,7 +16,8 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import STACK, execute, fresh
+from cadmus_gym.language.machine import execute
+from cadmus_gym.language.memory import STACK, fresh
 from cadmus_gym.tasks.family import (
     OPERATORS,
     PROMPT,
