@@ -26,7 +26,7 @@ from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report
 from cadmus_gym.streams.spec import Spec, load_spec
 from cadmus_gym.streams.stream import Stream
-from cadmus_gym.tasks.family import COMMA, NEG
+from cadmus_gym.tasks.literals import COMMA, NEG
 
 LAST_WORDS = 3  # of a prompt, by which a table of train's programs is looked up
 ROOM, PART = 40, 20_000  # tokens of the longest of them, and of an answer; programs that are read at once

@@ -17,7 +17,7 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import ID, Tokens
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.tasks.ablations import ABLATIONS, PLACES, answers
-from cadmus_gym.tasks.family import COMMA
+from cadmus_gym.tasks.literals import COMMA
 from cadmus_gym.tasks.shortcuts import COMPARE, OUTER
 
 # What the environments of a task are named after; `Family.needs` is part of it too.

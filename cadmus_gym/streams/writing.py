@@ -17,19 +17,7 @@ from cadmus_gym.language.verdicts import FALSE, RAN, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
 from cadmus_gym.tasks.facts import BOUND
-from cadmus_gym.tasks.family import (
-    BARRED,
-    HELD,
-    MARKS,
-    OPERATED,
-    PROMPT,
-    SHOWN,
-    SOLVED,
-    STRATUM,
-    WORK,
-    Choices,
-    Writer,
-)
+from cadmus_gym.tasks.family import BARRED, HELD, MARKS, OPERATED, PROMPT, SHOWN, SOLVED, STRATUM, WORK, Choices, Writer
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, RANDOM, happens, new_script, threshold
 from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
 

@@ -22,7 +22,8 @@ from cadmus_gym.language.memory import STACK, fresh
 from cadmus_gym.language.parsing import prepare
 from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS, SYNTAX
 from cadmus_gym.tasks.facts import held_out, mirrors_held_out
-from cadmus_gym.tasks.family import COMMA, HELD, OPERATED, SHOWN, put_literal
+from cadmus_gym.tasks.family import HELD, OPERATED, SHOWN
+from cadmus_gym.tasks.literals import COMMA, put_literal
 
 STYLES = ("none", "values", "products", "digits", "trace", "stack")
 VALUES, PRODUCTS, DIGITS, TRACE, WHOLE = range(1, len(STYLES))

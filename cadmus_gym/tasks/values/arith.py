@@ -20,13 +20,8 @@ from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import LARGEST
-from cadmus_gym.tasks.family import (
-    NEG,
-    OPERATORS,
-    PROMPT,
-    Family,
+from cadmus_gym.tasks.checks import (
     answer_within,
-    apply,
     as_array,
     check_held_out,
     check_pool,
@@ -34,14 +29,11 @@ from cadmus_gym.tasks.family import (
     check_share,
     check_sizes,
     check_weights,
-    count_tokens,
-    draw_literal,
-    is_literal,
     listed,
     literal_room,
-    token_at,
-    writer,
 )
+from cadmus_gym.tasks.family import PROMPT, Family, writer
+from cadmus_gym.tasks.literals import NEG, OPERATORS, apply, count_tokens, draw_literal, is_literal, token_at
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, weighted
 
 MOST_OPERATIONS = 7

@@ -15,10 +15,7 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.tasks.family import (
-    OPERATORS,
-    PROMPT,
-    Family,
+from cadmus_gym.tasks.checks import (
     answer_within,
     as_array,
     check_operators,
@@ -26,14 +23,11 @@ from cadmus_gym.tasks.family import (
     check_share,
     check_sizes,
     check_weights,
-    draw_literal,
-    draw_operator,
     listed,
     literal_room,
-    put,
-    token_at,
-    writer,
 )
+from cadmus_gym.tasks.family import PROMPT, Family, writer
+from cadmus_gym.tasks.literals import OPERATORS, draw_literal, draw_operator, put, token_at
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, uniform, weighted
 
 RELATIONS = ("lt", "le", "gt", "ge")

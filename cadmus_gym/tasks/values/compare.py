@@ -30,25 +30,10 @@ from cadmus_gym.language.hashing import Words64, join, mix
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import LARGEST
+from cadmus_gym.tasks.checks import as_array, check_share, check_weights, listed, literal_room
 from cadmus_gym.tasks.facts import held_out
-from cadmus_gym.tasks.family import (
-    BARRED,
-    HELD,
-    OPERATED,
-    PROMPT,
-    SHOWN,
-    STRATUM,
-    Family,
-    as_array,
-    check_share,
-    check_weights,
-    listed,
-    literal_at,
-    literal_room,
-    put_literal,
-    token_at,
-    writer,
-)
+from cadmus_gym.tasks.family import BARRED, HELD, OPERATED, PROMPT, SHOWN, STRATUM, Family, writer
+from cadmus_gym.tasks.literals import literal_at, put_literal, token_at
 from cadmus_gym.tasks.sampling import (
     CHOICE,
     DERIVATION,

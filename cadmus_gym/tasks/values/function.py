@@ -20,26 +20,26 @@ from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import LARGEST
-from cadmus_gym.tasks.family import (
-    OPERATORS,
-    PROMPT,
-    Family,
+from cadmus_gym.tasks.checks import (
     answer_within,
-    apply,
     as_array,
     check_operators,
     check_range,
     check_weights,
+    listed,
+    literal_room,
+)
+from cadmus_gym.tasks.family import PROMPT, Family, writer
+from cadmus_gym.tasks.literals import (
+    OPERATORS,
+    apply,
     draw_literal,
     draw_operator,
     is_literal,
-    listed,
     literal_at,
-    literal_room,
     put,
     put_literal,
     token_at,
-    writer,
 )
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, is_guided, uniform, weighted
 

@@ -15,24 +15,9 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.tasks.family import (
-    PROMPT,
-    Family,
-    as_array,
-    check_range,
-    check_share,
-    check_sizes,
-    check_weights,
-    count_tokens,
-    draw_literal,
-    listed,
-    literal_at,
-    literal_room,
-    put,
-    put_literal,
-    token_at,
-    writer,
-)
+from cadmus_gym.tasks.checks import as_array, check_range, check_share, check_sizes, check_weights, listed, literal_room
+from cadmus_gym.tasks.family import PROMPT, Family, writer
+from cadmus_gym.tasks.literals import count_tokens, draw_literal, literal_at, put, put_literal, token_at
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, uniform, weighted
 
 BITWISE = ("and", "or", "xor")

@@ -15,27 +15,27 @@ from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import LARGEST, STEPS
-from cadmus_gym.tasks.family import (
-    OPERATORS,
-    PROMPT,
-    Family,
+from cadmus_gym.tasks.checks import (
     answer_within,
-    apply,
     as_array,
     check_range,
     check_share,
     check_sizes,
     check_weights,
+    listed,
+    literal_room,
+)
+from cadmus_gym.tasks.family import PROMPT, Family, writer
+from cadmus_gym.tasks.literals import (
+    OPERATORS,
+    apply,
     count_tokens,
     draw_literal,
     is_literal,
-    listed,
     literal_at,
-    literal_room,
     put,
     put_literal,
     token_at,
-    writer,
 )
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, uniform, weighted
 

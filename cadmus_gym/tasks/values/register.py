@@ -14,26 +14,18 @@ import numpy as np
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Ints, Tokens
-from cadmus_gym.tasks.family import (
-    OPERATORS,
-    PROMPT,
-    Family,
+from cadmus_gym.tasks.checks import (
     answer_within,
     as_array,
     check_operators,
     check_range,
     check_sizes,
     check_weights,
-    count_tokens,
-    draw_literal,
-    draw_operator,
-    is_literal,
     listed,
     literal_room,
-    put,
-    token_at,
-    writer,
 )
+from cadmus_gym.tasks.family import PROMPT, Family, writer
+from cadmus_gym.tasks.literals import OPERATORS, count_tokens, draw_literal, draw_operator, is_literal, put, token_at
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, is_guided, uniform, weighted
 
 PARTNERS = ("literal", "other", "same")

@@ -18,10 +18,7 @@ from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.machine import execute
 from cadmus_gym.language.memory import STACK, fresh
-from cadmus_gym.tasks.family import (
-    OPERATORS,
-    PROMPT,
-    Family,
+from cadmus_gym.tasks.checks import (
     answer_within,
     as_array,
     check_held_out,
@@ -30,15 +27,18 @@ from cadmus_gym.tasks.family import (
     check_range,
     check_sizes,
     check_weights,
+    listed,
+    literal_room,
+)
+from cadmus_gym.tasks.family import PROMPT, Family, writer
+from cadmus_gym.tasks.literals import (
+    OPERATORS,
     count_tokens,
     draw_literal,
     draw_operator,
     is_literal,
-    listed,
     literal_at,
-    literal_room,
     token_at,
-    writer,
 )
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, is_guided, weighted
 

@@ -1,0 +1,140 @@
+"""What writers put into a program and read from one: literals, operators, tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import ID, Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.verdicts import LARGEST
+from cadmus_gym.tasks.sampling import OPERAND, is_guided, uniform, weighted
+
+OPERATORS = ("add", "sub", "mul")
+COMMA, NEG = ID[","], ID["neg"]
+
+
+@kernel
+def is_digit(program: Tokens, position: Int) -> bool:
+    return bool(0 <= position < program.size and op.ZERO <= program[position] < op.ZERO + 10)
+
+
+@kernel
+def is_literal(program: Tokens, position: Int) -> bool:
+    """Whether an integer, or the `,` before one, is at a position."""
+    return bool(is_digit(program, position) or (position < program.size and program[position] == COMMA))
+
+
+@kernel
+def literal_at(program: Tokens, position: Int, signed: bool) -> tuple[Int, Int]:
+    """Read the integer at a position, a `,` before it skipped: (value, position behind); -1 where there is none.
+
+    With ``signed`` a `neg` behind it belongs to it.
+    """
+    if position < program.size and program[position] == COMMA:
+        position += 1
+    if not is_digit(program, position):
+        return LARGEST + 1, position
+    value = np.int64(0)
+    while is_digit(program, position):
+        if value <= LARGEST:
+            value = 10 * value + np.int64(program[position]) - op.ZERO
+        position += 1
+    if signed and position < program.size and program[position] == NEG:
+        return -value, position + 1
+    return value, position
+
+
+@kernel
+def token_at(program: Tokens, position: Int) -> Int:
+    return np.int64(program[position]) if position < program.size else np.int64(0)
+
+
+@kernel
+def count_tokens(program: Tokens, first: Int, last: Int) -> Int:
+    """How many tokens of a program lie in [first, last], up to its thoughts."""
+    count: Int = 0
+    for position in range(program.size):
+        if program[position] == op.OPEN or program[position] == 0:
+            break
+        count += np.int64(first <= program[position] <= last)
+    return count
+
+
+@kernel
+def draw_literal(dice: Words64, script: Ints, program: Tokens, position: Int, low: Int, high: Int) -> tuple[Int, Int]:
+    """Write an integer uniform in [low, high] at a position; return (it, the position behind)."""
+    seen: Int = 0
+    if is_guided(script):
+        seen = literal_at(program, position, low < 0)[0] - low
+    value = low + uniform(dice, script, OPERAND, high - low + 1, seen)
+    return value, put_literal(program, position, value)
+
+
+@kernel
+def put_literal(program: Tokens, position: Int, value: Int) -> Int:
+    """Write an integer at a position, behind `,` where it would run into a digit; return the position behind it."""
+    if position > 0 and op.ZERO <= program[position - 1] < op.ZERO + 10:
+        program[position] = COMMA
+        position += 1
+    rest = abs(value)
+    size = 1
+    while rest >= 10:
+        rest //= 10
+        size += 1
+    rest = abs(value)
+    for k in range(position + size - 1, position - 1, -1):
+        program[k] = op.ZERO + rest % 10
+        rest //= 10
+    position += size
+    if value < 0:
+        program[position] = NEG
+        position += 1
+    return position
+
+
+@kernel
+def apply(operator: Int, x: Int, y: Int) -> Int:
+    return x + y if operator == op.ADD else x * y if operator == op.MUL else x - y
+
+
+@kernel
+def draw_operator(
+    dice: Words64,
+    script: Ints,
+    program: Tokens,
+    position: Int,
+    parameters: Ints,
+    weights: Int,
+    limit: Int,
+    x: Int,
+    y: Int,
+    avoided: Int,
+    work: Ints,
+) -> Int:
+    """Write add, sub or mul at a position and return what it makes of x and y.
+
+    It is drawn by weight among those that keep the value within the limit and, where one of them does, from 0 and from
+    a number to be ``avoided``, of either sign. The last cells of ``work`` are used.
+    """
+    room = work.size - 3
+    total = np.int64(0)
+    for anything in range(2):
+        for k in range(3):
+            value = apply(op.ADD + k, x, y)
+            allowed = abs(value) <= limit and ((value != 0 and abs(value) != avoided) or anything == 1)
+            work[room + k] = parameters[weights + k] if allowed else 0
+            total += work[room + k]
+        if total > 0:
+            break
+    operator = op.ADD + weighted(dice, script, OPERAND, work, room, 3, token_at(program, position) - op.ADD)
+    program[position] = operator
+    return apply(operator, x, y)
+
+
+@kernel
+def put(program: Tokens, position: Int, token: Int) -> Int:
+    """Write a token; return the position behind it."""
+    program[position] = token
+    return position + 1
