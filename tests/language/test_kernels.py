@@ -408,7 +408,7 @@ def test_a_writer_of_a_users_family_is_loaded_and_never_out_of_date(
         KEY = 5
 
         @writer
-        def write(parameters, dice, script, program, marks, work, machine):
+        def write(parameters, rng, script, program, marks, work, machine):
             return KEY
     """
 
