@@ -6,9 +6,11 @@ python benchmarks/report.py --check    exits 1 where one of them is not what it 
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import tyro
 
 from cadmus_gym.reports.results import front, page
 
@@ -16,10 +18,14 @@ HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page is stale")
-    check = parser.parse_args(arguments).check
+@dataclass(frozen=True)
+class Args:
+    """Write the pages of results."""
+
+    check: bool = False  # write nothing; exit 1 where a page is stale
+
+
+def main(args: Args) -> int:
     stale = False
     pages = {
         HERE / "RESULTS.md": page(HERE / "results"),
@@ -29,17 +35,17 @@ def main(arguments: list[str]) -> int:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         stale = True
-        if check:
+        if args.check:
             print(f"{path}: stale; run python benchmarks/report.py")
         else:
             path.write_text(text, encoding="utf-8")
             print(f"written to {path}")
-    return int(check and stale)
+    return int(args.check and stale)
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(main(tyro.cli(Args, description=__doc__)))
     except (ValueError, OSError) as error:
         print(f"report.py: {error}", file=sys.stderr)
         sys.exit(2)

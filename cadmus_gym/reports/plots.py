@@ -120,8 +120,8 @@ def draw_curves(
     path: Path,
     about: Mapping[str, str] | None = None,
 ) -> None:
-    """Draw a training: the excess loss, and the share of errors on each test split. A point of the history is of as many
-    prompts per split as its ``count`` says."""
+    """Draw a training: the excess loss, and the share of errors on each test split. A point of the history is of
+    ``count`` prompts per split."""
     tokens = [point["tokens"] / 1e6 for point in history]
     splits = [split for split in history[-1]["truth"] if split.split()[-1] == "test"]
     columns = min(4, 1 + len(splits))

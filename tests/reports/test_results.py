@@ -28,7 +28,7 @@ def script() -> ModuleType:
 
 
 def test_the_pages_are_up_to_date(script: ModuleType) -> None:
-    assert script.main(["--check"]) == 0, "stale: run `make results`"
+    assert script.main(script.Args(check=True)) == 0, "stale: run `make results`"
 
 
 def test_a_stale_page_is_found_and_written_again(
@@ -38,11 +38,11 @@ def test_a_stale_page_is_found_and_written_again(
     readme = tmp_path / "README.md"
     readme.write_text(text.replace("nano-arith`](", "nano-arith`] ("), encoding="utf-8")
     monkeypatch.setattr(script, "README", readme)
-    assert script.main(["--check"]) == 1
+    assert script.main(script.Args(check=True)) == 1
     assert "README.md: stale; run" in capsys.readouterr().out
-    assert script.main([]) == 0
+    assert script.main(script.Args()) == 0
     assert readme.read_text(encoding="utf-8") == text
-    assert script.main(["--check"]) == 0
+    assert script.main(script.Args(check=True)) == 0
 
 
 def test_the_front_page_quotes_the_paper_and_measures_ours() -> None:
