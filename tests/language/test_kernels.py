@@ -131,7 +131,7 @@ def kept(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix == ".nbc")
 
 
-def call(function: Any, value: int) -> tuple[int, bool]:
+def call(function: Any, value: Any) -> tuple[int, bool]:
     """The result of a kernel, and whether it was compiled for it."""
     result = function(value)
     return result, not function._cache_hits
@@ -251,14 +251,15 @@ def test_a_file_that_cannot_be_read_is_written_again(damage: str, clean: Path, m
 CALLER = """
     import numpy as np
     import shelf
-    from shelf import LIMIT, TABLE, Colour, pair, step
+    from shelf import LIMIT, TABLE, Colour, Point, pair, step
     from cadmus_gym.language.kernels import kernel
 
     def make(closed):
         @kernel
         def total(value, by=3):
             "What is added up."
-            return step(value) + LIMIT + TABLE[1] + shelf.FAR + Colour.RED + pair[1] + by + closed + 5
+            point = Point(6, 8)
+            return step(value) + LIMIT + TABLE[1] + shelf.FAR + Colour.RED + pair[1] + by + closed + point.x + 5
 
         return total
 
@@ -266,6 +267,7 @@ CALLER = """
 """
 SHELF = """
     from enum import IntEnum
+    from typing import NamedTuple
     import numpy as np
     from cadmus_gym.language.kernels import kernel
 
@@ -274,6 +276,10 @@ SHELF = """
 
     class Colour(IntEnum):
         RED = 4
+
+    class Point(NamedTuple):
+        x: int
+        y: int
 
     @kernel
     def deep(value):
@@ -292,7 +298,7 @@ def test_code_of_other_sources_is_never_run(clean: Path, monkeypatch: pytest.Mon
         module(shelf, "shelf")
         return call(module(caller).total, 1)
 
-    before = 100 + 1000 + 10 + 2 + 20 + 4 + 2 + 3 + 7 + 5
+    before = 100 + 1000 + 10 + 2 + 20 + 4 + 2 + 3 + 7 + 6 + 5
     assert total(CALLER, SHELF) == (before, True)
     assert total(CALLER, SHELF) == (before, False)
     for old, new, more in [
@@ -303,6 +309,7 @@ def test_code_of_other_sources_is_never_run(clean: Path, monkeypatch: pytest.Mon
         ("(1, 2)", "(1, 3)", 1),
         ("[1, 2, 3]", "[1, 4, 3]", 2),
         ("RED = 4", "RED = 5", 1),
+        ("x: int\n        y: int", "y: int\n        x: int", 2),
     ]:
         assert SHELF.count(old) == 1
         assert total(CALLER, SHELF.replace(old, new)) == (before + more, True), new
@@ -310,6 +317,30 @@ def test_code_of_other_sources_is_never_run(clean: Path, monkeypatch: pytest.Mon
         assert total(CALLER.replace(old, new), SHELF) == (before + more, bool(more)), new
     assert total(CALLER.replace("What is added up.", "The sum."), SHELF) == (before, False)
     assert total("\n    # moved down\n" + CALLER, SHELF) == (before, False)
+
+
+GETTER = """
+    from typing import NamedTuple
+    from cadmus_gym.language.kernels import kernel
+
+    class Point(NamedTuple):
+        x: int
+        y: int
+
+    @kernel
+    def get(point):
+        return point.x
+"""
+
+
+def test_the_order_of_the_fields_of_an_argument_is_part_of_the_code(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
+    for source, x in ((GETTER, 5), (GETTER.replace("x: int\n        y: int", "y: int\n        x: int"), 7)):
+        for compiles in (True, False):
+            made = module(source)
+            assert call(made.get, made.Point(5, 7)) == (x, compiles)
 
 
 @kernels.kernel
