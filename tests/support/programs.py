@@ -12,9 +12,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from cadmus_gym.language.isa import VOCABULARY
+from cadmus_gym.language.isa import ID, VOCABULARY
 from support import naive
 from support.bodies import Names, finished, integer_list, join, literal, working_body
 
@@ -405,3 +407,12 @@ def nested_blocks() -> st.SearchStrategy[Names]:
 def any_tokens(size: int = 40) -> st.SearchStrategy[Names]:
     """Return a strategy of any tokens in a row."""
     return st.lists(st.sampled_from(VOCABULARY), max_size=size)
+
+
+def padded(rows: list[list[str]], width: int | None = None) -> NDArray[np.uint8]:
+    """Return programs as rows of one array, (N, L)."""
+    width = max(map(len, rows), default=0) if width is None else width
+    array = np.zeros((len(rows), width), np.uint8)
+    for row, names in zip(array, rows, strict=True):
+        row[: len(names)] = [ID[name] for name in names]
+    return array
