@@ -334,7 +334,8 @@ def test_batches_of_any_tokens_are_judged_as_the_naive_interpreter_does(rows: li
     assert passed.tolist() == [expected(names)[1] for names in rows]
 
 
-OPERANDS = (0, 1, -1, 2, -2, 3, -3, 7, -10, 46340, -46341, 65536, -32768, 2**30, *programs.ENDS)
+ENDS = (2147483646, -2147483646, 2147483647, -2147483647)
+OPERANDS = (0, 1, -1, 2, -2, 3, -3, 7, -10, 46340, -46341, 65536, -32768, 2**30, *ENDS)
 
 
 @pytest.mark.parametrize("name", [x.name for x in INSTRUCTIONS if x.group in ("arithmetic", "comparison", "logic")])
