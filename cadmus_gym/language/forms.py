@@ -82,12 +82,16 @@ _LITTLE = {  # the digit written last is the leading one, so it may be 0 only if
 }
 _FREE = {"start": State(0, {" ".join(VOCABULARY): "start", "end": "done"})}
 
+_VALUE_SHAPE = '`{thought} literal ["neg"] "eq" "end"`, the literal without leading zeros'
+_RELATION_SHAPE = '`{thought} ("end" | "not" "end")`'
+_WORDS_SHAPE = "thoughts and tokens of a given list, with blocks well nested, then `end`"
+_FREE_SHAPE = "anything; the only form in which the budget of tokens can run out"
 GRAMMARS = {
-    "value": Grammar('{thought} literal ["neg"] "eq" "end", no leading zeros', _VALUE, _LITERAL, _LITTLE),
-    "relation": Grammar('{thought} ["not"] "end"', _RELATION, {"not": "negated"}, {}),
-    "answer": Grammar("value or relation, for a mixture of both kinds of questions", _ANSWER, _LITERAL, _LITTLE),
-    "words": Grammar("thoughts and tokens of a given list, blocks well nested, then `end`", {}, {}, {}),
-    "free": Grammar("any tokens; the only form in which the budget of tokens can run out", _FREE, {}, {}),
+    "value": Grammar(_VALUE_SHAPE, _VALUE, _LITERAL, _LITTLE),
+    "relation": Grammar(_RELATION_SHAPE, _RELATION, {"not": "negated"}, {}),
+    "answer": Grammar(f"{_VALUE_SHAPE}; or {_RELATION_SHAPE}", _ANSWER, _LITERAL, _LITTLE),
+    "words": Grammar(_WORDS_SHAPE, {}, {}, {}),  # its states are made from the list
+    "free": Grammar(_FREE_SHAPE, _FREE, {}, {}),
 }
 FORMS = tuple(GRAMMARS)
 
