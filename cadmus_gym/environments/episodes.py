@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ from cadmus_gym.language.forms import (
     MASKS_PER_STATE,
     SPENT,
     STATE,
+    Table,
     advance,
     check_prompt,
     mask_row,
@@ -46,8 +47,15 @@ VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, OUTCOME = range(6)
 END_INFO: dict[str, type] = {"verdict": int, "passed": int, "cases": int, "is_success": bool, "illegal": bool}
 ENDED = MASKS_PER_STATE * DONE  # the row of the masks for episodes that have ended, or not begun
 
-Rules: TypeAlias = tuple[NDArray[np.int16], Ints, NDArray[np.int8], bool, bool]  # lead, finish, masks, thinks, nests
-Limits: TypeAlias = tuple[int, int, bool, bool, bool]  # max_tokens, thought_tokens, may run out, little, share of cases
+
+class Limits(NamedTuple):
+    """How episodes of a spec end and are rewarded, as kernels read it."""
+
+    max_tokens: int
+    thought_tokens: int
+    may_run_out: bool  # of tokens, under the form ``free``
+    little: bool  # endian
+    by_cases: bool  # the reward is the share of cases passed
 
 
 @kernel
@@ -62,14 +70,14 @@ def begin(
     lengths: NDArray[np.int32],
     cells: Ints,
     allowed: Ints,
-    rules: Rules,
-    limits: Limits,
+    rules: tuple[Any, ...],
+    bounds: tuple[Any, ...],
 ) -> Int:
     """Begin episodes in ``rows[first:]``, from the queue (Q, N, P); return how far it came before a row had none left.
 
     The queue is a ring: the prompt of index i of a row stands in slot i % Q, with its length in ``queued`` (Q, N).
     """
-    lead, finish, _, thinks, nests = rules
+    table, limits = Table(*rules), Limits(*bounds)
     for k in range(first, rows.size):
         row = rows[k]
         if drawn[row] <= indices[row]:
@@ -81,11 +89,11 @@ def begin(
             tokens[row, position] = queue[slot, row, position]
         for position in range(length, lengths[row]):  # behind the last episode's tokens there are only zeros
             tokens[row, position] = 0
-        if limits[3]:
+        if limits.little:
             reverse_rows(tokens[row : row + 1, :length])
         lengths[row] = length
-        forms.start(tokens[row, :length], cells[row], lead, thinks, nests)
-        allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+        forms.start(tokens[row, :length], cells[row], table)
+        allowed[row] = mask_row(cells[row], table, limits.max_tokens, limits.thought_tokens)
     return rows.size
 
 
@@ -118,8 +126,8 @@ def step(
     terminated: NDArray[np.bool_],
     truncated: NDArray[np.bool_],
     ends: NDArray[np.uint8],
-    rules: Rules,
-    limits: Limits,
+    rules: tuple[Any, ...],
+    bounds: tuple[Any, ...],
     mirror: Tokens,
     work: Ints,
 ) -> Int:
@@ -127,14 +135,13 @@ def step(
 
     The arrays of results (rewards, terminated, truncated, ends) come in as zeros.
     """
-    lead, finish, table, thinks, nests = rules
-    max_tokens, thought_tokens, may_run_out, little, by_cases = limits
+    table, limits = Table(*rules), Limits(*bounds)
     count = 0
     for row in range(actions.size):
         if idle[row]:
             continue
         token = actions[row]
-        if table[allowed[row], token] == 0:
+        if table.masks[allowed[row], token] == 0:
             terminated[row] = True
             allowed[row] = ENDED
             ends[VERDICT, row] = UNTERMINATED
@@ -146,9 +153,9 @@ def step(
         length += 1
         lengths[row] = length
         cells[row, SPENT] += 1
-        advance(cells[row], token, lead, thinks, nests)
+        advance(cells[row], token, table)
         if token == op.END:
-            if little:
+            if limits.little:
                 for position in range(length):
                     mirror[0, position] = tokens[row, position]
                 reverse_rows(mirror[:, :length])
@@ -162,15 +169,15 @@ def step(
             ends[PASSED, row] = passed
             ends[CASES, row] = cases
             ends[SUCCESS, row] = success
-            rewards[row] = passed / max(cases, 1) if by_cases else success
+            rewards[row] = passed / max(cases, 1) if limits.by_cases else success
             count += 1
-        elif may_run_out and cells[row, SPENT] >= max_tokens:
+        elif limits.may_run_out and cells[row, SPENT] >= limits.max_tokens:
             truncated[row] = True
             allowed[row] = ENDED
             ends[VERDICT, row] = UNTERMINATED
             count += 1
         else:
-            allowed[row] = mask_row(cells[row], finish, max_tokens, thought_tokens)
+            allowed[row] = mask_row(cells[row], table, limits.max_tokens, limits.thought_tokens)
     return count
 
 
@@ -181,22 +188,21 @@ def replay(
     lengths: NDArray[np.int32],
     cells: Ints,
     allowed: Ints,
-    rules: Rules,
+    table: Table,
     limits: Limits,
 ) -> None:
     """Find the automata and the masks of episodes (n, L) from their tokens; -1 where one of those was not allowed."""
-    lead, finish, table, thinks, nests = rules
     for row in range(lengths.size):
-        forms.start(tokens[row, : prompt_lengths[row]], cells[row], lead, thinks, nests)
-        allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+        forms.start(tokens[row, : prompt_lengths[row]], cells[row], table)
+        allowed[row] = mask_row(cells[row], table, limits.max_tokens, limits.thought_tokens)
         for position in range(prompt_lengths[row], lengths[row]):
             token = np.int64(tokens[row, position])
-            if table[allowed[row], token] == 0:
+            if table.masks[allowed[row], token] == 0:
                 allowed[row] = -1
                 break
             cells[row, SPENT] += 1
-            advance(cells[row], token, lead, thinks, nests)
-            allowed[row] = mask_row(cells[row], finish, limits[0], limits[1])
+            advance(cells[row], token, table)
+            allowed[row] = mask_row(cells[row], table, limits.max_tokens, limits.thought_tokens)
 
 
 @dataclass(frozen=True)
@@ -246,9 +252,15 @@ class Episodes:
         budget = spec.episode
         masks = table.masks.copy()
         masks[ENDED] = 1
-        self.rules = (table.lead, table.finish, masks, table.thinks, table.nests)
-        free = spec.form == "free"
-        self.limits = (budget.max_tokens, budget.thought_tokens, free, endian == "little", spec.reward == "cases")
+        self.table = table._replace(masks=masks)
+        self.limits = Limits(
+            budget.max_tokens,
+            budget.thought_tokens,
+            may_run_out=spec.form == "free",
+            little=endian == "little",
+            by_cases=spec.reward == "cases",
+        )
+        self._rules = tuple(self.table), tuple(self.limits)
         self.prompt_room = self.stream.prompt_room
         self.room = self.prompt_room + budget.max_tokens
         self.tokens = np.zeros((count, self.room), np.uint8)
@@ -276,7 +288,7 @@ class Episodes:
     @property
     def masks(self) -> NDArray[np.int8]:
         """Which tokens may come next, (N, 65) int8: a new array at each call."""
-        return self.rules[2].take(self.allowed, axis=0)
+        return self.table.masks.take(self.allowed, axis=0)
 
     def begin(self, rows: Ints, prompts: tuple[Tokens, NDArray[np.int32]] | None = None) -> None:
         """Begin episodes in rows (n,): from the next prompts of their streams, or from what `given` made of others."""
@@ -298,8 +310,7 @@ class Episodes:
                 self.lengths,
                 self.cells,
                 self.allowed,
-                self.rules,
-                self.limits,
+                *self._rules,
             )
             if begun == rows.size:
                 break
@@ -353,8 +364,7 @@ class Episodes:
             self.terminated,
             self.truncated,
             self.ends,
-            self.rules,
-            self.limits,
+            *self._rules,
             self._mirror,
             self._work,
         )
@@ -413,7 +423,7 @@ class Episodes:
         past = np.arange(self.room) >= lengths[:, None]
         self._check_rows(
             lengths=(lengths >= 0) & (lengths <= self.room),
-            cells=(spent >= 0) & (spent <= self.limits[0]),
+            cells=(spent >= 0) & (spent <= self.limits.max_tokens),
         )
         self._check_rows(
             lengths=(prompt_lengths >= 0) & (prompt_lengths <= self.prompt_room),
@@ -423,16 +433,16 @@ class Episodes:
             ends=(ends[VERDICT] < len(Verdict)) & (ends[SUCCESS] <= 1) & (ends[ILLEGAL] <= 1),
         )
         cells, allowed = np.zeros_like(state.cells), np.zeros(count, np.int64)
-        replay(state.tokens, prompt_lengths, lengths, cells, allowed, self.rules, self.limits)
+        replay(state.tokens, prompt_lengths, lengths, cells, allowed, self.table, self.limits)
         # A running episode can still end within its budget, so there is room for all that it may write.
-        ended = (cells[:, STATE] == DONE) | (cells[:, STATE] == DEAD) | (spent == self.limits[0])
-        least = spent + self.rules[1][cells[:, STATE]] + cells[:, DEPTH]
+        ended = (cells[:, STATE] == DONE) | (cells[:, STATE] == DEAD) | (spent == self.limits.max_tokens)
+        least = spent + self.table.finish[cells[:, STATE]] + cells[:, DEPTH]
         self._check_rows(
-            tokens=over | ((allowed >= 0) & ~ended & (least <= self.limits[0])),
+            tokens=over | ((allowed >= 0) & ~ended & (least <= self.limits.max_tokens)),
             cells=over | (cells == state.cells).all(1),
             allowed=state.allowed == np.where(over, ENDED, allowed),
         )
-        self._check_rows(masks=(state.masks == self.rules[2][state.allowed]).all(1))
+        self._check_rows(masks=(state.masks == self.table.masks[state.allowed]).all(1))
 
     def _check_rows(self, **right: NDArray[np.bool_]) -> None:
         for name, rows in right.items():

@@ -1,15 +1,9 @@
-"""What a completion may look like: small automata, and the masks that derive from them.
+"""What a completion may look like: a finite automaton per form, and the masks derived from it.
 
-A form is a table: for each state, what each token costs and where it leads. The cost is what a token takes from the
-slack, the tokens a completion may spend beyond the shortest way to its `end`; a token is allowed while the slack lasts,
-so whatever is allowed can still be finished. A prompt is read by the same table, so the state in which a completion
-starts is a function of the prompt's text.
-
-- ``value``: ``{thought} literal ["neg"] "eq" "end"``, the literal without leading zeros
-- ``relation``: ``{thought} ("end" | "not" "end")``
-- ``answer``: either of these, for a mixture of both kinds of questions
-- ``words``: thoughts, and a given list of tokens in well-nested order, then ``end``
-- ``free``: anything; the only form in which the budget of tokens can run out
+`GRAMMARS` is the source: each form as a table of states, with the tokens allowed in each and where they lead. A token
+costs as much slack as it lengthens the shortest completion. It is allowed only while the slack lasts, so every allowed
+token leaves a way to finish. The same table reads the prompt, so the state in which a completion starts is a function
+of the prompt's text.
 """
 
 from __future__ import annotations
@@ -17,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +20,88 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import ID, VOCABULARY, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.memory import scratch
-from cadmus_gym.language.notation import check_ids, disassemble
+from cadmus_gym.language.notation import check_ids, disassemble, encode
 from cadmus_gym.language.parsing import prepare
 from cadmus_gym.language.verdicts import BLOCK_DEPTH, SYNTAX, UNTERMINATED
 
-FORMS = ("value", "relation", "answer", "words", "free")
 ENDIANS = ("big", "little")
+
+
+class State(NamedTuple):
+    """A state of a form: the number of tokens in the shortest way to `end`, and where each allowed token leads.
+
+    ``moves`` maps tokens, separated by spaces, to the name of the next state; a move to "dead" is read in a prompt but
+    not allowed in a completion. ``begins`` names the state in which a completion starts if its prompt ends here, where
+    that is another one.
+    """
+
+    shortest: int
+    moves: dict[str, str]
+    begins: str = ""
+
+
+class Grammar(NamedTuple):
+    """A form: what a completion looks like, for people, and its states.
+
+    A completion starts in the first state. ``reads`` are the moves that any state makes on tokens of a prompt, unless
+    its own moves say otherwise. ``little`` are the states that differ under ``endian="little"``.
+
+    Three states are common to all forms. "thinking" is entered by `(` and left by `)`, "done" by `end`, and nothing
+    that follows "dead" makes a completion of the form. Any other token leads back to the first state.
+    """
+
+    shape: str
+    states: dict[str, State]
+    reads: dict[str, str]
+    little: dict[str, State]
+
+
+_DIGITS, _LEADING = "0 1 2 3 4 5 6 7 8 9", "1 2 3 4 5 6 7 8 9"
+_VALUE = {
+    "start": State(3, {"(": "thinking", "0": "zero", _LEADING: "literal"}),
+    "zero": State(2, {_DIGITS: "dead", "neg": "negated", "eq": "compared"}),
+    "literal": State(2, {_DIGITS: "literal", "neg": "negated", "eq": "compared"}),
+    "negated": State(2, {"eq": "compared"}),
+    "compared": State(1, {"end": "done"}),
+}
+_RELATION = {
+    "start": State(1, {"(": "thinking", "not": "negated", "end": "done"}),
+    "negated": State(1, {"end": "done"}),
+}
+_ANSWER = {
+    **_VALUE,
+    "start": State(1, {"(": "thinking", "0": "zero", _LEADING: "literal", "not": "denied", "end": "done"}),
+    "compared": State(1, {"end": "done"}, begins="start"),  # a prompt `5 5 eq` asks, and answers nothing yet
+    "denied": State(1, {"end": "done"}),
+}
+_LITERAL = {"0": "zero", _LEADING: "literal"}
+_LITTLE = {  # the digit written last is the leading one, so it may be 0 only if it stands alone
+    "zero": State(2, {"0": "trailing", _LEADING: "literal", "neg": "negated", "eq": "compared"}),
+    "literal": State(2, {"0": "trailing", _LEADING: "literal", "neg": "negated", "eq": "compared"}),
+    "trailing": State(3, {"0": "trailing", _LEADING: "literal"}),
+}
+_FREE = {"start": State(0, {" ".join(VOCABULARY): "start", "end": "done"})}
+
+_VALUE_SHAPE = '`{thought} literal ["neg"] "eq" "end"`, the literal without leading zeros'
+_RELATION_SHAPE = '`{thought} ("end" | "not" "end")`'
+_WORDS_SHAPE = "thoughts and tokens of a given list, with blocks well nested, then `end`"
+_FREE_SHAPE = "anything; the only form in which the budget of tokens can run out"
+GRAMMARS = {
+    "value": Grammar(_VALUE_SHAPE, _VALUE, _LITERAL, _LITTLE),
+    "relation": Grammar(_RELATION_SHAPE, _RELATION, {"not": "negated"}, {}),
+    "answer": Grammar(f"{_VALUE_SHAPE}; or {_RELATION_SHAPE}", _ANSWER, _LITERAL, _LITTLE),
+    "words": Grammar(_WORDS_SHAPE, {}, {}, {}),  # its states are made from the list
+    "free": Grammar(_FREE_SHAPE, _FREE, {}, {}),
+}
+FORMS = tuple(GRAMMARS)
 
 
 @dataclass(frozen=True)
 class Rules:
     """What a completion may look like, and how many tokens it may spend.
 
-    ``form`` is one of `FORMS`, and ``words`` are the tokens of form "words". ``max_tokens`` bounds a completion,
-    thoughts and `end` included; ``thought_tokens`` of them, both parentheses included, may be spent on thoughts.
+    ``form`` is one of `FORMS`, and ``words`` are the tokens of form "words". ``max_tokens`` limits a completion,
+    thoughts and `end` included. Up to ``thought_tokens`` of them, parentheses included, may be spent on thoughts.
     """
 
     form: str
@@ -47,17 +110,16 @@ class Rules:
     thought_tokens: int = 48
 
 
-THINKING, DONE, DEAD, START = range(4)  # states that every form has
-BEHIND = len(VOCABULARY)  # the column of `Table.lead` for the end of a prompt
+THINKING, DONE, DEAD, START = range(4)  # the states that every form has; START is the first of its own
+PROMPT_END = len(VOCABULARY)  # the column of `Table.lead` for the end of a prompt
 NEVER = 3  # the cost of a token that is not allowed; all others are 0, 1 or 2
-MASKS_PER_STATE = 6  # slack of 0, 1, 2 or more, times: may another token of thought be spent or not
+MASKS_PER_STATE = 6  # slack of 0, 1, or 2 and more; for each, whether a thought may grow by one token
 
-# The cells that hold one automaton, int64: its state; tokens and tokens of thought spent; under `words` the blocks open
-# around this place (three bits each, innermost lowest), their number, the `times` among them, and whether `def` was
-# seen.
+# The cells of one automaton, int64: its state, and the tokens and thought tokens spent. Under `words` also the blocks
+# that are open (three bits each, innermost lowest), their number, how many are `times`, and whether `def` was seen.
 STATE, SPENT, THOUGHT, BLOCKS, DEPTH, LOOPS, FUNCTION, CELLS = range(8)
 
-IN_IF, IN_ELSE, IN_TIMES, IN_BEGIN, IN_DEF = range(1, 6)  # what a place can stand in, as kept in BLOCKS; 0 is none
+IN_IF, IN_ELSE, IN_TIMES, IN_BEGIN, IN_DEF = range(1, 6)  # the kinds of block in BLOCKS; 0 is none
 _CLOSERS = {
     IN_IF: ("else", "fi"),
     IN_ELSE: ("fi",),
@@ -66,17 +128,15 @@ _CLOSERS = {
     IN_DEF: ("ret",),
 }
 _PAIRS = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
-_DIGITS = VOCABULARY[op.ZERO : op.NINE + 1]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A form as a table over S states.
+class Table(NamedTuple):
+    """A form compiled to arrays over its S states, as kernels read it.
 
-    ``lead`` (S, 66) int16 is the state behind a token, whatever is read, and last that in which a completion starts
-    where a prompt ends; under ``words``, where the nesting decides, the kernel finds both. ``finish`` (S,) int64 is the
-    least number of tokens to `end`, open blocks not counted. ``masks`` (6 S, 65) int8 has the allowed tokens, six rows
-    a state. ``thinks``: whether `(` opens a thought; ``nests``: whether blocks are followed.
+    ``lead`` (S, 66) int16: the state after each token, and in the last column the state in which a completion starts
+    if its prompt ends here. Under ``words`` the kernel finds both from the nesting. ``finish`` (S,) int64: the least
+    number of tokens to `end`, not counting open blocks. ``masks`` (6 S, 65) int8: the allowed tokens, six rows per
+    state. ``thinks``: whether `(` opens a thought. ``nests``: whether blocks are tracked.
     """
 
     lead: NDArray[np.int16]
@@ -93,79 +153,44 @@ def table(form: str, words: Sequence[str] = (), endian: str = "big") -> Table:
     if not isinstance(endian, str) or endian not in ENDIANS:
         raise ValueError(f"endian = {endian!r}: known are {', '.join(ENDIANS)}")
     if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"words = {words!r}: expected a list of names of tokens")
-    return _table(form, tuple(words), endian)
+        raise ValueError(f"words = {words!r}: expected a list of token names")
+    if (form == "words") != bool(words):
+        raise ValueError(f"form = {form!r} with words = {list(words)}: 'words' needs a list of words, no other has one")
+    return _words_table(tuple(words)) if words else _table(form, endian)
 
 
 @functools.cache
-def _table(form: str, words: tuple[str, ...], endian: str) -> Table:
-    if (form == "words") != bool(words):
-        raise ValueError(f"form = {form!r} with words = {list(words)}: 'words' needs a list of words, no other has one")
-    if form == "words":
-        return _words_table(words)
-    # state -> (shortest way to `end`, {tokens: state behind}); a state not named by any is numbered in this order
-    rules: dict[str, tuple[int, dict[str | tuple[str, ...], str]]]
-    if form == "free":
-        rules = {"start": (0, {VOCABULARY: "start", "end": "done"})}
-    elif form == "relation":
-        rules = {
-            "start": (1, {"(": "thinking", "not": "negated", "end": "done"}),
-            "negated": (1, {"end": "done"}),
-        }
-    else:
-        rules = {
-            "start": (3, {"(": "thinking", "0": "zero", _DIGITS[1:]: "literal"}),
-            "zero": (2, {_DIGITS: "dead", "neg": "negated", "eq": "compared"}),
-            "literal": (2, {_DIGITS: "literal", "neg": "negated", "eq": "compared"}),
-            "negated": (2, {"eq": "compared"}),
-            "compared": (1, {"end": "done"}),
-        }
-        if form == "answer":
-            value = rules["start"][1]
-            rules["start"] = (1, {**value, "not": "denied", "end": "done"})
-            rules["denied"] = (1, {"end": "done"})
-        if endian == "little":  # the last digit written leads: it may be 0 only where it stands alone
-            longer: dict[str | tuple[str, ...], str] = {"0": "trailing", _DIGITS[1:]: "literal"}
-            for name in ("zero", "literal"):
-                rules[name] = (2, {**longer, "neg": "negated", "eq": "compared"})
-            rules["trailing"] = (3, longer)
-    number = {
-        "thinking": THINKING,
-        "done": DONE,
-        "dead": DEAD,
-        **{name: START + k for k, name in enumerate(rules)},
-    }
-    shape = len(rules) + START, len(VOCABULARY)
-    lead, cost, finish = _states(shape, rules["start"][0])
+def _table(form: str, endian: str) -> Table:
+    grammar, thinks = GRAMMARS[form], form != "free"
+    states = grammar.states | (grammar.little if endian == "little" else {})
+    number = {"thinking": THINKING, "done": DONE, "dead": DEAD, **{name: START + k for k, name in enumerate(states)}}
+    lead, cost, finish = _common(START + len(states), states["start"].shortest)
     lead[:, op.END] = DONE
-    if form in ("value", "answer"):  # where no rule says otherwise a digit begins a literal
-        lead[START:, op.ZERO], lead[START:, op.ZERO + 1 : op.NINE + 1] = number["zero"], number["literal"]
-        lead[DEAD, op.ZERO : op.NINE + 1] = DEAD
-    if form == "relation":
-        lead[START:, op.NOT] = number["negated"]
-    if form != "free":
+    for tokens, name in grammar.reads.items():
+        lead[START:, encode(tokens)] = number[name]
+    if "zero" in states:  # more digits do not mend a literal with leading zeros
+        lead[DEAD, encode(_DIGITS)] = DEAD
+    if thinks:
         lead[DEAD:, op.OPEN] = THINKING
-    for name, (shortest, _) in rules.items():
-        finish[number[name]] = shortest
-    for name, (_, moves) in rules.items():
-        for tokens, behind in moves.items():
-            ids = [ID[token] for token in ((tokens,) if isinstance(tokens, str) else tokens)]
-            lead[number[name], ids] = number[behind]
-            if behind != "dead":
-                slack = 1 + finish[number[behind]] - finish[number[name]]
-                cost[number[name], ids] = 0 if form == "free" else slack
+    for name, state in states.items():
+        finish[number[name]] = state.shortest
+    for name, state in states.items():
+        for tokens, following in state.moves.items():
+            lead[number[name], encode(tokens)] = number[following]
+            if following != "dead":
+                slack = 1 + finish[number[following]] - state.shortest
+                cost[number[name], encode(tokens)] = slack if thinks else 0
     begins = np.arange(len(lead), dtype=np.int16)
-    if form == "answer":  # `5 5 eq` is a question about two numbers, and no answer that has begun
-        begins[number["compared"]] = START
-    lead = np.column_stack([lead, begins])
-    return Table(lead, finish, _masks(cost, form != "free"), thinks=form != "free", nests=False)
+    for name, state in states.items():
+        begins[number[name]] = number[state.begins or name]
+    return Table(np.column_stack([lead, begins]), finish, _masks(cost, thinks), thinks, nests=False)
 
 
-def _states(shape: tuple[int, int], shortest: int) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
-    """Return lead, cost and finish of shape (S, 65) and (S,) with the rows of thinking filled in."""
-    lead = np.full(shape, START, np.int16)
-    cost = np.full(shape, NEVER, np.int64)
-    finish = np.full(shape[0], shortest, np.int64)
+def _common(states: int, shortest: int) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
+    """Return lead (S, 65), cost (S, 65) and finish (S,) with the rows of the states that every form has filled in."""
+    lead = np.full((states, len(VOCABULARY)), START, np.int16)
+    cost = np.full(lead.shape, NEVER, np.int64)
+    finish = np.full(states, shortest, np.int64)
     finish[THINKING] += 1
     finish[DONE] = 0
     lead[THINKING], cost[THINKING, op.BODY :] = THINKING, 1
@@ -173,20 +198,21 @@ def _states(shape: tuple[int, int], shortest: int) -> tuple[NDArray[np.int16], N
     return lead, cost, finish
 
 
+@functools.cache
 def _words_table(words: tuple[str, ...]) -> Table:
-    """The table of ``words``: states say what block a place stands in, in a loop, behind `def`, as deep as may be."""
+    """The table of ``words``. A state says: the innermost block, whether in a loop, after `def`, at full depth."""
     for word in words:
         if word not in ID or ID[word] < op.BODY or ID[word] in (op.OPEN, op.CLOSE):
-            raise ValueError(f"words: {word!r} cannot stand in a body; give names of tokens from `,` on, without ( )")
+            raise ValueError(f"words: {word!r} cannot stand in a body; give token names from `,` on, without ( )")
     for opener, closer in _PAIRS.items():
         if (opener in words) != (closer in words):
-            raise ValueError(f"words: `{opener}` and `{closer}` go together, and only one is given")
+            raise ValueError(f"words: `{opener}` and `{closer}` go together, but only one is given")
     for word, opener in (("else", "if"), ("call", "def"), ("i", "times")):
         if word in words and opener not in words:
             raise ValueError(f"words: `{word}` needs `{opener}`, which is not given")
     placed = {*_PAIRS, *_PAIRS.values(), "else", "call", "i"}
     states = START + (len(_CLOSERS) + 1) * 8
-    lead, cost, finish = _states((states, len(VOCABULARY)), 1)
+    lead, cost, finish = _common(states, 1)
     for state in range(START, states):
         block, in_loop, function, full = np.unravel_index(state - START, (len(_CLOSERS) + 1, 2, 2, 2))
         allowed = {"(": 2, **{word: 1 for word in words if word not in placed}}
@@ -209,7 +235,7 @@ def _words_table(words: tuple[str, ...]) -> Table:
 
 
 def _masks(cost: NDArray[np.int64], thinks: bool) -> NDArray[np.int8]:
-    """Return the masks (6 S, 65) of costs (S, 65): row 6 state + 2 min(slack, 2) + (thought may go on)."""
+    """Return the masks (6 S, 65) for costs (S, 65): row 6 state + 2 min(slack, 2) + (a thought may grow)."""
     masks = np.stack([np.stack([cost <= slack] * 2, axis=1) for slack in range(3)], axis=1)  # (S, 3, 2, 65)
     if thinks:
         masks[THINKING, :, 0] = np.arange(cost.shape[1]) == op.CLOSE
@@ -219,14 +245,21 @@ def _masks(cost: NDArray[np.int64], thinks: bool) -> NDArray[np.int8]:
 
 
 @kernel
-def advance(cells: Ints, token: Int, lead: NDArray[np.int16], thinks: bool, nests: bool) -> None:
+def advance(cells: Ints, token: Int, table: Table) -> None:
     """Move an automaton over a token, allowed or not."""
     state = cells[STATE]
-    if thinks and (state == THINKING or token == op.OPEN):
+    if table.thinks and (state == THINKING or token == op.OPEN):
         cells[THOUGHT] += 1
-    if not nests:
-        cells[STATE] = lead[state, token]
-        return
+    if table.nests:
+        nest(cells, token)
+    else:
+        cells[STATE] = table.lead[state, token]
+
+
+@kernel
+def nest(cells: Ints, token: Int) -> None:
+    """Move an automaton of ``words`` over a token, tracking the open blocks."""
+    state = cells[STATE]
     if state == DEAD:
         return
     if state == THINKING:
@@ -275,17 +308,17 @@ def advance(cells: Ints, token: Int, lead: NDArray[np.int16], thinks: bool, nest
 
 
 @kernel
-def mask_row(cells: Ints, finish: Ints, max_tokens: Int, thought_tokens: Int) -> Int:
+def mask_row(cells: Ints, table: Table, max_tokens: Int, thought_tokens: Int) -> Int:
     """The row of `Table.masks` that holds for an automaton under its budgets."""
     state = cells[STATE]
-    slack = max_tokens - cells[SPENT] - finish[state] - cells[DEPTH]
+    slack = max_tokens - cells[SPENT] - table.finish[state] - cells[DEPTH]
     more = cells[THOUGHT] + 2 <= thought_tokens  # one and the `)` behind it
     row: Int = MASKS_PER_STATE * state + 2 * max(0, min(slack, 2)) + np.int64(more)
     return row
 
 
 @kernel
-def start(prompt: Tokens, cells: Ints, lead: NDArray[np.int16], thinks: bool, nests: bool) -> None:
+def start(prompt: Tokens, cells: Ints, table: Table) -> None:
     """Set an automaton to the state in which a prompt ends."""
     for k in range(CELLS):
         cells[k] = 0
@@ -296,33 +329,33 @@ def start(prompt: Tokens, cells: Ints, lead: NDArray[np.int16], thinks: bool, ne
     if prompt.size > position and op.CASE <= prompt[position] <= op.EXACTLY:
         while position < prompt.size and prompt[position] != op.DO:
             position += 1
-        if position == prompt.size and thinks:  # the header is not closed, and only `free` can close it
+        if position == prompt.size and table.thinks:  # the header is not closed, and only `free` can close it
             cells[STATE] = DEAD
         position += 1
-    if not nests:  # what `advance` does, with the state at hand: half the time
+    if not table.nests:  # what `advance` does, with the state at hand: half the time
         state = np.int64(cells[STATE])
         while position < prompt.size and state != DONE:
-            state = np.int64(lead[np.uint64(state), np.uint64(prompt[np.uint64(position)])])
+            state = np.int64(table.lead[np.uint64(state), np.uint64(prompt[np.uint64(position)])])
             position += 1
-        cells[STATE] = lead[state, BEHIND]
-    while nests and position < prompt.size and cells[STATE] != DONE:
-        advance(cells, np.int64(prompt[position]), lead, thinks, nests)
+        cells[STATE] = table.lead[state, PROMPT_END]
+    while table.nests and position < prompt.size and cells[STATE] != DONE:
+        advance(cells, np.int64(prompt[position]), table)
         position += 1
     cells[THOUGHT] = 0  # what the prompt thought is not the completion's expense
 
 
 @kernel
-def start_rows(prompts: Tokens, lengths: Ints, cells: Ints, lead: NDArray[np.int16], thinks: bool, nests: bool) -> None:
+def start_rows(prompts: Tokens, lengths: Ints, cells: Ints, table: Table) -> None:
     for k in range(prompts.shape[0]):
-        start(prompts[k, : lengths[k]], cells[k], lead, thinks, nests)
+        start(prompts[k, : lengths[k]], cells[k], table)
 
 
 @kernel
-def push_rows(cells: Ints, tokens: Ints, lead: NDArray[np.int16], thinks: bool, nests: bool) -> None:
+def push_rows(cells: Ints, tokens: Ints, table: Table) -> None:
     for k in range(tokens.size):
         if cells[k, STATE] != DONE:
             cells[k, SPENT] += 1
-            advance(cells[k], np.int64(tokens[k]), lead, thinks, nests)
+            advance(cells[k], np.int64(tokens[k]), table)
 
 
 @kernel
@@ -362,7 +395,7 @@ class Automata:
         shown = check_ids(np.asarray(prompts))
         if endian == "little":
             shown = reverse_digits(shown)
-        start_rows(shown, np.asarray(lengths, np.int64), self.cells, *self._lead)
+        start_rows(shown, np.asarray(lengths, np.int64), self.cells, self.table)
         state = self.cells[:, STATE]
         shortest = self.table.finish[state] + self.cells[:, DEPTH]
         for k in np.flatnonzero((state == DEAD) | (state == DONE) | (shortest > self.max_tokens))[:1]:
@@ -387,10 +420,6 @@ class Automata:
             )
 
     @property
-    def _lead(self) -> tuple[NDArray[np.int16], bool, bool]:
-        return self.table.lead, self.table.thinks, self.table.nests
-
-    @property
     def done(self) -> NDArray[np.bool_]:
         """Which completions have ended, (B,): with `end`, or (under ``free``) with the budget."""
         done: NDArray[np.bool_] = (self.cells[:, STATE] == DONE) | (self.cells[:, SPENT] >= self.max_tokens)
@@ -409,7 +438,7 @@ class Automata:
 
     def push(self, tokens: NDArray[np.integer]) -> None:
         """Take the next token (B,) of each completion; those that have ended take none."""
-        push_rows(self.cells, np.asarray(tokens, np.int64), *self._lead)
+        push_rows(self.cells, np.asarray(tokens, np.int64), self.table)
 
     def select(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> None:
         """Keep these completions only, in this order."""

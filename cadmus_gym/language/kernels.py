@@ -21,7 +21,7 @@ import tempfile
 import time
 import types
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
@@ -104,7 +104,8 @@ class Cache:
         title = f"{self.function.__module__}.{self.function.__qualname__}"
         config, versions = numba.config, (numba.__version__, np.__version__, sys.version)
         flags = config.BOUNDSCHECK, int(config.OPT), config.DEBUGINFO_DEFAULT
-        setting = repr((self.kind, _OPTIONS, flags, versions, codegen.magic_tuple(), signature))
+        fields = list(_fields(getattr(signature, "args", signature)))
+        setting = repr((self.kind, _OPTIONS, flags, versions, codegen.magic_tuple(), signature, fields))
         if " at 0x" in setting:  # a function is an argument
             return None
         try:
@@ -114,6 +115,14 @@ class Cache:
             return None
         digest = hashlib.sha256(repr((setting, parts)).encode()).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9_.]', '', title)[-80:]}-{digest[:32]}.nbc"
+
+
+def _fields(arguments: Iterable[Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the field names of all NamedTuples among the types of arguments; Numba's names of types leave them out."""
+    for argument in arguments:
+        if isinstance(argument, numba.types.BaseTuple):
+            yield getattr(argument, "fields", ())
+            yield from _fields(argument.types)
 
 
 def ingredients(function: Callable[..., object]) -> Iterator[str]:
@@ -146,6 +155,8 @@ def ingredients(function: Callable[..., object]) -> Iterator[str]:
                 yield from contents(item, names)
         elif kind is types.CodeType:
             yield from code(value, {})
+        elif isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields"):  # a NamedTuple
+            yield f"{value.__qualname__} {value._fields}"
         elif isinstance(value, type) and issubclass(value, Enum):
             for member in value:
                 yield from contents(member, names)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -22,8 +21,8 @@ import numpy as np
 
 from cadmus_gym.environments.single import CadmusEnv
 from cadmus_gym.evaluation.constructs import CEILINGS, NEEDED, ignored, meaning_of, named_of
-from cadmus_gym.language import forms
 from cadmus_gym.language import isa as op
+from cadmus_gym.language.forms import GRAMMARS
 from cadmus_gym.language.hashing import Words64, distinct, fingerprints
 from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
 from cadmus_gym.language.machine import run_batch
@@ -80,8 +79,6 @@ def about(spec: Spec) -> str:
     """The sections of a card that its spec tells, in Gymnasium's order, and some programs."""
     episode, free = spec.episode, spec.form == "free"
     space = gymnasium.spaces.Box(op.PAD, len(VOCABULARY) - 1, (CadmusEnv(spec).episodes.room,), np.uint8)
-    shapes = {f: " ".join(t.split()) for f, t in re.findall(r"- ``(\w+)``: ((?:.|\n  )+)", forms.__doc__ or "")}
-    shapes["answer"] = f"{shapes['value']}; or {shapes['relation']}"
     values: dict[str, Any] = {} if spec.mixture else dict(vars(spec.split_parameters(next(iter(spec.splits)))))
     tables = asdict(spec)
     for name in ("episode",) if spec.mixture else ("thoughts", "episode"):
@@ -119,7 +116,7 @@ machine runs it. {story.replace("``", "`")}
 ## Action Space
 
 `Discrete({len(VOCABULARY)})`: the [token](../../cadmus_gym/LANGUAGE.md) to write. The form `{spec.form}` says what a
-completion may look like: {shapes[spec.form].replace("``", "`")}.
+completion may look like: {GRAMMARS[spec.form].shape}.
 
 ## Observation Space
 

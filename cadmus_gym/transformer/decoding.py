@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.language import isa as op
-from cadmus_gym.language.forms import DONE, SPENT, STATE, Automata, advance, mask_row
+from cadmus_gym.language.forms import DONE, SPENT, STATE, Automata, Table, advance, mask_row
 from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens
 from cadmus_gym.language.kernels import Function, kernel
 from cadmus_gym.transformer.config import ModelConfig
@@ -129,7 +129,7 @@ class Decoder:
         rows[:, 0], rows[:, 1 : 1 + shown.shape[1]] = op.BOS, shown
         tokens, spent = np.zeros((count, most), np.uint8), np.zeros(count, np.int32)
         log_probs, raw_log_probs = np.zeros((2, count, most), np.float32)
-        rules, room = automata.table, self._room(rows.shape[1])
+        room = self._room(rows.shape[1])
         for k in range(count):
             size = 1 + int(lengths[k])
             again = k > 0 and lengths[k - 1] == lengths[k] and np.array_equal(shown[k - 1], shown[k])
@@ -138,11 +138,7 @@ class Decoder:
                 size - 1 if again else 0,
                 size,
                 automata.cells[k],
-                rules.lead,
-                rules.finish,
-                rules.masks,
-                rules.thinks,
-                rules.nests,
+                automata.table,
                 automata.max_tokens,
                 automata.thought_tokens,
                 temperature,
@@ -240,11 +236,7 @@ def complete_row(
     known: Int,
     size: Int,
     cells: Ints,
-    lead: NDArray[np.int16],
-    finish: Ints,
-    masks: NDArray[np.int8],
-    thinks: bool,
-    nests: bool,
+    table: Table,
     max_tokens: Int,
     thought_tokens: Int,
     temperature: float,
@@ -264,18 +256,18 @@ def complete_row(
     for step in range(max_tokens):
         read(tokens[last : last + 1], last, weights, room, eps)
         multiply(weights.output, room.normed[:1], room.logits[:1])
-        allowed = masks[mask_row(cells, finish, max_tokens, thought_tokens)]
+        allowed = table.masks[mask_row(cells, table, max_tokens, thought_tokens)]
         token, log_probs[step], raw_log_probs[step] = draw(room.logits[0], allowed, temperature, uniforms[step])
         if not (np.isfinite(log_probs[step]) and np.isfinite(raw_log_probs[step])):
             return -1 - step
         last += 1
         tokens[last] = token
         cells[SPENT] += 1
-        advance(cells, token, lead, thinks, nests)
+        advance(cells, token, table)
         if cells[STATE] == DONE:
             return step + 1
         if not raw and step + 1 < max_tokens:
-            allowed = masks[mask_row(cells, finish, max_tokens, thought_tokens)]
+            allowed = table.masks[mask_row(cells, table, max_tokens, thought_tokens)]
             choices = 0
             for k in range(allowed.size):
                 choices += allowed[k]

@@ -36,7 +36,7 @@ def verdicts(spec: cg.Spec, completions: Any) -> list[str]:
     return [cg.Verdict(verdict).name for verdict in cg.run_batch(programs)[0]]
 
 
-def test_a_function_is_evaluated() -> None:
+def test_a_policy_function_can_be_evaluated() -> None:
     prompts, _ = first()
     completions = own(ARITH, prompts)
     padded = np.zeros((COUNT, 90), np.int32)
@@ -64,7 +64,7 @@ def test_a_function_is_evaluated() -> None:
     assert all(24 <= done <= 48 for done, _ in seen[3:])
 
 
-def test_samples_of_a_function_stand_side_by_side() -> None:
+def test_samples_of_a_policy_function_are_kept_apart() -> None:
     answers = iter(own(ARITH, first(count=3)[0]))
     right = [next(answers) for _ in range(3)]
     wrong = cg.assemble("( 1 ) 123456 eq end")
@@ -78,7 +78,7 @@ def test_samples_of_a_function_stand_side_by_side() -> None:
     assert found.pass_at == pytest.approx({1: 0.5, 2: 2 / 3})
 
 
-def test_what_the_form_forbids_is_not_true() -> None:
+def test_completions_outside_the_form_are_not_true() -> None:
     texts = ["drop 1 end", "( 1 ) 0 eq 0 eq end", "5 5 5", "", "( " * 70]
     assert verdicts(ARITH, [cg.assemble(text) for text in texts]) == ["UNTERMINATED"] * 5
     assert verdicts(OPEN, [cg.assemble("drop 1 end")] * 2) == ["TRUE"] * 2
@@ -116,7 +116,7 @@ def test_the_budget_ends_a_completion() -> None:
         (None, "completions are object"),
     ],
 )
-def test_what_is_no_completion_is_refused(completions: Any, message: str) -> None:
+def test_invalid_completions_are_a_value_error(completions: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(lambda prompts, lengths: completions, ARITH, "test", 2)
 
@@ -160,7 +160,7 @@ class Parrot:
 
 @pytest.mark.parametrize("endian", ["big", "little"])
 @pytest.mark.parametrize("masked", [True, False])
-def test_an_agent_is_evaluated(endian: str, masked: bool) -> None:
+def test_an_agent_can_be_evaluated(endian: str, masked: bool) -> None:
     agent = Parrot(endian, masked)
     found = evaluate(agent, ARITH, "test", COUNT, 3, endian=endian, batch_size=16)
     assert found.verdicts == {"TRUE": COUNT}
@@ -188,7 +188,7 @@ class Fixed:
         return self.actions(len(observation)), None
 
 
-def test_actions_that_are_no_tokens_end_an_episode() -> None:
+def test_actions_outside_the_vocabulary_end_an_episode() -> None:
     for number in (-1, 65, 2**40):
         agent = Fixed(lambda count, number=number: np.full(count, number))
         for spec in (ARITH, OPEN):
@@ -214,12 +214,12 @@ def test_actions_that_are_no_tokens_end_an_episode() -> None:
         (lambda prompts, lengths: prompts, {"split": "dev"}, "no split 'dev'"),
     ],
 )
-def test_mistakes_are_named(agent: Any, options: dict[str, Any], message: str) -> None:
+def test_errors_name_the_mistake(agent: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(agent, ARITH, **{"split": "test", "count": 2, **options})
 
 
-def test_the_order_of_digits_is_that_of_the_transformer() -> None:
+def test_the_endian_defaults_to_that_of_the_transformer() -> None:
     agent = Parrot("little", masked=False)
     agent.policy = Fixed(None, endian="little").policy  # type: ignore[attr-defined]
     prompts, lengths = first()

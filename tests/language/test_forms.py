@@ -167,7 +167,7 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize("endian", ENDIANS)
 @pytest.mark.parametrize("prompt", BEGINNINGS)
-def test_value_allows_what_its_grammar_does(prompt: str, endian: str) -> None:
+def test_value_allows_exactly_its_grammar(prompt: str, endian: str) -> None:
     chooser = random.Random(f"{prompt}{endian}")
     begun = BEGINNINGS[prompt]
     if endian == "little":
@@ -191,7 +191,7 @@ def test_value_allows_what_its_grammar_does(prompt: str, endian: str) -> None:
 
 @pytest.mark.parametrize("endian", ENDIANS)
 @pytest.mark.parametrize("prompt", ["", "3 4 lt", "3 4 lt not", "3 , 4 ( 1", "case to 1 do 3 , 4 lt", "1 0"])
-def test_relation_allows_what_its_grammar_does(prompt: str, endian: str) -> None:
+def test_relation_allows_exactly_its_grammar(prompt: str, endian: str) -> None:
     chooser = random.Random(prompt)
     begun = "!" if prompt.endswith("not") else "(d" if "(" in prompt else ""
     for turn in range(12):
@@ -205,7 +205,7 @@ def test_relation_allows_what_its_grammar_does(prompt: str, endian: str) -> None
 
 @pytest.mark.parametrize("endian", ENDIANS)
 @pytest.mark.parametrize("prompt", [*(prompt for prompt in BEGINNINGS if "eq" not in prompt), "3 4 lt", "3 4 lt not"])
-def test_answer_allows_what_either_grammar_does(prompt: str, endian: str) -> None:
+def test_answer_allows_exactly_either_grammar(prompt: str, endian: str) -> None:
     chooser = random.Random(f"{prompt}{endian}")
     begun = "!" if prompt.endswith("not") else BEGINNINGS.get(prompt, "")
     if endian == "little":
@@ -228,7 +228,7 @@ def test_answer_allows_what_either_grammar_does(prompt: str, endian: str) -> Non
 
 @pytest.mark.parametrize("endian", ENDIANS)
 @pytest.mark.parametrize("prompt", ["5 5 eq", "5 , 5 eq", "0 , 0 eq", "1 2 , 3 neg eq", "5 ( 1 ) 5 eq", "1 0 , 0 eq"])
-def test_answer_takes_a_question_about_two_numbers_for_a_question(prompt: str, endian: str) -> None:
+def test_answer_reads_a_comparison_of_two_numbers_as_a_question(prompt: str, endian: str) -> None:
     """Not for an answer that has begun, which could only end; but the answer's own `eq` can."""
     automata = automaton("answer", prompt.split(), max_tokens=9, thought_tokens=4, endian=endian)
     assert allowed(automata) == {"(", "not", "end", *DIGITS}
@@ -267,7 +267,7 @@ WORD_PROMPTS = [
 
 
 @pytest.mark.parametrize("words", WORD_LISTS)
-def test_words_allows_what_nests(words: str) -> None:
+def test_words_allows_exactly_what_nests(words: str) -> None:
     chooser = random.Random(words)
     liked = (*(word for word in WORD_LISTS[words] if word in CONTROL), "(")
     usable = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
@@ -283,7 +283,7 @@ def test_words_allows_what_nests(words: str) -> None:
             assert is_read(names + walk(automata, viable, max_tokens, chooser, liked))
 
 
-def test_words_nests_to_the_deepest_block_and_no_deeper() -> None:
+def test_words_nests_up_to_the_depth_limit() -> None:
     automata = automaton("words", [], words=("if", "fi"), max_tokens=100)
     for _ in range(16):
         assert "if" in allowed(automata)
@@ -315,7 +315,7 @@ def test_free_is_done_at_end() -> None:
 
 
 @pytest.mark.parametrize("header", ["use", "use mul", "case 3 to", "within 4 case 3 , 4 to 9"])
-def test_free_may_go_on_with_a_header(header: str) -> None:
+def test_free_may_continue_a_header(header: str) -> None:
     assert allowed(automaton("free", header.split(), max_tokens=9)) == set(VOCABULARY)
 
 
@@ -340,7 +340,7 @@ def test_every_masked_prefix_can_still_be_finished(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("thoughts", [0, 1, 2, 3, 5])
-def test_a_thought_takes_no_more_than_its_budget(thoughts: int) -> None:
+def test_thoughts_stay_within_their_budget(thoughts: int) -> None:
     automata = automaton("relation", ["1"], max_tokens=40, thought_tokens=thoughts)
     spent = 0
     while "(" in allowed(automata):
@@ -358,7 +358,7 @@ def test_a_thought_takes_no_more_than_its_budget(thoughts: int) -> None:
 # Side by side
 
 
-def test_completions_side_by_side_do_not_touch() -> None:
+def test_rows_are_independent() -> None:
     chooser = np.random.default_rng(0)
     prompts = ["1 2 , 7 add", "3 ( 4", "", "9 neg", "1 2", "5 eq", "case 3 to 9 do 3"]
     rows = np.zeros((len(prompts), 12), np.uint8)
@@ -377,7 +377,7 @@ def test_completions_side_by_side_do_not_touch() -> None:
         np.testing.assert_array_equal(together.done, [one.done[0] for one in alone])
 
 
-def test_select_keeps_these_in_this_order() -> None:
+def test_select_keeps_the_given_rows_in_order() -> None:
     rows = np.stack([cg.encode("1 , 2"), cg.encode("3 dup 4"), cg.encode("5 6 neg")])
     automata = Automata(Rules("value", max_tokens=9, thought_tokens=0), rows, np.array([3, 3, 3]))
     before = automata.mask()
@@ -387,7 +387,7 @@ def test_select_keeps_these_in_this_order() -> None:
     np.testing.assert_array_equal(automata.mask(), before[[0]])
 
 
-def test_what_has_ended_takes_no_more() -> None:
+def test_ended_completions_ignore_further_tokens() -> None:
     automata = automaton("relation", ["1"], max_tokens=9)
     push(automata, "end")
     cells = automata.cells.copy()
@@ -395,7 +395,7 @@ def test_what_has_ended_takes_no_more() -> None:
     np.testing.assert_array_equal(automata.cells, cells)
 
 
-def test_padding_behind_a_prompt_is_not_read() -> None:
+def test_padding_after_a_prompt_is_ignored() -> None:
     rows = np.zeros((1, 9), np.uint8)
     rows[0, :3] = cg.encode("1 2 neg")
     rows[0, 3:] = ID["end"]
@@ -422,7 +422,9 @@ def test_padding_behind_a_prompt_is_not_read() -> None:
         ("free", "end", 9),
     ],
 )
-def test_a_prompt_that_cannot_be_finished_in_time_is_a_value_error(form: str, prompt: str, max_tokens: int) -> None:
+def test_a_prompt_that_cannot_finish_within_the_budget_is_a_value_error(
+    form: str, prompt: str, max_tokens: int
+) -> None:
     words = WORD_LISTS["all control"] if form == "words" else ()
     with pytest.raises(ValueError, match="cannot finish"):
         automaton(form, prompt.split(), max_tokens=max_tokens, words=words)
@@ -450,7 +452,7 @@ def test_a_prompt_that_cannot_be_finished_in_time_is_a_value_error(form: str, pr
         "def def",
     ],
 )
-def test_a_prompt_that_no_completion_can_mend_is_a_value_error(form: str, prompt: str) -> None:
+def test_a_prompt_without_a_well_formed_completion_is_a_value_error(form: str, prompt: str) -> None:
     words = WORD_LISTS["all control"] if form == "words" else ()
     with pytest.raises(ValueError, match=r"cannot finish|no completion"):
         check_prompt(cg.encode(prompt), Rules(form, words, 20))
@@ -473,7 +475,7 @@ def test_a_prompt_that_no_completion_can_mend_is_a_value_error(form: str, prompt
         "1 if 2 else 3 fi",
     ],
 )
-def test_a_prompt_that_some_completion_makes_true_or_false_is_accepted(prompt: str, endian: str) -> None:
+def test_a_prompt_with_a_well_formed_completion_is_accepted(prompt: str, endian: str) -> None:
     if endian == "little" and prompt[-1:].isdigit():  # more digits would come before its own
         with pytest.raises(ValueError, match="ends inside a literal"):
             check_prompt(cg.encode(prompt), Rules("value", (), 20), endian)
@@ -493,7 +495,7 @@ def test_a_prompt_that_some_completion_makes_true_or_false_is_accepted(prompt: s
         ("free", "1 2 if", True),
     ],
 )
-def test_under_little_a_prompt_ends_with_a_digit_only_where_none_follows(form: str, prompt: str, fits: bool) -> None:
+def test_a_little_endian_prompt_may_not_end_inside_a_literal(form: str, prompt: str, fits: bool) -> None:
     words = ("1", "add") if form == "words" else ()
     tokens = cg.encode(prompt)
     check_prompt(tokens, Rules(form, words, 20), "big")
@@ -504,12 +506,12 @@ def test_under_little_a_prompt_ends_with_a_digit_only_where_none_follows(form: s
 
 
 @pytest.mark.parametrize("prompt", ["fi", ") )", "1 case", "<pad>", "1 2"])
-def test_free_takes_any_prompt_that_has_not_ended(prompt: str) -> None:
+def test_free_accepts_any_prompt_without_end(prompt: str) -> None:
     check_prompt(cg.encode(prompt), Rules("free", (), 1))
 
 
 @pytest.mark.parametrize("endian", ENDIANS)
-def test_what_is_no_token_is_a_value_error(endian: str) -> None:
+def test_an_invalid_token_is_a_value_error(endian: str) -> None:
     for token in (65, 200, -1, 300):
         with pytest.raises(ValueError, match="token id"):
             Automata(Rules("value", max_tokens=9, thought_tokens=0), np.array([[token]]), np.array([1]), endian)
@@ -536,7 +538,7 @@ def test_an_unknown_form_is_a_value_error(form: str, words: tuple[str, ...], end
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_mask_allows_anything_when_all_is_over(form: str) -> None:
+def test_masks_of_ended_completions_allow_nothing(form: str) -> None:
     table = forms.table(form, ("dup",) if form == "words" else ())
     for state in (forms.DONE, forms.DEAD):
         assert not table.masks[forms.MASKS_PER_STATE * state : forms.MASKS_PER_STATE * (state + 1)].any()
@@ -554,7 +556,7 @@ def mirrored(names: Names) -> Names:
 
 @property_test
 @given(names=st.lists(st.one_of(st.sampled_from(DIGITS), st.sampled_from(VOCABULARY)), max_size=40))
-def test_reversing_digits_is_what_it_says_and_its_own_inverse(names: Names) -> None:
+def test_reverse_digits_reverses_each_run_and_is_its_own_inverse(names: Names) -> None:
     tokens = np.array([ID[name] for name in names], np.uint8)
     before = tokens.copy()
     reversed_once = reverse_digits(tokens)
@@ -569,7 +571,7 @@ def shapes() -> Iterator[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("shape", list(shapes()))
-def test_reversing_digits_works_row_by_row(shape: tuple[int, ...]) -> None:
+def test_reverse_digits_works_row_by_row(shape: tuple[int, ...]) -> None:
     tokens = np.random.default_rng(0).integers(10, 26, shape).astype(np.uint8)
     reversed_all = reverse_digits(tokens)
     assert reversed_all.shape == shape
@@ -579,7 +581,7 @@ def test_reversing_digits_works_row_by_row(shape: tuple[int, ...]) -> None:
         assert [VOCABULARY[token] for token in row] == mirrored([VOCABULARY[token] for token in source])
 
 
-def test_reversing_digits_takes_any_layout() -> None:
+def test_reverse_digits_accepts_any_memory_layout() -> None:
     tokens = np.random.default_rng(1).integers(10, 26, (8, 6)).astype(np.uint8)
     np.testing.assert_array_equal(reverse_digits(np.asfortranarray(tokens)), reverse_digits(tokens))
     np.testing.assert_array_equal(reverse_digits(tokens[::2, 1:]), reverse_digits(tokens[::2, 1:].copy()))

@@ -55,7 +55,7 @@ def test_the_65_tokens_and_their_ids() -> None:
     assert (isa.PAD, isa.BOS, isa.END, isa.ZERO, isa.NINE) == (0, 1, 2, 13, 22)
 
 
-def test_groups_are_the_rows_of_the_page() -> None:
+def test_groups_match_the_language_page() -> None:
     groups: dict[str, list[str]] = {}
     for instruction in isa.INSTRUCTIONS:
         groups.setdefault(instruction.group, []).append(instruction.name)
@@ -85,7 +85,7 @@ def test_encode_and_decode_by_hand() -> None:
     assert cg.decode([]) == ""
 
 
-def test_any_white_space_parts_words() -> None:
+def test_any_white_space_separates_words() -> None:
     assert cg.encode("\t1 \n\n 2\u00a0add\r\n end ").tolist() == cg.encode("1 2 add end").tolist()
     assert cg.assemble("\t12 \n\n 2\u00a0add\r\n end ").tolist() == cg.encode("1 2 , 2 add end").tolist()
 
@@ -108,7 +108,7 @@ def test_encode_undoes_decode(tokens: list[int]) -> None:
     assert cg.decode(np.array(tokens, np.int32)) == text
 
 
-def test_encode_makes_an_array_of_its_own() -> None:
+def test_encode_returns_a_fresh_array() -> None:
     tokens = cg.encode("1 end")
     tokens[0] = 0
     assert cg.encode("1 end").tolist() == [14, 2]
@@ -169,7 +169,7 @@ def test_assemble_undoes_disassemble_for_programs() -> None:
 
 @property_test
 @given(st.lists(st.integers(-(2**31) + 1, 2**31 - 1), max_size=8), st.lists(st.integers(-99, 99), max_size=8))
-def test_numbers_of_the_notation_are_the_machines(inputs: list[int], more: list[int]) -> None:
+def test_numbers_in_the_notation_have_the_values_the_machine_reads(inputs: list[int], more: list[int]) -> None:
     """Numbers in a row are values in a row, in a body and in a case, whatever their signs."""
     words = " ".join(map(str, inputs))
     literals = " ".join(map(str, more))
@@ -197,7 +197,7 @@ def test_numbers_of_the_notation_are_the_machines(inputs: list[int], more: list[
         ("5 , 5 eq 1 0", "5 5 eq 1 0", "5 5 eq 10"),
     ],
 )
-def test_a_text_that_may_be_token_text_is_warned_of_with_both_readings(text: str, here: str, token_text: str) -> None:
+def test_an_ambiguous_text_warns_with_both_readings(text: str, here: str, token_text: str) -> None:
     with pytest.warns(UserWarning, match=r"cadmus_gym\.encode") as warned:
         tokens = notation.as_tokens(text)
     (warning,) = warned
@@ -222,19 +222,19 @@ def test_a_text_that_may_be_token_text_is_warned_of_with_both_readings(text: str
         ",",
     ],
 )
-def test_other_texts_are_not_warned_of(text: str) -> None:
+def test_other_texts_do_not_warn(text: str) -> None:
     assert notation.as_tokens(text).tolist() == cg.assemble(text).tolist()
 
 
 @property_test
 @given(st.lists(st.sampled_from(["1", "2", "0", ",", "neg", "12", "-3", "case", "to", "do", "add", "end"]), max_size=9))
-def test_a_text_is_ambiguous_where_it_has_a_comma_and_two_meanings(words: list[str]) -> None:
+def test_a_text_is_ambiguous_if_it_has_a_comma_and_two_meanings(words: list[str]) -> None:
     text = " ".join(words)
     two = set(words) <= set(cg.VOCABULARY) and cg.encode(text).tolist() != cg.assemble(text).tolist()
     assert (notation.ambiguity(text) is not None) == (two and "," in words)
 
 
-def test_the_warning_shows_a_long_text_where_its_readings_part() -> None:
+def test_the_warning_shows_a_long_text_from_where_its_readings_differ() -> None:
     text = " ".join(["1 ,"] * 500 + ["1 2 add"] * 500)
     message = str(notation.ambiguity(text))
     assert message.startswith("`1 2 add 1 2 add 1 2 add 1 2 add` (from word 1000) is read as `1 2 add")
@@ -290,7 +290,7 @@ def test_hints() -> None:
 
 
 @pytest.mark.parametrize("function", [cg.decode, cg.disassemble, notation.as_tokens])
-def test_ids_that_are_no_tokens(function) -> None:  # type: ignore[no-untyped-def]
+def test_invalid_ids_are_a_value_error(function) -> None:  # type: ignore[no-untyped-def]
     for bad in ([65], [-1], np.array([256]), np.array([2**40])):
         with pytest.raises(ValueError, match=r"at 0 is no token"):
             function(bad)

@@ -87,7 +87,7 @@ def test_kernels_stay_inside_their_arrays(cache: Path) -> None:
     assert result.stdout.strip() == "inside", result.stderr[-2000:]
 
 
-def test_a_planted_overrun_turns_the_checked_run_red(cache: Path) -> None:
+def test_bounds_checking_finds_a_planted_overrun(cache: Path) -> None:
     result = run_checked(PLANTED, cache)
     assert "IndexError" in result.stderr
     assert result.returncode != 0
@@ -131,7 +131,7 @@ def kept(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix == ".nbc")
 
 
-def call(function: Any, value: int) -> tuple[int, bool]:
+def call(function: Any, value: Any) -> tuple[int, bool]:
     """The result of a kernel, and whether it was compiled for it."""
     result = function(value)
     return result, not function._cache_hits
@@ -148,7 +148,7 @@ def call(function: Any, value: int) -> tuple[int, bool]:
         ({"PACKAGE": "package", "XDG_CACHE_HOME": "xdg"}, "package/__pycache__/kernels"),
     ],
 )
-def test_code_is_kept_where_the_user_says(
+def test_the_cache_folder_follows_the_environment_variables(
     settings: dict[str, str],
     folder: str,
     clean: Path,
@@ -173,7 +173,7 @@ def test_code_is_kept_where_the_user_says(
 
 
 @pytest.mark.parametrize("home", ["", "relative", None])
-def test_without_a_folder_of_the_users_a_private_temporary_one_is_taken(
+def test_without_a_user_folder_a_private_temporary_one_is_used(
     home: str | None, clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if home is None:  # as for a user whom the system does not know
@@ -197,7 +197,7 @@ def test_without_a_folder_of_the_users_a_private_temporary_one_is_taken(
     assert len(kept(folder)) == 2
 
 
-def test_where_nothing_can_be_written_kernels_are_compiled_each_time(
+def test_without_a_writable_folder_each_process_compiles(
     clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean / "file"))
@@ -211,7 +211,7 @@ def test_where_nothing_can_be_written_kernels_are_compiled_each_time(
     assert kept(clean) == []
 
 
-def test_a_disk_that_fills_up_leaves_no_files(
+def test_a_full_disk_leaves_no_partial_files(
     clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(path: Path, data: bytes) -> int:
@@ -227,7 +227,7 @@ def test_a_disk_that_fills_up_leaves_no_files(
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "changed", "mixed up", "of something else"])
-def test_a_file_that_cannot_be_read_is_written_again(damage: str, clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_file_is_replaced(damage: str, clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
     assert call(module(DOUBLE).double, 4) == (8, True)
     (name,) = kept(clean)
@@ -251,14 +251,15 @@ def test_a_file_that_cannot_be_read_is_written_again(damage: str, clean: Path, m
 CALLER = """
     import numpy as np
     import shelf
-    from shelf import LIMIT, TABLE, Colour, pair, step
+    from shelf import LIMIT, TABLE, Colour, Point, pair, step
     from cadmus_gym.language.kernels import kernel
 
     def make(closed):
         @kernel
         def total(value, by=3):
             "What is added up."
-            return step(value) + LIMIT + TABLE[1] + shelf.FAR + Colour.RED + pair[1] + by + closed + 5
+            point = Point(6, 8)
+            return step(value) + LIMIT + TABLE[1] + shelf.FAR + Colour.RED + pair[1] + by + closed + point.x + 5
 
         return total
 
@@ -266,6 +267,7 @@ CALLER = """
 """
 SHELF = """
     from enum import IntEnum
+    from typing import NamedTuple
     import numpy as np
     from cadmus_gym.language.kernels import kernel
 
@@ -274,6 +276,10 @@ SHELF = """
 
     class Colour(IntEnum):
         RED = 4
+
+    class Point(NamedTuple):
+        x: int
+        y: int
 
     @kernel
     def deep(value):
@@ -285,14 +291,14 @@ SHELF = """
 """
 
 
-def test_code_of_other_sources_is_never_run(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_code_is_never_run(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
 
     def total(caller: str, shelf: str) -> tuple[int, bool]:
         module(shelf, "shelf")
         return call(module(caller).total, 1)
 
-    before = 100 + 1000 + 10 + 2 + 20 + 4 + 2 + 3 + 7 + 5
+    before = 100 + 1000 + 10 + 2 + 20 + 4 + 2 + 3 + 7 + 6 + 5
     assert total(CALLER, SHELF) == (before, True)
     assert total(CALLER, SHELF) == (before, False)
     for old, new, more in [
@@ -303,6 +309,7 @@ def test_code_of_other_sources_is_never_run(clean: Path, monkeypatch: pytest.Mon
         ("(1, 2)", "(1, 3)", 1),
         ("[1, 2, 3]", "[1, 4, 3]", 2),
         ("RED = 4", "RED = 5", 1),
+        ("x: int\n        y: int", "y: int\n        x: int", 2),
     ]:
         assert SHELF.count(old) == 1
         assert total(CALLER, SHELF.replace(old, new)) == (before + more, True), new
@@ -312,12 +319,34 @@ def test_code_of_other_sources_is_never_run(clean: Path, monkeypatch: pytest.Mon
     assert total("\n    # moved down\n" + CALLER, SHELF) == (before, False)
 
 
+GETTER = """
+    from typing import NamedTuple
+    from cadmus_gym.language.kernels import kernel
+
+    class Point(NamedTuple):
+        x: int
+        y: int
+
+    @kernel
+    def get(point):
+        return point.x
+"""
+
+
+def test_field_names_of_named_tuples_are_part_of_the_cache_key(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
+    for source, x in ((GETTER, 5), (GETTER.replace("x: int\n        y: int", "y: int\n        x: int"), 7)):
+        for compiles in (True, False):
+            made = module(source)
+            assert call(made.get, made.Point(5, 7)) == (x, compiles)
+
+
 @kernels.kernel
 def some(value: np.int64) -> np.int64:
     return 2 * value + 1
 
 
-def test_flags_and_processors_have_code_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_and_processors_are_part_of_the_cache_key(monkeypatch: pytest.MonkeyPatch) -> None:
     class Processor:
         def __init__(self, *named: str) -> None:
             self.magic_tuple = lambda: named
@@ -365,7 +394,7 @@ INTRINSIC = """
 
 
 @pytest.mark.parametrize("source", [JITABLE, INTRINSIC], ids=["jitable", "intrinsic"])
-def test_what_names_values_of_unknown_content_is_not_kept(
+def test_kernels_that_refer_to_unknown_content_are_not_cached(
     source: str, clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
@@ -378,7 +407,7 @@ def test_what_names_values_of_unknown_content_is_not_kept(
     assert "inner" in said
 
 
-def test_modules_may_hold_each_other(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_may_refer_to_each_other(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
     source = """
         import shelf
@@ -398,9 +427,7 @@ def test_modules_may_hold_each_other(clean: Path, monkeypatch: pytest.MonkeyPatc
             assert call(module(source).double, 4) == (8 + 1 + two, not again)
 
 
-def test_a_writer_of_a_users_family_is_loaded_and_never_out_of_date(
-    clean: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_of_a_users_family_is_cached_and_never_stale(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
     source = """
         from cadmus_gym.tasks.family import writer
@@ -427,7 +454,7 @@ def drive(write: Any, ints: Any) -> Any:
     return write(ints, ints.view(np.uint64), ints, ints.view(np.uint8), ints, ints, ints)
 
 
-def test_all_kernels_and_writers_of_the_package_are_kept() -> None:
+def test_all_kernels_and_writers_of_the_package_are_cached() -> None:
     found = []
     for about in pkgutil.walk_packages(cadmus_gym.__path__, "cadmus_gym."):
         if not about.name.endswith("__main__"):
@@ -443,7 +470,7 @@ def is_kernel(value: object) -> bool:
     return isinstance(value, numba.core.dispatcher.Dispatcher)
 
 
-def test_long_compiling_is_announced_once(
+def test_long_compilation_is_announced_once(
     clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
@@ -462,7 +489,7 @@ def test_long_compiling_is_announced_once(
     assert capsys.readouterr().err == ""
 
 
-def test_a_user_without_a_home_who_cannot_write_the_package_can_use_it(tmp_path: Path) -> None:
+def test_the_package_works_without_a_home_or_a_writable_package(tmp_path: Path) -> None:
     # As a process of its own: with the package's folder a file, and no other place but the temporary one.
     script = """
         import pathlib, sys
