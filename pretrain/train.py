@@ -82,7 +82,6 @@ from cadmus_gym.training.record import extended as extended_record
 from cadmus_gym.training.settings import Env, Overrides
 from cadmus_gym.transformer.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig
-from cadmus_gym.transformer.model_files import sha256
 
 STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
 WAITING, SETTLED = 0.2, 20  # a larger share of time spent waiting for programs is reported, after so many steps
@@ -321,7 +320,7 @@ class Trainer:
         elif config.start is not None:
             start = load_model(config.start)
             self.model.load_state_dict(start.state_dict())
-            sums = {WEIGHTS: sha256(find_model(config.start) / WEIGHTS)}
+            sums = {WEIGHTS: files.sha256(find_model(config.start) / WEIGHTS)}
             self.counts["parent"] = {**start.card, "name": config.start, "sha256": sums}
             self.earlier = start.record
         if self.counts["step"] < self.first:  # the rates of a part begin where it does

@@ -9,6 +9,7 @@ The texts themselves are not kept: a search writes those that it looks at once m
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cadmus_gym import files
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
@@ -30,7 +32,7 @@ from cadmus_gym.streams.stream import Stream
 RUN = 2**22  # programs of a run: 1 GB of memory while it is sorted, 16 MB on the disk
 QUERIES = 1024  # texts searched for at once
 CHUNK = 2**15  # programs that are written at once
-ABOUT, PARTIAL = "index.json", "partial"
+ABOUT, DIGITS = "index.json", 16  # DIGITS of the checksum are in the name of a run's file
 AGAIN = "delete it and build again"
 
 Offsets: TypeAlias = NDArray[np.uint32]
@@ -162,7 +164,7 @@ class Index:
         if upto < 0:
             raise ValueError(f"upto = {upto}: give a number of programs from 0")
         for path in self._files:
-            if path.stem.rpartition("-")[2] != _sum(path):
+            if path.stem.rpartition("-")[2] != files.sha256(path)[:DIGITS]:
                 raise ValueError(f"{path} is damaged: its SHA-256 is not the one in its name; {AGAIN}")
         while self.size < upto:
             run = self._sorted(len(self.runs))
@@ -266,7 +268,7 @@ class Index:
     def _open(self, folder: Path, run_size: int | None) -> None:
         path = folder / ABOUT
         if not path.is_file():
-            if not folder.is_dir() or any(name for name in os.listdir(folder) if name != PARTIAL):
+            if not folder.is_dir() or any(name for name in os.listdir(folder) if name != files.PARTIAL):
                 raise ValueError(f"{folder} holds something else than an index; name another folder")
             return
         try:
@@ -293,18 +295,16 @@ class Index:
         self._files.append(file)
 
     def _keep(self, folder: Path, run: Offsets) -> None:
-        """Add a run by way of its file, which is there whole or not at all."""
+        """Write a run to a file of the folder and add it."""
         folder.mkdir(parents=True, exist_ok=True)
-        partial, about = folder / PARTIAL, folder / ABOUT
-        if not about.exists():
-            partial.write_text(json.dumps(self._about()) + "\n", encoding="utf-8")
-            os.replace(partial, about)
-        with open(partial, "wb") as file:
-            np.save(file, run)
-            file.flush()
-            os.fsync(file.fileno())
-        path = folder / f"run-{len(self.runs):06}-{_sum(partial)}.npy"
-        os.replace(partial, path)
+        if not (folder / ABOUT).exists():
+            with files.atomic(folder / ABOUT) as file:
+                file.write((json.dumps(self._about()) + "\n").encode())
+        buffer = io.BytesIO()
+        np.save(buffer, run)
+        path = folder / f"run-{len(self.runs):06}-{hashlib.sha256(buffer.getbuffer()).hexdigest()[:DIGITS]}.npy"
+        with files.atomic(path) as file:
+            file.write(buffer.getbuffer())
         self._add(path)
 
 
@@ -341,8 +341,3 @@ def certain(spec: Spec) -> bool:
 def _unpadded(tokens: Tokens) -> Tokens:
     used = np.flatnonzero(tokens != op.PAD)
     return tokens[: used[-1] + 1] if used.size else tokens[:0]
-
-
-def _sum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cadmus_gym.files import flush
+from cadmus_gym.files import atomic
 
 STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
 
@@ -20,23 +19,15 @@ STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
 def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
     """Write tensors, numbers and texts to a new file of a folder, and delete all but the last ``keep``.
 
-    The file is written beside and renamed, flushed to the disk before and after; its name has the step and the first
-    digits of its SHA-256 sum. Whatever happens meanwhile, the states before it stay.
+    The name of the file has the step and the first digits of its SHA-256 sum. Whatever happens while it is written (see
+    `cadmus_gym.files.atomic`), the states before it stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    partial = folder / "partial"
-    try:
-        with open(partial, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        path = folder / f"{step:0{STEP_DIGITS}}-{_digits(buffer.getbuffer())}.pt"
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    flush(folder)
+    path = folder / f"{step:0{STEP_DIGITS}}-{_digits(buffer.getbuffer())}.pt"
+    with atomic(path) as file:
+        file.write(buffer.getbuffer())
     before = [old for old in _states(folder) if old.name[:STEP_DIGITS] < path.name[:STEP_DIGITS]]
     kept = {path, *before[len(before) - keep + 1 :]}  # not what a run that was set back has left of this step or later
     for old in set(_states(folder)) - kept:

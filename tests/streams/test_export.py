@@ -10,6 +10,7 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
+from cadmus_gym.files import PARTIAL
 from cadmus_gym.streams.export import export
 
 arrow = pytest.importorskip("pyarrow")
@@ -56,7 +57,7 @@ def test_an_export_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(cg.Stream, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
         export(stream, tmp_path, 250, shard_size=100)
-    (tmp_path / "_partial").write_bytes(b"half a file")
+    (tmp_path / PARTIAL).write_bytes(b"half a file")
     replayed: list[tuple[int, int]] = []
     export(stream, tmp_path, 250, shard_size=100, report=lambda *done: replayed.append(done))
     assert calls == [(0, 100), (100, 100), (100, 100), (200, 50)]
