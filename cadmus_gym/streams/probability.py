@@ -383,7 +383,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Entropy:
-    """What the programs of a stream leave open, in nats a program; a mean over ``count`` of them.
+    """What the programs of a stream leave open, in nats per program; a mean over ``count`` of them.
 
     ``prompt`` is the entropy of the prompt and ``completion`` that of the completion given it, with their standard
     errors; ``prompt_tokens`` and ``completion_tokens`` are mean lengths.
@@ -398,11 +398,11 @@ class Entropy:
     completion_tokens: float
 
     def floor(self, prompt_weight: float = 1.0) -> float:
-        """Return a bound that the loss of no model can pass: nats a token, tokens of the prompt with that weight.
+        """Return a bound that the loss of no model can pass: nats per token, tokens of the prompt with that weight.
 
         All tokens together lose at least the entropy of the program, and those of the completion at least what the
         prompt leaves open of it. With a weight other than 1 no model need reach the bound: that a prompt is over shows
-        only in the first token behind it, which the bound counts with the prompt.
+        only in the first token after it, which the bound counts with the prompt.
         """
         nats = prompt_weight * self.prompt + self.completion
         return nats / (prompt_weight * self.prompt_tokens + self.completion_tokens)
@@ -437,6 +437,6 @@ def log_sum(logs: NDArray[np.float64]) -> float:
 
 
 def trimmed(program: Tokens) -> Tokens:
-    """Return a program without what is behind its `end`."""
+    """Return a program without what is after its `end`."""
     ends = np.flatnonzero(program == op.END)
     return program[: ends[0] + 1] if ends.size else program[:0]

@@ -1,7 +1,7 @@
 """Strata: what it takes to answer a prompt, so that a truth rate can be told apart by it.
 
 A prompt is run by the machine, and what counts are the instructions executed, whatever words brought their operands
-there. An operation is an arithmetic, comparison or logic instruction; the `neg` behind a literal is its sign and none.
+there. An operation is an arithmetic, comparison or logic instruction; the `neg` after a literal is its sign and none.
 Held-out facts are those of the expression, see `cadmus_gym.tasks.facts`.
 """
 

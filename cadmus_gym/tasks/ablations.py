@@ -39,7 +39,7 @@ class Ablation:
     last: Mapping[str, str] = field(default_factory=dict)
 
 
-NOTHING = ","  # in place of a token, so that literals around it do not run together
+NOTHING = ","  # instead of a token, so that literals around it do not run together
 OPERATIONS = tuple(VOCABULARY[k] for k in range(op.ADD, op.XOR + 1) if INSTRUCTIONS[k].pops == 2)
 RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
 BITWISE = ("and", "or", "xor")

@@ -49,7 +49,7 @@ def begin(program: Tokens, prompt: Int, machine: Ints) -> Int:
 
 @kernel
 def step(program: Tokens, position: Int, depth: Int, machine: Ints) -> tuple[Int, Int, Int, Int]:
-    """Run the token at a position, of a literal all digits: (outcome, depth, position behind, tokens executed)."""
+    """Run the token at a position, of a literal all digits: (outcome, depth, position after it, tokens executed)."""
     limit = 1
     if op.ZERO <= program[position] <= op.NINE:
         while op.ZERO <= program[position + limit] <= op.NINE:
@@ -214,7 +214,7 @@ def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens,
     - products: also the parts of a product digit by digit, and the difference of two numbers that are compared
     - digits: also two numbers whose bits are joined, and what comes of it, in base 8
     - trace: its name, then what it came to
-    - stack: for every instruction but literals, its name and all values on the stack behind it
+    - stack: for every instruction but literals, its name and all values on the stack after it
 
     The last value is left out where it is the answer.
     """

@@ -72,7 +72,7 @@ GENERATION = "generation_config.json"
 WRITTEN = (WEIGHTS, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, CARD)
 HARMLESS = (README, GENERATION, TOKENIZER, TOKENIZER_CONFIG)  # files that a folder may have before its model
 OTHER_WEIGHTS = ("*.safetensors", "*.index.json", "pytorch_model*", "*.gguf")
-_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
+_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which continue one line
 
 
 def save_model(
@@ -83,7 +83,7 @@ def save_model(
     *,
     max_tokens: int | None = None,
 ) -> None:
-    """Write a model and its card to a folder, in place of the one that stands there.
+    """Write a model and its card to a folder, instead of the one that stands there.
 
     model: a `Transformer`, also one that `torch.compile` or DistributedDataParallel has wrapped.
     folder: a new one, an empty one, or that of a model; a link is followed. It is written beside and renamed: an error

@@ -48,7 +48,7 @@ def prompts(spec: Spec | str, split: str, count: int, seed: int = 0) -> list[Nam
 
 
 def words(names: Names) -> Iterator[str | int]:
-    """Tokens with each literal as one integer, the `neg` behind it included, and without `,`."""
+    """Tokens with each literal as one integer, the `neg` after it included, and without `,`."""
     for word in re.sub(r"(?<=\d) neg\b", "n", re.sub(r"(?<=\d) (?=\d)", "", " ".join(names))).split():
         if word != ",":
             yield (-int(word[:-1]) if word.endswith("n") else int(word)) if word[0].isdigit() else word
@@ -459,7 +459,7 @@ def test_branch_goes_by_its_weights_and_computes_in_both_arms() -> None:
 
 
 def arm_values(tree: tuple[naive.Node, ...], value: int) -> Iterator[int]:
-    """What each operation behind conditions makes of a value, in arms that are taken and in those that are not."""
+    """What each operation after conditions makes of a value, in arms that are taken and in those that are not."""
     run = naive.Run(naive.Program(naive.Header(), (), None, []), [])
     run.stack = [value]
     for node in tree:
