@@ -1,8 +1,8 @@
-# One word a chore. Each makes .venv and installs into it by itself.
+# One word per chore. Each makes .venv and installs into it by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-pretrained demo-ppo test lint bench table policies evaluate docs clean
+.PHONY: demo demo-pretrained demo-ppo test lint bench table policies evaluate results docs clean
 
 demo: export CADMUS_GYM_AGAIN := make demo
 
@@ -36,14 +36,19 @@ bench: .venv/installed-dev  ## how fast the package is; writes speed.json and tr
 	$(BIN)/python benchmarks/transformer.py --repeats 9
 	$(BIN)/python benchmarks/transformer.py --sections completion --repeats 5 --env Cadmus-Loop-v0 --checkpoint cadmus_gym/_models/nano --output benchmarks/results/transformer-loop.json
 
-table: .venv/installed-rl  ## the README's table, from the models `make demo` made
-	$(BIN)/python benchmarks/table.py --model pretrained=runs/pico-arith/model --model "stopped halfway=runs/half/model" --model "PPO from there=runs/ppo/model" --count 10000 --readme
+table: .venv/installed-rl  ## measures the models `make demo` made on 10,000 prompts per split
+	$(BIN)/python benchmarks/table.py --model pretrained=runs/pico-arith/model --model "stopped halfway=runs/half/model" --model "PPO from there=runs/ppo/model" --count 10000
+	$(MAKE) --no-print-directory results
 
 policies: .venv/installed-rl  ## what can be had without solving a problem; writes benchmarks/results/policies.md
 	$(BIN)/python benchmarks/policies.py
 
 evaluate: .venv/installed-dev  ## the figures, pages and pictures of the models in the package
 	$(BIN)/python benchmarks/evaluate.py
+	$(MAKE) --no-print-directory results
+
+results: .venv/installed-dev  ## benchmarks/RESULTS.md and the README's table, from what was measured
+	$(BIN)/python benchmarks/report.py
 
 docs: .venv/installed-dev  ## write again what is generated: the table of instructions, the cards of environments
 	$(BIN)/python -m cadmus_gym instructions --write cadmus_gym/LANGUAGE.md

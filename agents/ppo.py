@@ -67,7 +67,8 @@ from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Tokens
 from cadmus_gym.reports import curves
 from cadmus_gym.rl.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, posed, restore_agent
-from cadmus_gym.training import runs
+from cadmus_gym.training import runs, settings, states
+from cadmus_gym.training.exits import ending, exit_with
 from cadmus_gym.training.interrupts import Stop, resuming
 from cadmus_gym.training.provenance import recipe
 from cadmus_gym.training.ranks import device_of
@@ -75,7 +76,7 @@ from cadmus_gym.transformer.checkpoint import check_target, load_model, save_mod
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 # What a resumed run may have otherwise than before: it changes no weights.
-FREE = {*runs.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
+FREE = {*settings.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
 _json = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="JSON",
@@ -150,13 +151,13 @@ class Args:
 
 def configure(arguments: list[str]) -> Args:
     """Return what is asked for, by flags, else by the run to be resumed. Raises ValueError where they are at odds."""
-    known = runs.first_flags(arguments, folder=Args.folder)
-    values = runs.started_with(known.folder, "args", Args) if known.resume else None
+    known = settings.first_flags(arguments, folder=Args.folder)
+    values = settings.started_with(known.folder, "args", Args) if known.resume else None
     if values is None:
         return tyro.cli(Args, args=arguments)
     before = Args(**values)
     args = tyro.cli(Args, args=arguments, default=before)
-    runs.check_resumed(before, args, FREE)
+    settings.check_resumed(before, args, FREE)
     return args
 
 
@@ -308,7 +309,7 @@ def main(arguments: list[str]) -> int:
         digests, more = {spec.id: spec.digests()}, {"start": dataclasses.asdict(start)}
         check_target(args.folder / "model")
         about, state = runs.open_run(args, "args", spec.digest, digests, held, free=FREE, more=more)
-        return Trainer(args, spec, agent, prompts, about, state).run()
+        return ending(Trainer(args, spec, agent, prompts, about, state), "ppo.py")
     except (ValueError, OSError) as error:
         print(f"ppo.py: {error}", file=sys.stderr)
         return 2
@@ -351,40 +352,38 @@ class Trainer:
             agent.num_timesteps, args.total_timesteps, quiet=not args.progress_bar, unit="token"
         )
 
-    def run(self) -> int:
-        """Train to the end, unless something prevents it; return the exit status."""
-        args, agent, bar = self.args, self.agent, self.bar
+    def train(self) -> int:
+        """Train to the end or until a signal; return the exit status."""
+        args, agent = self.args, self.agent
         parameters = sum(weight.numel() for weight in self.model.parameters())
-        bar.write(
+        self.bar.write(
             f"{self.folder}: {parameters:,} parameters, tokens {agent.num_timesteps} to {args.total_timesteps}, "
             f"{agent.device.type}, {torch.get_num_threads()} threads"
         )
-        try:
-            if not self.before:  # on the same prompts, before any reinforcement
-                self.before = self.measure_both()
-            with Stop(self.stopping) as stop:
-                if self.loop(stop):
-                    bar.write(f"stopped and saved at step {agent.num_timesteps}; {self.resume}")
-                    return 128 + stop.signal
-            after = self.measure_both()
-            self.save()
-            agent.save(self.folder / "agent.zip")
-            self.finish(after)
-        except FloatingPointError as error:
-            print(f"ppo.py: stopped: {error}. Start again with a lower learning rate or target_kl", file=sys.stderr)
-            return 1
-        except OSError as error:
-            print(
-                f"ppo.py: stopped at step {agent.num_timesteps}: {error}. What was saved before is intact; "
-                f"{self.resume}",
-                file=sys.stderr,
-            )
-            return 1
-        finally:
-            bar.close()
-            with contextlib.suppress(OSError):  # of a full disk, which was reported above
-                self.curves.close()
+        if not self.before:  # on the same prompts, before any reinforcement
+            self.before = self.measure_both()
+        with Stop(self.stopping) as stop:
+            if self.loop(stop):
+                self.bar.write(f"stopped and saved at step {agent.num_timesteps}; {self.resume}")
+                return 128 + stop.signal
+        after = self.measure_both()
+        self.save()
+        agent.save(self.folder / "agent.zip")
+        self.finish(after)
         return 0
+
+    def where(self) -> str:
+        return f"at step {self.agent.num_timesteps}"
+
+    def advice(self) -> str:
+        return "Start again with a lower learning rate or target_kl"
+
+    def report(self, line: str) -> None:
+        print(line, file=sys.stderr)
+
+    def close(self) -> None:
+        self.bar.close()
+        self.curves.close()
 
     def loop(self, stop: Stop) -> bool:
         """Repeat a rollout and its minibatches; evaluate, save. Return whether a signal stopped it."""
@@ -444,7 +443,7 @@ class Trainer:
         state = {**agent_state(self.agent), "history": self.history, "seconds": self.seconds, "before": before}
         state["record"] = torch.from_numpy(np.frombuffer(self.model.record, np.uint8).copy())
         state["run"] = json.dumps(self.about)
-        runs.save_state(self.folder / "states", self.agent.num_timesteps, state)
+        states.save_state(self.folder / "states", self.agent.num_timesteps, state)
         self.saved = self.agent.num_timesteps
         self.save_model()
 
@@ -478,8 +477,4 @@ class Trainer:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("ppo.py: stopped; --resume continues from the last saved state, if there is one", file=sys.stderr)
-        sys.exit(130)
+    exit_with(main, "ppo.py")

@@ -35,6 +35,7 @@ from cadmus_gym import ModelConfig, Transformer, load_model, load_spec
 from cadmus_gym.evaluation.truth import loss_above_floor
 from cadmus_gym.files import check_output
 from cadmus_gym.reports.markdown import markdown
+from cadmus_gym.reports.plots import draw_study
 from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
@@ -186,41 +187,8 @@ def table(rows: list[Row]) -> str:
         above = interval([row.above_floor for row in some])
         flops = fmean([row.flops for row in some])
         lines.append([name, f"{some[0].parameters / 1e6:.2f} M", f"{flops:.2e}", *cost, *truths, above])
-    columns = ["run", "parameters", "FLOPs", "tokens", "core-seconds", "true on test, %", "nats a token above floor"]
+    columns = ["run", "parameters", "FLOPs", "tokens", "core-seconds", "true on test, %", "excess loss, nats per token"]
     return markdown(columns, lines)
-
-
-def draw(rows: list[Row], path: Path) -> None:
-    """Draw loss above the floor and truth rate on test against compute, and against time, a line for each run."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot, ticker
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
-    names = list(dict.fromkeys(row.name for row in rows))
-    for k, name in enumerate(names):
-        budgets = sorted({row.compute for row in rows if row.name == name})
-        some = [[row for row in rows if (row.name, row.compute) == (name, budget)] for budget in budgets]
-        flops = [fmean(row.flops for row in of_budget) for of_budget in some]
-        seconds = [fmean(row.core_seconds for row in of_budget) for of_budget in some]
-        above = [fmean(row.above_floor for row in of_budget) for of_budget in some]
-        wrong = [100 * (1 - fmean(row.truth["test"] for row in of_budget)) for of_budget in some]
-        color = pyplot.get_cmap("viridis")(k / max(1, len(names) - 1) * 0.85)
-        for axis, x, y in zip(axes, (flops, flops, seconds), (above, wrong, wrong), strict=True):
-            axis.plot(x, y, "o-", color=color, label=name)
-    compute, missed = "FLOPs of training, 6 x parameters x tokens", "test prompts not completed truly, %"
-    xlabels, ylabels = (compute, compute, "core-seconds of training"), ("nats a token above the floor", missed, missed)
-    for axis, xlabel, ylabel in zip(axes, xlabels, ylabels, strict=True):
-        axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
-        for each in (axis.xaxis, axis.yaxis):
-            each.set_major_locator(ticker.LogLocator(subs=(1, 3)))
-            each.set_major_formatter(lambda value, _: f"{value:g}")
-            each.set_minor_formatter(ticker.NullFormatter())
-        axis.grid(alpha=0.3, which="both")
-    axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def main(args: Args) -> None:
@@ -244,7 +212,7 @@ def main(args: Args) -> None:
     over = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     spread = "; mean and 95 % interval over seeds (Student's t)" if len(seeds) > 1 else ""
     note = (
-        f"`{made['command']}`: {over}, {rows[0].count} prompts a run{spread}; commit {commits}; "
+        f"`{made['command']}`: {over}, {rows[0].count} prompts per run{spread}; commit {commits}; "
         f"{made['hardware']['cpu']}."
     )
     print(f"\n{found}\n\n{note}")
@@ -252,7 +220,7 @@ def main(args: Args) -> None:
     (args.output / f"{path.stem}.json").write_text(json.dumps(content, indent=1) + "\n")
     (args.output / f"{path.stem}.md").write_text(f"{found}\n\n{note}\n")
     if len({row.compute for row in rows}) > 1:
-        draw(rows, args.output / f"{path.stem}.png")
+        draw_study(rows, path.stem, args.output / f"{path.stem}.png")
 
 
 if __name__ == "__main__":

@@ -33,14 +33,11 @@ from cadmus_gym.evaluation.baselines import random_legal, search
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, judge_completions, loss_above_floor
 from cadmus_gym.files import check_output
 from cadmus_gym.progress import Report, countdown, part_of
-from cadmus_gym.reports.markdown import inserted, markdown
-from cadmus_gym.reports.models import machine
+from cadmus_gym.reports.results import demo
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
-MARKER = "<!-- table -->"
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,6 @@ class Args:
     budget: int = 1000  # completions that search may try
     threads: int = 2
     output: Path = HERE / "results" / "table.json"
-    readme: bool = False  # write the table into README.md as well
 
 
 def load(named: tuple[str, ...], fixed: list[str]) -> dict[str, Any]:
@@ -96,12 +92,6 @@ def row_of(name: str, spec: Spec, evaluated: Callable[[str, Report | None], Eval
     row = [evaluated(split, part_of(report, k, len(splits))) for k, split in enumerate(splits)]
     print(f"{name}: {len(splits)} splits in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return row
-
-
-def cell(result: Evaluation) -> str:
-    low, high = result.interval
-    loopholes = "" if result.loophole_rate == 0 else f", loopholes {result.loophole_rate:.2%}"
-    return f"{result.truth_rate:.2%} [{low:.2%}, {high:.2%}]{loopholes}"
 
 
 def main(args: Args) -> int:
@@ -150,25 +140,11 @@ def main(args: Args) -> int:
 
     made = recipe(args)
     made["digests"] = spec.digests()
-    lines = []
-    for name, row in rows.items():
-        floor = f"{above[name][0]:.3f} ± {1.96 * above[name][1]:.3f}" if name in above else ""
-        lines.append([name, *(cell(result) for result in row), floor])
-    lines.append(["distinct problems", *(f"{result.problems:,}" for result in next(iter(rows.values()))), ""])
-    table = markdown([spec.id, *spec.splits, "excess loss"], lines)
-    several = f"{args.seeds} seeds from {args.seed}" if args.seeds > 1 else f"seed {args.seed}"
-    note = (
-        f"Truth rate with its 95 % interval, in which distinct problems count; {args.seeds * args.count:,} prompts per "
-        f"split, {several}; commit {made['commit']}, {machine(made['hardware'])}. Loopholes are named where there are "
-        "any. Excess loss: nats per token on programs of train, above the generator's entropy."
-    )
-    print(f"\n{table}\n\n{note}")
-    rows_json = {name: [asdict(result) for result in row] for name, row in rows.items()}
-    args.output.write_text(json.dumps({"recipe": made, "rows": rows_json, "above_floor": above}, indent=1) + "\n")
+    content = {"recipe": made, "rows": {name: [asdict(one) for one in row] for name, row in rows.items()}}
+    content["excess"] = {name: list(pair) for name, pair in above.items()}
+    print(f"\n{demo(content)}")
+    args.output.write_text(json.dumps(content, indent=1) + "\n")
     print(f"written to {args.output}")
-    if args.readme:
-        README.write_text(inserted(README.read_text(), MARKER, f"{table}\n\n{note}"))
-        print(f"written to {README}")
     return 0
 
 

@@ -47,9 +47,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,47 +65,32 @@ import cadmus_gym as cg
 from cadmus_gym import files, progress
 from cadmus_gym.evaluation import trained
 from cadmus_gym.evaluation.completing import stages
-from cadmus_gym.evaluation.truth import EVALUATION_SEED, Evaluation, evaluate
-from cadmus_gym.language.isa import VOCABULARY
+from cadmus_gym.evaluation.splits import evaluate_splits, shown, truth_on_test
+from cadmus_gym.evaluation.truth import Evaluation
 from cadmus_gym.reports import curves
-from cadmus_gym.training import batches, record, runs
+from cadmus_gym.training import batches, runs, settings, states
+from cadmus_gym.training.continuing import OF_PART, check_start, extended, finished_part, started
+from cadmus_gym.training.exits import ending, exit_with
 from cadmus_gym.training.focus import AMONG
 from cadmus_gym.training.interrupts import Stop, resuming
-from cadmus_gym.training.optimizers import make_optimizers, rate_at, set_rates
+from cadmus_gym.training.learner import Learner, preflight
+from cadmus_gym.training.ledger import Ledger
+from cadmus_gym.training.optimizers import rate_at, set_rates
 from cadmus_gym.training.provenance import recipe
 from cadmus_gym.training.ranks import Ranks
+from cadmus_gym.training.record import extended as extended_record
+from cadmus_gym.training.settings import Env, Overrides
 from cadmus_gym.transformer.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
-from cadmus_gym.transformer.loss import losses
-from cadmus_gym.transformer.model import ModelConfig, Transformer
+from cadmus_gym.transformer.model import ModelConfig
 from cadmus_gym.transformer.model_files import sha256
 
 STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
-TIMED, HOPELESS = 2, 4  # steps that a preflight times in each type; a type this many times slower is given up at once
-DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats a token: half more than guessing loses
-OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts that are not figures of one moment
 WAITING, SETTLED = 0.2, 20  # a larger share of time spent waiting for programs is reported, after so many steps
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 # What a resumed run may have otherwise than before.
-FREE = {*runs.OF_CALL, "device", "threads", "needs"}
+FREE = {*settings.OF_CALL, "device", "threads", "needs"}
 FREE |= {"evaluate_every", "evaluate_count", "final_count", "save_every", "log_every"}
-# What an extended run may have otherwise in the part that is added, and what the model to start from decides.
-OF_PART = {"tokens", "steps", "stop_at_truth", "muon_rate", "adamw_rate", "warmup", "decay"}
-OF_MODEL = ("width", "layers", "heads", "key_value_heads", "hidden", "tied")
-
-JSON = tyro.constructors.PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="TEXT|JSON",
-    instance_from_str=lambda given: json.loads(given[0]) if given[0].lstrip().startswith("{") else given[0],
-    is_instance=lambda value: isinstance(value, (str, dict)),
-    str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
-)
-Env = Annotated[
-    str | dict[str, int],
-    JSON,
-    tyro.conf.arg(help='an id or a .toml; or several by whole weight: \'{"Cadmus-Arith-v0": 2, "mine.toml": 1}\''),
-]
-Overrides = Annotated[dict[str, Any], JSON, tyro.conf.arg(help='of the spec: \'{"thoughts": {"share": 0}}\'')]
 
 
 @dataclass(frozen=True)
@@ -209,13 +193,13 @@ def configure(arguments: list[str]) -> Config:
     Raises ValueError for a mistake in a recipe, a value without sense, or a flag at odds with a run to be resumed or
     with a model to start from; FileNotFoundError where there is no such model.
     """
-    known = runs.first_flags(arguments, folder=None, recipe="nano-arith", start=None)
+    known = settings.first_flags(arguments, folder=None, recipe="nano-arith", start=None)
     folder, extending = known.folder or Path("runs") / Path(known.recipe).stem, "--extend" in arguments
     if known.resume and extending:
         raise ValueError("--resume and --extend: give one of them")
-    values = runs.started_with(folder, "config", Config) if known.resume or extending else None
+    values = settings.started_with(folder, "config", Config) if known.resume or extending else None
     if extending:
-        return extended(arguments, folder, values)
+        return extended(arguments, folder, values, Config, FREE)
     if values is None:
         default = read_recipe(known.recipe, folder)
         start = known.start or default.start
@@ -227,56 +211,8 @@ def configure(arguments: list[str]) -> Config:
     config = tyro.cli(Config, args=arguments, default=before)
     if config.dtype == "auto":  # which was settled when the run was started
         config = dataclasses.replace(config, dtype=before.dtype)
-    runs.check_resumed(before, config, FREE)
+    settings.check_resumed(before, config, FREE)
     return config
-
-
-def extended(arguments: list[str], folder: Path, values: dict[str, Any] | None) -> Config:
-    """Return the settings of a finished run with more steps, over which the rates rise and fall once more."""
-    if values is None:
-        raise ValueError(f"--extend: {folder} holds no run")
-    before = Config(**values)
-    result = finished_part(folder / "result.json", len(before.parts))
-    if result is None:
-        raise ValueError(f"--extend: {folder} is not finished; --resume continues it")
-    default = dataclasses.replace(before, stop_at_truth=None)
-    config = tyro.cli(Config, args=arguments, default=dataclasses.replace(default, extend=True))
-    if config.tokens != before.tokens and config.steps == before.steps:
-        config = dataclasses.replace(config, steps=None)
-    if config.dtype == "auto":
-        config = dataclasses.replace(config, dtype=before.dtype)
-    runs.check_resumed(before, config, FREE | OF_PART, "--extend")
-    total, done = (config.steps, result["step"]) if config.steps is not None else (config.tokens, result["tokens"])
-    if total <= done:
-        name = "steps" if config.steps is not None else "tokens"
-        raise ValueError(f"--extend: {name} = {total:,} in all; allowed: more than the {done:,} that {folder} has had")
-    part = {name: getattr(before, name) for name in sorted(OF_PART)} | {"step": result["step"]}
-    return dataclasses.replace(config, extend=False, resume=True, parts=[*before.parts, part])
-
-
-def started(default: Config, start: str) -> Config:
-    """Return settings with the sizes and the order of digits of the model to start from."""
-    model = load_model(start)
-    own: dict[str, Any] = {name: getattr(model.config, name) for name in OF_MODEL} | {"endian": model.endian}
-    context = max(default.context, model.config.context)  # on which no weight depends
-    return dataclasses.replace(default, **own, context=context, start=start)
-
-
-def check_start(config: Config, start: str) -> None:
-    """Raise ValueError where settings are not those of the model to start from."""
-    model = load_model(start)
-    for name in ("endian", *OF_MODEL):
-        own = model.endian if name == "endian" else getattr(model.config, name)
-        if getattr(config, name) != own:
-            raise ValueError(
-                f"--start {start}: {name} = {getattr(config, name)!r}, but the model has {own!r}; leave the flag out"
-            )
-    for entry in dataclasses.fields(ModelConfig):
-        own = getattr(model.config, entry.name)
-        if entry.name != "context" and getattr(config.sizes, entry.name) != own:
-            raise ValueError(
-                f"--start {start}: the model has {entry.name} = {own!r}, which train.py has no setting for"
-            )
 
 
 def read_recipe(name: str, folder: Path) -> Config:
@@ -285,7 +221,7 @@ def read_recipe(name: str, folder: Path) -> Config:
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ValueError(f"recipe {name!r}: no file {path}; known: {names}, or give the path of a .toml")
-    values = runs.read_values(path, Config, f"recipe {name}", without=("recipe", "parts", *runs.OF_CALL))
+    values = settings.read_values(path, Config, f"recipe {name}", without=("recipe", "parts", *settings.OF_CALL))
     return Config(**values, recipe=name, folder=folder)
 
 
@@ -304,44 +240,6 @@ def make_stream(config: Config) -> cg.Stream:
         if config.stop_at_truth is not None and "test" not in spec.splits:
             raise ValueError(f"stop_at_truth = {config.stop_at_truth}: {spec.id} has no split named test")
     return stream
-
-
-def judge(
-    model: Transformer, stream: cg.Stream, count: int, ranks: Ranks, report: progress.Report
-) -> dict[str, Evaluation]:
-    """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has.
-
-    Parts of a mixture are completed under the mixture's form and budget. ``report`` gets how much of the work of this
-    process is done.
-    """
-    every = [(spec, split) for spec in stream.specs for split in spec.splits]
-    mine = every[ranks.rank :: ranks.count]
-    own = [
-        evaluate(model, *one, count, EVALUATION_SEED, report=progress.part_of(report, k, len(mine)))
-        for k, one in enumerate(mine)
-    ]
-    found = ranks.gather(own)
-    names = [split if len(stream.specs) == 1 else f"{spec.id} {split}" for spec, split in every]
-    return {name: found[k % ranks.count][k // ranks.count] for k, name in enumerate(names)}
-
-
-def shown(found: Mapping[str, Evaluation], rate: Callable[[Evaluation], str]) -> str:
-    """Return all rates in a line; of several environments, the mean on test, and a line for each."""
-    lines: dict[str, list[str]] = {}
-    for one in found.values():
-        lines.setdefault(one.spec, []).append(f"{one.split} {rate(one)}")
-    if len(lines) == 1:
-        return ", ".join(*lines.values())
-    return f"test {truth_on_test(found):.2%}, the mean of" + "".join(
-        f"\n  {env}: {', '.join(rates)}" for env, rates in lines.items()
-    )
-
-
-def truth_on_test(found: Mapping[str, Evaluation]) -> float:
-    """The mean over environments; of the train split where there is no split named test."""
-    rates = [one.truth_rate for one in found.values() if one.split == "test"]
-    rates = rates or [one.truth_rate for one in found.values() if one.split == "train"]
-    return sum(rates) / len(rates)
 
 
 def main(arguments: list[str]) -> int:
@@ -364,7 +262,7 @@ def main(arguments: list[str]) -> int:
         about, state = ranks.first(
             lambda: runs.open_run(config, "config", stream.digest, digests, held, free=FREE | OF_PART | {"parts"})
         )
-        return Trainer(config, stream, ranks, about, state).run()
+        return ending(Trainer(config, stream, ranks, about, state), "train.py")
     except (ValueError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
@@ -372,75 +270,6 @@ def main(arguments: list[str]) -> int:
         held.close()
         if ranks is not None:
             ranks.close()
-
-
-def finished_part(path: Path, parts: int) -> dict[str, Any] | None:
-    """Return the result of a run that was extended so many times; None where it is not finished."""
-    result = files.read_json(path) if path.is_file() else None
-    return result if result is not None and result.get("parts", 0) == parts else None
-
-
-class Learner:
-    """A model as the seed makes it, its optimizers, and the step they take, with products in ``config.dtype``."""
-
-    def __init__(self, config: Config, ranks: Ranks) -> None:
-        self.config, self.ranks, self.dtype = config, ranks, getattr(torch, config.dtype)
-        self.model = Transformer(config.sizes, config.seed)
-        self.model.endian = config.endian
-        self.model.to(ranks.device)
-        self.wrapped = ranks.wrap(self.model)
-        muon_rate = config.muon_rate if config.optimizer == "muon" else None
-        self.optimizers = make_optimizers(self.model, muon_rate, config.adamw_rate, config.weight_decay, self.dtype)
-
-    def gradients(self, chunks: list[batches.Chunk], weight: float) -> tuple[torch.Tensor, float]:
-        """Compute the gradients of the loss, a sum over ``weight`` tokens of all processes, and clip them.
-
-        Returns -log p of each row's prompt and completion, (N, 2) float64, and the norm of the gradients before.
-        """
-        device, prompt_weight = self.ranks.device, self.config.prompt_weight
-        found = torch.zeros(sum(len(chunk.rows) for chunk in chunks), 2, dtype=torch.float64, device=device)
-        for k, chunk in enumerate(chunks):
-            chunk = chunk.to(device)
-            alone = self.ranks.apart(self.wrapped) if k + 1 < len(chunks) else contextlib.nullcontext()
-            with alone:  # gradients go through the processes once a step, with the last chunk
-                with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-                    of_prompts, of_completions = losses(self.wrapped, chunk.tokens, chunk.prompt_lengths)
-                loss = prompt_weight * of_prompts.sum() + of_completions.sum()
-                (loss * (self.ranks.count / weight)).backward()  # type: ignore[no-untyped-call]
-            found[chunk.rows] = torch.stack([of_prompts.detach(), of_completions.detach()], 1).double()
-        return found, float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
-
-    def update(self) -> None:
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
-
-
-def preflight(config: Config, chunks: list[batches.Chunk], ranks: Ranks) -> dict[str, float]:
-    """Return the tokens per core-second of a step in each type, of throw-away learners.
-
-    What is timed, once warm, is the middle chunk of a real step and the optimizers; the rest of the chunks is taken to
-    cost as much per token. A type that is slow while it warms up already is not timed again. The clock is that of CPU
-    time, since other processes may want the cores too.
-    """
-    middle = chunks[len(chunks) // 2]
-    own = middle._replace(rows=torch.arange(len(middle.rows)))
-    padded, tokens = (sum(one) for one in zip(*((c.tokens.numel(), int(c.lengths.sum())) for c in chunks), strict=True))
-    found: dict[str, float] = {}
-    for dtype in ("float32", "bfloat16"):
-        learner, best = Learner(dataclasses.replace(config, dtype=dtype), ranks), [math.inf, math.inf]
-        for _ in range(1 + TIMED):
-            times = [time.process_time()]
-            learner.gradients([own], float(own.lengths.sum()))
-            times.append(time.process_time())
-            learner.update()
-            times.append(time.process_time())
-            best = [min(one, after - before) for one, (before, after) in zip(best, pairwise(times), strict=True)]
-            found[dtype] = tokens / max(best[0] * padded / own.tokens.numel() + best[1], 1e-9)
-            slow = found[dtype] * HOPELESS < max(found.values())
-            if ranks.first(lambda: slow):  # noqa: B023
-                break
-    return found
 
 
 class Trainer:
@@ -456,29 +285,23 @@ class Trainer:
     ) -> None:
         self.config, self.stream, self.ranks, self.about = config, stream, ranks, about
         self.folder, self.states, self.device = config.folder, config.folder / "states", ranks.device
-        self.again = resuming(self.folder)
-        if ranks.count > 1:
-            self.again = f"the same torchrun command, with --folder {self.folder} --resume"
+        again = f"the same torchrun command, with --folder {self.folder} --resume"
+        self.resume = f"resume with: {again if ranks.count > 1 else resuming(self.folder)}"
         self.saved: int | None = None if state is None else state["counts"]["step"]  # step of the last state saved
-        self.doing = "step"
+        self.doing, self.truth = "step", "-"  # what a signal waits for; truth on test, as last evaluated
         if config.threads is not None:
             torch.set_num_threads(config.threads)
 
-        if ranks.rank == 0:
-            print("measuring lengths and entropy of the programs", file=sys.stderr, flush=True)
-        # A sample of the stream says how long a step is, and where to cut it.
+        # A sample of the stream says how many steps there are, and where to cut a batch.
+        self.say("measuring lengths and entropy of the programs")
         lengths = batches.program_lengths(stream.batch(0, 1 << 14)[0])
         self.steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
-        self.first = config.parts[-1]["step"] if config.parts else 0  # where rates go up, hold and go down from
+        self.first = config.parts[-1]["step"] if config.parts else 0  # where rates begin to rise, hold and fall
         if self.steps <= self.first:
             raise ValueError(f"--extend: {self.steps} steps in all; allowed: above the {self.first} that were made")
         self.cuts = batches.plan_chunks(lengths, config.batch // ranks.count, self.device.type)
-        # No model's loss can pass the floor.
-        self.floor = ranks.first(
-            lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000).floor(config.prompt_weight)
-        )
-
         self.feed = batches.Feed(stream, config.batch, config.focus, ranks.rank, ranks.count)
+        self.counted = torch.from_numpy(~self.feed.drawn).to(self.device, torch.float64)  # the focus chose the others
 
         # Nothing is random but the weights and the stream, and both have the seed.
         timed = self.settle_dtype() if config.dtype == "auto" else None
@@ -486,24 +309,15 @@ class Trainer:
         self.model, self.optimizers = self.learner.model, self.learner.optimizers
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
 
-        self.counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": [], "parts": 0}
-        self.counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
-        self.counts["met"] = [0.0] * 4  # as a row of the window below, since the last evaluation
-        self.counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
+        floor = ranks.first(
+            lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000).floor(config.prompt_weight)
+        )
+        self.ledger = Ledger(stream.specs, config.prompt_weight, floor, ranks)
+        self.counts = self.ledger.counts
         self.counts |= {"preflight": timed, "parent": None}
         self.earlier = b""  # record of what the model to start from was trained on
         if state is not None:
-            if "choices" not in state:
-                raise ValueError(f"{self.states}: another version of Cadmus Gym wrote them; resume with that one")
-            self.model.load_state_dict(state["model"])
-            for name, optimizer in self.optimizers.items():
-                peaks = [group["peak"] for group in optimizer.param_groups]
-                optimizer.load_state_dict(state["optimizers"][name])
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    group["peak"] = peak
-            self.feed.focus.losses, self.feed.choices = state["focus"].numpy(), state["choices"].numpy()
-            self.earlier = state["earlier"].numpy().tobytes()
-            self.counts |= state["counts"]
+            self.restore(state)
         elif config.start is not None:
             start = load_model(config.start)
             self.model.load_state_dict(start.state_dict())
@@ -518,25 +332,16 @@ class Trainer:
         # What a state has to hold before the first step: weights from elsewhere, or that another part has begun.
         self.unsaved = (state is None and config.start is not None) or self.counts["parts"] < len(config.parts)
         if self.counts["parts"] < len(config.parts):
-            # The result was written after the last state, and has the evaluation at the end.
-            result = ranks.first(lambda: files.read_json(self.folder / "result.json"))
-            self.counts |= {key: result[key] for key in self.counts if key in result}
-            self.counts |= {"parts": len(config.parts), "stopped": False, "met": [0.0] * 4}
-            ranks.first(lambda: files.write_json(self.folder / "run.json", self.about))
-        self.cpu_before = self.counts["cpu_seconds"]
-        self.began, self.cpu_began = time.monotonic() - self.counts["seconds"], time.process_time()
-
-        # Of each spec, since the last line of the log: losses of prompts and of completions, their numbers of tokens.
-        # Of the rows that the focus does not choose only, so that the loss is that of the stream.
-        self.window = torch.zeros(len(stream.specs), 4, dtype=torch.float64, device=self.device)
-        if state is not None and ranks.rank == 0:
-            self.window += state["window"].to(self.device)
-        self.counted = torch.from_numpy(~self.feed.drawn).to(self.device, torch.float64)
-        self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
+            self.begin_part()
+        self.ledger.start_clocks()
         self.settled, self.warned = self.counts["step"] + SETTLED, False  # whether waiting for programs was reported
-        self.truth = "-"  # on test, as last evaluated
         self.writer = SummaryWriter(self.folder, purge_step=self.counts["step"] + 1) if ranks.rank == 0 else None
         self.progress = progress.Progress(self.counts["step"], self.steps, quiet=ranks.rank > 0)
+        self.report = self.progress.write
+
+    def say(self, line: str) -> None:
+        if self.ranks.rank == 0:
+            print(line, file=sys.stderr, flush=True)
 
     def settle_dtype(self) -> dict[str, float]:
         """Choose the type of products, and put it into run.json; return the tokens per core-second of those timed.
@@ -548,62 +353,76 @@ class Trainer:
         if self.device.type == "cuda":
             dtype = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
         else:
-            if self.ranks.rank == 0:
-                print("preflight: timing a step in float32 and in bfloat16", file=sys.stderr, flush=True)
+            self.say("preflight: timing a step in float32 and in bfloat16")
             rows = batches.draw(self.stream, self.feed.rows)
             own = preflight(self.config, batches.cut_chunks(rows, self.config.endian, self.cuts), self.ranks)
             timed = {name: round(speed, 1) for name, speed in self.ranks.gather(own)[0].items()}
             dtype = max(timed, key=lambda name: timed[name])
-            if self.ranks.rank == 0:
-                speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in timed.items())
-                line = f"preflight: {speeds} tokens per core-second: computing in {dtype}"
-                print(line, file=sys.stderr, flush=True)
+            speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in timed.items())
+            self.say(f"preflight: {speeds} tokens per core-second: computing in {dtype}")
         self.config = dataclasses.replace(self.config, dtype=dtype)
         self.about["config"]["dtype"] = dtype
         self.ranks.first(lambda: files.write_json(self.folder / "run.json", self.about))
         return timed
 
-    def run(self) -> int:
-        """Train to the end, unless something is in the way; return the exit status."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a state. Raises ValueError for one of another version."""
+        if "choices" not in state:
+            raise ValueError(f"{self.states}: another version of Cadmus Gym wrote them; resume with that one")
+        self.model.load_state_dict(state["model"])
+        for name, optimizer in self.optimizers.items():
+            peaks = [group["peak"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(state["optimizers"][name])
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["peak"] = peak
+        self.feed.focus.losses, self.feed.choices = state["focus"].numpy(), state["choices"].numpy()
+        self.earlier = state["earlier"].numpy().tobytes()
+        self.counts |= state["counts"]
+        if self.ranks.rank == 0:
+            self.ledger.window += state["window"].to(self.device)
+
+    def begin_part(self) -> None:
+        """Take over the result of the part before: it was written after the last state, and has its evaluation."""
+        result = self.ranks.first(lambda: files.read_json(self.folder / "result.json"))
+        self.counts |= {key: result[key] for key in self.counts if key in result}
+        self.counts |= {"parts": len(self.config.parts), "stopped": False, "met": [0.0] * 4}
+        self.ranks.first(lambda: files.write_json(self.folder / "run.json", self.about))
+
+    def train(self) -> int:
+        """Train to the end or until a signal; return the exit status."""
         config, counts, ranks = self.config, self.counts, self.ranks
-        self.progress.write(
+        self.report(
             f"{self.folder}: {self.parameters:,} parameters, steps {counts['step']} to {self.steps} of {config.batch} "
             f"programs in {ranks.count} x {len(self.cuts) - 1} chunks, {self.device.type}, "
-            f"{torch.get_num_threads()} threads a process"
+            f"{torch.get_num_threads()} threads per process"
             + (f"; recipe {config.recipe} is for {config.needs}" if config.needs else "")
         )
-        try:
-            if self.unsaved:
-                self.save()
-            ranks.first(lambda: (self.folder / "result.json").unlink(missing_ok=True))  # of the part before
-            acknowledge = self.stopping if ranks.rank == 0 else None
-            with Stop(acknowledge, patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
-                if self.loop(stop):
-                    self.progress.write(f"stopped and saved at step {counts['step']} of {self.steps}; {self.resume()}")
-                    return 128 + (stop.signal or signal.SIGTERM)
-            self.finish(self.evaluate(config.final_count))
-        except FloatingPointError as error:
-            kept = f"The last good state is in {self.states}; start" if any(self.states.glob("*.pt")) else "Start"
-            self.progress.write(f"train.py: stopped {error}. {kept} again with a lower muon_rate, adamw_rate or clip")
-            return 1
-        except OSError as error:
-            self.progress.write(
-                f"train.py: stopped at step {counts['step']}: {error}. What was saved before is intact; {self.resume()}"
-            )
-            return 1
-        finally:
-            self.progress.close()
-            if self.writer is not None:
-                with contextlib.suppress(OSError):  # of a full disk, which was reported above
-                    self.writer.close()
+        if self.unsaved:
+            self.save()
+        ranks.first(lambda: (self.folder / "result.json").unlink(missing_ok=True))  # of the part before
+        acknowledge = self.stopping if ranks.rank == 0 else None
+        with Stop(acknowledge, patience=STOP_PATIENCE if ranks.count > 1 else 0.0) as stop:
+            if self.loop(stop):
+                self.report(f"stopped and saved at step {counts['step']} of {self.steps}; {self.resume}")
+                return 128 + (stop.signal or signal.SIGTERM)
+        self.finish(self.evaluate(config.final_count))
         return 0
 
-    def resume(self) -> str:
-        return f"resume with: {self.again}"
+    def where(self) -> str:
+        return f"at step {self.counts['step']}"
+
+    def advice(self) -> str:
+        kept = f"The last good state is in {self.states}; start" if any(self.states.glob("*.pt")) else "Start"
+        return f"{kept} again with a lower muon_rate, adamw_rate or clip"
 
     def stopping(self) -> str:
         last = "no state is saved yet" if self.saved is None else f"the last saved state is of step {self.saved}"
         return f"stopping after this {self.doing}; Ctrl-C again stops at once ({last})"
+
+    def close(self) -> None:
+        self.progress.close()
+        if self.writer is not None:
+            self.writer.close()
 
     def loop(self, stop: Stop) -> bool:
         """Train to the last step, or to where a signal stops it; return whether one did."""
@@ -628,27 +447,25 @@ class Trainer:
         return bool(ranks.sum(torch.tensor(stop.signal > 0, dtype=torch.float64)))  # it came during an evaluation
 
     def train_step(self, drawn: Iterator[batches.Batch], stop: Stop) -> tuple[float, bool]:
-        """Train on one batch; return the norm of the gradient, and whether any process was told to stop.
+        """Train on one batch; return the norm of the gradient, and whether any process is to stop.
 
         Raises FloatingPointError where the norm is not finite; then the weights are as before.
         """
-        config, counts, ranks, now = self.config, self.counts, self.ranks, time.monotonic()
+        config, counts, ranks, ledger, now = self.config, self.counts, self.ranks, self.ledger, time.monotonic()
         done, steps = counts["step"] - self.first, self.steps - self.first
-        share = rate_at(done, steps, config.warmup, config.decay)
-        set_rates(self.optimizers, share)
+        set_rates(self.optimizers, rate_at(done, steps, config.warmup, config.decay))
         batch = next(drawn)
         chunks = batches.cut_chunks(batch, config.endian, self.cuts)
         parts = torch.from_numpy(batch.parts).to(self.device)
-        now = self.spend("data", now)
+        now = ledger.spend("data", now)
 
         lengths = np.stack([batch.prompt_lengths, batches.program_lengths(batch.programs) - batch.prompt_lengths], 1)
         sizes = torch.tensor([*lengths.sum(0), stop.signal > 0], dtype=torch.float64)
         all_in_prompts, all_in_completions, stopping = ranks.sum(sizes).tolist()
         weight = config.prompt_weight * all_in_prompts + all_in_completions
         found, norm = self.learner.gradients(chunks, weight)
-        rows = torch.cat([found, torch.from_numpy(lengths).to(found)], 1)
-        self.window.index_add_(0, parts, rows * self.counted[:, None])
-        now = self.spend("model", now)
+        ledger.add(parts, torch.cat([found, torch.from_numpy(lengths).to(found)], 1) * self.counted[:, None])
+        now = ledger.spend("model", now)
         if not math.isfinite(norm):
             raise FloatingPointError(f"in step {counts['step'] + 1}: the norm of the gradient is {norm:g}")
 
@@ -656,70 +473,36 @@ class Trainer:
         if config.focus:
             met = self.feed.focus.sums(batch.kinds, found[:, 1].cpu().numpy())
             self.feed.focus.learn(ranks.sum(torch.from_numpy(met)).cpu().numpy())
-        self.spend("optimizer", now)
+        ledger.spend("optimizer", now)
         counts["step"] += 1
         counts["tokens"] += int(all_in_prompts + all_in_completions)
         return norm, stopping > 0
 
-    def spend(self, kind: str, since: float) -> float:
-        """Book the time since then; return now."""
-        now = time.monotonic()
-        self.counts["times"][kind] += now - since
-        return now
-
-    def take_time(self) -> None:
-        cpu = self.ranks.sum(torch.tensor(time.process_time() - self.cpu_began, dtype=torch.float64))
-        self.counts.update(seconds=time.monotonic() - self.began, cpu_seconds=self.cpu_before + float(cpu))
-
     def log(self, norm: float) -> None:
         """Show the steps since the last call. Raises FloatingPointError where the loss says that training diverged."""
-        config, counts, step, now = self.config, self.counts, self.counts["step"], time.monotonic()
-        table = self.ranks.sum(self.window).cpu()
-        self.window.zero_()
-        met = table.sum(0).tolist()
-        loss, completion_loss = self.mean(met)
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"at step {step}: the loss is {loss:g}")
-        warm = step - self.first > config.warmup * (self.steps - self.first)
-        if warm and completion_loss > DIVERGED:
-            told = f"the loss is {completion_loss:.2f} nats a token, half more than guessing loses"
-            raise FloatingPointError(f"at step {step}: {told}")
-        counts["met"] = [before + now for before, now in zip(counts["met"], met, strict=True)]
-        scalars = {"loss/all": loss, "loss/completion": completion_loss, "gradient/norm": norm}
-        scalars |= {"loss/above_floor": loss - self.floor} if math.isfinite(self.floor) else {}
-        if len(self.stream.specs) > 1:
-            families = zip(self.stream.specs, table.tolist(), strict=True)
-            scalars |= {f"loss of {spec.id}/completion": row[1] / row[3] for spec, row in families if row[3]}
-        since, tokens, times = self.logged
-        seconds, speed = now - since, (counts["tokens"] - tokens) / (now - since)
-        scalars |= {"tokens/second": speed, "tokens/total": counts["tokens"]}
+        config, counts, step = self.config, self.counts, self.counts["step"]
+        scalars = self.ledger.close_window(warm=step - self.first > config.warmup * (self.steps - self.first))
+        loss = scalars["loss/completion"]
+        speed, times = self.ledger.close_times()
+        scalars |= {"gradient/norm": norm, "tokens/second": speed, "tokens/total": counts["tokens"]}
         scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in self.optimizers.items()}
-        scalars |= {f"time/{kind}": (spent - times[kind]) / seconds for kind, spent in counts["times"].items()}
+        scalars |= {f"time/{kind}": share for kind, share in times.items()}
         if self.writer is not None:
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, step)
-        waiting = (counts["times"]["data"] - times["data"]) / seconds
-        if waiting > WAITING and step >= self.settled and not self.warned:
+        if times["data"] > WAITING and step >= self.settled and not self.warned:
             self.warned, use = True, f"focus draws {AMONG} for each one it uses, --focus 0 draws one"
-            self.progress.write(
-                f"{waiting:.0%} of the time is spent waiting for programs" + f"; {use}" * bool(config.focus)
+            self.report(
+                f"{times['data']:.0%} of the time is spent waiting for programs" + f"; {use}" * bool(config.focus)
             )
-        self.progress.update(step, f"loss {completion_loss:.3f}, true {self.truth}, {speed:,.0f} tokens/s")
-        self.logged = now, counts["tokens"], dict(counts["times"])
-
-    def mean(self, row: list[float]) -> tuple[float, float]:
-        """Return nats a token, prompts' weighted, and those of completions alone, of a row of the window."""
-        of_prompts, of_completions, in_prompts, in_completions = row
-        weight = self.config.prompt_weight
-        loss = (weight * of_prompts + of_completions) / (weight * in_prompts + in_completions)
-        return loss, of_completions / in_completions
+        self.progress.update(step, f"loss {loss:.3f}, true {self.truth}, {speed:,.0f} tokens/s")
 
     def save(self) -> None:
         """Write a state. Raises FloatingPointError, and writes none, where a weight is not finite."""
         now = time.monotonic()
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
             raise FloatingPointError(f"at step {self.counts['step']}: a weight is not finite")
-        self.take_time()
+        self.ledger.take_time()
         whole: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -727,50 +510,49 @@ class Trainer:
             "focus": torch.tensor(self.feed.focus.losses),
             "choices": torch.from_numpy(self.feed.record(self.ranks)),
             "earlier": torch.from_numpy(np.frombuffer(self.earlier, np.uint8).copy()),
-            "window": self.ranks.sum(self.window),
+            "window": self.ranks.sum(self.ledger.window),
+            "run": json.dumps(self.about),
         }
-        whole["run"] = json.dumps(self.about)
-        self.ranks.first(lambda: runs.save_state(self.states, self.counts["step"], whole))
+        self.ranks.first(lambda: states.save_state(self.states, self.counts["step"], whole))
         self.saved = self.counts["step"]
-        self.spend("saving", now)
+        self.ledger.spend("saving", now)
 
     def evaluate(self, count: int) -> dict[str, Evaluation]:
         """Evaluate on every split, show it, and write the model with a card that says so."""
         counts, now, cpu = self.counts, time.monotonic(), time.process_time()
         self.doing = "evaluation"
         report = self.progress.part(f"evaluating {count} prompts per split at step {counts['step']}")
-        found = judge(self.model, self.stream, count, self.ranks, report)
+        found = evaluate_splits(self.model, self.stream, count, self.ranks, report)
         self.doing = "step"
         spent = self.ranks.sum(torch.tensor(time.process_time() - cpu, dtype=torch.float64))
         counts["evaluation_cpu_seconds"] += float(spent)
-        self.spend("evaluation", now)
-        self.take_time()
-        if any(counts["met"]):  # else there was no step since the last evaluation
-            counts["loss"], counts["completion_loss"] = self.mean(counts["met"])
-            counts["met"] = [0.0] * 4
-        so_far = {key: value for key, value in counts.items() if key not in OF_RUN}
-        so_far["times"] = {kind: round(seconds, 1) for kind, seconds in counts["times"].items()}
-        truths = {name: round(one.truth_rate, 6) for name, one in found.items()}
-        counts["history"].append({**so_far, "truth": truths})
-        self.progress.write(f"step {counts['step']}: true {shown(found, lambda one: f'{one.truth_rate:.1%}')}")
-        about = {key: value for key, value in self.about.items() if key != "config"}  # those are the recipe's settings
-        card = {**recipe(self.about["config"]), **about, **so_far, "steps": self.steps}
-        card |= {"programs": counts["step"] * self.config.batch, "among": self.feed.focus.among}
-        card |= {"processes": self.ranks.count}
-        card |= {"floor": self.floor if math.isfinite(self.floor) else None, "parameters": self.parameters}
-        card |= {"endian": self.config.endian, "history": counts["history"]}
-        card |= {"preflight": counts["preflight"], "parent": counts["parent"]}
-        card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
-        choices, before = self.feed.record(self.ranks), len(stages(card)) - 1
-        self.model.record = record.extended(self.earlier, before, choices)
-        card["fingerprint"] = trained.fingerprint(card, self.model.record)
-        most = max(spec.episode.max_tokens for spec in self.stream.specs)
-        self.ranks.first(lambda: save_model(self.model, self.folder / "model", card, max_tokens=most))
+        self.ledger.spend("evaluation", now)
+        self.ledger.take_time()
+        so_far = self.ledger.close_evaluation({name: one.truth_rate for name, one in found.items()})
+        self.report(f"step {counts['step']}: true {shown(found, lambda one: f'{one.truth_rate:.1%}')}")
+        self.save_model(found, so_far)
         if self.writer is not None:
             for name, one in found.items():
                 curves.add_rates(self.writer, name, one.truth_rate, one.loophole_rate, counts["step"])
             curves.add_completions(self.writer, self.model, self.stream.specs, counts["step"])
         return found
+
+    def save_model(self, found: Mapping[str, Evaluation], so_far: Mapping[str, Any]) -> None:
+        """Write the model, with a card of its training so far and its evaluation."""
+        counts, floor = self.counts, self.ledger.floor
+        about = {key: value for key, value in self.about.items() if key != "config"}  # those are the recipe's settings
+        card = {**recipe(self.about["config"]), **about, **so_far, "steps": self.steps}
+        card |= {"programs": counts["step"] * self.config.batch, "among": self.feed.focus.among}
+        card |= {"processes": self.ranks.count, "parameters": self.parameters}
+        card |= {"floor": floor if math.isfinite(floor) else None}
+        card |= {"endian": self.config.endian, "history": counts["history"]}
+        card |= {"preflight": counts["preflight"], "parent": counts["parent"]}
+        card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
+        choices, before = self.feed.record(self.ranks), len(stages(card)) - 1
+        self.model.record = extended_record(self.earlier, before, choices)
+        card["fingerprint"] = trained.fingerprint(card, self.model.record)
+        most = max(spec.episode.max_tokens for spec in self.stream.specs)
+        self.ranks.first(lambda: save_model(self.model, self.folder / "model", card, max_tokens=most))
 
     def finish(self, found: Mapping[str, Evaluation]) -> None:
         """Write and print the result, that of the last evaluation."""
@@ -779,7 +561,7 @@ class Trainer:
         speed = counts["tokens"] / (counts["cpu_seconds"] - counts["evaluation_cpu_seconds"])
         line = (
             f"{self.folder / 'model'}: {counts['step']} steps, {counts['tokens']} tokens, "
-            f"{counts['cpu_seconds']:.0f} s of CPU time, {speed:.0f} tokens a CPU second; "
+            f"{counts['cpu_seconds']:.0f} s of CPU time, {speed:.0f} tokens per CPU second; "
             f"true of {self.config.final_count} prompts: {rates}"
         )
         if self.ranks.rank == 0:
@@ -790,8 +572,4 @@ class Trainer:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("train.py: stopped; --resume continues from the last saved state, if there is one", file=sys.stderr)
-        sys.exit(130)
+    exit_with(main, "train.py")

@@ -158,7 +158,8 @@ def parse(script: str, arguments: list[str]) -> None:
     sys.modules[module.__name__] = module
     try:
         specification.loader.exec_module(module)
-        configure = getattr(module, "configure", None) or (lambda words: tyro.cli(module.Args, args=words))
+        kind = getattr(module, "Args", None) or module.Config
+        configure = getattr(module, "configure", None) or (lambda words: tyro.cli(kind, args=words))
         if arguments == ["--help"]:
             with pytest.raises(SystemExit, match=r"^0$"):
                 configure(arguments)

@@ -28,6 +28,7 @@ from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
 from cadmus_gym.language.machine import run_batch
 from cadmus_gym.language.notation import disassemble
 from cadmus_gym.language.verdicts import Verdict
+from cadmus_gym.reports import plots
 from cadmus_gym.reports.markdown import inserted, markdown
 from cadmus_gym.streams.probability import Entropy
 from cadmus_gym.streams.spec import FOLDER, SPECS, Spec, load_spec
@@ -49,26 +50,6 @@ GAINS = {
     "cases": "the share of the cases that the program passes",
     "hidden": "1 for a program that passes hidden cases too, else 0; as `truth` for a task that has none",
 }
-COLOURS = dict(
-    zip(
-        ("train", "test", "wide", "long", "large", "pairs", "deep", "reserved"),
-        ("#1f5fa8", "#e8871e", "#2a9d57", "#c8322f", "#8458b3", "#7a5230", "#d667a8", "#5f6b6d"),
-        strict=True,
-    )
-)
-SHADES = (
-    "#1b998b",
-    "#cfd6da",
-    "#46555f",
-    "#9fb0ba",
-    "#4d6cfa",
-    "#f2c14e",
-    "#e07a3f",
-    "#c44536",
-    "#772e25",
-    "#7d5ba6",
-    "#111111",
-)
 
 
 def ours() -> list[str]:
@@ -263,6 +244,14 @@ class Measured:
     found: float
     repeated: int | None
 
+    @property
+    def said(self) -> dict[str, int]:
+        """How often each answer came, by what it says."""
+        times: Counter[str] = Counter()
+        for tokens, count in self.answers.items():
+            times[answer_of(tokens)] += count
+        return dict(times)
+
 
 def measure(spec: Spec) -> dict[str, Measured]:
     """Return what the stream of each split holds."""
@@ -397,97 +386,6 @@ def stamp(spec: Spec) -> str:
     return hashlib.sha256(json.dumps(spec.digests()).encode()).hexdigest()[:12]
 
 
-def draw(spec: Spec, measured: dict[str, Measured], path: Path) -> None:
-    """Draw what the streams hold: answers, lengths, tokens, and verdicts of changed programs."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator, PercentFormatter
-        from PIL import Image, PngImagePlugin
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("pictures of cards need matplotlib: pip install '.[plot]'") from None
-    figure = Figure(figsize=(13.5, 8), dpi=100, layout="constrained")
-    axes = figure.subplot_mosaic([["answer", "prompt", "completion"], ["tokens", "tokens", "verdicts"]])
-    colours = {split: COLOURS.get(split, "#111111") for split in measured}
-    draw_answers(axes["answer"], measured, colours)
-    for name in ("prompt", "completion"):
-        for split, m in measured.items():
-            shares = np.bincount(getattr(m, f"{name}s")) / PROGRAMS
-            used = np.flatnonzero(shares)
-            edges = np.arange(used[0], shares.size + 1) - 0.5
-            draw_steps(axes[name], shares[used[0] :], edges, colours[split], split == next(iter(measured)))
-        axes[name].set(title=f"length of the {name}", xlabel="tokens", xlim=(0, None))
-        axes[name].xaxis.set_major_locator(MaxNLocator(integer=True))
-    names = np.flatnonzero(sum(m.tokens for m in measured.values()))
-    for k, (split, m) in enumerate(measured.items()):
-        places, shares = np.arange(names.size), m.tokens[names] / m.tokens.sum()
-        if k == 0:
-            axes["tokens"].bar(places, shares, 0.85, color=colours[split], alpha=0.3)
-        else:
-            axes["tokens"].plot(places[shares > 0], shares[shares > 0], "o", color=colours[split], markersize=4)
-    first = next(iter(measured))
-    axes["tokens"].set(title=f"share of each token, bars for {first}", xlim=(-0.7, names.size - 0.3), ylim=(0, None))
-    axes["tokens"].set_xticks(np.arange(names.size), [VOCABULARY[t] for t in names], rotation=90, family="monospace")
-    draw_verdicts(axes["verdicts"], measured)
-    for name, ax in axes.items():
-        ax.spines[["top", "right"]].set_visible(False)
-        (ax.xaxis if name == "verdicts" else ax.yaxis).set_major_formatter(PercentFormatter(1))
-    handles = [axes["tokens"].plot([], [], "s", color=colour, label=split)[0] for split, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, title=spec.id)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    about = PngImagePlugin.PngInfo()
-    about.add_text("Digests", stamp(spec))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # 256 colours: a third of the bytes
-    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=about)
-
-
-def draw_steps(ax: Any, heights: Any, edges: Any, colour: str, broad: bool) -> None:
-    ax.stairs(heights, edges, color=colour, fill=True, alpha=0.08)
-    ax.stairs(heights, edges, color=colour, linewidth=4 if broad else 1.4)  # what lies on it leaves it seen
-
-
-def draw_answers(ax: Any, measured: dict[str, Measured], colours: dict[str, str]) -> None:
-    said = {split: {answer_of(a): times for a, times in m.answers.items()} for split, m in measured.items()}
-    words = [*WORDS.values()]
-    numbers = {s: [(int(a), times) for a, times in of.items() if a not in words] for s, of in said.items()}
-    if not any(numbers.values()):
-        for k, (split, of) in enumerate(said.items()):
-            places = np.arange(2) + 0.8 * (k + 0.5) / len(said) - 0.4
-            ax.bar(places, [of.get(word, 0) / PROGRAMS for word in words], 0.7 / len(said), color=colours[split])
-        ax.set(title="answer", ylim=(0, 1))
-        ax.set_xticks([0, 1], words)
-        return
-    reach = int(np.ceil(max(np.log10(1 + abs(v)) for of in numbers.values() for v, _ in of)))
-    edges = np.arange(-4 * reach - 0.5, 4 * reach + 1) / 4  # of log10(1 + |answer|), with the answer's sign
-    for split, pairs in numbers.items():
-        if pairs:
-            values, times = np.array(pairs, np.float64).T
-            heights, _ = np.histogram(np.sign(values) * np.log10(1 + np.abs(values)), edges, weights=times)
-            draw_steps(ax, heights / PROGRAMS, edges, colours[split], split == next(iter(measured)))
-    powers = range(2, reach + 1, 1 + reach // 4)
-    ticks = {0.0: "0"} | {float(np.log10(1 + 10.0**p)): f"$10^{{{p}}}$" for p in powers}
-    ticks |= {-place: f"$-10^{{{p}}}$" for place, p in zip(list(ticks)[1:], powers, strict=True)}
-    ax.set_xticks(list(ticks), list(ticks.values()))
-    ax.set(title="answer, where it is a number", xlabel="four bins to a power of ten")
-
-
-def draw_verdicts(ax: Any, measured: dict[str, Measured]) -> None:
-    rows = {split: m.verdicts.sum(0) for split, m in measured.items()}
-    first, m = next(iter(measured.items()))
-    rows |= {f"{first}: {part}": row for part, row in zip(PARTS, m.verdicts, strict=True) if row.any()}
-    left = np.zeros(len(rows))
-    for verdict, shade in zip(Verdict, SHADES, strict=True):
-        shares = np.array([row[verdict] / row.sum() for row in rows.values()])
-        if shares.any():
-            ax.barh(list(rows), shares, left=left, color=shade, height=0.75, label=verdict.name)
-            left += shares
-    ax.invert_yaxis()
-    ax.set(title="verdict when one token is replaced", xlim=(0, 1))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.42, -0.08), ncols=3, frameon=False, fontsize="x-small")
-
-
 def path_of(id: str) -> Path:
     return top() / "envs" / "cards" / f"{id}.md"
 
@@ -515,6 +413,6 @@ def write() -> list[Path]:
         measured = measure(spec)
         path.parent.mkdir(exist_ok=True)
         path.write_text(card(spec, measured), encoding="utf-8")
-        draw(spec, measured, picture(id))
+        plots.draw_environment(id, measured, WORDS, picture(id), stamp(spec))
         files += [path, picture(id)]
     return files

@@ -19,7 +19,7 @@ from cadmus_gym.evaluation.intervals import Tally, total
 from cadmus_gym.evaluation.trained import is_outdated
 from cadmus_gym.evaluation.truth import prompts_of
 from cadmus_gym.language.notation import disassemble
-from cadmus_gym.reports.markdown import inserted, markdown
+from cadmus_gym.reports.markdown import markdown
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.strata import CROSSED
 from cadmus_gym.training.focus import AMONG
@@ -31,7 +31,6 @@ RARE = 30  # strata of fewer prompts are told together
 MOST = 20  # strata of a kind on a page
 OTHERS = "others"
 REPOSITORY = "../../.."  # from a packaged model's folder
-MARKER = "<!-- models -->"
 
 
 def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -109,12 +108,6 @@ def summary(cards: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) ->
     columns = [f"[{name}](cadmus_gym/{model_files.PACKAGED.name}/{name}/README.md)" for name in cards]
     table = markdown(["true on `test`", *columns], rows)
     return f"{table}\n\nGreedy completions of so many prompts; bold where a model was trained on the environment."
-
-
-def in_readme(readme: str) -> str:
-    """Return the project's README with its table of the models that ship written anew."""
-    ours = {name: read(model_files.PACKAGED / name) for name in model_files.packaged_models()}
-    return inserted(readme, MARKER, summary(ours))
 
 
 def parameters_of(config: Mapping[str, Any]) -> int:
@@ -338,11 +331,12 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     if not blocks:
         return []
     told = (
-        "The test split of what it was trained on, by what a prompt takes (`cadmus_gym.streams.strata` says how it is "
-        f"counted); strata of fewer than {RARE} prompts, or behind the first {MOST}, are told together. Splits outside "
-        "the training distribution, and the parts of mixtures, are in `card.json`."
+        "The test split of what it was trained on, by what a prompt takes (see `cadmus_gym.streams.strata`). "
+        f"Strata of fewer than {RARE} prompts, or after the first {MOST}, are one row. Splits outside the "
+        "training distribution, and the parts of mixtures, are in `card.json`."
     )
-    pictures = {"Truth rate by operands and by stratum": card.get("picture"), "Training": card.get("curves")}
+    pictures = {"Truth rate by operands": card.get("picture"), "Errors by stratum": card.get("errors")}
+    pictures["Training"] = card.get("curves")
     seen = [f"![{title}]({REPOSITORY}/{path})" for title, path in pictures.items() if path]
     return ["## Where it errs", told, *seen, *blocks]
 

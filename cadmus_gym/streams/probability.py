@@ -23,13 +23,23 @@ from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.notation import check_ids
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec
-from cadmus_gym.streams.writing import LIMIT, RELATION, SHARE, STYLE, Sieve, answer_of, attempt, keeps, sieve_of, wish
+from cadmus_gym.streams.writing import (
+    LIMIT,
+    RELATION,
+    SHARE,
+    STYLE,
+    Sieve,
+    answer_of,
+    attempt,
+    keeps,
+    options_of,
+    sieve_of,
+)
 from cadmus_gym.tasks.family import HELD, MARKS, PROMPT, SOLVED, STRATUM, WORK, Writer
 from cadmus_gym.tasks.sampling import (
     CHOICE,
     CHOICES,
     DERIVATION,
-    DIE,
     DRAW_CELLS,
     DRAWN,
     DRAWS,
@@ -41,6 +51,7 @@ from cadmus_gym.tasks.sampling import (
     OUTCOMES,
     SAMPLED,
     SCRIPTED,
+    SOURCE,
     TAKEN,
     TOTAL,
     WEIGHT,
@@ -59,7 +70,7 @@ def enumerate_operands(
     write: Writer,
     parameters: Ints,
     sieve: Sieve,
-    dice: Words64,
+    rng: Words64,
     script: Ints,
     program: Tokens,
     marks: Ints,
@@ -73,12 +84,12 @@ def enumerate_operands(
     script[GIVEN] = 0
     while count < budget:
         rewind(script)
-        outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
+        outcome, key = attempt(write, parameters, rng, script, program, marks, work, machine)
         count += 1
         probability = 1.0
         for k in range(script[DRAWN]):
             at = DRAWS + DRAW_CELLS * k
-            if script[at + DIE] == OPERAND:
+            if script[at + SOURCE] == OPERAND:
                 probability *= script[at + WEIGHT] / script[at + TOTAL]
         whole += probability
         if outcome == RAN and keeps(sieve, key, program, marks, machine):
@@ -94,7 +105,7 @@ def advance(script: Ints) -> bool:
     k = script[DRAWN] - 1
     while k >= 0:
         at = DRAWS + DRAW_CELLS * k
-        if script[at + TAKEN] + 1 < script[at + OUTCOMES] and not (script[FORCED] and script[at + DIE] == CHOICE):
+        if script[at + TAKEN] + 1 < script[at + OUTCOMES] and not (script[FORCED] and script[at + SOURCE] == CHOICE):
             script[at + TAKEN] += 1
             script[GIVEN] = k + 1
             return True
@@ -107,7 +118,7 @@ def sample_operands(
     write: Writer,
     parameters: Ints,
     sieve: Sieve,
-    dice: Words64,
+    rng: Words64,
     script: Ints,
     program: Tokens,
     marks: Ints,
@@ -119,7 +130,7 @@ def sample_operands(
     kept = np.int64(0)
     for _ in range(count):
         rewind(script)
-        outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
+        outcome, key = attempt(write, parameters, rng, script, program, marks, work, machine)
         kept += np.int64(outcome == RAN and keeps(sieve, key, program, marks, machine))
     return kept
 
@@ -128,11 +139,11 @@ def sample_operands(
 def score(
     write: Writer,
     parameters: Ints,
-    wish: Ints,
+    options: Ints,
     sieve: Sieve,
     target: Tokens,
     thought: Tokens,
-    dice: Words64,
+    rng: Words64,
     script: Ints,
     program: Tokens,
     marks: Ints,
@@ -148,7 +159,7 @@ def score(
     for position in range(program.size):
         program[position] = target[position] if position < size else 0
     rewind(script)
-    outcome, key = attempt(write, parameters, dice, script, program, marks, work, machine)
+    outcome, key = attempt(write, parameters, rng, script, program, marks, work, machine)
     prompt = marks[PROMPT]
     if outcome != RAN or script[IMPOSSIBLE] or prompt > size or not keeps(sieve, key, program, marks, machine):
         return impossible
@@ -159,22 +170,22 @@ def score(
     for k in range(script[DRAWN]):
         at = DRAWS + DRAW_CELLS * k
         share = math.log(script[at + WEIGHT]) - math.log(script[at + TOTAL])
-        if script[at + DIE] == CHOICE:
+        if script[at + SOURCE] == CHOICE:
             choices += share
         else:
             operands += share
     outcome, answer = answer_of(program, marks, machine)
     if outcome != RAN:
         return impossible
-    share = wish[SHARE] / 4294967296
+    share = options[SHARE] / 4294967296
     matches = 0.0
     for thinks in range(2):
         length = 0
-        if thinks and wish[STYLE] > 0:
-            length = think(program, prompt, wish[STYLE], wish[LIMIT], thought, machine)
+        if thinks and options[STYLE] > 0:
+            length = think(program, prompt, options[STYLE], options[LIMIT], thought, machine)
         for position in range(length):
             program[prompt + position] = thought[position]
-        length = put_answer(program, prompt + length, answer, wish[RELATION] == 1)
+        length = put_answer(program, prompt + length, answer, options[RELATION] == 1)
         same = length == size
         for position in range(prompt, size):
             same = same and program[position] == target[position]
@@ -218,7 +229,7 @@ class Scorer:
         self.whole = spec.split(split).interval == (0, 2**64 - 1) and not spec.family.needs
         pack = spec.family.pack
         self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
-        self.wish = wish(spec)
+        self.options = options_of(spec)
         self.shares: dict[Key, Share] = {}
         self._prompt_room = spec.prompt_room
         length = self._prompt_room + spec.completion_room
@@ -246,7 +257,7 @@ class Scorer:
             choices, operands, completion = score(
                 self.spec.family.write(),
                 self.parameters,
-                self.wish,
+                self.options,
                 self.sieve,
                 program,
                 self._thought,
@@ -285,8 +296,8 @@ class Scorer:
             else:
                 script[DERIVATION] = derivation
                 rewind(script)
-                dice = np.zeros(2, np.uint64)
-                outcome, key = attempt(write, self.parameters, dice, script, program, marks, work, machine)
+                rng = np.zeros(2, np.uint64)
+                outcome, key = attempt(write, self.parameters, rng, script, program, marks, work, machine)
                 possible = not script[IMPOSSIBLE]
             prompt = int(marks[PROMPT])
             fits = prompt < tokens.size if whole else prompt == tokens.size
@@ -302,14 +313,14 @@ class Scorer:
     def _completed(self, prompt: int, answer: int) -> tuple[Tokens, ...]:
         """The programs that a prompt may be completed to: with worked steps, and without."""
         program, _, _, machine = self._rest
-        share, style, limit = int(self.wish[SHARE]), int(self.wish[STYLE]), int(self.wish[LIMIT])
+        share, style, limit = int(self.options[SHARE]), int(self.options[STYLE]), int(self.options[LIMIT])
         sizes = {0} if share < 2**32 else set()
         if share > 0:
             sizes.add(int(think(program, prompt, style, limit, self._thought, machine)) if style else 0)
         programs = []
         for size in sorted(sizes):
             program[prompt : prompt + size] = self._thought[:size]
-            length = put_answer(program, prompt + size, answer, self.wish[RELATION] == 1)
+            length = put_answer(program, prompt + size, answer, self.options[RELATION] == 1)
             programs.append(program[:length].copy())
         return tuple(programs)
 
@@ -318,7 +329,7 @@ class Scorer:
         if self.whole:
             return Share(1.0, 0.0)
         draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
-        choices = draws[draws[:, DIE] == CHOICE, TAKEN]
+        choices = draws[draws[:, SOURCE] == CHOICE, TAKEN]
         stratum = int(self._marks[STRATUM])
         key: Key = (stratum,) if stratum else (0, *choices.tolist())
         if key not in self.shares:
@@ -332,10 +343,10 @@ class Scorer:
         script[FORCED] = 1
         script[CHOICES : CHOICES + choices.size] = choices
         few = min(self.budget, FEW)
-        dice = np.zeros(2, np.uint64)
+        rng = np.zeros(2, np.uint64)
 
         def enumerated(budget: int) -> tuple[int, float, float]:
-            return enumerate_operands(write, given, self.sieve, dice, script, program, marks, work, machine, budget)
+            return enumerate_operands(write, given, self.sieve, rng, script, program, marks, work, machine, budget)
 
         count, whole, kept = enumerated(few)
         if count < 0 and few < whole * self.budget:  # those few have that share of the weight, so about of all cases
@@ -344,9 +355,9 @@ class Scorer:
             return Share(kept / whole, 0.0)
         sampled = new_script(SAMPLED)
         sampled[CHOICES : CHOICES + choices.size] = choices
-        dice = np.array([0, mix(np.uint64(number))], np.uint64)
+        rng = np.array([0, mix(np.uint64(number))], np.uint64)
         count = self.samples
-        kept = sample_operands(write, given, self.sieve, dice, sampled, program, marks, work, machine, count)
+        kept = sample_operands(write, given, self.sieve, rng, sampled, program, marks, work, machine, count)
         value = max(kept, 1) / self.samples
         return Share(value, math.sqrt(value * (1 - value) / self.samples))
 

@@ -23,9 +23,18 @@ from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.overlap import ASKED, DRAWN, may_overlap, share_in_train, warn_of
 from cadmus_gym.streams.probability import Entropy, Scorer, Scores, score_mixture, trimmed
 from cadmus_gym.streams.spec import Spec, check_mixture, load_spec
-from cadmus_gym.streams.writing import NOTHING, attempts_of, compose_rows, explain, fill, no_problem, sieve_of, wish
+from cadmus_gym.streams.writing import (
+    NOTHING,
+    attempts_of,
+    compose_rows,
+    explain,
+    fill,
+    no_problem,
+    options_of,
+    sieve_of,
+)
 from cadmus_gym.tasks.family import MARKS, WORK
-from cadmus_gym.tasks.sampling import CHOICE, RANDOM, below, new_script
+from cadmus_gym.tasks.sampling import CHOICE, RANDOM, new_script, randbelow
 from cadmus_gym.tasks.solving import SLACK
 
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
@@ -46,12 +55,12 @@ def overlap(spec: Spec, split: str) -> float:
 
 
 @kernel
-def pick_parts(base: np.uint64, weights: Ints, seeds: Ints, indices: Ints, dice: Words64, parts: Ints) -> None:
+def pick_parts(base: np.uint64, weights: Ints, seeds: Ints, indices: Ints, rng: Words64, parts: Ints) -> None:
     """Draw for each pair (seed, index) one part of a mixture."""
     total = weights.sum()
     for k in range(seeds.size):
-        dice[CHOICE] = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
-        drawn = below(dice, CHOICE, total)
+        rng[CHOICE] = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
+        drawn = randbelow(rng, CHOICE, total)
         part = -1
         while drawn >= 0:
             part += 1
@@ -203,7 +212,7 @@ class Stream:
         threads: int | None,
     ) -> None:
         spec, base = self.specs[part], self._bases[part]
-        family, wanted, length = spec.family, wish(spec), programs.shape[1]
+        family, wanted, length = spec.family, options_of(spec), programs.shape[1]
         wanted[NOTHING] = length < self.length
         if family.pack is None:
             compose_rows(spec, self.split, base, seeds, indices, programs, prompt_lengths, keys, wanted)

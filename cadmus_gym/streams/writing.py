@@ -18,10 +18,10 @@ from cadmus_gym.streams.spec import Spec
 from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
 from cadmus_gym.tasks.facts import BOUND
 from cadmus_gym.tasks.family import BARRED, HELD, MARKS, OPERATED, PROMPT, SHOWN, SOLVED, STRATUM, WORK, Choices, Writer
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, RANDOM, happens, new_script, threshold
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, RANDOM, bernoulli, new_script, threshold
 from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
 
-SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # what is wished of the completions of a stream
+SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # options of the completions of a stream
 FROM, TO, BY_FACTS = range(3)  # what a split keeps: an interval, and whether it goes by facts
 TOO_LONG = -3  # what a run of a prompt never gives, nor RAN or UNPREPARED
 ATTEMPTS = 100_000  # enough where a split keeps a thousandth of the prompts
@@ -44,7 +44,7 @@ class Sieve(NamedTuple):
 def attempt(
     write: Writer,
     parameters: Ints,
-    dice: Words64,
+    rng: Words64,
     script: Ints,
     program: Tokens,
     marks: Ints,
@@ -56,7 +56,7 @@ def attempt(
     ``marks[SOLVED]`` says whether it was run; then its answer is at the bottom of the stack.
     """
     marks[STRATUM:] = 0
-    key = write(parameters, dice, script, program, marks, work, machine)
+    key = write(parameters, rng, script, program, marks, work, machine)
     if marks[PROMPT] >= program.size:  # there is a place for an answer's first token at least
         return TOO_LONG, key
     marks[SOLVED] = np.int64(key == 0)
@@ -106,15 +106,15 @@ def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: I
 
 @kernel
 def finish(
-    program: Tokens, prompt: Int, answer: Int, wish: Ints, thought: Tokens, dice: Words64, script: Ints, machine: Ints
+    program: Tokens, prompt: Int, answer: Int, options: Ints, thought: Tokens, rng: Words64, script: Ints, machine: Ints
 ) -> None:
-    """Write worked steps where they are wished for, and the answer, behind a prompt."""
+    """Write worked steps, if the options ask for them, and the answer after a prompt."""
     size: Int = 0
-    if happens(dice, script, CHOICE, wish[SHARE], False) and wish[STYLE] > 0:
-        size = think(program, prompt, wish[STYLE], wish[LIMIT], thought, machine)
+    if bernoulli(rng, script, CHOICE, options[SHARE], False) and options[STYLE] > 0:
+        size = think(program, prompt, options[STYLE], options[LIMIT], thought, machine)
     for position in range(size):
         program[prompt + position] = thought[position]
-    length = put_answer(program, prompt + size, answer, wish[RELATION] == 1)
+    length = put_answer(program, prompt + size, answer, options[RELATION] == 1)
     program[length:] = 0
 
 
@@ -122,7 +122,7 @@ def finish(
 def fill(
     write: Writer,
     parameters: Ints,
-    wish: Ints,
+    options: Ints,
     base: np.uint64,
     sieve: Sieve,
     seeds: Ints,
@@ -132,7 +132,7 @@ def fill(
     prompt_lengths: NDArray[np.int32],
     keys: Words64,
     thought: Tokens,
-    dice: Words64,
+    rng: Words64,
     script: Ints,
     marks: Ints,
     work: Ints,
@@ -144,11 +144,11 @@ def fill(
     """
     for k in range(seeds.size):
         origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
-        dice[OPERAND] = mix(origin)
+        rng[OPERAND] = mix(origin)
         attempts = 0
         while True:
-            dice[CHOICE] = origin
-            outcome, key = attempt(write, parameters, dice, script, programs[k], marks, work, machine)
+            rng[CHOICE] = origin
+            outcome, key = attempt(write, parameters, rng, script, programs[k], marks, work, machine)
             if outcome != RAN:
                 return k, outcome
             if keeps(sieve, key, programs[k], marks, machine):
@@ -157,18 +157,18 @@ def fill(
             if attempts == most:
                 return k, RAN
         prompt_lengths[k], keys[k] = marks[PROMPT], key
-        if wish[NOTHING]:
+        if options[NOTHING]:
             programs[k, marks[PROMPT] :] = 0
             continue
         outcome, answer = answer_of(programs[k], marks, machine)
         if outcome != RAN:
             return k, outcome
-        finish(programs[k], marks[PROMPT], answer, wish, thought, dice, script, machine)
+        finish(programs[k], marks[PROMPT], answer, options, thought, rng, script, machine)
     return -1, RAN
 
 
-def wish(spec: Spec) -> Ints:
-    """Return what a spec wishes of completions."""
+def options_of(spec: Spec) -> Ints:
+    """Return the options that a spec sets for completions."""
     thoughts = spec.thoughts
     relation = spec.family.form == "relation"
     return np.array(
@@ -211,9 +211,9 @@ def compose_rows(
     machine, script, choices = scratch(programs.shape[1]), new_script(RANDOM), Choices()
     for k, program in enumerate(programs):
         origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
-        choices.dice[OPERAND] = mix(origin)
+        choices.rng[OPERAND] = mix(origin)
         for _ in range(attempts):
-            choices.dice[CHOICE] = origin
+            choices.rng[CHOICE] = origin
             text = compose(parameters, choices)
             try:
                 tokens = assemble(text)
@@ -235,7 +235,7 @@ def compose_rows(
         if wanted[NOTHING]:
             program[size:] = 0
         else:
-            finish(program, size, machine[STACK], wanted, thought, choices.dice, script, machine)
+            finish(program, size, machine[STACK], wanted, thought, choices.rng, script, machine)
 
 
 def explain(outcome: int) -> str:

@@ -13,13 +13,15 @@ import numpy as np
 
 from cadmus_gym.language.kernels import callback
 from cadmus_gym.tasks.checks import check_weights
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, below
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, randbelow
 
-# Of the two dice CHOICE is thrown alike in every attempt at a program, OPERAND anew. So a split that keeps only some
-# problems keeps the shares of all kinds of programs. What is drawn by CHOICE may not depend on what OPERAND gave.
-# Places in a writer's marks: the length of the prompt, the stratum, whether it was run; whether its expression has
-# operations, how many held-out facts are in it, and whether a run executes any, with or without a part in the answer;
-# whether only a split of all problems may show it.
+# Of the two sources of random numbers, CHOICE starts anew with every attempt at a program and OPERAND continues. So a
+# split that keeps only some problems keeps the shares of all kinds of programs. What CHOICE draws may not depend on
+# what OPERAND gave.
+
+# Places in a writer's marks: the length of the prompt; the stratum; whether the prompt was run; whether its expression
+# has operations, and how many held-out facts; whether a run executes any held-out fact, with or without a part in the
+# answer; whether only a split of all problems may show it.
 PROMPT, STRATUM, SOLVED, OPERATED, HELD, SHOWN, BARRED, MARKS = range(8)
 WORK = 256  # integers of working room a writer has
 
@@ -32,7 +34,7 @@ _WRITER = numba.uint64(
     numba.int64[::1],
     numba.int64[::1],
     numba.int64[::1],
-)  # (parameters, dice, script, program, marks, work, machine) -> key
+)  # (parameters, rng, script, program, marks, work, machine) -> key
 
 Writer = Callable[..., Any]
 
@@ -41,7 +43,7 @@ class Choices:
     """The random choices of a family that is written in plain Python."""
 
     def __init__(self) -> None:
-        self.dice = np.zeros(2, np.uint64)
+        self.rng = np.zeros(2, np.uint64)
 
     def integer(self, low: int, high: int, *, kind: bool = False) -> int:
         """Draw an integer uniform in [low, high], at most 2**32 of them.
@@ -50,7 +52,7 @@ class Choices:
         """
         if not low <= high < low + 2**32:
             raise ValueError(f"integer({low}, {high}): give lowest and highest, at most 2**32 apart")
-        return low + int(below(self.dice, CHOICE if kind else OPERAND, high - low + 1))
+        return low + int(randbelow(self.rng, CHOICE if kind else OPERAND, high - low + 1))
 
     def pick(self, weights: Mapping[str, int] | Sequence[str], *, kind: bool = False) -> str:
         """Draw one of several texts, by whole weights or each as likely."""
@@ -76,7 +78,7 @@ class Family:
     - ``compose(parameters, choices)`` in plain Python returns the text of a prompt, as for `cadmus_gym.assemble`; all
       that is random comes from `Choices`. It is slow, and has no log-probabilities.
     - ``write``, compiled by `writer`, with ``pack(parameters)``, the int64 array it is given. It is called as
-      ``write(parameters, dice, script, program, marks, work, machine)``, writes a prompt into ``program`` (L,) uint8
+      ``write(parameters, rng, script, program, marks, work, machine)``, writes a prompt into ``program`` (L,) uint8
       and its length to ``marks[PROMPT]``. It returns the hash of the problem, the same for all texts of one problem, or
       0 for that of the expression which running the prompt computes (`cadmus_gym.tasks.solving.identify`). With a hash
       of its own it also says what it knows of held-out facts (`cadmus_gym.tasks.facts`), at ``marks[OPERATED]``,

@@ -9,7 +9,7 @@ from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import ID, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import LARGEST
-from cadmus_gym.tasks.sampling import OPERAND, is_guided, uniform, weighted
+from cadmus_gym.tasks.sampling import OPERAND, categorical, is_guided, uniform
 
 OPERATORS = ("add", "sub", "mul")
 COMMA, NEG = ID[","], ID["neg"]
@@ -63,12 +63,12 @@ def count_tokens(program: Tokens, first: Int, last: Int) -> Int:
 
 
 @kernel
-def draw_literal(dice: Words64, script: Ints, program: Tokens, position: Int, low: Int, high: Int) -> tuple[Int, Int]:
+def draw_literal(rng: Words64, script: Ints, program: Tokens, position: Int, low: Int, high: Int) -> tuple[Int, Int]:
     """Write an integer uniform in [low, high] at a position; return (it, the position behind)."""
     seen: Int = 0
     if is_guided(script):
         seen = literal_at(program, position, low < 0)[0] - low
-    value = low + uniform(dice, script, OPERAND, high - low + 1, seen)
+    value = low + uniform(rng, script, OPERAND, high - low + 1, seen)
     return value, put_literal(program, position, value)
 
 
@@ -101,7 +101,7 @@ def apply(operator: Int, x: Int, y: Int) -> Int:
 
 @kernel
 def draw_operator(
-    dice: Words64,
+    rng: Words64,
     script: Ints,
     program: Tokens,
     position: Int,
@@ -128,7 +128,7 @@ def draw_operator(
             total += work[room + k]
         if total > 0:
             break
-    operator = op.ADD + weighted(dice, script, OPERAND, work, room, 3, token_at(program, position) - op.ADD)
+    operator = op.ADD + categorical(rng, script, OPERAND, work, room, 3, token_at(program, position) - op.ADD)
     program[position] = operator
     return apply(operator, x, y)
 

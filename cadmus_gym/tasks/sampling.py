@@ -19,12 +19,12 @@ _LOW = np.uint64(0xFFFFFFFF)
 
 
 @kernel
-def below(dice: Words64, die: Int, bound: Int) -> Int:
-    """Draw an integer in [0, bound) with the die of that number; bound is at most 2**32."""
+def randbelow(rng: Words64, source: Int, bound: Int) -> Int:
+    """Draw an integer in [0, bound) from one of the sources; bound is at most 2**32."""
     size = np.uint64(bound)
     while True:
-        dice[die] += GOLDEN
-        product = (mix(np.uint64(dice[die])) >> np.uint64(32)) * size
+        rng[source] += GOLDEN
+        product = (mix(np.uint64(rng[source])) >> np.uint64(32)) * size
         # The lowest 2**32 mod bound remainders would give some results once too often.
         if (product & _LOW) >= (np.uint64(1) << np.uint64(32)) % size:
             return np.int64(product >> np.uint64(32))
@@ -32,18 +32,18 @@ def below(dice: Words64, die: Int, bound: Int) -> Int:
 
 # A writer makes every choice through `uniform`, `weighted` or `happens`, so what it wrote can also be scored and
 # enumerated. The mode of its script says who decides; in all but the first the script keeps what was chosen.
-# - RANDOM: the dice
+# - RANDOM: the random numbers
 # - GUIDED: what was seen in a given program
 # - SCRIPTED: the script, draw by draw, and the first outcome there is where it ends
-# - SAMPLED: the dice for operands, the script for choices
+# - SAMPLED: random numbers for operands, the script for choices
 # With FORCED the choices of a script are listed apart, from CHOICES on.
 MODE, DRAWN, GIVEN, FORCED, CHOSEN, IMPOSSIBLE, DERIVATION = range(7)
 RANDOM, GUIDED, SCRIPTED, SAMPLED = range(4)
-CHOICE, OPERAND = 0, 1  # the two dice
+CHOICE, OPERAND = 0, 1  # the two sources of random numbers, the cells of `rng`
 MOST_DRAWS = 512
 CHOICES = 8
-DRAWS = CHOICES + MOST_DRAWS  # of five cells each: die, outcome, number of outcomes, its weight, the weight of all
-DIE, TAKEN, OUTCOMES, WEIGHT, TOTAL, DRAW_CELLS = range(6)
+DRAWS = CHOICES + MOST_DRAWS  # of five cells each: source, outcome, number of outcomes, its weight, the weight of all
+SOURCE, TAKEN, OUTCOMES, WEIGHT, TOTAL, DRAW_CELLS = range(6)
 
 
 def new_script(mode: int) -> Ints:
@@ -69,16 +69,16 @@ def is_guided(script: Ints) -> bool:
 
 
 @kernel
-def is_random(script: Ints, die: Int) -> bool:
-    return bool(script[MODE] == RANDOM or (script[MODE] == SAMPLED and die == OPERAND))
+def is_random(script: Ints, source: Int) -> bool:
+    return bool(script[MODE] == RANDOM or (script[MODE] == SAMPLED and source == OPERAND))
 
 
 @kernel
-def told(script: Ints, die: Int, seen: Int) -> Int:
-    """What is to be chosen where the dice do not decide."""
+def replayed(script: Ints, source: Int, seen: Int) -> Int:
+    """The outcome to replay where no random number decides."""
     if script[MODE] == GUIDED:
         return seen
-    if die == CHOICE and script[FORCED]:
+    if source == CHOICE and script[FORCED]:
         script[CHOSEN] += 1
         return script[CHOICES + script[CHOSEN] - 1] if script[CHOSEN] <= MOST_DRAWS else 0
     k = script[DRAWN]
@@ -86,37 +86,37 @@ def told(script: Ints, die: Int, seen: Int) -> Int:
 
 
 @kernel
-def keep(script: Ints, die: Int, taken: Int, outcomes: Int, weight: Int, total: Int) -> None:
+def keep(script: Ints, source: Int, taken: Int, outcomes: Int, weight: Int, total: Int) -> None:
     if script[DRAWN] == MOST_DRAWS:
         script[IMPOSSIBLE] = 1
         return
     at = DRAWS + DRAW_CELLS * script[DRAWN]
-    script[at + DIE], script[at + TAKEN], script[at + OUTCOMES] = die, taken, outcomes
+    script[at + SOURCE], script[at + TAKEN], script[at + OUTCOMES] = source, taken, outcomes
     script[at + WEIGHT], script[at + TOTAL] = weight, total
     script[DRAWN] += 1
 
 
 @kernel
-def uniform(dice: Words64, script: Ints, die: Int, size: Int, seen: Int) -> Int:
+def uniform(rng: Words64, script: Ints, source: Int, size: Int, seen: Int) -> Int:
     """Choose an integer in [0, size), each as likely; size is at most 2**32."""
-    if is_random(script, die):
-        return below(dice, die, size)
-    taken = told(script, die, seen)
+    if is_random(script, source):
+        return randbelow(rng, source, size)
+    taken = replayed(script, source, seen)
     if not 0 <= taken < size:
         script[IMPOSSIBLE] = 1
         taken = 0
-    keep(script, die, taken, size, 1, size)
+    keep(script, source, taken, size, 1, size)
     return taken
 
 
 @kernel
-def weighted(dice: Words64, script: Ints, die: Int, weights: Ints, first: Int, count: Int, seen: Int) -> Int:
+def categorical(rng: Words64, script: Ints, source: Int, weights: Ints, first: Int, count: Int, seen: Int) -> Int:
     """Choose an integer in [0, count) by the weights from ``weights[first]`` on, at least one of them above 0."""
     total = np.int64(0)
     for k in range(count):
         total += weights[first + k]
-    if is_random(script, die):
-        drawn = below(dice, die, total)
+    if is_random(script, source):
+        drawn = randbelow(rng, source, total)
         one: Int = -1
         while drawn >= 0:
             one += 1
@@ -124,27 +124,27 @@ def weighted(dice: Words64, script: Ints, die: Int, weights: Ints, first: Int, c
         return one
     while count > 1 and weights[first + count - 1] == 0:
         count -= 1
-    taken = told(script, die, seen)
+    taken = replayed(script, source, seen)
     if script[MODE] == GUIDED and (not 0 <= taken < count or weights[first + taken] == 0):
         script[IMPOSSIBLE] = 1
         taken = 0
     while weights[first + taken] == 0:
         taken += 1
-    keep(script, die, taken, count, weights[first + taken], total)
+    keep(script, source, taken, count, weights[first + taken], total)
     return taken
 
 
 @kernel
-def happens(dice: Words64, script: Ints, die: Int, threshold: Int, seen: bool) -> bool:
+def bernoulli(rng: Words64, script: Ints, source: Int, threshold: Int, seen: bool) -> bool:
     """True with probability threshold / 2**32."""
-    if is_random(script, die):
-        return bool(below(dice, die, 4294967296) < threshold)
+    if is_random(script, source):
+        return bool(randbelow(rng, source, 4294967296) < threshold)
     first, last = np.int64(threshold == 4294967296), np.int64(threshold > 0)
-    taken = max(told(script, die, np.int64(seen)), first)
+    taken = max(replayed(script, source, np.int64(seen)), first)
     if taken > last:
         script[IMPOSSIBLE] = 1
         taken = first
-    keep(script, die, taken, 1 + last, threshold if taken else 4294967296 - threshold, 4294967296)
+    keep(script, source, taken, 1 + last, threshold if taken else 4294967296 - threshold, 4294967296)
     return bool(taken)
 
 

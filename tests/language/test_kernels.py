@@ -435,7 +435,7 @@ def test_a_writer_of_a_users_family_is_cached_and_never_stale(clean: Path, monke
         KEY = 5
 
         @writer
-        def write(parameters, dice, script, program, marks, work, machine):
+        def write(parameters, rng, script, program, marks, work, machine):
             return KEY
     """
 

@@ -22,7 +22,7 @@ import cadmus_gym as cg
 from cadmus_gym.evaluation.answers import outside_training
 from cadmus_gym.evaluation.intervals import tally
 from cadmus_gym.evaluation.truth import evaluate, problems_of, prompts_of
-from cadmus_gym.reports import models
+from cadmus_gym.reports import measures, models, plots
 from cadmus_gym.transformer import checkpoint, model_files
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
@@ -60,12 +60,11 @@ def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(model_files, "PACKAGED", tmp_path / "_models")
     monkeypatch.setattr(script, "TOP", tmp_path)
     monkeypatch.setattr(script, "PICTURES", tmp_path / "pictures")
-    monkeypatch.setattr(script, "SIDE", 40)
-    monkeypatch.setattr(script, "BIN", 20)
+    monkeypatch.setattr(measures, "SIDE", 40)
+    monkeypatch.setattr(measures, "BIN", 20)
     monkeypatch.setattr(script, "ROUNDED", 64)
     monkeypatch.setattr(sys, "argv", ["benchmarks/evaluate.py"])
-    monkeypatch.setattr(script, "RARE", 5)
-    (tmp_path / "README.md").write_text(f"before\n\n{models.MARKER}\n{models.MARKER}\n\nbehind\n")
+    monkeypatch.setattr(measures, "RARE", 5)
     model = Transformer(SIZES, seed=3)
     model.endian = "little"
     cg.save_model(model, tmp_path / "run" / "model", CARD)
@@ -182,13 +181,6 @@ def test_evaluating_writes_what_checking_finds(
     check_reliability(card, text)
     check_limits(card, text)
 
-    readme = package / "README.md"
-    row = f"| Cadmus-Compare-v0 | **{found.truth_rate:.2%} of 60** |"
-    assert row in readme.read_text()
-    assert "| core-hours of training | 2.00 |" in readme.read_text()
-    assert readme.read_text().startswith("before\n")
-    assert readme.read_text().endswith("\nbehind\n")
-
     # and again
     capsys.readouterr()
     before = {path: path.read_bytes() for path in folder.iterdir()}
@@ -209,8 +201,6 @@ def test_evaluating_writes_what_checking_finds(
     shown = capsys.readouterr().out
     assert "Cadmus-Compare-v0 test: " in shown
     assert "Cadmus-Compare-v0 wide: reliability differs" in shown
-    assert "README.md: its table of models is not what their cards give" in shown
-    readme.write_text(models.in_readme(readme.read_text()))
     assert script.main(replace(few, check=True, tolerance=1)) == 0
 
 
@@ -277,10 +267,10 @@ def test_every_axis_runs_from_what_train_shows_to_what_it_does_not(script: Modul
     id = f"Cadmus-{task.title()}-v0"
     model = Transformer(replace(SIZES, context=512), seed=3)
     model.card = {"settings": {"env": id, "overrides": {}}}
-    found = script.limits(model, 2, 5, 1)
-    assert found[id].keys() == script.AXES[task].keys()
+    found = measures.limits(model, 2, 5, 1)
+    assert found[id].keys() == measures.AXES[task].keys()
     for axis, values in found[id].items():
-        assert list(values) == list(script.AXES[task][axis])  # none is left out
+        assert list(values) == list(measures.AXES[task][axis])  # none is left out
         assert [one["trained"] for one in values.values()] == sorted(
             (one["trained"] for one in values.values()), reverse=True
         )
@@ -302,7 +292,7 @@ def test_probabilities_are_grouped(script: ModuleType) -> None:
     said = np.array([0.0, 0.05, 0.1, 0.94999, 0.95, 0.99995, 1.0, 1.0])
     true = np.array([0, 1, 0, 1, 1, 1, 1, 0], bool)
     keys = np.array([1, 1, 1, 2, 3, 4, 4, 5], np.uint64)
-    assert script.by_probability(said, true, keys) == {
+    assert measures.by_probability(said, true, keys) == {
         "said": round(said.mean(), 6),
         "counts": [5, 8, 5, 16, 9, 7],
         "groups": {
@@ -376,25 +366,28 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
     assert (package / "sums" / "model" / "README.md").read_text() == models.page("./model", card, config)
     assert not (package / "pictures").exists()
     cg.save_model(model, package / "sums" / "model", {})  # a training that goes on
-    model.card = card
-    script.draw(model, "sums", 1, 0, package / "pictures" / "sums.png")
-    with Image.open(package / "pictures" / "sums.png") as image:
+    (package / "pictures").mkdir()
+    found = script.drawn(card, "sums")
+    assert {found["picture"], found["reliability"]["picture"]} <= {
+        path.relative_to(package).as_posix() for path in (package / "pictures").iterdir()
+    }
+    with Image.open(package / found["picture"]) as image:
         assert min(image.size) > 400
 
 
 def test_strata_of_few_prompts_are_told_together(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "RARE", 3)
+    monkeypatch.setattr(measures, "RARE", 3)
     labels = np.array(["10", "2", "2", "2", "-1", "10", "10", "7"])
     true, keys = np.array([1, 0, 1, 1, 0, 0, 0, 1], bool), np.array([1, 2, 2, 3, 4, 5, 6, 4], np.uint64)
-    assert list(script.by_label(labels, true, keys).items()) == [
+    assert list(measures.by_label(labels, true, keys).items()) == [
         ("2", [2, 3, 2, 5, 3, 2]),
         ("10", [1, 3, 3, 3, 1, 1]),
         ("others", [1, 2, 1, 4, 2, 1]),
     ]
     ties = np.repeat(["more", "none", "0", "2-3", "1"], [9, 4, 3, 3, 3])
-    assert list(script.by_label(ties, ties == "0", np.zeros(22, np.uint64))) == ["0", "1", "2-3", "more", "none"]
+    assert list(measures.by_label(ties, ties == "0", np.zeros(22, np.uint64))) == ["0", "1", "2-3", "more", "none"]
     words = np.array(["add", "sub", "sub", "sub", "sub", "add", "add"])
-    found = script.by_label(words, words == "add", np.arange(7).astype(np.uint64))
+    found = measures.by_label(words, words == "add", np.arange(7).astype(np.uint64))
     assert list(found.items()) == [("sub", [0, 4, 4, 4, 0, 0]), ("add", [3, 3, 3, 3, 3, 3])]
 
 
@@ -433,11 +426,6 @@ def test_a_page_tells_of_every_training() -> None:
 # What is in the package.
 
 
-def test_the_readme_has_the_figures_of_the_cards() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == models.in_readme(readme), "stale: run `make evaluate`"
-
-
 @pytest.mark.parametrize("name", checkpoint.packaged_models())
 def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
     folder = model_files.PACKAGED / name
@@ -452,8 +440,10 @@ def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
     assert evaluated == {
         (id, split) for id in cg.SPECS if id not in card["left_out"] for split in cg.load_spec(id).splits
     }
-    for kind in ("limits", "operands", "reliability"):
-        with Image.open(ROOT / "benchmarks" / "results" / "models" / f"{name}-{kind}.png") as image:
+    for path in (ROOT / "benchmarks" / "results" / "models").glob(f"{name}-[a-z]*.png"):
+        if path.stem.rpartition("-")[0] != name:
+            continue
+        with Image.open(path) as image:
             assert image.info["Weights"] == card["sha256"]["model.safetensors"], "stale: run `make evaluate`"
 
 
@@ -469,6 +459,5 @@ def test_a_page_says_that_the_environments_have_changed_since() -> None:
 def test_curves_are_drawn_of_what_a_training_writes_into_its_card(script: ModuleType, tmp_path: Path) -> None:
     """A card has the settings of its recipe, and points of its history have a loss and truth rates."""
     history = [{"tokens": n * 1000, "loss": 3.0 / n, "truth": {"Cadmus-Compare-v0 test": 0.5}} for n in (1, 2)]
-    card = {**CARD, "settings": {**CARD["settings"], "prompt_weight": 0.1}, "history": history, "floor": 0.5}
-    script.draw_curves({**card, "sha256": {checkpoint.WEIGHTS: "0" * 64}}, "mine", tmp_path / "curves.png")
+    plots.draw_curves(history, "mine", 0.5, 0.1, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -26,7 +26,7 @@ from cadmus_gym.__main__ import main
 from cadmus_gym.evaluation.trained import Trained
 from cadmus_gym.evaluation.truth import evaluate
 from cadmus_gym.language import forms
-from cadmus_gym.training import interrupts, runs
+from cadmus_gym.training import interrupts, states
 from cadmus_gym.training.record import extended
 from cadmus_gym.transformer.checkpoint import load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer
@@ -311,7 +311,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
 ) -> None:
     folder, common = tmp_path / "run", ["--checkpoint", str(checkpoint), *TINY]
     assert ppo.main(["--folder", str(tmp_path / "whole"), *common]) == 0
-    save_state, saved = runs.save_state, []
+    save_state, saved = states.save_state, []
 
     def full(*arguments: Any) -> Path:
         if saved:
@@ -320,7 +320,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
         return saved[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_state", full)
+        patch.setattr(states, "save_state", full)
         assert ppo.main(["--folder", str(folder), *common]) == 1
     reported = capsys.readouterr().err
     assert (

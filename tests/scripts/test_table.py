@@ -44,15 +44,12 @@ def test_rows_are_policies_and_any_models(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, _ = save(tmp_path / "one"), save(tmp_path / "two")
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{script.MARKER}\n{script.MARKER}\nafter\n")
-    monkeypatch.setattr(script, "README", readme)
     monkeypatch.setattr(sys, "argv", ["benchmarks/table.py"])
     shown: list[str] = []
     monkeypatch.setattr(script, "countdown", lambda what: lambda done, total: shown.append(f"{done} of {total} {what}"))
     named = (f"one={tmp_path / 'one'}", f"the other={tmp_path / 'two'}")
     output = tmp_path / "new" / "t.json"
-    args = script.Args("Cadmus-Compare-v0", named[:1], 10, seeds=2, budget=30, threads=1, output=output, readme=True)
+    args = script.Args("Cadmus-Compare-v0", named[:1], 10, seeds=2, budget=30, threads=1, output=output)
     assert script.main(args) == 0
     printed = capsys.readouterr()
     result = json.loads(args.output.read_text())
@@ -64,15 +61,15 @@ def test_rows_are_policies_and_any_models(
         assert row["count"] == 20
         cell = f"{row['truth_rate']:.2%} [{row['interval'][0]:.2%}, {row['interval'][1]:.2%}]"
         assert cell in next(line for line in lines if line.startswith(f"| {name} |")).split(" | ")[split + 1]
+    assert lines.index("| random" + lines[3].removeprefix("| random")) < next(
+        k for k, line in enumerate(lines) if line.startswith("| search")
+    )
     spec = cg.load_spec("Cadmus-Compare-v0")
     assert result["rows"]["one, 0.01M"][1]["truth_rate"] == evaluate(first, spec, "test", 10, seeds=2).truth_rate
     problems = " | ".join(str(one["problems"]) for one in result["rows"]["one, 0.01M"])
     assert f"| distinct problems | {problems} |  |" in lines
     assert "20 prompts per split, 2 seeds from 1099511627776" in printed.out
-    assert result["above_floor"]["one, 0.01M"] == pytest.approx(loss_above_floor(first, spec, "train", 10))
-    before, inside, after = readme.read_text().split(script.MARKER)
-    assert (before, after) == ("before\n", "\nafter\n")
-    assert inside.strip().splitlines() == lines[1 : lines.index(f"written to {output}")]
+    assert result["excess"]["one, 0.01M"] == pytest.approx(loss_above_floor(first, spec, "train", 10))
     for name in ("random", "search, 30 tries", "one, 0.01M"):
         assert f"{name}: 4 splits in" in printed.err
         assert any(line.endswith(f" steps, {name}") and len({*line.split()[::2][:2]}) == 1 for line in shown)

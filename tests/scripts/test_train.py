@@ -27,8 +27,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import cadmus_gym as cg
 from cadmus_gym.evaluation.truth import EVALUATION_SEED
 from cadmus_gym.reports import models
-from cadmus_gym.training import batches, interrupts, runs
+from cadmus_gym.training import batches, interrupts, learner, states
 from cadmus_gym.training.focus import START, Focus, fill_kinds
+from cadmus_gym.training.ledger import Ledger
 from cadmus_gym.training.optimizers import Muon, make_optimizers, orthogonalized, rate_at
 from cadmus_gym.training.ranks import Ranks, device_of
 from cadmus_gym.training.record import unpack
@@ -206,7 +207,7 @@ def test_the_model_of_an_evaluation_has_the_record_up_to_there(
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 130
     whole, half = (unpack(load_model(one / "model").record)["0"] for one in (finished[0], tmp_path / "run"))
     assert np.array_equal(half, whole[: 4 * 48])
-    state = runs.load_state(tmp_path / "run" / "states", print)
+    state = states.load_state(tmp_path / "run" / "states", print)
     assert state is not None
     assert np.array_equal(state["choices"].numpy(), whole[: state["counts"]["step"] * 48])
 
@@ -217,10 +218,10 @@ def test_a_state_of_a_version_without_a_record_is_refused(
     with monkeypatch.context() as patch:
         interrupt(patch, script, 2)
         assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 130
-    state = runs.load_state(tmp_path / "run" / "states", print)
+    state = states.load_state(tmp_path / "run" / "states", print)
     assert state is not None
     del state["choices"]
-    runs.save_state(tmp_path / "run" / "states", 2, state)
+    states.save_state(tmp_path / "run" / "states", 2, state)
     assert script.main(["--folder", str(tmp_path / "run"), "--resume"]) == 2
     assert "another version of Cadmus Gym wrote them; resume with that one" in capsys.readouterr().err
 
@@ -241,7 +242,7 @@ def test_of_a_family_without_probabilities_it_trains_without_a_floor(
     card, config = models.read(folder / "model")
     assert card["floor"] is None
     assert "loss/completion" in scalars(folder)
-    assert "loss/above_floor" not in scalars(folder)
+    assert "loss/excess" not in scalars(folder)
     assert "50% of them chosen by focus among the stream's first 4,608" in models.page("sums", card, config)
 
 
@@ -438,11 +439,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_state_stays(
         of_prompts, of_completions = losses(model, tokens, ends)
         return of_prompts, of_completions * (math.nan if len(calls) > 6 else 1.0)
 
-    monkeypatch.setattr(script, "losses", poisoned)
+    monkeypatch.setattr(learner, "losses", poisoned)
     monkeypatch.setattr(batches, "plan_chunks", lambda lengths, batch, device: [0, batch])
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
     assert "stopped in step 7: the norm of the gradient is nan" in capsys.readouterr().err
-    state = runs.load_state(tmp_path / "run" / "states", print)
+    state = states.load_state(tmp_path / "run" / "states", print)
     assert state is not None
     assert state["counts"]["step"] == 6
     assert all(bool(weight.isfinite().all()) for weight in state["model"].values())
@@ -482,11 +483,11 @@ def test_a_run_that_diverges_is_stopped(
         of_prompts, of_completions = losses(model, tokens, ends)
         return of_prompts, of_completions * (2.0 if len(calls) > 6 else 1.0)
 
-    monkeypatch.setattr(script, "losses", worse)
+    monkeypatch.setattr(learner, "losses", worse)
     monkeypatch.setattr(batches, "plan_chunks", lambda lengths, batch, device: [0, batch])
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
-    assert re.search(r"the loss is \d\.\d\d nats a token, half more than guessing loses", capsys.readouterr().err)
-    state = runs.load_state(tmp_path / "run" / "states", print)
+    assert re.search(r"the loss is \d\.\d\d nats per token, half more than guessing loses", capsys.readouterr().err)
+    state = states.load_state(tmp_path / "run" / "states", print)
     assert state is not None
     assert state["counts"]["step"] == 6
 
@@ -517,7 +518,7 @@ def test_two_processes_train_as_one(script: ModuleType, two_ranks: tuple[Path, s
     assert printed.count("; true of 16 prompts: ") == 1
     assert script.main(["--folder", str(tmp_path / "one"), *SPREAD]) == 0
     curves, expected = scalars(folder), scalars(tmp_path / "one")
-    for tag in ("loss/all", "loss/completion", "loss/above_floor"):
+    for tag in ("loss/all", "loss/completion", "loss/excess"):
         assert list(curves[tag]) == list(range(1, 51)), tag
         assert curves[tag] == pytest.approx(expected[tag], abs=1e-4), tag
     for tag in ("tokens/total", "rate/muon", "truth/test"):
@@ -575,7 +576,7 @@ def test_the_faster_type_is_chosen_and_trains_as_if_it_had_been_asked_for(
 
     with monkeypatch.context() as patch:
         patch.setattr(script, "preflight", timed)
-        patch.setattr(script, "HOPELESS", math.inf)
+        patch.setattr(learner, "HOPELESS", math.inf)
         assert script.main(["--folder", str(tmp_path / "auto"), *AUTO]) == 0
     assert f"tokens per core-second: computing in {faster}\n" in capsys.readouterr().err
     assert script.main(["--folder", str(tmp_path / "named"), *AUTO, "--dtype", faster]) == 0
@@ -686,7 +687,7 @@ def test_a_run_starts_from_a_model_and_needs_it_no_more(
         interrupt(patch, script, 1)
         patch.setattr(script.Trainer, "save", lambda one: save(one) if one.counts["step"] == 0 else None)
         assert script.main(["--folder", str(tmp_path / "stopped"), *asked]) == 130
-    state = runs.load_state(tmp_path / "stopped" / "states", print)
+    state = states.load_state(tmp_path / "stopped" / "states", print)
     assert state is not None
     assert state["counts"]["step"] == 0
     for name, weight in parent.state_dict().items():
@@ -810,7 +811,7 @@ def test_an_extended_run_resumes_to_the_bit(
     assert script.main(["--folder", str(tmp_path / "whole"), *more]) == 0
     with monkeypatch.context() as patch:
         if at == 12:
-            patch.setattr(script.Trainer, "run", lambda trainer: 130)
+            patch.setattr(script.Trainer, "train", lambda trainer: 130)
         else:
             interrupt(patch, script, at)
         assert script.main(["--folder", str(tmp_path / "stopped"), *more]) == 130
@@ -859,12 +860,12 @@ def test_much_waiting_for_programs_is_reported_once(
     spent = {"data": data, "model": 1.0 - data, "optimizer": 0.0}
     clock = [0.0]
 
-    def spend(trainer: Any, kind: str, since: float) -> float:
+    def spend(ledger: Ledger, kind: str, since: float) -> float:
         clock[0] += spent.get(kind, 0.0)
-        trainer.counts["times"][kind] += spent.get(kind, 0.0)
+        ledger.counts["times"][kind] += spent.get(kind, 0.0)
         return clock[0]
 
-    monkeypatch.setattr(script.Trainer, "spend", spend)
+    monkeypatch.setattr(Ledger, "spend", spend)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(script, "SETTLED", 6)
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 0
@@ -1086,33 +1087,33 @@ def test_each_weight_has_one_optimizer_and_only_matrices_of_layers_decay() -> No
 def test_states_survive_a_failing_write_and_are_never_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert runs.load_state(tmp_path, print) is None
+    assert states.load_state(tmp_path, print) is None
     for step in (5, 10, 15):
-        runs.save_state(tmp_path, step, {"step": step, "weight": torch.full((3,), step / 7)})
+        states.save_state(tmp_path, step, {"step": step, "weight": torch.full((3,), step / 7)})
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
-            runs.save_state(tmp_path, 20, {"step": 20})
+            states.save_state(tmp_path, 20, {"step": 20})
     names = sorted(path.name for path in tmp_path.iterdir())
     assert [name[:9] for name in names] == ["000000010", "000000015"]
-    state = runs.load_state(tmp_path, print)
+    state = states.load_state(tmp_path, print)
     assert state is not None
     assert state["step"] == 15
     assert torch.equal(state["weight"], torch.full((3,), 15 / 7))
 
     told: list[str] = []
     (tmp_path / names[1]).write_bytes((tmp_path / names[1]).read_bytes()[:-1])
-    state = runs.load_state(tmp_path, told.append)
+    state = states.load_state(tmp_path, told.append)
     assert state is not None
     assert state["step"] == 10
     assert names[1] in told[0]
-    runs.save_state(tmp_path, 15, {"step": 15})  # takes the place of the damaged one
+    states.save_state(tmp_path, 15, {"step": 15})  # takes the place of the damaged one
     assert not (tmp_path / names[1]).exists()
     assert len(list(tmp_path.iterdir())) == 2
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="none of its 2 states is whole"):
-        runs.load_state(tmp_path, told.append)
+        states.load_state(tmp_path, told.append)
 
 
 class Pickled:
@@ -1123,10 +1124,10 @@ class Pickled:
 
 
 def test_a_state_with_an_object_in_it_is_refused(tmp_path: Path) -> None:
-    path = runs.save_state(tmp_path, 1, {"step": 1})
+    path = states.save_state(tmp_path, 1, {"step": 1})
     buffer = io.BytesIO()
     torch.save({"step": Pickled()}, buffer)
     path.unlink()
-    (tmp_path / f"000000001-{runs._digits(buffer.getvalue())}.pt").write_bytes(buffer.getvalue())
+    (tmp_path / f"000000001-{states._digits(buffer.getvalue())}.pt").write_bytes(buffer.getvalue())
     with pytest.raises(ValueError, match=r"000000001-\w+.pt is not a training state: Weights only load failed"):
-        runs.load_state(tmp_path, print)
+        states.load_state(tmp_path, print)

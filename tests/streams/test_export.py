@@ -57,10 +57,10 @@ def test_an_export_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         export(stream, tmp_path, 250, shard_size=100)
     (tmp_path / "_partial").write_bytes(b"half a file")
-    told: list[tuple[int, int]] = []
-    export(stream, tmp_path, 250, shard_size=100, report=lambda *done: told.append(done))
+    replayed: list[tuple[int, int]] = []
+    export(stream, tmp_path, 250, shard_size=100, report=lambda *done: replayed.append(done))
     assert calls == [(0, 100), (100, 100), (100, 100), (200, 50)]
-    assert told == [(100, 250), (200, 250), (250, 250)]
+    assert replayed == [(100, 250), (200, 250), (250, 250)]
     assert parquet.read_table(tmp_path)["index"].to_pylist() == list(range(250))
 
 

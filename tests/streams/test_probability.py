@@ -30,13 +30,13 @@ from cadmus_gym.tasks import Choices, Family, sampling
 from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
 from cadmus_gym.tasks.sampling import (
     CHOICE,
-    DIE,
     DRAW_CELLS,
     DRAWN,
     DRAWS,
     GIVEN,
     OUTCOMES,
     SCRIPTED,
+    SOURCE,
     TAKEN,
     TOTAL,
     WEIGHT,
@@ -168,11 +168,11 @@ def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], flo
     while True:
         sampling.rewind(script)
         program = np.zeros(length, np.uint8)
-        dice = np.zeros(2, np.uint64)
-        outcome, key = attempt(spec.family.write(), parameters, dice, script, program, marks, work, machine)
+        rng = np.zeros(2, np.uint64)
+        outcome, key = attempt(spec.family.write(), parameters, rng, script, program, marks, work, machine)
         assert outcome == RAN
         draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
-        chosen = draws[:, DIE] == CHOICE
+        chosen = draws[:, SOURCE] == CHOICE
         shares = draws[:, WEIGHT] / draws[:, TOTAL]
         kind = tuple(draws[chosen, TAKEN].tolist())
         kinds[kind] = float(np.prod(shares[chosen]))
@@ -557,8 +557,8 @@ def test_comparisons_have_exact_probabilities(split: str) -> None:
     weights = dict.fromkeys(order, weight)  # of the classes of numbers that may be pairs of a kind
     weights["swap"] = lengths["4"] + lengths["5"]
     share = sum(order[kind] * lengths["1-2"] / weights[kind] for kind in order if kind != "swap") / sum(order.values())
-    below = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
-    assert total(below) == pytest.approx(sixth * share, rel=1e-9)
+    randbelow = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
+    assert total(randbelow) == pytest.approx(sixth * share, rel=1e-9)
     programs, _ = stream.batch(0, 40)
     exact, rough = stream.score(programs), cg.Stream(stream.specs[0], split).score(programs, budget=0, samples=20_000)
     assert exact.exact.all()

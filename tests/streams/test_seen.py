@@ -273,10 +273,10 @@ def test_an_index_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         Index(stream, tmp_path / "parts", run_size=1000).build(4000)
     (tmp_path / "parts" / "partial").write_bytes(b"half a run")
-    told: list[tuple[int, int]] = []
-    Index(stream, tmp_path / "parts").build(3500, lambda *done: told.append(done))
+    replayed: list[tuple[int, int]] = []
+    Index(stream, tmp_path / "parts").build(3500, lambda *done: replayed.append(done))
     assert calls == [0, 1000, 2000, 2000, 3000]
-    assert told == [(3000, 3500), (3500, 3500)]
+    assert replayed == [(3000, 3500), (3500, 3500)]
     parts = Index(stream, tmp_path / "parts")
     assert (parts.size, parts.run_size) == (4000, 1000)
     assert parts.count(texts, 3999).tolist() == whole.count(texts, 3999).tolist()

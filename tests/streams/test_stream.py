@@ -28,7 +28,7 @@ from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.probability import Scorer
 from cadmus_gym.streams.spec import Spec, Split
-from cadmus_gym.streams.writing import attempts_of, fill, sieve_of, wish
+from cadmus_gym.streams.writing import attempts_of, fill, options_of, sieve_of
 from cadmus_gym.tasks import sampling
 from cadmus_gym.tasks.family import MARKS, WORK
 from cadmus_gym.tasks.sampling import RANDOM
@@ -768,7 +768,7 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
         missing = fill(
             spec.family.write(),
             spec.family.pack(spec.split_parameters(split)),
-            wish(spec),
+            options_of(spec),
             base,
             sieve_of(spec, split),
             np.zeros(1, np.int64),
@@ -939,8 +939,8 @@ def test_a_mixture_needs_the_split_in_every_part() -> None:
 
 
 def draws(bound: int, count: int, seed: int = 0) -> NDArray[np.int64]:
-    dice = np.array([seed, 12345], np.uint64)
-    return np.array([sampling.below(dice, 0, bound) for _ in range(count)])
+    rng = np.array([seed, 12345], np.uint64)
+    return np.array([sampling.randbelow(rng, 0, bound) for _ in range(count)])
 
 
 @pytest.mark.parametrize("bound", [1, 2, 3, 5, 6, 7, 10, 97, 100])
@@ -980,8 +980,8 @@ def test_the_order_of_what_is_joined_matters() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_share_happens_that_often(share: float) -> None:
-    dice, script, bound = np.zeros(2, np.uint64), sampling.new_script(RANDOM), sampling.threshold(share)
-    happened = sum(bool(sampling.happens(dice, script, 1, bound, False)) for _ in range(20_000))
+    rng, script, bound = np.zeros(2, np.uint64), sampling.new_script(RANDOM), sampling.threshold(share)
+    happened = sum(bool(sampling.bernoulli(rng, script, 1, bound, False)) for _ in range(20_000))
     assert close_to(happened, 20_000, share)
     assert share not in (0.0, 1.0) or happened == 20_000 * share
 

@@ -345,10 +345,10 @@ class Run:
             (before,) = self.pop(1) if node.continues else (0,)
             self.push(10 * before + int(name))
         elif name == "pick":
-            (below,) = self.pop(1)
-            if not 0 <= below < len(self.stack):
+            (randbelow,) = self.pop(1)
+            if not 0 <= randbelow < len(self.stack):
                 raise Fault("STACK_UNDERFLOW")
-            self.push(self.stack[len(self.stack) - 1 - below])
+            self.push(self.stack[len(self.stack) - 1 - randbelow])
         elif name in ("a!", "b!"):
             (self.registers[name[0]],) = self.pop(1)
         elif name in ("a@", "b@"):

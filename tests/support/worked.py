@@ -39,7 +39,7 @@ def parts(x: int, y: int) -> list[int]:
 
 def thought_of(names: Names, style: str, limit: int) -> Names:
     """The thought a style writes behind a prompt, with its parentheses, or nothing."""
-    told: list[str | int] = []
+    replayed: list[str | int] = []
     last: list[str | int] = []  # what only the last instruction wrote, left out where its value is the answer
     value, before = None, ()
     for step in story(names):
@@ -49,21 +49,21 @@ def thought_of(names: Names, style: str, limit: int) -> Names:
         before = stack
         if style == "none" or literal or (style != "stack" and name not in symbolic.COMPUTES):
             continue
-        told += last
+        replayed += last
         value = stack[-1] if stack else 0
         if style in ("products", "digits") and name == "mul":
-            told += parts(x, y)
+            replayed += parts(x, y)
         if style in ("products", "digits") and name in RELATIONS:
-            told.append(x - y)
+            replayed.append(x - y)
         if style == "digits" and name in BITWISE and x >= 0 and y >= 0 and max(x, y) >= 8:
-            told += [int(f"{number:o}") for number in (x, y, value)]
+            replayed += [int(f"{number:o}") for number in (x, y, value)]
         last = [value]
         if style == "trace":
             last = [name, value]
         if style == "stack":
             last = [name, *stack]
-    told += last if value != before[-1] else []
-    thought = ["(", *spelled(told), ")"] if told else []
+    replayed += last if value != before[-1] else []
+    thought = ["(", *spelled(replayed), ")"] if replayed else []
     return thought if len(thought) <= limit else []
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from cadmus_gym import files, progress
-from cadmus_gym.training import interrupts, runs
+from cadmus_gym.training import interrupts, runs, settings, states
 from cadmus_gym.transformer.checkpoint import load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
@@ -175,8 +175,8 @@ def test_a_folder_is_opened_resumed_and_emptied(tmp_path: Path) -> None:
         about, state = open_run(held, folder, seed=3)
         assert state is None
         assert about["settings"] == {"env": "Cadmus-Arith-v0", "seed": 3}
-        runs.save_state(folder / "states", 5, {"step": 5, "run": json.dumps(about)})
-    assert runs.started_with(folder, "settings", Settings) == {**about["settings"], "folder": folder}
+        states.save_state(folder / "states", 5, {"step": 5, "run": json.dumps(about)})
+    assert settings.started_with(folder, "settings", Settings) == {**about["settings"], "folder": folder}
     with contextlib.ExitStack() as held:
         _, state = open_run(held, folder, seed=3, resume=True)
         assert state is not None
@@ -202,18 +202,18 @@ def test_what_a_kill_leaves_before_run_json_is_there_is_no_obstacle(tmp_path: Pa
 
 def test_a_folder_that_is_not_ours_stays_as_it_is(tmp_path: Path, held: contextlib.ExitStack) -> None:
     (tmp_path / "thesis.tex").touch()
-    for settings in ({}, {"overwrite": True}, {"resume": True}):
+    for flags in ({}, {"overwrite": True}, {"resume": True}):
         with pytest.raises(ValueError, match="holds something other than a run"):
-            open_run(held, tmp_path, **settings)
+            open_run(held, tmp_path, **flags)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "disk")
-    for settings in ({}, {"resume": True}, {"overwrite": True}):
+    for flags in ({}, {"resume": True}, {"overwrite": True}):
         with contextlib.ExitStack() as held:
-            open_run(held, tmp_path / "run", **settings)
+            open_run(held, tmp_path / "run", **flags)
     assert (tmp_path / "run").is_symlink()
     assert (tmp_path / "disk" / "run.json").is_file()
 
@@ -256,12 +256,12 @@ def test_one_process_at_a_time_and_none_after_it_was_killed(tmp_path: Path) -> N
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        for settings in ({}, {"resume": True}, {"overwrite": True}):
+        for flags in ({}, {"resume": True}, {"overwrite": True}):
             with (
                 contextlib.ExitStack() as held,
                 pytest.raises(ValueError, match=rf"is in use by process {process.pid} on .+; stop that"),
             ):
-                open_run(held, folder, **settings)
+                open_run(held, folder, **flags)
         process.kill()
     assert (folder / "owner").is_file()  # of a process that is gone
     with contextlib.ExitStack() as held:

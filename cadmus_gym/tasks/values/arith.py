@@ -34,7 +34,7 @@ from cadmus_gym.tasks.checks import (
 )
 from cadmus_gym.tasks.family import PROMPT, Family, writer
 from cadmus_gym.tasks.literals import NEG, OPERATORS, apply, count_tokens, draw_literal, is_literal, token_at
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, weighted
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, bernoulli, categorical, is_guided, threshold
 
 MOST_OPERATIONS = 7
 
@@ -165,10 +165,10 @@ def allow(parameters: Ints, x: Int, y: Int, previous: Int, left: Int, work: Ints
 
 @writer
 def write(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
     seen = count_tokens(program, op.ADD, op.MUL) - 1 if is_guided(script) else 0
-    operations = 1 + weighted(dice, script, CHOICE, parameters, SIZES, MOST_OPERATIONS, seen)
+    operations = 1 + categorical(rng, script, CHOICE, parameters, SIZES, MOST_OPERATIONS, seen)
     literals = operations + 1
     depth = 0
     position = 0
@@ -177,12 +177,12 @@ def write(
         work[ALLOWED] = parameters[SHAPES + SIDE * (literals - 1) + depth + 1] if literals > 0 else 0
         work[ALLOWED + 1] = parameters[SHAPES + SIDE * literals + depth] - work[ALLOWED]
         seen = np.int64(not is_literal(program, position))
-        if weighted(dice, script, CHOICE, work, ALLOWED, 2, seen) == 0:
+        if categorical(rng, script, CHOICE, work, ALLOWED, 2, seen) == 0:
             low, high = parameters[LOW], parameters[HIGH]
-            work[depth], position = draw_literal(dice, script, program, position, low, high)
+            work[depth], position = draw_literal(rng, script, program, position, low, high)
             if parameters[NEGATIVE] > 0 and work[depth] > 0:
                 negated = token_at(program, position) == NEG
-                if happens(dice, script, OPERAND, parameters[NEGATIVE], negated):
+                if bernoulli(rng, script, OPERAND, parameters[NEGATIVE], negated):
                     work[depth] = -work[depth]
                     program[position] = NEG
                     position += 1
@@ -191,7 +191,7 @@ def write(
             continue
         x, y = work[depth - 2], work[depth - 1]
         allow(parameters, x, y, previous, literals + depth - 1, work)
-        previous = weighted(dice, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - op.ADD)
+        previous = categorical(rng, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - op.ADD)
         work[depth - 2] = apply(op.ADD + previous, x, y)
         program[position] = op.ADD + previous
         position += 1

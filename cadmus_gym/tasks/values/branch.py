@@ -28,7 +28,7 @@ from cadmus_gym.tasks.checks import (
 )
 from cadmus_gym.tasks.family import PROMPT, Family, writer
 from cadmus_gym.tasks.literals import OPERATORS, draw_literal, draw_operator, put, token_at
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, uniform, weighted
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, bernoulli, categorical, is_guided, threshold, uniform
 
 RELATIONS = ("lt", "le", "gt", "ge")
 MOST = 4
@@ -158,51 +158,51 @@ def holds_of(relation: Int, x: Int, y: Int) -> bool:
 
 @kernel
 def draw_condition(
-    dice: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints, value: Int
+    rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints, value: Int
 ) -> tuple[bool, Int]:
     """Write a condition and its `if`; return (whether it holds, the position behind)."""
     low, high, distance = parameters[LOW], parameters[HIGH], parameters[DISTANCE]
-    if happens(dice, script, OPERAND, parameters[LIVE], token_at(program, position) == op.DUP):
+    if bernoulli(rng, script, OPERAND, parameters[LIVE], token_at(program, position) == op.DUP):
         x = value
         position = put(program, position, op.DUP)
-        y, position = draw_literal(dice, script, program, position, value - distance, value + distance)
+        y, position = draw_literal(rng, script, program, position, value - distance, value + distance)
     else:
-        x, position = draw_literal(dice, script, program, position, low, high)
-        y, position = draw_literal(dice, script, program, position, low, high)
+        x, position = draw_literal(rng, script, program, position, low, high)
+        y, position = draw_literal(rng, script, program, position, low, high)
     seen = token_at(program, position) - op.LT
-    relation = op.LT + weighted(dice, script, OPERAND, parameters, RELATION_WEIGHTS, 4, seen)
+    relation = op.LT + categorical(rng, script, OPERAND, parameters, RELATION_WEIGHTS, 4, seen)
     position = put(program, position, relation)
     return holds_of(relation, x, y), put(program, position, op.IF)
 
 
 @kernel
 def write_block(
-    dice: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints, value: Int, work: Ints
+    rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints, value: Int, work: Ints
 ) -> tuple[Int, Int]:
     """Write nested conditions on a value; return (what they make of it, the position behind)."""
     guided = is_guided(script)
     low, high, limit = parameters[LOW], parameters[HIGH], parameters[LIMIT]
     seen = depth_of_block(program, position) - 1 if guided else np.int64(0)
-    need = 1 + weighted(dice, script, CHOICE, parameters, DEPTHS, MOST, seen)
+    need = 1 + categorical(rng, script, CHOICE, parameters, DEPTHS, MOST, seen)
     frame: Int = 0
     while True:
         if need > 0:
-            holds, position = draw_condition(dice, script, program, position, parameters, value)
+            holds, position = draw_condition(rng, script, program, position, parameters, value)
             # One arm is one less deep, the other at most that: of both depths every pair as likely.
             seen = 0
             if guided:
                 one, behind = nesting(program, position)
                 two, _ = nesting(program, behind)
                 seen = two if one == need - 1 else need + one
-            pair = uniform(dice, script, OPERAND, 2 * need - 1, seen)
+            pair = uniform(rng, script, OPERAND, 2 * need - 1, seen)
             one, two = (need - 1, pair) if pair < need else (pair - need, need - 1)
             work[frame + ENTRY], work[frame + HOLDS], work[frame + OTHER] = value, np.int64(holds), two
             work[frame + SECOND] = 0
             frame += FRAME
             need = one
             continue
-        y, position = draw_literal(dice, script, program, position, low, high)
-        value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, 0, work)
+        y, position = draw_literal(rng, script, program, position, low, high)
+        value = draw_operator(rng, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, 0, work)
         position += 1
         while frame > 0 and work[frame - FRAME + SECOND] == 1:
             position = put(program, position, op.FI)
@@ -218,17 +218,17 @@ def write_block(
 
 @writer
 def write(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
     low, high, limit = parameters[LOW], parameters[HIGH], parameters[LIMIT]
     seen = count_blocks(program) - 1 if is_guided(script) else np.int64(0)
-    blocks = 1 + weighted(dice, script, CHOICE, parameters, BLOCKS, MOST, seen)
-    x, position = draw_literal(dice, script, program, 0, low, high)
-    y, position = draw_literal(dice, script, program, position, low, high)
-    value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, 0, work)
+    blocks = 1 + categorical(rng, script, CHOICE, parameters, BLOCKS, MOST, seen)
+    x, position = draw_literal(rng, script, program, 0, low, high)
+    y, position = draw_literal(rng, script, program, position, low, high)
+    value = draw_operator(rng, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, 0, work)
     position += 1
     for _ in range(blocks):
-        value, position = write_block(dice, script, program, position, parameters, value, work)
+        value, position = write_block(rng, script, program, position, parameters, value, work)
     marks[PROMPT] = position
     return np.uint64(0)
 

@@ -39,11 +39,11 @@ from cadmus_gym.tasks.sampling import (
     DERIVATION,
     IMPOSSIBLE,
     OPERAND,
-    happens,
+    bernoulli,
+    categorical,
     is_guided,
     threshold,
     uniform,
-    weighted,
 )
 
 RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -208,7 +208,7 @@ def note(work: Ints, drawn: Int) -> Int:
 
 
 @kernel
-def draw_digits(dice: Words64, script: Ints, marks: Ints, count: Int, free: Int, least: Int, seen: Int) -> Int:
+def draw_digits(rng: Words64, script: Ints, marks: Ints, count: Int, free: Int, least: Int, seen: Int) -> Int:
     """Draw that many digits, the first at least ``least``: the last ``free`` of them by OPERAND, the others by CHOICE.
 
     So a stratum has few operands, whatever the length of numbers, and probabilities are summed over all of them.
@@ -218,13 +218,13 @@ def draw_digits(dice: Words64, script: Ints, marks: Ints, count: Int, free: Int,
     free = min(free, count)
     low = least * TENS[count - 1]
     if free == count:
-        return low + uniform(dice, script, OPERAND, TENS[count] - low, seen - low)
+        return low + uniform(rng, script, OPERAND, TENS[count] - low, seen - low)
     low //= TENS[free]
     size = TENS[count - free] - low
-    lead = uniform(dice, script, CHOICE, size, seen // TENS[free] - low)
+    lead = uniform(rng, script, CHOICE, size, seen // TENS[free] - low)
     marks[STRATUM] = marks[STRATUM] * size + lead
     lead += low
-    return lead * TENS[free] + uniform(dice, script, OPERAND, TENS[free], seen % TENS[free])
+    return lead * TENS[free] + uniform(rng, script, OPERAND, TENS[free], seen % TENS[free])
 
 
 @kernel
@@ -237,66 +237,66 @@ def place_of(count: Int, one: Int, other: Int) -> Int:
 
 
 @kernel
-def draw_place(parameters: Ints, dice: Words64, script: Ints, work: Ints, count: Int, kind: Int, seen: Int) -> Int:
+def draw_place(parameters: Ints, rng: Words64, script: Ints, work: Ints, count: Int, kind: Int, seen: Int) -> Int:
     """Draw the place of the first of so many digits that differs."""
     last = count - 1
     if kind == SWAP:
-        place = 1 + uniform(dice, script, CHOICE, count - 3, seen - 1)
+        place = 1 + uniform(rng, script, CHOICE, count - 3, seen - 1)
     elif count <= 2:
-        place = uniform(dice, script, CHOICE, count - np.int64(kind == NEAR), seen)  # a carry needs a digit after it
-    elif happens(dice, script, CHOICE, parameters[OUTER], seen == 0 or seen == last):
-        place = last * uniform(dice, script, CHOICE, 2 - np.int64(kind == NEAR), np.int64(seen != 0))
+        place = uniform(rng, script, CHOICE, count - np.int64(kind == NEAR), seen)  # a carry needs a digit after it
+    elif bernoulli(rng, script, CHOICE, parameters[OUTER], seen == 0 or seen == last):
+        place = last * uniform(rng, script, CHOICE, 2 - np.int64(kind == NEAR), np.int64(seen != 0))
     else:
-        place = 1 + uniform(dice, script, CHOICE, count - 2, seen - 1)
+        place = 1 + uniform(rng, script, CHOICE, count - 2, seen - 1)
     return note(work, place)
 
 
 @kernel
-def draw_alike(parameters: Ints, dice: Words64, script: Ints, kind: Int, count: Int, marks: Ints, work: Ints) -> None:
+def draw_alike(parameters: Ints, rng: Words64, script: Ints, kind: Int, count: Int, marks: Ints, work: Ints) -> None:
     """Draw two numbers of one class and so many digits, the first perhaps 0."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     least = parameters[LEAST + count - 1]
     seen = place_of(count, lower, higher) if is_guided(script) else np.int64(0)
-    place = draw_place(parameters, dice, script, work, count, kind, seen)
+    place = draw_place(parameters, rng, script, work, count, kind, seen)
     rest = count - 1 - place
     unit = TENS[rest]
     second = np.int64(1)  # of a swap, the unit of the other digit
     if kind == SWAP:
         seen = place_of(rest, lower % unit, higher % unit) if is_guided(script) else np.int64(0)
-        second = TENS[rest - 1 - note(work, uniform(dice, script, CHOICE, rest - 1, seen))]
+        second = TENS[rest - 1 - note(work, uniform(rng, script, CHOICE, rest - 1, seen))]
         rest -= 1
     free: Int = max(0, 3 - rest)  # digits drawn by OPERAND, besides those that differ
     if kind == NEAR:
         free = 1
     elif kind == TAIL and rest > 0:
         free = 0
-    head = 10 * unit * draw_digits(dice, script, marks, place, free, least, lower // (10 * unit))
+    head = 10 * unit * draw_digits(rng, script, marks, place, free, least, lower // (10 * unit))
     first = least if place == 0 else np.int64(0)
     one, other = lower // unit % 10, higher // unit % 10
     if kind == NEAR:
-        one = first + uniform(dice, script, OPERAND, 9 - first, one - first)
-        below = 1 + uniform(dice, script, OPERAND, 9, unit - lower % unit - 1)
-        work[LOWER] = head + (one + 1) * unit - below
-        work[HIGHER] = head + (one + 1) * unit + uniform(dice, script, OPERAND, 10 - below, higher % unit)
+        one = first + uniform(rng, script, OPERAND, 9 - first, one - first)
+        randbelow = 1 + uniform(rng, script, OPERAND, 9, unit - lower % unit - 1)
+        work[LOWER] = head + (one + 1) * unit - randbelow
+        work[HIGHER] = head + (one + 1) * unit + uniform(rng, script, OPERAND, 10 - randbelow, higher % unit)
         return
-    step = 1 + weighted(dice, script, OPERAND, parameters, APART, 9 - first, other - one - 1)
-    one = first + uniform(dice, script, OPERAND, 10 - first - step, one - first)
+    step = 1 + categorical(rng, script, OPERAND, parameters, APART, 9 - first, other - one - 1)
+    one = first + uniform(rng, script, OPERAND, 10 - first - step, one - first)
     other = one + step
     free = 1 if kind == TAIL else 3
     tail = lower % unit
     if kind == SWAP:
         tail = tail // (10 * second) * second + tail % second
-    tail = draw_digits(dice, script, marks, rest, free, 0, tail)
+    tail = draw_digits(rng, script, marks, rest, free, 0, tail)
     work[LOWER], work[HIGHER] = head + one * unit + tail, head + other * unit + tail
     if kind == SWAP:
         tail = tail // second * 10 * second + tail % second
         work[LOWER], work[HIGHER] = head + one * unit + other * second + tail, head + other * unit + one * second + tail
     elif kind == TAIL:
-        work[HIGHER] = head + other * unit + draw_digits(dice, script, marks, rest, free, 0, higher % unit)
+        work[HIGHER] = head + other * unit + draw_digits(rng, script, marks, rest, free, 0, higher % unit)
 
 
 @kernel
-def draw_lengths(parameters: Ints, dice: Words64, script: Ints, count: Int, marks: Ints, work: Ints) -> None:
+def draw_lengths(parameters: Ints, rng: Words64, script: Ints, count: Int, marks: Ints, work: Ints) -> None:
     """Draw two numbers, the higher with so many digits and the lower with fewer."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     shorter, known = np.int64(0), np.int64(-1)
@@ -305,17 +305,17 @@ def draw_lengths(parameters: Ints, dice: Words64, script: Ints, count: Int, mark
             if digits == digits_of(lower):
                 known = shorter
             shorter += 1
-    drawn = note(work, uniform(dice, script, CHOICE, shorter, known))
+    drawn = note(work, uniform(rng, script, CHOICE, shorter, known))
     size: Int = 0
     while drawn >= 0:
         size += 1
         drawn -= np.int64(parameters[CLASS_OF + size - 1] > 0)
-    work[LOWER] = draw_digits(dice, script, marks, size, 2, np.int64(size > 1), lower)
-    work[HIGHER] = draw_digits(dice, script, marks, count, 2, 1, higher)
+    work[LOWER] = draw_digits(rng, script, marks, size, 2, np.int64(size > 1), lower)
+    work[HIGHER] = draw_digits(rng, script, marks, count, 2, 1, higher)
 
 
 @kernel
-def draw_reserved(parameters: Ints, dice: Words64, script: Ints, tied: bool, count: Int, work: Ints) -> None:
+def draw_reserved(parameters: Ints, rng: Words64, script: Ints, tied: bool, count: Int, work: Ints) -> None:
     """Draw a reserved value, and another that differs from it in one digit."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     known, other = (lower, higher) if script[DERIVATION] == 0 else (higher, lower)
@@ -325,18 +325,18 @@ def draw_reserved(parameters: Ints, dice: Words64, script: Ints, tied: bool, cou
     place = np.int64(0)
     if not tied:
         seen = place_of(count, lower, higher) if is_guided(script) else np.int64(0)
-        place = draw_place(parameters, dice, script, work, count, DIGIT, seen)
+        place = draw_place(parameters, rng, script, work, count, DIGIT, seen)
     unit = TENS[count - 1 - place]
     modulus = parameters[MODULUS]
     rank = (known - start) // modulus if is_reserved(parameters, known) and known >= start else np.int64(-1)
-    value = start + modulus * uniform(dice, script, OPERAND, size, rank)
+    value = start + modulus * uniform(rng, script, OPERAND, size, rank)
     work[LOWER], work[HIGHER] = value, value
     if tied:
         return
     digit, digits = value // unit % 10, np.int64(10)
     first = parameters[LEAST + count - 1] if place == 0 else np.int64(0)
     seen = other // unit % 10
-    drawn = first + uniform(dice, script, OPERAND, digits - first - 1, seen - first - np.int64(seen > digit))
+    drawn = first + uniform(rng, script, OPERAND, digits - first - 1, seen - first - np.int64(seen > digit))
     if drawn >= digit:
         drawn += 1
     work[LOWER] = min(value, value + (drawn - digit) * unit)
@@ -344,7 +344,7 @@ def draw_reserved(parameters: Ints, dice: Words64, script: Ints, tied: bool, cou
 
 
 @kernel
-def draw_pair(parameters: Ints, dice: Words64, script: Ints, kind: Int, tied: bool, marks: Ints, work: Ints) -> None:
+def draw_pair(parameters: Ints, rng: Words64, script: Ints, kind: Int, tied: bool, marks: Ints, work: Ints) -> None:
     """Draw two numbers, the lower and the higher, or a tie."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     known = class_of(parameters, higher)
@@ -354,22 +354,22 @@ def draw_pair(parameters: Ints, dice: Words64, script: Ints, kind: Int, tied: bo
         script[IMPOSSIBLE] = 1
     work[CHOSEN] = 1
     note(work, len(PAIRS) if tied else kind)
-    count = 1 + note(work, weighted(dice, script, CHOICE, parameters, CLASSES + kind * MOST, MOST, known - 1))
+    count = 1 + note(work, categorical(rng, script, CHOICE, parameters, CLASSES + kind * MOST, MOST, known - 1))
     if parameters[POOL] == 1:
-        draw_reserved(parameters, dice, script, tied, count, work)
+        draw_reserved(parameters, rng, script, tied, count, work)
     elif tied:
-        work[LOWER] = draw_digits(dice, script, marks, count, 4, parameters[LEAST + count - 1], lower)
+        work[LOWER] = draw_digits(rng, script, marks, count, 4, parameters[LEAST + count - 1], lower)
         work[HIGHER] = work[LOWER]
     elif kind == LENGTH:
-        draw_lengths(parameters, dice, script, count, marks, work)
+        draw_lengths(parameters, rng, script, count, marks, work)
     else:
-        draw_alike(parameters, dice, script, kind, count, marks, work)
+        draw_alike(parameters, rng, script, kind, count, marks, work)
     marks[STRATUM] = marks[STRATUM] * KINDS + work[CHOSEN]
 
 
 @writer
 def write(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
     seen: Int = 0
     x, y = np.int64(0), np.int64(0)
@@ -378,7 +378,7 @@ def write(
         y, position = literal_at(program, position, False)
         seen = token_at(program, position) - op.EQ
         work[KNOWN_LOWER], work[KNOWN_HIGHER] = min(x, y), max(x, y)
-    relation = op.EQ + weighted(dice, script, CHOICE, parameters, WEIGHTS, 6, seen)
+    relation = op.EQ + categorical(rng, script, CHOICE, parameters, WEIGHTS, 6, seen)
     order = np.int64(x > y) - np.int64(x < y)
     upward = relation == op.LT or relation == op.LE
     may_tie = relation == op.EQ or relation == op.LE or relation == op.GE
@@ -388,21 +388,21 @@ def write(
         truth = (order == 0) == (relation == op.EQ)
     elif order == 0:
         truth = may_tie
-    holds = uniform(dice, script, CHOICE, 2, np.int64(truth)) == 1
+    holds = uniform(rng, script, CHOICE, 2, np.int64(truth)) == 1
     tied = may_tie == holds
     ascending = holds == upward
     kind: Int = DIGIT
     if not (same and tied):
         # Two numbers may be a pair of several kinds, or either of them may be the reserved value.
         seen = 0 if parameters[POOL] == 1 else script[DERIVATION]
-        kind = weighted(dice, script, CHOICE, parameters, EQUALITY if same else ORDER, len(PAIRS), seen)
+        kind = categorical(rng, script, CHOICE, parameters, EQUALITY if same else ORDER, len(PAIRS), seen)
     if same and not tied:
-        ascending = uniform(dice, script, CHOICE, 2, np.int64(order < 0)) == 1
+        ascending = uniform(rng, script, CHOICE, 2, np.int64(order < 0)) == 1
     elif not same:
-        tied = tied and kind == DIGIT and happens(dice, script, CHOICE, parameters[TIES], order == 0)
+        tied = tied and kind == DIGIT and bernoulli(rng, script, CHOICE, parameters[TIES], order == 0)
     if tied and script[DERIVATION] > 0:
         script[IMPOSSIBLE] = 1
-    draw_pair(parameters, dice, script, kind, tied, marks, work)
+    draw_pair(parameters, rng, script, kind, tied, marks, work)
     lower, higher = work[LOWER], work[HIGHER]
     position = put_literal(program, 0, lower if ascending else higher)
     position = put_literal(program, position, higher if ascending else lower)

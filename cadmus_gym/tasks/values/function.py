@@ -41,7 +41,7 @@ from cadmus_gym.tasks.literals import (
     put_literal,
     token_at,
 )
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, is_guided, uniform, weighted
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, categorical, is_guided, uniform
 
 KINDS = ("plain", "count", "fold", "double")
 PLAIN, COUNT, FOLD, DOUBLE = range(4)
@@ -129,21 +129,21 @@ def kind_of(program: Tokens) -> Int:
 
 
 @kernel
-def draw_ahead(dice: Words64, script: Ints, die: Int, program: Tokens, token: Int, low: Int, high: Int) -> Int:
+def draw_ahead(rng: Words64, script: Ints, source: Int, program: Tokens, token: Int, low: Int, high: Int) -> Int:
     """Draw the integer that will stand behind the first of a token, to be written later."""
     seen = literal_at(program, behind(program, token), False)[0] - low if is_guided(script) else np.int64(0)
-    return low + uniform(dice, script, die, high - low + 1, seen)
+    return low + uniform(rng, script, source, high - low + 1, seen)
 
 
 @kernel
 def draw_factor(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, operator: Int
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, position: Int, operator: Int
 ) -> tuple[Int, Int]:
     """Write what an operator applies; return (it, the position behind)."""
     low, high = parameters[LOW], parameters[HIGH]
     if operator == op.MUL:
         low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
-    return draw_literal(dice, script, program, position, low, high)
+    return draw_literal(rng, script, program, position, low, high)
 
 
 @kernel
@@ -156,7 +156,7 @@ def operator_behind(program: Tokens, position: Int) -> Int:
 
 @kernel
 def draw_recursion(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, kind: Int, start: Int, levels: Int, work: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, kind: Int, start: Int, levels: Int, work: Ints
 ) -> Int:
     """Draw the operator of a function that calls itself, within the limit for all levels."""
     for k in range(3):
@@ -183,26 +183,26 @@ def draw_recursion(
                 position += 1
             position += 1
         seen = operator_behind(program, position)
-    return op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+    return op.ADD + categorical(rng, script, OPERAND, work, ALLOWED, 3, seen)
 
 
 @kernel
-def write_plain(parameters: Ints, dice: Words64, script: Ints, program: Tokens, work: Ints) -> tuple[Int, Int]:
+def write_plain(parameters: Ints, rng: Words64, script: Ints, program: Tokens, work: Ints) -> tuple[Int, Int]:
     """Write a function of two operations and two calls of it; return (the value left, the position behind)."""
     low, high = parameters[LOW], parameters[HIGH]
     position = put(program, 0, op.DEF)
     for k in range(3):
         work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
     seen = operator_behind(program, position)
-    one = op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
-    u, position = draw_factor(parameters, dice, script, program, position, one)
+    one = op.ADD + categorical(rng, script, OPERAND, work, ALLOWED, 3, seen)
+    u, position = draw_factor(parameters, rng, script, program, position, one)
     position = put(program, position, one)
-    v, position = draw_literal(dice, script, program, position, low, high)
+    v, position = draw_literal(rng, script, program, position, low, high)
     work[ALLOWED + op.MUL - op.ADD] = 0
-    other = op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - op.ADD)
+    other = op.ADD + categorical(rng, script, OPERAND, work, ALLOWED, 3, token_at(program, position) - op.ADD)
     position = put(program, position, other)
     position = put(program, position, op.RET)
-    value, position = draw_literal(dice, script, program, position, low, high)
+    value, position = draw_literal(rng, script, program, position, low, high)
     position = put(program, position, op.CALL)
     position = put(program, position, op.CALL)
     for _ in range(2):
@@ -212,16 +212,16 @@ def write_plain(parameters: Ints, dice: Words64, script: Ints, program: Tokens, 
 
 @kernel
 def write_recursion(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, kind: Int, work: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, kind: Int, work: Ints
 ) -> tuple[Int, Int]:
     """Write a function that calls itself and a call of it; return (the value left, the position behind)."""
     low, high = parameters[LOW], parameters[HIGH]
     fewest, most = parameters[FEWEST], parameters[MOST_LEVELS]
     if kind == DOUBLE:
         fewest, most = parameters[FEWEST_DOUBLE], parameters[MOST_DOUBLE]
-    levels = draw_ahead(dice, script, CHOICE, program, op.RET, fewest, most)
-    start = draw_ahead(dice, script, OPERAND, program, op.ELSE if kind == DOUBLE else op.DROP, low, high)
-    operator = draw_recursion(parameters, dice, script, program, kind, start, levels, work)
+    levels = draw_ahead(rng, script, CHOICE, program, op.RET, fewest, most)
+    start = draw_ahead(rng, script, OPERAND, program, op.ELSE if kind == DOUBLE else op.DROP, low, high)
+    operator = draw_recursion(parameters, rng, script, program, kind, start, levels, work)
     by = np.int64(0)
     value, last = start, start
     position = put_all(program, 0, (op.DEF, op.DUP))
@@ -233,7 +233,7 @@ def write_recursion(
     else:
         if kind == COUNT:
             position = put_all(program, position, (op.IF, op.DEC, op.CALL))
-            by, position = draw_factor(parameters, dice, script, program, position, operator)
+            by, position = draw_factor(parameters, rng, script, program, position, operator)
         else:
             position = put_all(program, position, (op.IF, op.DUP, op.DEC, op.CALL))
         position = put_all(program, position, (operator, op.ELSE, op.DROP))
@@ -249,16 +249,16 @@ def write_recursion(
 
 @writer
 def write(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
-    kind = weighted(dice, script, CHOICE, parameters, KIND_WEIGHTS, 4, kind_of(program))
+    kind = categorical(rng, script, CHOICE, parameters, KIND_WEIGHTS, 4, kind_of(program))
     if kind == PLAIN:
-        value, position = write_plain(parameters, dice, script, program, work)
+        value, position = write_plain(parameters, rng, script, program, work)
     else:
-        value, position = write_recursion(parameters, dice, script, program, kind, work)
-    y, position = draw_literal(dice, script, program, position, parameters[LOW], parameters[HIGH])
+        value, position = write_recursion(parameters, rng, script, program, kind, work)
+    y, position = draw_literal(rng, script, program, position, parameters[LOW], parameters[HIGH])
     limit = parameters[LIMIT]
-    draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, 0, work)
+    draw_operator(rng, script, program, position, parameters, OPERATOR_WEIGHTS, limit, value, y, 0, work)
     marks[PROMPT] = position + 1
     return np.uint64(0)
 

@@ -18,7 +18,7 @@ from cadmus_gym.language.kernels import kernel
 from cadmus_gym.tasks.checks import as_array, check_range, check_share, check_sizes, check_weights, listed, literal_room
 from cadmus_gym.tasks.family import PROMPT, Family, writer
 from cadmus_gym.tasks.literals import count_tokens, draw_literal, literal_at, put, put_literal, token_at
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, uniform, weighted
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, bernoulli, categorical, is_guided, threshold, uniform
 
 BITWISE = ("and", "or", "xor")
 RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -87,15 +87,17 @@ def bitwise_token(k: Int) -> Int:
 
 
 @kernel
-def draw_bitwise(dice: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
+def draw_bitwise(rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
     token = token_at(program, position)
     seen = 0 if token == op.AND else 1 if token == op.OR else 2 if token == op.XOR else -1
-    return put(program, position, bitwise_token(weighted(dice, script, OPERAND, parameters, BITWISE_WEIGHTS, 3, seen)))
+    return put(
+        program, position, bitwise_token(categorical(rng, script, OPERAND, parameters, BITWISE_WEIGHTS, 3, seen))
+    )
 
 
 @kernel
 def count_sizes(program: Tokens) -> tuple[Int, Int, Int]:
-    """How many bitwise operations on numbers, terms, and terms joined from two comparisons a program's prompt has."""
+    """Count the bitwise operations on numbers, the terms, and the terms of two comparisons joined."""
     bits: Int = 0
     comparisons: Int = 0
     for position in range(program.size):
@@ -129,51 +131,51 @@ def is_joined(program: Tokens, position: Int) -> bool:
 
 
 @kernel
-def draw_comparison(dice: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
+def draw_comparison(rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
     """Write two literals, their relation, and perhaps `not`; return the position behind."""
     guided = is_guided(script)
     low, high = parameters[LOW], parameters[HIGH]
     seen = relation_ahead(program, position) if guided else 0
-    relation = op.EQ + weighted(dice, script, OPERAND, parameters, RELATION_WEIGHTS, 6, seen)
-    value, position = draw_literal(dice, script, program, position, low, high)
+    relation = op.EQ + categorical(rng, script, OPERAND, parameters, RELATION_WEIGHTS, 6, seen)
+    value, position = draw_literal(rng, script, program, position, low, high)
     if relation == op.EQ or relation == op.NE:
         seen = literal_at(program, position, False)[0] - value if guided else 0
-        value += uniform(dice, script, OPERAND, 2, seen)
+        value += uniform(rng, script, OPERAND, 2, seen)
         position = put_literal(program, position, value)
     else:
-        _, position = draw_literal(dice, script, program, position, low, high)
+        _, position = draw_literal(rng, script, program, position, low, high)
     position = put(program, position, relation)
-    if happens(dice, script, OPERAND, parameters[NEGATED], token_at(program, position) == op.NOT):
+    if bernoulli(rng, script, OPERAND, parameters[NEGATED], token_at(program, position) == op.NOT):
         position = put(program, position, op.NOT)
     return position
 
 
 @writer
 def write(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
     guided = is_guided(script)
     low, high = parameters[LOW], parameters[HIGH]
     seen_bits, seen_terms, seen_joined = count_sizes(program) if guided else (np.int64(1), np.int64(1), np.int64(0))
-    bits = 1 + weighted(dice, script, CHOICE, parameters, BITS, MOST, seen_bits - 1)
-    terms = 1 + weighted(dice, script, CHOICE, parameters, TERMS, MOST, seen_terms - 1)
-    joined = weighted(dice, script, CHOICE, parameters, JOINED, MOST + 1, seen_joined)
-    _, position = draw_literal(dice, script, program, 0, low, high)
+    bits = 1 + categorical(rng, script, CHOICE, parameters, BITS, MOST, seen_bits - 1)
+    terms = 1 + categorical(rng, script, CHOICE, parameters, TERMS, MOST, seen_terms - 1)
+    joined = categorical(rng, script, CHOICE, parameters, JOINED, MOST + 1, seen_joined)
+    _, position = draw_literal(rng, script, program, 0, low, high)
     for _ in range(bits):
-        _, position = draw_literal(dice, script, program, position, low, high)
-        position = draw_bitwise(dice, script, program, position, parameters)
+        _, position = draw_literal(rng, script, program, position, low, high)
+        position = draw_bitwise(rng, script, program, position, parameters)
     for k in range(terms):
         work[KINDS], work[KINDS + 1] = terms - k - joined, joined
         seen = np.int64(is_joined(program, position)) if guided else np.int64(0)
-        two = weighted(dice, script, OPERAND, work, KINDS, 2, seen)
-        position = draw_comparison(dice, script, program, position, parameters)
+        two = categorical(rng, script, OPERAND, work, KINDS, 2, seen)
+        position = draw_comparison(rng, script, program, position, parameters)
         if two:
             joined -= 1
-            position = draw_comparison(dice, script, program, position, parameters)
-            position = draw_bitwise(dice, script, program, position, parameters)
-        _, position = draw_literal(dice, script, program, position, low, high)
+            position = draw_comparison(rng, script, program, position, parameters)
+            position = draw_bitwise(rng, script, program, position, parameters)
+        _, position = draw_literal(rng, script, program, position, low, high)
         position = put(program, position, op.MUL)
-        sign = uniform(dice, script, OPERAND, 2, token_at(program, position) - op.ADD)
+        sign = uniform(rng, script, OPERAND, 2, token_at(program, position) - op.ADD)
         position = put(program, position, op.ADD if sign == 0 else op.SUB)
     marks[PROMPT] = position
     return np.uint64(0)

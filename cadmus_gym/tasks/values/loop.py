@@ -37,7 +37,7 @@ from cadmus_gym.tasks.literals import (
     put_literal,
     token_at,
 )
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, happens, is_guided, threshold, uniform, weighted
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, bernoulli, categorical, is_guided, threshold, uniform
 
 KINDS = ("times", "until")
 MOST = 4
@@ -159,7 +159,7 @@ def most_turns(value: Int, factor: Int, limit: Int, turns: Int) -> Int:
 @kernel
 def write_times(
     parameters: Ints,
-    dice: Words64,
+    rng: Words64,
     script: Ints,
     program: Tokens,
     position: Int,
@@ -176,22 +176,22 @@ def write_times(
     for _ in range(items):
         allow_operators(parameters, product, work)
         seen = operator_ahead(program, position) if is_guided(script) else 0
-        operator = op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+        operator = op.ADD + categorical(rng, script, OPERAND, work, ALLOWED, 3, seen)
         if operator == op.MUL:
             product = False
             least, largest = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
-            _, position = draw_literal(dice, script, program, position, least, largest)
-        elif happens(dice, script, OPERAND, parameters[INDEXED], token_at(program, position) == op.INDEX):
+            _, position = draw_literal(rng, script, program, position, least, largest)
+        elif bernoulli(rng, script, OPERAND, parameters[INDEXED], token_at(program, position) == op.INDEX):
             position = put(program, position, op.INDEX)
         else:
-            _, position = draw_literal(dice, script, program, position, low, high)
+            _, position = draw_literal(rng, script, program, position, low, high)
         position = put(program, position, operator)
     return put(program, position, op.NEXT)
 
 
 @kernel
 def write_until(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, position: Int, value: Int, turns: Int, work: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, position: Int, value: Int, turns: Int, work: Ints
 ) -> Int:
     """Write a loop that ends when ``value``, above 0, has reached a bound after so many turns; return the position
     behind."""
@@ -200,11 +200,11 @@ def write_until(
     product = most_turns(value, parameters[MOST_FACTOR], parameters[LIMIT], turns) == turns
     allow_operators(parameters, product, work)
     seen = operator_ahead(program, position) if guided else 0
-    operator = op.ADD + weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+    operator = op.ADD + categorical(rng, script, OPERAND, work, ALLOWED, 3, seen)
     low, high = parameters[LOW], parameters[HIGH]
     if operator == op.MUL:
         low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
-    by, position = draw_literal(dice, script, program, position, low, high)
+    by, position = draw_literal(rng, script, program, position, low, high)
     position = put(program, position, operator)
     position = put(program, position, op.DUP)
     # The last turn takes the value from `before` to `behind`; the bound lies between them or is the latter.
@@ -214,7 +214,7 @@ def write_until(
     behind = apply(operator, before, by)
     seen_bound = literal_at(program, position, True)[0] if guided else np.int64(0)
     sign = np.int64(-1 if operator == op.SUB else 1)
-    beyond = 1 + uniform(dice, script, OPERAND, abs(behind - before), sign * (seen_bound - before) - 1)
+    beyond = 1 + uniform(rng, script, OPERAND, abs(behind - before), sign * (seen_bound - before) - 1)
     position = put_literal(program, position, before + sign * beyond)
     position = put(program, position, op.LE if operator == op.SUB else op.GE)
     return put(program, position, op.UNTIL)
@@ -222,23 +222,23 @@ def write_until(
 
 @writer
 def write(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
     guided = is_guided(script)
     seen = np.int64(count_tokens(program, op.BEGIN, op.BEGIN) > 0) if guided else np.int64(0)
-    until = weighted(dice, script, CHOICE, parameters, KIND_WEIGHTS, 2, seen)
+    until = categorical(rng, script, CHOICE, parameters, KIND_WEIGHTS, 2, seen)
     items: Int = 1
     if until == 0:
         seen = count_tokens(program, op.ADD, op.MUL) - 1 if guided else np.int64(0)
-        items = 1 + weighted(dice, script, CHOICE, parameters, ITEMS, MOST, seen)
+        items = 1 + categorical(rng, script, CHOICE, parameters, ITEMS, MOST, seen)
     fewest, most = parameters[FEWEST], parameters[MOST_TURNS]
     seen = turns_of(program, most) - fewest if guided else np.int64(0)
-    turns = fewest + uniform(dice, script, CHOICE, most - fewest + 1, seen)
-    value, position = draw_literal(dice, script, program, 0, parameters[LOW], parameters[HIGH])
+    turns = fewest + uniform(rng, script, CHOICE, most - fewest + 1, seen)
+    value, position = draw_literal(rng, script, program, 0, parameters[LOW], parameters[HIGH])
     if until:
-        position = write_until(parameters, dice, script, program, position, value, turns, work)
+        position = write_until(parameters, rng, script, program, position, value, turns, work)
     else:
-        position = write_times(parameters, dice, script, program, position, value, turns, items, work)
+        position = write_times(parameters, rng, script, program, position, value, turns, items, work)
     marks[PROMPT] = position
     return np.uint64(0)
 

@@ -26,7 +26,7 @@ from cadmus_gym.tasks.checks import (
 )
 from cadmus_gym.tasks.family import PROMPT, Family, writer
 from cadmus_gym.tasks.literals import OPERATORS, count_tokens, draw_literal, draw_operator, is_literal, put, token_at
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, is_guided, uniform, weighted
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, categorical, is_guided, uniform
 
 PARTNERS = ("literal", "other", "same")
 MOST = 8
@@ -81,14 +81,14 @@ def room(parameters: Parameters) -> int:
 
 @writer
 def write(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
     guided = is_guided(script)
     low, high = parameters[LOW], parameters[HIGH]
     seen = count_tokens(program, op.ADD, op.MUL) - 1 if guided else 0
-    operations = 1 + weighted(dice, script, CHOICE, parameters, SIZES, MOST, seen)
-    value, position = draw_literal(dice, script, program, 0, low, high)
-    register = uniform(dice, script, OPERAND, 2, (token_at(program, position) - SET) // 2)
+    operations = 1 + categorical(rng, script, CHOICE, parameters, SIZES, MOST, seen)
+    value, position = draw_literal(rng, script, program, 0, low, high)
+    register = uniform(rng, script, OPERAND, 2, (token_at(program, position) - SET) // 2)
     position = put(program, position, SET + 2 * register)
     work[VALUES + register] = value
     both = False
@@ -117,15 +117,15 @@ def write(
             work[ALLOWED + 2] = 0
         if k == operations - 1 and not joined:
             work[ALLOWED], work[ALLOWED + 2] = 0, 0
-        partner = weighted(dice, script, OPERAND, work, ALLOWED, 3, seen)
+        partner = categorical(rng, script, OPERAND, work, ALLOWED, 3, seen)
         other = work[VALUES + register]
         forward = True
         if partner != 2:
-            forward = uniform(dice, script, OPERAND, 2, np.int64(first)) == 1
+            forward = uniform(rng, script, OPERAND, 2, np.int64(first)) == 1
         if forward:
             position = put(program, position, get)
         if partner == 0:
-            other, position = draw_literal(dice, script, program, position, low, high)
+            other, position = draw_literal(rng, script, program, position, low, high)
             literal = other
         elif partner == 1:
             other = work[VALUES + 1 - register]
@@ -137,12 +137,12 @@ def write(
             position = put(program, position, get)
         x, y = (work[VALUES + register], other) if forward else (other, work[VALUES + register])
         limit = parameters[LIMIT]
-        value = draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, literal, work)
+        value = draw_operator(rng, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, literal, work)
         position += 1
         if k < operations - 1:
             target = 1 - register
             if both or k < operations - 2:
-                target = uniform(dice, script, OPERAND, 2, (token_at(program, position) - SET) // 2)
+                target = uniform(rng, script, OPERAND, 2, (token_at(program, position) - SET) // 2)
             position = put(program, position, SET + 2 * target)
             both = both or target != register
             register = target

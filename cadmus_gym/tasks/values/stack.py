@@ -40,7 +40,7 @@ from cadmus_gym.tasks.literals import (
     literal_at,
     token_at,
 )
-from cadmus_gym.tasks.sampling import CHOICE, OPERAND, is_guided, weighted
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, categorical, is_guided
 
 WORDS = ("dup", "drop", "swap", "over", "rot", "pick")  # in the order of their ids
 MOST = 6  # literals, and stack words
@@ -184,13 +184,13 @@ def read_class(program: Tokens, position: Int) -> tuple[Int, Int]:
 
 @writer
 def write(
-    parameters: Ints, dice: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
 ) -> np.uint64:
     guided = is_guided(script)
     seen = count_literals(program) - 1 if guided else 0
-    literals = 1 + weighted(dice, script, CHOICE, parameters, LITERALS, MOST, seen)
+    literals = 1 + categorical(rng, script, CHOICE, parameters, LITERALS, MOST, seen)
     seen = count_tokens(program, op.DUP, op.PICK) - 1 if guided else 0
-    moves = 1 + weighted(dice, script, CHOICE, parameters, MOVES, MOST, seen)
+    moves = 1 + categorical(rng, script, CHOICE, parameters, MOVES, MOST, seen)
     fresh(machine)
     depth: Int = 0
     position: Int = 0
@@ -204,23 +204,23 @@ def write(
         work[CLASSES + 1] = moves if allowed > 0 else 0
         work[CLASSES + 2] = np.int64(may_join and pair < 2)
         seen_class, seen_word = read_class(program, position) if guided else (np.int64(0), np.int64(0))
-        kind = weighted(dice, script, OPERAND, work, CLASSES, 3, seen_class)
+        kind = categorical(rng, script, OPERAND, work, CLASSES, 3, seen_class)
         start = position
         if kind == 0:
-            _, position = draw_literal(dice, script, program, position, parameters[LOW], parameters[HIGH])
+            _, position = draw_literal(rng, script, program, position, parameters[LOW], parameters[HIGH])
             literals -= 1
             previous = -1
         elif kind == 1:
-            previous = weighted(dice, script, OPERAND, work, ALLOWED, 6, seen_word)
+            previous = categorical(rng, script, OPERAND, work, ALLOWED, 6, seen_word)
             if op.DUP + previous == op.PICK:
-                _, position = draw_literal(dice, script, program, position, 0, depth - 1)
+                _, position = draw_literal(rng, script, program, position, 0, depth - 1)
             program[position] = op.DUP + previous
             position += 1
             moves -= 1
             pair = 2 if pair == 1 else 0
         else:
             x, y, limit = machine[STACK + depth - 2], machine[STACK + depth - 1], parameters[LIMIT]
-            draw_operator(dice, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, 0, work)
+            draw_operator(rng, script, program, position, parameters, OPERATOR_WEIGHTS, limit, x, y, 0, work)
             position += 1
             previous = -1
         _, depth, _, _, _ = execute(program, start, True, depth, position - start, machine)

@@ -1,0 +1,49 @@
+"""Evaluation of a model on every split of a stream, shared out among the processes that train it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import cadmus_gym as cg
+from cadmus_gym import progress
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, Evaluation, evaluate
+from cadmus_gym.training.ranks import Ranks
+from cadmus_gym.transformer.model import Transformer
+
+
+def evaluate_splits(
+    model: Transformer, stream: cg.Stream, count: int, ranks: Ranks, report: progress.Report
+) -> dict[str, Evaluation]:
+    """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has.
+
+    Parts of a mixture are completed under the mixture's form and budget. ``report`` gets how much of the work of this
+    process is done.
+    """
+    every = [(spec, split) for spec in stream.specs for split in spec.splits]
+    mine = every[ranks.rank :: ranks.count]
+    own = [
+        evaluate(model, *one, count, EVALUATION_SEED, report=progress.part_of(report, k, len(mine)))
+        for k, one in enumerate(mine)
+    ]
+    found = ranks.gather(own)
+    names = [split if len(stream.specs) == 1 else f"{spec.id} {split}" for spec, split in every]
+    return {name: found[k % ranks.count][k // ranks.count] for k, name in enumerate(names)}
+
+
+def shown(found: Mapping[str, Evaluation], rate: Callable[[Evaluation], str]) -> str:
+    """Return all rates in a line; of several environments, the mean on test, and a line for each."""
+    lines: dict[str, list[str]] = {}
+    for one in found.values():
+        lines.setdefault(one.spec, []).append(f"{one.split} {rate(one)}")
+    if len(lines) == 1:
+        return ", ".join(*lines.values())
+    return f"test {truth_on_test(found):.2%}, the mean of" + "".join(
+        f"\n  {env}: {', '.join(rates)}" for env, rates in lines.items()
+    )
+
+
+def truth_on_test(found: Mapping[str, Evaluation]) -> float:
+    """The mean over environments; of the train split where there is no split named test."""
+    rates = [one.truth_rate for one in found.values() if one.split == "test"]
+    rates = rates or [one.truth_rate for one in found.values() if one.split == "train"]
+    return sum(rates) / len(rates)

@@ -1,0 +1,107 @@
+"""The ledger of a pretraining run: how far it is, where its time went, and what it lost since the last logged step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cadmus_gym.language.isa import VOCABULARY
+from cadmus_gym.streams.spec import Spec
+from cadmus_gym.training.ranks import Ranks
+
+DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats per token: half more than guessing loses
+OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts that are not figures of one moment
+
+
+class Ledger:
+    """What a run has counted. ``counts`` goes into its states and its card; all processes keep the same one.
+
+    ``floor`` is the loss of the generator itself, or not finite where that is unknown.
+    """
+
+    def __init__(self, specs: Sequence[Spec], prompt_weight: float, floor: float, ranks: Ranks) -> None:
+        self.specs, self.prompt_weight, self.floor, self.ranks = specs, prompt_weight, floor, ranks
+        self.counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": [], "parts": 0}
+        self.counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
+        self.counts["met"] = [0.0] * 4  # as a row of the window, since the last evaluation
+        self.counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
+        # Of each spec, since the last line of the log: losses of prompts and of completions, their numbers of tokens.
+        self.window = torch.zeros(len(specs), 4, dtype=torch.float64, device=ranks.device)
+        self.start_clocks()
+
+    def start_clocks(self) -> None:
+        """Start the clocks from what has been counted so far."""
+        self.cpu_before = self.counts["cpu_seconds"]
+        self.began, self.cpu_began = time.monotonic() - self.counts["seconds"], time.process_time()
+        self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
+
+    def spend(self, kind: str, since: float) -> float:
+        """Book the time since then; return the time now."""
+        now = time.monotonic()
+        self.counts["times"][kind] += now - since
+        return now
+
+    def take_time(self) -> None:
+        """Bring the seconds and CPU seconds of all processes up to date."""
+        cpu = self.ranks.sum(torch.tensor(time.process_time() - self.cpu_began, dtype=torch.float64))
+        self.counts.update(seconds=time.monotonic() - self.began, cpu_seconds=self.cpu_before + float(cpu))
+
+    def add(self, parts: Tensor, rows: Tensor) -> None:
+        """Add rows (N, 4), as of the window, each to the spec (N,) that it is of."""
+        self.window.index_add_(0, parts, rows)
+
+    def mean(self, row: Sequence[float]) -> tuple[float, float]:
+        """Return the loss, in which tokens of prompts have their weight, and the loss of completions alone, of a row of
+        the window: nats per token."""
+        of_prompts, of_completions, in_prompts, in_completions = row
+        weight = self.prompt_weight
+        loss = (weight * of_prompts + of_completions) / (weight * in_prompts + in_completions)
+        return loss, of_completions / in_completions
+
+    def close_window(self, warm: bool) -> dict[str, float]:
+        """Return the losses since the last call, by the names of TensorBoard, and begin a new window.
+
+        Raises FloatingPointError for a loss that is not finite and, once ``warm``, for one that says that training
+        diverged.
+        """
+        table = self.ranks.sum(self.window).cpu()
+        self.window.zero_()
+        met = table.sum(0).tolist()
+        loss, completion_loss = self.mean(met)
+        where = f"at step {self.counts['step']}: the loss is"
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"{where} {loss:g}")
+        if warm and completion_loss > DIVERGED:
+            raise FloatingPointError(f"{where} {completion_loss:.2f} nats per token, half more than guessing loses")
+        self.counts["met"] = [before + now for before, now in zip(self.counts["met"], met, strict=True)]
+        scalars = {"loss/all": loss, "loss/completion": completion_loss}
+        scalars |= {"loss/excess": loss - self.floor} if math.isfinite(self.floor) else {}
+        if len(self.specs) > 1:
+            families = zip(self.specs, table.tolist(), strict=True)
+            scalars |= {f"loss of {spec.id}/completion": row[1] / row[3] for spec, row in families if row[3]}
+        return scalars
+
+    def close_times(self) -> tuple[float, dict[str, float]]:
+        """Return the tokens per second since the last call, and the share of the time that each kind of work took."""
+        since, tokens, times = self.logged
+        now, counts = time.monotonic(), self.counts
+        seconds = now - since
+        shares = {kind: (spent - times[kind]) / seconds for kind, spent in counts["times"].items()}
+        self.logged = now, counts["tokens"], dict(counts["times"])
+        return (counts["tokens"] - tokens) / seconds, shares
+
+    def close_evaluation(self, truths: Mapping[str, float]) -> dict[str, Any]:
+        """Add a point to the history, with the truth rate of each split; return its figures."""
+        counts = self.counts
+        if any(counts["met"]):  # else there was no step since the last evaluation
+            counts["loss"], counts["completion_loss"] = self.mean(counts["met"])
+            counts["met"] = [0.0] * 4
+        so_far = {key: value for key, value in counts.items() if key not in OF_RUN}
+        so_far["times"] = {kind: round(seconds, 1) for kind, seconds in counts["times"].items()}
+        counts["history"].append({**so_far, "truth": {name: round(truth, 6) for name, truth in truths.items()}})
+        return so_far

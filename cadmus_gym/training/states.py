@@ -1,0 +1,75 @@
+"""Training states on the disk, which survive whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cadmus_gym.files import flush
+
+STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
+
+
+def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
+    """Write tensors, numbers and texts to a new file of a folder, and delete all but the last ``keep``.
+
+    The file is written beside and renamed, flushed to the disk before and after; its name has the step and the first
+    digits of its SHA-256 sum. Whatever happens meanwhile, the states before it stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    partial = folder / "partial"
+    try:
+        with open(partial, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        path = folder / f"{step:0{STEP_DIGITS}}-{_digits(buffer.getbuffer())}.pt"
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    flush(folder)
+    before = [old for old in _states(folder) if old.name[:STEP_DIGITS] < path.name[:STEP_DIGITS]]
+    kept = {path, *before[len(before) - keep + 1 :]}  # not what a run that was set back has left of this step or later
+    for old in set(_states(folder)) - kept:
+        old.unlink()
+    return path
+
+
+def load_state(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the last state of a folder that is whole, or None where there is none at all.
+
+    ``report`` gets a line for each damaged one, which is passed over. Raises ValueError where all are, and for a file
+    that is not a state. Nothing is unpickled but tensors and plain values.
+    """
+    states = _states(folder)
+    for path in reversed(states):
+        content = path.read_bytes()
+        if _digits(content) == path.stem.partition("-")[2]:
+            try:
+                state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+                raise ValueError(f"{path} is not a training state: {str(error).splitlines()[0]}") from None
+            if not isinstance(state, dict):
+                raise ValueError(f"{path} is not a training state: it holds {type(state).__name__}")
+            return state
+        report(f"{path} is damaged: its SHA-256 sum is not the one in its name; trying the one before")
+    if states:
+        raise ValueError(f"{folder}: none of its {len(states)} states is whole")
+    return None
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9]*-*.pt"))
+
+
+def _digits(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()[:SUM_DIGITS]

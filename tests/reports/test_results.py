@@ -1,0 +1,65 @@
+"""The pages of results: what they show comes from files, and they are up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cadmus_gym.reports.results import MARKER, demo, front
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("report_script", ROOT / "benchmarks" / "report.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["report_script"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_are_up_to_date(script: ModuleType) -> None:
+    assert script.main(script.Args(check=True)) == 0, "stale: run `make results`"
+
+
+def test_a_stale_page_is_found_and_written_again(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text(text.replace("nano-arith`](", "nano-arith`] ("), encoding="utf-8")
+    monkeypatch.setattr(script, "README", readme)
+    assert script.main(script.Args(check=True)) == 1
+    assert "README.md: stale; run" in capsys.readouterr().out
+    assert script.main(script.Args()) == 0
+    assert readme.read_text(encoding="utf-8") == text
+    assert script.main(script.Args(check=True)) == 0
+
+
+def test_the_front_page_quotes_the_paper_and_measures_ours() -> None:
+    table = front(f"{MARKER}{MARKER}", RESULTS).split(MARKER)[1]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 5
+    assert sum("reports" in row for row in rows) == 2  # what the paper says of itself, and of GPT-5
+    random = json.loads((RESULTS / "table.json").read_text())["rows"]["random"]
+    rate = next(one["truth_rate"] for one in random if one["split"] == "test")
+    assert f"| {rate:.2%} of" in rows[2]
+    assert "[" not in "".join(row.rpartition("|")[0].rpartition("|")[2] for row in rows)  # no intervals here
+
+
+def test_search_stands_apart_from_policies() -> None:
+    text = demo(json.loads((RESULTS / "table.json").read_text()))
+    policies, note, reference, searches = text.split("\n\n")
+    assert "search" not in policies
+    assert "95 % interval" in note
+    assert "No policy may do that" in " ".join(reference.split())
+    assert searches.count("| search") == 1
