@@ -254,7 +254,7 @@ def test_long_texts_stay_within_the_columns() -> None:
         (["12 7 add", "--model", "nowhere"], "no model 'nowhere': no such folder; models in the package: "),
         (["12 if", "FOLDER"], "no completion of form 'value'"),
         (["12 7 add 19 eq end", "FOLDER"], "cannot finish from there"),
-        (["12 7 ad", "FOLDER"], "word 2, 'ad', is no token"),
+        (["12 7 ad", "FOLDER"], "word 2, 'ad', is not a token"),
         (["12 7 add", "FOLDER", "--samples", "3"], "samples = 3 at temperature 0.0"),
         (["12 7 add", "FOLDER", "--temperature", "-1"], "temperature = -1.0"),
         (["12 7 add", "FOLDER", "--max-tokens", "999"], "max_tokens = 999"),

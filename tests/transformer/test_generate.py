@@ -332,7 +332,7 @@ def test_nothing_to_complete(model):
     ("prompts", "options", "message"),
     [
         ("1 add", {}, "a sequence of texts or arrays"),
-        (["1 2", "twelve"], {}, "is no token"),
+        (["1 2", "twelve"], {}, "is not a token"),
         (np.zeros(3, np.uint8), {}, r"shape \(3,\); allowed: \(N, L\)"),
         (np.full((1, 2), 65), {}, "token id 65"),
         (["1 2"], {"prompt_lengths": [2]}, "those of a sequence have their own"),
