@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cadmus_gym.files import atomic
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.progress import Report
@@ -48,8 +49,8 @@ def export(
         stop = min(start + shard_size, count)
         path = folder / f"{stream.split}-{start:012}-{stop:012}.parquet"
         if not path.exists():
-            parquet.write_table(_table(stream, start, stop - start, about), folder / PARTIAL, compression="zstd")
-            os.replace(folder / PARTIAL, path)
+            with atomic(path, folder / PARTIAL) as partial:
+                parquet.write_table(_table(stream, start, stop - start, about), partial, compression="zstd")
         else:
             _check(path, stop - start, about)
         paths.append(path)
@@ -75,8 +76,8 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
     if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - {PARTIAL}):
         raise ValueError(f"{folder} holds something else than an export; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PARTIAL).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    os.replace(folder / PARTIAL, path)
+    with atomic(path, folder / PARTIAL) as partial:
+        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def _check(path: Path, rows: int, about: dict[str, str]) -> None:

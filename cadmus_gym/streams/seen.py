@@ -9,6 +9,7 @@ The texts themselves are not kept: a search writes those that it looks at once m
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cadmus_gym.files import atomic
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
@@ -295,16 +297,15 @@ class Index:
     def _keep(self, folder: Path, run: Offsets) -> None:
         """Add a run by way of its file, which is there whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        partial, about = folder / PARTIAL, folder / ABOUT
+        about = folder / ABOUT
         if not about.exists():
-            partial.write_text(json.dumps(self._about()) + "\n", encoding="utf-8")
-            os.replace(partial, about)
-        with open(partial, "wb") as file:
-            np.save(file, run)
-            file.flush()
-            os.fsync(file.fileno())
-        path = folder / f"run-{len(self.runs):06}-{_sum(partial)}.npy"
-        os.replace(partial, path)
+            with atomic(about, folder / PARTIAL) as partial:
+                partial.write_text(json.dumps(self._about()) + "\n", encoding="utf-8")
+        packed = io.BytesIO()
+        np.save(packed, run)
+        path = folder / f"run-{len(self.runs):06}-{_sum(packed)}.npy"
+        with atomic(path, folder / PARTIAL) as partial:
+            partial.write_bytes(packed.getvalue())
         self._add(path)
 
 
@@ -343,6 +344,6 @@ def _unpadded(tokens: Tokens) -> Tokens:
     return tokens[: used[-1] + 1] if used.size else tokens[:0]
 
 
-def _sum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def _sum(file: Path | io.BytesIO) -> str:
+    content = file.read_bytes() if isinstance(file, Path) else file.getbuffer()
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -19,7 +19,7 @@ from cadmus_gym.language.kernels import kernel, spread
 from cadmus_gym.language.memory import STACK, scratch
 from cadmus_gym.language.notation import check_ids, encode
 from cadmus_gym.language.verdicts import RAN
-from cadmus_gym.tasks.solving import solve
+from cadmus_gym.tasks.walking import solve
 
 GROWTH = 4  # tokens that one token may become
 

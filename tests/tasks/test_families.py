@@ -23,7 +23,7 @@ from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec, Split
 from cadmus_gym.tasks import STYLES, TASKS
-from cadmus_gym.tasks.family import MARKS, WORK
+from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
 from cadmus_gym.tasks.solving import SLACK, TRACE, identify, think
 
 IDS = {spec.task: spec.id for spec in map(cg.load_spec, cg.SPECS) if spec.task and spec.id != "Cadmus-Open-v0"}
@@ -220,7 +220,10 @@ def test_a_thought_as_long_as_its_limit_is_written_and_one_longer_is_not() -> No
 def think_length(names: Names, limit: int) -> int:
     program = np.zeros(len(names) + 1, np.uint8)
     program[:-1] = [ID[name] for name in names]
-    return int(think(program, len(names), TRACE, limit, np.zeros(limit + SLACK, np.uint8), scratch(program.size)))
+    marks = np.zeros(MARKS, np.int64)
+    marks[PROMPT] = len(names)
+    thought, work = np.zeros(limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
+    return int(think(program, marks, TRACE, limit, thought, work, scratch(program.size)))
 
 
 @pytest.mark.parametrize("task", IDS)

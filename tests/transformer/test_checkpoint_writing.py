@@ -16,6 +16,7 @@ import torch
 from support.checkpoints import SMALL, model_of, same
 from torch import nn
 
+from cadmus_gym.files import atomic_folder
 from cadmus_gym.transformer import checkpoint, model_files
 from cadmus_gym.transformer.checkpoint import (
     CARD,
@@ -25,7 +26,6 @@ from cadmus_gym.transformer.checkpoint import (
     WRITTEN,
     check_target,
     load_model,
-    replacing,
     save_model,
     standing,
     write_card,
@@ -290,13 +290,13 @@ def test_a_crash_while_saving_leaves_the_previous_one(
 
 def test_replacing_keeps_the_old_when_the_block_fails(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    with replacing(folder) as new:
+    with atomic_folder(folder) as new:
         (new / "step").write_text("1")
         (new / "inner").mkdir()
         (new / "inner" / "file").write_text("x")
 
     def fail() -> None:
-        with replacing(folder) as new:
+        with atomic_folder(folder) as new:
             (new / "step").write_text("2")
             assert (folder / "step").read_text() == "1"
             raise OSError(28, "No space left on device")
@@ -314,13 +314,13 @@ def test_what_killed_writers_left_does_not_stop_the_next(tmp_path: Path) -> None
         for left in ("state.partial", "state.previous"):
             (tmp_path / left).mkdir()
             (tmp_path / left / "step").write_text("old")
-        with replacing(folder) as new:
+        with atomic_folder(folder) as new:
             (new / "step").write_text(number)
         assert (folder / "step").read_text() == number
         assert [path.name for path in tmp_path.iterdir()] == ["state"]
     (tmp_path / "state.partial").write_text("a file")
     (tmp_path / "state.previous").write_text("a file")
-    with replacing(folder) as new:
+    with atomic_folder(folder) as new:
         (new / "step").write_text("3")
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
@@ -343,7 +343,7 @@ def test_all_is_on_the_disk_before_a_rename(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(checkpoint.os, "fsync", flushing)
     for _ in range(2):
         events.clear()
-        with replacing(tmp_path / "x") as new:
+        with atomic_folder(tmp_path / "x") as new:
             (new / "inner").mkdir()
             (new / "inner" / "file").write_text("x")
     assert set(events[:3]) == {"flush inner", "flush file", "flush x.partial"}
