@@ -1,1 +1,1 @@
-"""The Gymnasium environments, one and many at once."""
+"""The Gymnasium environments, single and vector."""

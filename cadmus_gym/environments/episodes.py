@@ -1,7 +1,7 @@
-"""Episodes side by side: the one mechanism behind the single and the vector environment.
+"""Episodes side by side: the mechanism that the single and the vector environment share.
 
-An episode is a row of arrays: its tokens as the agent sees them, the automaton of its form, how it ended. A step is one
-kernel call for all rows; it knows no task family.
+An episode is a row in several arrays: its tokens as the agent sees them, the automaton of its form, and how it ended. A
+step is one kernel call for all rows, whatever the task family.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from cadmus_gym.language.verdicts import TRUE, UNTERMINATED, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 
-QUEUE = 32  # prompts drawn ahead for each row
+QUEUE = 32  # prompts drawn ahead per row
 
-# What is known of an episode when it has ended: the rows of a uint8 array, a column for each episode.
+# How an episode ended: the rows of a uint8 array with one column per episode.
 VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, OUTCOME = range(6)
 END_INFO: dict[str, type] = {"verdict": int, "passed": int, "cases": int, "is_success": bool, "illegal": bool}
-ENDED = MASKS_PER_STATE * DONE  # the row of the masks for episodes that have ended, or not begun
+ENDED = MASKS_PER_STATE * DONE  # the row of the masks for episodes that have ended or not begun
 
 
 class Limits(NamedTuple):
-    """How episodes of a spec end and are rewarded, as kernels read it."""
+    """How the episodes of a spec end and are rewarded, as kernels read it."""
 
     max_tokens: int
     thought_tokens: int
@@ -73,9 +73,9 @@ def begin(
     rules: tuple[Any, ...],
     bounds: tuple[Any, ...],
 ) -> Int:
-    """Begin episodes in ``rows[first:]``, from the queue (Q, N, P); return how far it came before a row had none left.
+    """Begin episodes in ``rows[first:]`` from the queue (Q, N, P), up to a row whose queue is empty; return its index.
 
-    The queue is a ring: the prompt of index i of a row stands in slot i % Q, with its length in ``queued`` (Q, N).
+    The queue is a ring: prompt i of a row is in slot i % Q, and its length in ``queued`` (Q, N).
     """
     table, limits = Table(*rules), Limits(*bounds)
     for k in range(first, rows.size):
@@ -87,7 +87,7 @@ def begin(
         length = queued[slot, row]
         for position in range(length):
             tokens[row, position] = queue[slot, row, position]
-        for position in range(length, lengths[row]):  # behind the last episode's tokens there are only zeros
+        for position in range(length, lengths[row]):  # the rest of the row is zeros already
             tokens[row, position] = 0
         if limits.little:
             reverse_rows(tokens[row : row + 1, :length])
@@ -106,7 +106,7 @@ def enqueue(
     queue: Tokens,
     queued: NDArray[np.int32],
 ) -> None:
-    """Put the prompts of programs (n, L), of these indices, into the queues of rows (n,)."""
+    """Put the prompts of programs (n, L) into the queues of rows (n,), at these indices."""
     for k in range(rows.size):
         slot = indices[k] % queue.shape[0]
         queued[slot, rows[k]] = prompt_lengths[k]
@@ -133,7 +133,7 @@ def step(
 ) -> Int:
     """Take one token in every row that is not idle; return the number of episodes that ended.
 
-    The arrays of results (rewards, terminated, truncated, ends) come in as zeros.
+    The result arrays (rewards, terminated, truncated, ends) must hold zeros.
     """
     table, limits = Table(*rules), Limits(*bounds)
     count = 0
@@ -191,7 +191,7 @@ def replay(
     table: Table,
     limits: Limits,
 ) -> None:
-    """Find the automata and the masks of episodes (n, L) from their tokens; -1 where one of those was not allowed."""
+    """Recompute automata and mask rows of episodes (n, L) from their tokens; the row is -1 after an illegal token."""
     for row in range(lengths.size):
         forms.start(tokens[row, : prompt_lengths[row]], cells[row], table)
         allowed[row] = mask_row(cells[row], table, limits.max_tokens, limits.thought_tokens)
@@ -207,7 +207,7 @@ def replay(
 
 @dataclass(frozen=True)
 class State:
-    """Some episodes as they stand, to be restored any number of times; read-only copies that nothing else writes to."""
+    """A snapshot of some episodes, which can be restored any number of times. Its arrays are read-only copies."""
 
     tokens: Tokens
     lengths: NDArray[np.int32]
@@ -227,7 +227,9 @@ class State:
             object.__setattr__(self, name, array)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return State, tuple(getattr(self, field.name) for field in fields(self))  # unpickled arrays are read-only too
+        return State, tuple(
+            getattr(self, field.name) for field in fields(self)
+        )  # so that unpickled arrays are read-only too
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -240,9 +242,9 @@ class Episodes:
     """``count`` episodes of a spec's split, played side by side.
 
     ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``allowed`` (N,) int64, the row of the
-    form's masks that says what may come next, all tokens where an episode has ended, since none of them is read;
-    ``rewards`` (N,) float64; ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (5, N) uint8, 0 where none
-    ended in the last step.
+    form's masks for the next token (after an end all are allowed, since none is read); ``rewards`` (N,) float64;
+    ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (5, N) uint8, 0 unless the episode ended in the last
+    step.
     """
 
     def __init__(self, spec: Spec, split: str, count: int, endian: str) -> None:
@@ -275,27 +277,27 @@ class Episodes:
         self.indices = np.zeros(count, np.int64)  # the next program of the stream of that seed
         self._queue = np.zeros((QUEUE, count, self.prompt_room), np.uint8)
         self._queued = np.zeros((QUEUE, count), np.int32)
-        self._drawn = np.zeros(count, np.int64)  # prompts up to this index are in the queue
+        self._drawn = np.zeros(count, np.int64)  # prompts before this index have been queued
         self._work = scratch(self.room)
         self._mirror = np.zeros((1, self.room), np.uint8)
 
     def seed(self, rows: Ints, seeds: ArrayLike) -> None:
-        """Let rows (n,) take their prompts from the streams of these seeds, (n,), from the start."""
+        """Make rows (n,) take their prompts from the start of the streams of these seeds, (n,)."""
         self.seeds[rows] = [check_seed(seed) for seed in np.asarray(seeds).tolist()]
         self.indices[rows] = 0
         self._drawn[rows] = 0
 
     @property
     def masks(self) -> NDArray[np.int8]:
-        """Which tokens may come next, (N, 65) int8: a new array at each call."""
+        """Which tokens may come next, (N, 65) int8; a new array at each call."""
         return self.table.masks.take(self.allowed, axis=0)
 
     def begin(self, rows: Ints, prompts: tuple[Tokens, NDArray[np.int32]] | None = None) -> None:
-        """Begin episodes in rows (n,): from the next prompts of their streams, or from what `given` made of others."""
+        """Begin episodes in rows (n,), with the next prompts of their streams or with prompts from `given`."""
         begun = 0
         while True:
             queue, queued, indices, drawn = self._queue, self._queued, self.indices, self._drawn
-            if prompts is not None:  # a queue of one for each row
+            if prompts is not None:  # a queue of one prompt per row
                 queue, queued = np.zeros((1, *queue.shape[1:]), np.uint8), np.zeros((1, drawn.size), np.int32)
                 queue[0, rows], queued[0, rows] = prompts
                 indices, drawn = np.zeros_like(indices), np.ones_like(drawn)
@@ -318,7 +320,7 @@ class Episodes:
         self.over[rows] = False
 
     def _refill(self) -> None:
-        """Draw prompts ahead for every row whose queue is half empty; it is a ring, so what is there stays."""
+        """Draw prompts ahead for every row whose queue is at least half empty."""
         missing = np.where(self.seeds >= 0, self.indices + QUEUE - self._drawn, 0)
         missing[missing < QUEUE // 2] = 0
         steps, rows = np.nonzero(np.arange(QUEUE)[:, None] < missing)
@@ -328,9 +330,9 @@ class Episodes:
         self._drawn += missing
 
     def given(self, prompts: Sequence[Tokens]) -> tuple[Tokens, NDArray[np.int32]]:
-        """Return prompts as a batch (n, P) and their lengths (n,).
+        """Return prompts as a batch (n, P) with lengths (n,), for `begin`.
 
-        Raises ValueError where no completion of the form makes a well-formed program of a prompt, or it is too long.
+        Raises ValueError for a prompt that is too long, or that no completion of the form makes a well-formed program.
         """
         batch = np.zeros((len(prompts), self.prompt_room), np.uint8)
         for row, prompt in zip(batch, prompts, strict=True):
@@ -347,7 +349,7 @@ class Episodes:
     def step(self, actions: Ints, idle: NDArray[np.bool_]) -> int:
         """Take one token (N,) int64 in every row that is not idle; return how many episodes ended.
 
-        The arrays it leaves its results in (rewards, terminated, truncated, ends) are new at each call.
+        The results are in ``rewards``, ``terminated``, ``truncated`` and ``ends``, new arrays at each call.
         """
         count = len(self.lengths)
         self.rewards = np.zeros(count)
@@ -372,29 +374,29 @@ class Episodes:
         return int(ended)
 
     def end_info(self, row: int) -> dict[str, Any]:
-        """What an episode's last step tells besides the mask."""
+        """The info of an episode's last step, without the mask."""
         return {key: kind(self.ends[k, row]) for k, (key, kind) in enumerate(END_INFO.items())}
 
     def program(self, row: int) -> Tokens:
-        """The tokens of an episode so far, (n,) uint8, in the language's own order of digits."""
+        """The tokens of an episode so far, (n,) uint8, with digits in big-endian order."""
         tokens = self.tokens[row, : self.lengths[row]]
         return reverse_digits(tokens) if self.endian == "little" else tokens.copy()
 
     def state(self, rows: Ints) -> State:
-        """Return the episodes in rows (n,), copied."""
+        """Return a snapshot of the episodes in rows (n,)."""
         parts = (self.tokens, self.lengths, self.cells, self.allowed, self.masks, self.over, self.seeds, self.indices)
         return State(*(part[rows] for part in (*parts, self.ends.T)), kind=self.kind)  # type: ignore[misc,arg-type]
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What a state must have been taken from to be restored here."""
+        """What a state must match to be restored here."""
         return (self.spec.id, self.spec.form, self.spec.words, self.spec.episode, self.endian)
 
     def restore(self, state: State, rows: Ints) -> None:
-        """Resume episodes as they stood, in rows (n,).
+        """Resume the episodes of a state in rows (n,).
 
-        Raises ValueError for a state of another spec or size, and for one whose arrays were changed to what cannot have
-        been played here. Then nothing has changed.
+        Raises ValueError for a state of another spec or size, or one edited to episodes that cannot have been played
+        here. Then nothing changes.
         """
         self._check(state, len(rows))
         self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
@@ -403,7 +405,7 @@ class Episodes:
         self._drawn[rows] = state.indices
 
     def _check(self, state: State, count: int) -> None:
-        """Raise ValueError unless a state holds so many episodes that may have been played here."""
+        """Raise ValueError unless a state holds ``count`` episodes that may have been played here."""
         if not isinstance(state, State):
             raise ValueError(f"{type(state).__name__} cannot be restored: give what state() returned")
         kind = getattr(state, "kind", None)
@@ -434,7 +436,7 @@ class Episodes:
         )
         cells, allowed = np.zeros_like(state.cells), np.zeros(count, np.int64)
         replay(state.tokens, prompt_lengths, lengths, cells, allowed, self.table, self.limits)
-        # A running episode can still end within its budget, so there is room for all that it may write.
+        # A running episode can still end within its budget, so its row has room for all it may write.
         ended = (cells[:, STATE] == DONE) | (cells[:, STATE] == DEAD) | (spent == self.limits.max_tokens)
         least = spent + self.table.finish[cells[:, STATE]] + cells[:, DEPTH]
         self._check_rows(
@@ -448,18 +450,19 @@ class Episodes:
         for name, rows in right.items():
             if not rows.all():
                 row = int(rows.argmin())
-                raise ValueError(f"a state that was changed cannot be restored: {name}, row {row}, fit no episode")
+                raise ValueError(f"a state that was edited cannot be restored: {name}, row {row}, fit no episode")
 
 
 def as_prompts(prompt: Any, count: int) -> list[Tokens]:
     """Return ``options["prompt"]`` as one prompt for each of ``count`` episodes.
 
-    Given is one text, as for `cadmus_gym.assemble`, or (n,) row for all, or a list of them, one for each. Raises
-    ValueError for anything else."""
+    It may be one prompt for all, as text for `cadmus_gym.assemble` or token ids (n,), or a list of them. Raises
+    ValueError for anything else.
+    """
     if isinstance(prompt, str):
         return [as_tokens(prompt)] * count
     if not isinstance(prompt, (list, tuple, np.ndarray)) or (isinstance(prompt, np.ndarray) and prompt.ndim == 0):
-        raise ValueError(f"prompt {prompt!r}: give a text or token ids (n,), or a list of them, one for each episode")
+        raise ValueError(f"prompt {prompt!r}: give text or token ids (n,), or a list of them, one for each episode")
     if not any(isinstance(one, (str, list, tuple, np.ndarray)) for one in prompt):
         return [as_tokens(np.asarray(prompt))] * count
     prompts = [as_tokens(one) for one in prompt]

@@ -1,7 +1,7 @@
-"""What policies of any kind write after prompts, as programs: token by token, as in an environment.
+"""Playing any kind of policy: it completes prompts token by token, as in an environment.
 
-A token that the form does not allow ends a program there, and so does the end of the budget. Whatever a policy emits
-has a verdict; only something other than an array of tokens is an error.
+An illegal token ends the program, and so does the end of the budget. Whatever a policy emits has a verdict; anything
+other than an array of tokens is an error.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
 from cadmus_gym.streams.spec import Spec
 
 Completed: TypeAlias = ArrayLike | Sequence[ArrayLike]
-# From prompts (N, P) uint8, padded with 0, and their lengths (N,) int32 to completions: (N, M) integers padded with 0,
-# or a sequence of N arrays (m,). Prompts and completions are in the language's own order of digits.
+# A policy takes prompts (N, P) uint8, padded with 0, and lengths (N,) int32. It returns completions: (N, M) integers
+# padded with 0, or a sequence of N arrays (m,). Prompts and completions are big-endian.
 Policy: TypeAlias = Callable[[Tokens, NDArray[np.int32]], Completed]
 
 
 @runtime_checkable
 class Agent(Protocol):
-    """What acts step by step as agents of Stable-Baselines3 do: observations (N, L) uint8 to actions (N,).
+    """An agent that acts step by step, as in Stable-Baselines3: observations (N, L) uint8 to actions (N,).
 
-    Its ``predict`` is given ``action_masks`` (N, 65) bool where it has an argument of that name.
+    Its ``predict`` receives ``action_masks`` (N, 65) bool if it has an argument of that name.
     """
 
     def predict(self, observation: Any, *, deterministic: bool = ...) -> tuple[Any, Any]: ...
 
 
 def put(spec: Spec, split: str, prompts: Tokens, lengths: NDArray[np.int32], completions: Completed) -> Tokens:
-    """Write completions after prompts (N, P) of a split: programs (N, L) uint8, each up to what the form forbids.
+    """Write completions after prompts (N, P) of a split; return programs (N, L) uint8, cut before any illegal token.
 
-    Completions are as a `Policy` returns them; ids outside 0..64 are tokens that no form allows. Raises ValueError for
-    anything else than (N, M) integers or N arrays (m,) of integers.
+    Completions are as a `Policy` returns them; ids outside 0..64 are illegal under every form. Raises ValueError unless
+    they are (N, M) integers or N arrays (m,) of integers.
     """
     rows = _as_rows(completions, len(prompts))
     episodes = _begin(spec, split, prompts, lengths, "big")
@@ -60,11 +60,10 @@ def play(
     endian: str | None = None,
     deterministic: bool = True,
 ) -> Tokens:
-    """Let an agent act after prompts (N, P) of a split; return programs (N, L) uint8.
+    """Let an agent complete prompts (N, P) of a split; return programs (N, L) uint8.
 
-    It sees what an environment of that ``endian`` shows; by default its transformer's, or "big" where it has none.
-    Raises ValueError for an agent of observations of another size or of the other endian, and for actions that are not
-    integers (N,).
+    The agent sees what an environment of this ``endian`` shows; the default is its transformer's, or "big" without one.
+    Raises ValueError if the agent's observations have another size or endian, or its actions are not integers (N,).
     """
     own = getattr(getattr(getattr(agent, "policy", None), "transformer", None), "endian", None)
     if None not in (own, endian) and own != endian:
@@ -75,18 +74,18 @@ def play(
     if space is not None and space.shape != (episodes.room,):
         raise ValueError(
             f"the agent's observations have shape {space.shape}, those of {spec.id} {(episodes.room,)}; override the "
-            "spec as it was for training"
+            "spec as in training"
         )
     masked = "action_masks" in inspect.signature(agent.predict).parameters
     actions, held = np.zeros(len(prompts), np.int64), np.arange(len(prompts))
     while not episodes.over.all():
         running = ~episodes.over[held]
-        if 2 * running.sum() <= held.size:  # not at every step: what a policy keeps of its rows would be lost
+        if 2 * running.sum() <= held.size:  # seldom, since it discards what a policy caches of its rows
             held, running = held[running], running[running]
         options: dict[str, Any] = {}
         if masked:
             masks = episodes.masks[held].astype(np.bool_)
-            masks[~running] = True  # what is chosen there is ignored, and a distribution needs something
+            masks[~running] = True  # ignored, but a distribution needs an allowed token
             options["action_masks"] = masks
         chosen = np.asarray(agent.predict(episodes.tokens[held], deterministic=deterministic, **options)[0])
         if chosen.shape != held.shape or chosen.dtype.kind not in "iu":
@@ -103,7 +102,7 @@ def _begin(spec: Spec, split: str, prompts: Tokens, lengths: NDArray[np.int32], 
 
 
 def _step(episodes: Episodes, tokens: Ints) -> None:
-    """Take one token (N,) in each episode that is not over; what is not the id of a token ends one."""
+    """Take one token (N,) in each episode that is not over; an invalid id ends it."""
     known = (tokens >= 0) & (tokens < len(VOCABULARY))
     episodes.over = episodes.over | ~known
     episodes.step(np.where(known, tokens, op.PAD).astype(np.int64), episodes.over)

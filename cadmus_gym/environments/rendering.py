@@ -1,4 +1,4 @@
-"""Episodes for the eye: as text, and as a picture (which needs Pillow)."""
+"""Rendering of episodes, as text and as a picture (which needs Pillow)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PLAIN = (232, 231, 227)
 
 
 def _verdict(episodes: Episodes, row: int) -> tuple[str, bool]:
-    """What to say of an episode, and whether that is good."""
+    """The verdict to show for an episode, and whether it is a success."""
     if not episodes.over[row] or episodes.seeds[row] < 0:
         return "...", False
     info = episodes.end_info(row)
@@ -41,7 +41,7 @@ def _verdict(episodes: Episodes, row: int) -> tuple[str, bool]:
 
 
 def text(episodes: Episodes, row: int) -> str:
-    """Three lines: the program, the stack as it would stand, the verdict."""
+    """Three lines: the program, the stack after it, the verdict."""
     program = episodes.program(row)
     stack = " ".join(map(str, standing(program))) or "(empty)"
     return f"program  {disassemble(program)}\nstack    {stack}\nverdict  {_verdict(episodes, row)[0]}"

@@ -1,4 +1,4 @@
-"""The single environment: an agent writes one token a step and is rewarded by what its program does when executed."""
+"""The single environment: an agent writes one token per step and is rewarded if its program is true."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PLAYING = np.zeros(1, np.bool_)
 
 
 class TokenSpace(gymnasium.spaces.Box):
-    """Rows of ``length`` tokens, (L,) uint8, the digits in the order of ``endian``.
+    """Rows of ``length`` tokens, (L,) uint8, with digits in the order of ``endian``.
 
-    It differs from a Box in one respect: spaces of different orders are not equal, so an agent trained in one is
-    refused by an environment of the other. A plain Box of the same shape states no order, and equals both.
+    Unlike plain boxes, spaces of different endians are not equal, so an agent trained under one is rejected by an
+    environment of the other. A plain Box of the same shape has no endian and equals both.
     """
 
     def __init__(self, length: int, endian: str) -> None:
@@ -43,7 +43,7 @@ def as_action(action: Any) -> int:
     """Return an action as int, or raise ValueError unless it is a token id."""
     value = action.item() if isinstance(action, (np.ndarray, np.generic)) and np.size(action) == 1 else action
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(VOCABULARY):
-        raise ValueError(f"action {action!r}: an action is a token id, a whole number 0..{len(VOCABULARY) - 1}")
+        raise ValueError(f"action {action!r}: an action is a token id, an integer 0..{len(VOCABULARY) - 1}")
     return value
 
 
@@ -52,38 +52,38 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
 
     ## Description
     An episode begins with a prompt, the beginning of a true program drawn from a split of the spec. The agent writes
-    the rest. At `end` the program is executed, and the reward says whether it is true.
+    the rest. At `end` the program is executed, and the reward is 1 if it is true.
 
     ## Action Space
     ``Discrete(65)``: the token to write. A token outside the form of a completion ends the episode with reward 0 and
-    ``info["illegal"]``. What is no token at all is a ValueError.
+    ``info["illegal"]``. Anything but a token id is a ValueError.
 
     ## Observation Space
-    ``Box(0, 64, (L,), uint8)``: the tokens so far, the prompt first, padded with 0. It is a `TokenSpace`, which
-    records the order of digits.
+    ``Box(0, 64, (L,), uint8)``: the prompt and the tokens written so far, padded with 0. It is a `TokenSpace`, which
+    records the endian.
 
     ## Rewards
-    At the end of an episode, else 0. ``truth``: 1 for a true program; ``cases``: the share of its cases passed;
-    ``hidden``: 1 where hidden cases pass too (as ``truth`` for a task that has none).
+    0 until the end of the episode. Then, under ``truth``: 1 for a true program; ``cases``: the share of cases passed;
+    ``hidden``: 1 if hidden cases pass too (for a task without them, as ``truth``).
 
     ## Starting State
-    Episode i after ``reset(seed=s)`` has the prompt of program i of the stream of seed s. ``reset(options={"prompt":
-    text or token ids})`` begins with that prompt instead; ValueError where no completion of the form fits it. A reset
-    that raises changes nothing.
+    Episode i after ``reset(seed=s)`` has the prompt of program i in the stream of seed s. ``reset(options={"prompt":
+    text or token ids})`` begins with that prompt instead, and raises ValueError if no completion of the form fits it.
+    A reset that raises changes nothing.
 
     ## Episode End
-    Terminated by `end` or an illegal token. Truncated by the budget of tokens under the form ``free`` only; all other
-    forms mask what could not be finished within the budget.
+    Terminated by `end` or an illegal token. Truncated at the token budget under the form ``free`` only; all other
+    forms have masks that leave a way to finish within the budget.
 
     ## Information
-    ``action_mask`` (65,) int8, 1 = allowed, never all 0: when the episode is over it is all 1, since no token is read
-    until the next reset. At the end also ``verdict`` (see `Verdict`), ``passed``, ``cases``, ``is_success`` and
+    ``action_mask`` (65,) int8, 1 = allowed, never all 0. After the end it is all 1, since no token is read until the
+    next reset. The last step also has ``verdict`` (see `Verdict`), ``passed``, ``cases``, ``is_success`` and
     ``illegal``.
 
     ## Arguments
     ``spec``: a registered id, the path of a TOML file or a `Spec`; ``split``; ``endian``: "big", or "little" to show
-    and take every run of digits reversed; ``render_mode``; and any value of the spec, or parameter of its task, by
-    name. An unknown name is an error that is both a ValueError and a TypeError.
+    and read every run of digits reversed; ``render_mode``; and any value of the spec, or parameter of its task, by
+    name. The error for an unknown name is both a ValueError and a TypeError.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's)
@@ -107,7 +107,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
         self.render_mode = render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tokens, Info]:
-        # Whatever may be wrong is found before anything changes.
+        # All arguments are checked before anything changes.
         prompt = check_options(options).get("prompt")
         prompts = None if prompt is None else self.episodes.given(as_prompts(prompt, 1))
         seed = None if seed is None else check_seed(seed)
@@ -132,15 +132,15 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
         return self._observation(), float(self.episodes.rewards[0]), terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which tokens may come next, (65,) bool: what sb3-contrib's maskable algorithms ask for."""
+        """Which tokens may come next, (65,) bool, for the maskable algorithms of sb3-contrib."""
         return np.asarray(self.episodes.masks[0], np.bool_)
 
     def state(self) -> State:
-        """The episode as it stands."""
+        """A snapshot of the episode."""
         return self.episodes.state(_ROW)
 
     def restore(self, state: State) -> tuple[Tokens, Info]:
-        """Resume an episode as it stood; return what `reset` would. ValueError for a state of anything else."""
+        """Resume an episode; return what `reset` would. Raises ValueError for a state of another environment."""
         self.episodes.restore(state, _ROW)
         return self._observation(), self._info()
 

@@ -1,4 +1,4 @@
-"""The vector environment: many episodes, one kernel call a step."""
+"""The vector environment: many episodes, one kernel call per step."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cadmus_gym.streams.spec import Spec, load_spec
 class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
     """``num_envs`` environments like `CadmusEnv`, with Gymnasium's three autoreset modes.
 
-    Sub-environment k reset with seed s plays what `CadmusEnv` reset with seed s + k plays, step by step; so two studies
-    need seeds further apart than their number of sub-environments. Infos are those of Gymnasium's SyncVectorEnv, and
-    ``info["action_mask"]`` holds the masks of all rows after a reset of some, too.
-    ``autoreset_mode`` is a `gymnasium.vector.AutoresetMode` or its value; with ``copy=False`` the observations returned
-    are overwritten by the next step. The other arguments are those of `CadmusEnv`.
+    Reset with seed s, sub-environment k equals `CadmusEnv` reset with seed s + k, step by step. So choose seeds for
+    different studies further apart than the number of sub-environments. Infos are those of Gymnasium's SyncVectorEnv,
+    except that ``info["action_mask"]`` has the masks of all rows even if only some were reset. ``autoreset_mode`` is a
+    `gymnasium.vector.AutoresetMode` or its value. With ``copy=False`` the next step overwrites the observations. The
+    other arguments are those of `CadmusEnv`.
     """
 
     metadata: dict[str, Any] = dict(CadmusEnv.metadata)  # noqa: RUF012 (Gymnasium's)
@@ -45,7 +45,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         **overrides: Any,
     ) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs = {num_envs!r}: give a whole number from 1")
+            raise ValueError(f"num_envs = {num_envs!r}: give an integer from 1")
         check_render_mode(render_mode)
         modes = [mode.value for mode in AutoresetMode]
         if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
@@ -69,8 +69,8 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
     ) -> tuple[Tokens, Info]:
         """Begin episodes in all sub-environments, or in those of ``options["reset_mask"]`` (N,) bool.
 
-        ``seed`` is one for all (k gets seed + k) or a list. ``options["prompt"]`` is one prompt for all or a list of
-        one for each sub-environment that is reset. Whatever is wrong is a ValueError, and then nothing has changed.
+        ``seed`` is one integer (k gets seed + k) or a list. ``options["prompt"]`` is one prompt for all, or a list with
+        one for each sub-environment that is reset. Raises ValueError for invalid arguments, and then changes nothing.
         """
         options = check_options(options, ("prompt", "reset_mask"))
         rows = self._reset_rows(options.get("reset_mask"))
@@ -86,7 +86,7 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         info: Info = {}
         begun = self._none.copy()
         begun[rows] = True
-        self._tell(info, "action_mask", self.episodes.masks, begun)
+        self._add(info, "action_mask", self.episodes.masks, begun)
         self._show()
         return self._observations(), info
 
@@ -99,13 +99,13 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         return np.flatnonzero(mask)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        """Return a seed for each sub-environment, None where its stream is to continue."""
+        """Return a seed for each sub-environment, or None to continue its stream."""
         if seed is None or isinstance(seed, (int, np.integer)):
             first = None if seed is None else check_seed(seed)
             return [None if first is None else check_seed(first + k) for k in range(self.num_envs)]
         listed = isinstance(seed, Sequence) and not isinstance(seed, (str, bytes))
         if not listed and not (isinstance(seed, np.ndarray) and seed.ndim == 1):
-            raise ValueError(f"seed = {seed!r}: give a whole number, or a list of one for each sub-environment")
+            raise ValueError(f"seed = {seed!r}: give an integer, or a list with one for each sub-environment")
         if len(seed) != self.num_envs:
             raise ValueError(f"{len(seed)} seeds for {self.num_envs} sub-environments: give one, or one for each")
         return [None if one is None else check_seed(one) for one in seed]
@@ -133,36 +133,36 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
             if begun.size:
                 episodes.begin(begun)
             if ended:
-                self._tell_ends(info, over)
+                self._add_ends(info, over)
         elif self.autoreset_mode == AutoresetMode.SAME_STEP and ended:
             self._finish(info, over)
         elif ended:
-            self._tell_ends(info, over)
-        self._tell(info, "action_mask", episodes.masks, ~self._none)
+            self._add_ends(info, over)
+        self._add(info, "action_mask", episodes.masks, ~self._none)
         self._show()
         return self._observations(), episodes.rewards, episodes.terminated, episodes.truncated, info
 
     def _finish(self, info: Info, over: NDArray[np.bool_]) -> None:
-        """Tell how episodes ended, and begin the next in their place."""
+        """Report how episodes ended, and begin the next ones in their rows."""
         rows = np.flatnonzero(over)
         final = np.full(self.num_envs, None, dtype=object)
         for row, tokens in zip(rows, self.episodes.tokens[rows], strict=True):
             final[row] = tokens
-        self._tell(info, "final_obs", final, over)
+        self._add(info, "final_obs", final, over)
         last: Info = {}
         masks = np.zeros((self.num_envs, len(VOCABULARY)), np.int8)
         masks[rows] = self.episodes.masks[rows]
-        self._tell(last, "action_mask", masks, over.copy())
-        self._tell_ends(last, over)
-        self._tell(info, "final_info", last, over.copy())
+        self._add(last, "action_mask", masks, over.copy())
+        self._add_ends(last, over)
+        self._add(info, "final_info", last, over.copy())
         self.episodes.begin(rows)
 
-    def _tell_ends(self, info: Info, over: NDArray[np.bool_]) -> None:
+    def _add_ends(self, info: Info, over: NDArray[np.bool_]) -> None:
         for k, (key, kind) in enumerate(END_INFO.items()):
-            self._tell(info, key, self.episodes.ends[k].astype(kind), over.copy())
+            self._add(info, key, self.episodes.ends[k].astype(kind), over.copy())
 
     @staticmethod
-    def _tell(info: Info, key: str, values: Any, rows: NDArray[np.bool_]) -> None:
+    def _add(info: Info, key: str, values: Any, rows: NDArray[np.bool_]) -> None:
         info[key], info[f"_{key}"] = values, rows
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -170,17 +170,17 @@ class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):
         return self.episodes.masks.astype(np.bool_)
 
     def state(self, rows: ArrayLike | None = None) -> State:
-        """The episodes of some sub-environments, by index (n,), or of all, as they stand."""
+        """A snapshot of the episodes of all sub-environments, or of some by index (n,)."""
         return self.episodes.state(self._rows(rows))
 
     def restore(self, state: State, rows: ArrayLike | None = None) -> tuple[Tokens, Info]:
-        """Resume episodes as they stood in some sub-environments; return what `reset` would for all.
+        """Resume the episodes of a state in some or all sub-environments; return what `reset` would for all.
 
-        Raises ValueError for a state of anything else, and for one that was changed; then nothing has changed here.
+        Raises ValueError for a state of another environment and for one that was edited, and then changes nothing.
         """
         self.episodes.restore(state, self._rows(rows))
         info: Info = {}
-        self._tell(info, "action_mask", self.episodes.masks, ~self._none)
+        self._add(info, "action_mask", self.episodes.masks, ~self._none)
         return self._observations(), info
 
     def _rows(self, rows: ArrayLike | None) -> Ints:

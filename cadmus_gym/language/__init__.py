@@ -1,1 +1,1 @@
-"""The language: its instructions, text forms, the machine that runs programs, and the forms of completions."""
+"""The language: instructions, text forms, the machine that runs programs, and the forms of completions."""

@@ -309,17 +309,17 @@ def nest(cells: Ints, token: Int) -> None:
 
 @kernel
 def mask_row(cells: Ints, table: Table, max_tokens: Int, thought_tokens: Int) -> Int:
-    """The row of `Table.masks` that holds for an automaton under its budgets."""
+    """The row of `Table.masks` for an automaton under its budgets."""
     state = cells[STATE]
     slack = max_tokens - cells[SPENT] - table.finish[state] - cells[DEPTH]
-    more = cells[THOUGHT] + 2 <= thought_tokens  # one and the `)` behind it
+    more = cells[THOUGHT] + 2 <= thought_tokens  # the token and a `)` after it
     row: Int = MASKS_PER_STATE * state + 2 * max(0, min(slack, 2)) + np.int64(more)
     return row
 
 
 @kernel
 def start(prompt: Tokens, cells: Ints, table: Table) -> None:
-    """Set an automaton to the state in which a prompt ends."""
+    """Set an automaton to the state in which a completion of the prompt starts."""
     for k in range(CELLS):
         cells[k] = 0
     cells[STATE] = START
@@ -329,10 +329,10 @@ def start(prompt: Tokens, cells: Ints, table: Table) -> None:
     if prompt.size > position and op.CASE <= prompt[position] <= op.EXACTLY:
         while position < prompt.size and prompt[position] != op.DO:
             position += 1
-        if position == prompt.size and table.thinks:  # the header is not closed, and only `free` can close it
+        if position == prompt.size and table.thinks:  # only `free` can close an open header
             cells[STATE] = DEAD
         position += 1
-    if not table.nests:  # what `advance` does, with the state at hand: half the time
+    if not table.nests:  # as `advance` does, in half the time with the state in a register
         state = np.int64(cells[STATE])
         while position < prompt.size and state != DONE:
             state = np.int64(table.lead[np.uint64(state), np.uint64(prompt[np.uint64(position)])])
@@ -341,7 +341,7 @@ def start(prompt: Tokens, cells: Ints, table: Table) -> None:
     while table.nests and position < prompt.size and cells[STATE] != DONE:
         advance(cells, np.int64(prompt[position]), table)
         position += 1
-    cells[THOUGHT] = 0  # what the prompt thought is not the completion's expense
+    cells[THOUGHT] = 0  # thoughts of the prompt do not count against the completion's budget
 
 
 @kernel
@@ -375,7 +375,7 @@ def reverse_rows(tokens: Tokens) -> None:
 
 
 def reverse_digits(tokens: Tokens) -> Tokens:
-    """Return tokens (..., L) uint8 with every maximal run of digits reversed: the codec of ``endian="little"``."""
+    """Return tokens (..., L) uint8 with every run of digits reversed, as ``endian="little"`` shows them."""
     rows = np.array(tokens, np.uint8, order="C")
     reverse_rows(rows.reshape(-1, rows.shape[-1]) if rows.size else rows.reshape(0, 0))
     return rows
@@ -384,8 +384,8 @@ def reverse_digits(tokens: Tokens) -> Tokens:
 class Automata:
     """The automata of B completions side by side.
 
-    ``prompts`` (B, L) uint8 and ``lengths`` (B,) are in the language's own order of digits; under "little" the
-    tokens pushed come in the reversed one. Raises ValueError for a prompt that the rules do not let finish.
+    ``prompts`` (B, L) uint8 with ``lengths`` (B,) are big-endian, as in the language; pushed tokens are in the order of
+    ``endian``. Raises ValueError for a prompt that cannot be finished under the rules.
     """
 
     def __init__(self, rules: Rules, prompts: Tokens, lengths: NDArray[np.integer], endian: str = "big") -> None:
@@ -405,13 +405,14 @@ class Automata:
             )
 
     def check_literals(self, prompts: Tokens, lengths: NDArray[np.integer]) -> None:
-        """Raise ValueError where digits may follow those of a prompt (B, L): under "little" they would come before it.
+        """Raise ValueError if a prompt (B, L) ends with digits that a completion may extend.
 
-        Then a prompt would be no prefix of its program. To be called before anything is pushed.
+        Under "little" the new digits would come before the prompt's, so it would not be a prefix of its program. Call
+        this before the first push.
         """
         rows = np.flatnonzero(lengths)
         last = prompts[rows, lengths[rows] - 1]
-        widest = self.table.masks[MASKS_PER_STATE * (self.cells[rows, STATE] + 1) - 1]  # where no budget is short
+        widest = self.table.masks[MASKS_PER_STATE * (self.cells[rows, STATE] + 1) - 1]  # the row without budget limits
         longer = (last >= op.ZERO) & (last <= op.NINE) & widest[:, op.ZERO : op.NINE + 1].any(1)
         for k in rows[longer][:1]:
             raise ValueError(
@@ -421,12 +422,12 @@ class Automata:
 
     @property
     def done(self) -> NDArray[np.bool_]:
-        """Which completions have ended, (B,): with `end`, or (under ``free``) with the budget."""
+        """Which completions have ended, (B,): by `end` or, under ``free``, at the budget."""
         done: NDArray[np.bool_] = (self.cells[:, STATE] == DONE) | (self.cells[:, SPENT] >= self.max_tokens)
         return done
 
     def mask(self) -> NDArray[np.bool_]:
-        """Which tokens may come next, (B, 65), True = allowed; none where a completion has ended."""
+        """Which tokens may come next, (B, 65), True = allowed; none for completions that have ended."""
         state, spent, thought = self.cells[:, STATE], self.cells[:, SPENT], self.cells[:, THOUGHT]
         slack = self.max_tokens - spent - self.table.finish[state] - self.cells[:, DEPTH]
         more = thought + 2 <= self.thought_tokens
@@ -437,16 +438,16 @@ class Automata:
         return masks
 
     def push(self, tokens: NDArray[np.integer]) -> None:
-        """Take the next token (B,) of each completion; those that have ended take none."""
+        """Take the next token (B,) of each completion; it is ignored for those that have ended."""
         push_rows(self.cells, np.asarray(tokens, np.int64), self.table)
 
     def select(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> None:
-        """Keep these completions only, in this order."""
+        """Keep only these completions, in this order."""
         self.cells = np.ascontiguousarray(self.cells[rows])
 
 
 def check_prompt(prompt: Tokens, rules: Rules, endian: str = "big") -> None:
-    """Raise ValueError where no completion under the rules makes a well-formed program of the prompt (n,) uint8."""
+    """Raise ValueError if no completion under the rules makes the prompt (n,) uint8 a well-formed program."""
     form, lengths = rules.form, np.array([prompt.size], np.int64)
     automata = Automata(replace(rules, thought_tokens=0), prompt[None], lengths, endian)
     if endian == "little":
@@ -455,10 +456,10 @@ def check_prompt(prompt: Tokens, rules: Rules, endian: str = "big") -> None:
         return
     automata.max_tokens = int(automata.table.finish[automata.cells[0, STATE]] + automata.cells[0, DEPTH])
     shortest: list[int] = []
-    while not automata.done[0]:  # without slack only the shortest way is allowed
+    while not automata.done[0]:  # without slack, only the shortest way is allowed
         shortest.append(int(automata.mask()[0].argmax()))
         automata.push(np.array(shortest[-1:]))
     program = np.concatenate([prompt, np.array(shortest, np.uint8)])
     if prepare(program, scratch(program.size))[0] in (SYNTAX, UNTERMINATED):
         text = disassemble(prompt)
-        raise ValueError(f"prompt {text!r}: no completion of form {form!r} makes a well-formed program of it")
+        raise ValueError(f"prompt {text!r}: no completion of form {form!r} makes it a well-formed program")

@@ -1,6 +1,6 @@
-"""Hashes of 64 bits: of words, in kernels, and of rows of tokens, so that equal rows are found among millions.
+"""64-bit hashes of words, in kernels, and of rows of tokens, to find equal rows among millions.
 
-Mixing is the finalizer of SplitMix64 (Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, 2014).
+`mix` is the finalizer of SplitMix64 (Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, 2014).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 @kernel
 def mix(word: np.uint64) -> np.uint64:
-    """A bijection of 64 bits that looks random."""
+    """A bijection on 64 bits whose output looks random."""
     word = (word ^ (word >> np.uint64(30))) * _FIRST
     word = (word ^ (word >> np.uint64(27))) * _SECOND
     return word ^ (word >> np.uint64(31))
@@ -29,12 +29,12 @@ def mix(word: np.uint64) -> np.uint64:
 
 @kernel
 def join(left: np.uint64, right: np.uint64) -> np.uint64:
-    """Hash two words into one; the order matters."""
+    """Hash two words into one. The order matters."""
     return mix(mix(left + GOLDEN) ^ right)
 
 
 def fingerprints(rows: Tokens) -> Words64:
-    """Return a hash of each row (N, L), of 64 bits, so that equal hashes are equal rows for all that is known."""
+    """Return a 64-bit hash of each row (N, L). No two different rows with equal hashes are known."""
     padded = np.zeros((len(rows), -(-rows.shape[1] // 8) * 8), np.uint8)
     padded[:, : rows.shape[1]] = rows
     sums = np.zeros(len(rows), np.uint64)
@@ -47,4 +47,5 @@ def fingerprints(rows: Tokens) -> Words64:
 
 
 def distinct(sums: Words64) -> int:
+    """Return the number of distinct hashes."""
     return 1 + int((np.diff(np.sort(sums)) != 0).sum())

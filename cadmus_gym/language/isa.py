@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 Tokens: TypeAlias = NDArray[np.uint8]
 Ints: TypeAlias = NDArray[np.int64]
-Int: TypeAlias = Any  # a scalar of a kernel: int64 where it is compiled, int for who calls it from Python
+Int: TypeAlias = Any  # a scalar in a kernel: int64 in compiled code, int for callers in Python
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One token: its place in the table, how many values it takes and leaves, and its meaning in words.
+    """One token: its id, name, group, effect on the stack, and meaning in words.
 
-    ``pops`` and ``pushes`` count values of the stack. A digit is listed as it acts at the start of a literal.
+    ``pops`` and ``pushes`` count stack values. A digit is listed as it acts at the start of a literal.
     """
 
     id: int
@@ -34,25 +34,25 @@ class Instruction:
 
 _GROUPS: dict[str, list[tuple[str, int, int, str]]] = {
     "frame": [
-        ("<pad>", 0, 0, "fills the row behind a program"),
-        ("<bos>", 0, 0, "may open a program; what a model puts before it"),
+        ("<pad>", 0, 0, "fills the row after a program"),
+        ("<bos>", 0, 0, "may open a program; a model puts it before its input"),
         ("end", 0, 0, "ends the program; what follows is ignored"),
     ],
     "header": [
         ("case", 0, 0, "opens a case: inputs `to` outputs"),
-        ("to", 0, 0, "parts the inputs of a case from its outputs"),
-        ("do", 0, 0, "ends the header, the body follows"),
-        ("use", 0, 0, "directive: the token that follows is executed in every run"),
-        ("avoid", 0, 0, "directive: the token that follows stands nowhere in the body"),
-        ("within", 0, 0, "directive: the body has at most that many tokens"),
-        ("exactly", 0, 0, "directive: the body has exactly that many tokens"),
+        ("to", 0, 0, "separates the inputs of a case from its outputs"),
+        ("do", 0, 0, "ends the header; the body follows"),
+        ("use", 0, 0, "directive: every run executes the next token"),
+        ("avoid", 0, 0, "directive: the body does not contain the next token"),
+        ("within", 0, 0, "directive: the body has at most the given number of tokens"),
+        ("exactly", 0, 0, "directive: the body has exactly the given number of tokens"),
     ],
-    "separator": [(",", 0, 0, "does nothing; keeps two literals apart")],
+    "separator": [(",", 0, 0, "does nothing; separates two literals")],
     "thought": [
-        ("(", 0, 0, "opens a thought: goes behind the next `)`"),
+        ("(", 0, 0, "opens a thought: jumps past the next `)`"),
         (")", 0, 0, "closes a thought"),
     ],
-    "digit": [(str(d), 0, 1, f"pushes {d}; behind a digit: (x -- 10x+{d})") for d in range(10)],
+    "digit": [(str(d), 0, 1, f"pushes {d}; after a digit: (x -- 10x+{d})") for d in range(10)],
     "arithmetic": [
         ("add", 2, 1, "(x y -- x+y)"),
         ("sub", 2, 1, "(x y -- x-y)"),
@@ -60,7 +60,7 @@ _GROUPS: dict[str, list[tuple[str, int, int, str]]] = {
         ("div", 2, 1, "(x y -- floor of x/y)"),
         ("mod", 2, 1, "(x y -- x - y*floor of x/y), with the sign of y"),
         ("neg", 1, 1, "(x -- -x)"),
-        ("abs", 1, 1, "(x -- x without its sign)"),
+        ("abs", 1, 1, "(x -- absolute value of x)"),
         ("min", 2, 1, "(x y -- the smaller)"),
         ("max", 2, 1, "(x y -- the larger)"),
         ("inc", 1, 1, "(x -- x+1)"),
@@ -89,25 +89,25 @@ _GROUPS: dict[str, list[tuple[str, int, int, str]]] = {
         ("pick", 1, 1, "takes n, pushes a copy of the value n below the top"),
     ],
     "register": [
-        ("a!", 1, 0, "(x --) into register a"),
-        ("a@", 0, 1, "(-- x) from register a"),
-        ("b!", 1, 0, "(x --) into register b"),
-        ("b@", 0, 1, "(-- x) from register b"),
+        ("a!", 1, 0, "(x --) stores x in register a"),
+        ("a@", 0, 1, "(-- x) loads x from register a"),
+        ("b!", 1, 0, "(x --) stores x in register b"),
+        ("b@", 0, 1, "(-- x) loads x from register b"),
     ],
     "control": [
-        ("if", 1, 0, "takes x; 0 goes behind `else`, or behind `fi` where there is none"),
-        ("else", 0, 0, "goes behind `fi`"),
+        ("if", 1, 0, "takes x; if 0, jumps past `else`, or past `fi` if there is no `else`"),
+        ("else", 0, 0, "jumps past `fi`"),
         ("fi", 0, 0, "closes `if`"),
-        ("times", 1, 0, "takes n; runs to `next` n times, not at all for n ≤ 0"),
-        ("next", 0, 0, "closes `times`: goes back until all turns are done"),
-        ("i", 0, 1, "pushes how many turns of the innermost `times` are done"),
+        ("times", 1, 0, "takes n; repeats the block up to `next` n times, never for n ≤ 0"),
+        ("next", 0, 0, "closes `times`: jumps back until all turns are done"),
+        ("i", 0, 1, "pushes the number of finished turns of the innermost `times`"),
         ("begin", 0, 0, "opens a loop that runs at least once"),
-        ("until", 1, 0, "takes x; 0 goes back behind `begin`"),
+        ("until", 1, 0, "closes `begin`: takes x; if 0, jumps back to repeat the block"),
     ],
     "function": [
-        ("def", 0, 0, "defines the one function: goes behind `ret`"),
-        ("ret", 0, 0, "goes back behind the `call`"),
-        ("call", 0, 0, "goes behind `def`"),
+        ("def", 0, 0, "defines the one function: jumps past `ret`"),
+        ("ret", 0, 0, "returns to the token after the `call`"),
+        ("call", 0, 0, "calls the function"),
     ],
 }
 

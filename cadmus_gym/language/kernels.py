@@ -1,10 +1,10 @@
-"""How kernels are compiled, and where compiled code is kept.
+"""Compiling kernels with Numba, and caching the compiled code.
 
-Numba's own cache looks at the file of the cached function only, so a cached caller keeps the old code of a callee that
-was inlined from another file, a warm cache ignores a change of flags, and where a folder cannot be written Numba
-silently takes another. So the package has a cache of its own. A file holds one function for one signature, and its name
-is a hash of all that was compiled into it: code of other sources, flags, versions or processors has another name. The
-cache is optional: what cannot be read is dropped, and where nothing can be written kernels are compiled again.
+Numba's own cache checks only the file of the cached function. A cached caller keeps the old code of a callee inlined
+from another file, changed flags are ignored, and if a folder is not writable Numba silently uses another. So the
+package has its own cache. A file holds one function for one signature, and its name is a hash of everything compiled
+into it: sources, flags, versions and processor. The cache is optional: unreadable files are ignored, and if no folder
+is writable, each process compiles its kernels.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ from cadmus_gym.files import atomic
 Function = TypeVar("Function", bound=Callable[..., object])
 
 PACKAGE = Path(__file__).parents[1]
-LONG = 1.0  # seconds of compiling after which it is announced
+LONG = 1.0  # seconds of compiling before a message is printed
 
-# Without Numba's runtime a kernel cannot allocate, and counts no references: five times as fast on short programs,
-# where each view of a row was counted up and down atomically.
+# Without Numba's runtime a kernel can neither allocate nor count references. That is five times as fast on short
+# programs, where every view of a row was counted atomically.
 _OPTIONS = {"nopython": True, "error_model": "numpy", "_nrt": False}
-_VERSIONED = {*sys.stdlib_module_names, "numba", "numpy"}  # their content is identified by their versions
+_VERSIONED = {*sys.stdlib_module_names, "numba", "numpy"}  # identified by their versions
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _CALLABLE = (type, types.FunctionType, types.BuiltinFunctionType, np.ufunc, type(np.where))
 _CHECKSUM = hashlib.sha256().digest_size
 
 
 def kernel(function: Function, reassociate: bool = False) -> Function:
-    """Compile a function with Numba: cached, without the GIL, without allocation, division without exceptions.
+    """Compile a function with Numba: cached, without the GIL, without allocation, with division that never raises.
 
-    ``reassociate``: sums of floats may be added up in any order, which lets several be added at once.
+    ``reassociate`` allows sums of floats in any order, so that they can be vectorized.
     """
     options = {**_OPTIONS, "fastmath": {"reassoc", "contract"} if reassociate else False}
     compiled: Any = numba.jit(nogil=True, **options)(function)
-    if not numba.config.DISABLE_JIT:  # under which Numba returns the function as it is
+    if not numba.config.DISABLE_JIT:  # with which Numba returns the plain function
         compiled._cache = Cache(function, "kernel that reassociates" if reassociate else "kernel")
     return cast(Function, compiled)
 
@@ -71,7 +71,7 @@ def callback(function: Function, signature: Any) -> Function:
 
 
 class Cache:
-    """The compiled code of one function, by signature, with the methods that Numba calls."""
+    """The cached code of one function, by signature; Numba calls its methods."""
 
     cache_path = None
 
@@ -79,40 +79,40 @@ class Cache:
         self.function, self.kind = function, kind
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """Return the code for a signature, or None where it has to be compiled."""
+        """Return the code for a signature, or None if it has to be compiled."""
         target.refresh()
         name = self._name(signature, target.codegen())
         for folder in folders() if name else []:
             data = _read(folder / cast(str, name))
             if data is not None:
-                with contextlib.suppress(Exception):  # of unpickling code that another state of the libraries wrote
+                with contextlib.suppress(Exception):  # of unpickling code that other library versions wrote
                     return CompileResult._rebuild(target, *pickle.loads(data))
         _progress.begin(self)
         return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
-        """Keep code that was just compiled."""
+        """Save code that was just compiled."""
         _progress.end(self)
         name = self._name(signature, compiled.codegen)
         if name and not compiled.library.has_dynamic_globals:
             _write(name, dumps(compiled._reduce()))
 
     def flush(self) -> None:
-        """Called before a recompilation. Nothing to do: cached files never go stale, and are overwritten."""
+        """Called before a recompilation. Cached files never go stale, so there is nothing to do."""
 
     def _name(self, signature: Any, codegen: Any) -> str | None:
-        """The name of the file, or None where it is not certain what the code is made of."""
+        """The name of the cache file, or None if the code's ingredients are not all known."""
         title = f"{self.function.__module__}.{self.function.__qualname__}"
         config, versions = numba.config, (numba.__version__, np.__version__, sys.version)
         flags = config.BOUNDSCHECK, int(config.OPT), config.DEBUGINFO_DEFAULT
         fields = list(_fields(getattr(signature, "args", signature)))
         setting = repr((self.kind, _OPTIONS, flags, versions, codegen.magic_tuple(), signature, fields))
-        if " at 0x" in setting:  # a function is an argument
+        if " at 0x" in setting:  # an argument is a function
             return None
         try:
             parts = list(ingredients(self.function))
         except TypeError as error:
-            _say(f"{title} is compiled in each process: it refers to {error}, whose content is not known")
+            _say(f"{title} is compiled in each process: it refers to {error}, whose content is unknown")
             return None
         digest = hashlib.sha256(repr((setting, parts)).encode()).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9_.]', '', title)[-80:]}-{digest[:32]}.nbc"
@@ -127,12 +127,12 @@ def _fields(arguments: Iterable[Any]) -> Iterator[tuple[str, ...]]:
 
 
 def ingredients(function: Callable[..., object]) -> Iterator[str]:
-    """Yield all that is compiled into a function: its bytecode and the values that it or what it calls names.
+    """Yield everything compiled into a function: its bytecode and the values it refers to, and those of its callees.
 
-    Docstrings, comments and line numbers are left out. Raises TypeError for a value whose content cannot be listed.
+    Docstrings, comments and line numbers are left out. Raises TypeError for a value whose content is unknown.
     """
-    found: list[Any] = [function]  # the functions; each is referred to by its place
-    entered = set()  # modules, which may hold each other, with the names that were looked for
+    found: list[Any] = [function]  # functions, each referred to by its index
+    entered = set()  # modules and the names looked up in them, since modules may refer to each other
 
     def contents(value: Any, names: tuple[str, ...]) -> Iterator[str]:
         kind = type(value)
@@ -163,7 +163,7 @@ def ingredients(function: Callable[..., object]) -> Iterator[str]:
                 yield from contents(member, names)
         elif isinstance(value, np.ufunc) or (home in _VERSIONED and isinstance(value, (*_CALLABLE, types.ModuleType))):
             yield f"{home}.{getattr(value, '__qualname__', value.__name__)}"
-        elif kind is types.ModuleType:  # of which the code takes attributes
+        elif kind is types.ModuleType:  # whose attributes the code reads
             yield value.__name__
             for name in names if (value, names) not in entered else ():
                 entered.add((value, names))
@@ -192,10 +192,10 @@ def ingredients(function: Callable[..., object]) -> Iterator[str]:
 
 
 def folders() -> list[Path]:
-    """Return the folders where compiled code is looked for; the first writable one is written to.
+    """Return the folders that are searched for compiled code; the first writable one is written to.
 
-    ``$CADMUS_GYM_CACHE``, or one in ``$NUMBA_CACHE_DIR``, or else one in the package and one in the user's cache;
-    and last a temporary one.
+    They are ``$CADMUS_GYM_CACHE``, or one in ``$NUMBA_CACHE_DIR``, or else one in the package and one in the user's
+    cache folder; last comes a temporary one.
     """
     given: list[Path] = []
     if os.environ.get("CADMUS_GYM_CACHE"):
@@ -204,7 +204,7 @@ def folders() -> list[Path]:
         given.append(Path(numba.config.CACHE_DIR) / "cadmus_gym")
     else:
         given.append(PACKAGE / "__pycache__" / "kernels")
-        with contextlib.suppress(RuntimeError):  # of a user without a home
+        with contextlib.suppress(RuntimeError):  # of a user without a home folder
             home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
             if home.is_absolute():
                 given.append(home / "cadmus_gym")
@@ -213,7 +213,7 @@ def folders() -> list[Path]:
 
 
 def _temporary() -> Path | None:
-    """A temporary folder of this user; None where there is none, or anybody else can put code into it."""
+    """This user's temporary folder, or None if there is none or others can write to it."""
     user = os.getuid() if os.name == "posix" else 0
     try:
         folder = Path(tempfile.gettempdir()) / f"cadmus_gym-{user}"
@@ -221,14 +221,14 @@ def _temporary() -> Path | None:
         return None
     try:
         about = folder.lstat()
-    except OSError:  # it is not there yet
+    except OSError:  # it does not exist yet
         return folder
     own = os.name != "posix" or (about.st_uid == user and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     return folder if own and stat.S_ISDIR(about.st_mode) else None
 
 
 def _read(path: Path) -> bytes | None:
-    """Return what was written to a file; None where there is none, or it is damaged."""
+    """Return the content of a file, or None if it is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -238,7 +238,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(name: str, data: bytes) -> None:
-    """Write a file of compiled code to the first folder that can be written."""
+    """Write compiled code to the first writable folder."""
     places, temporary = folders(), _temporary()
     for folder in places:
         try:
@@ -254,10 +254,10 @@ def _write(name: str, data: bytes) -> None:
 
 
 class _Progress:
-    """Says once that kernels are being compiled, where that takes long. Numba holds a lock while it compiles."""
+    """Prints one message if compiling takes long. Numba holds a lock while it compiles."""
 
     def __init__(self) -> None:
-        self.outermost: Cache | None = None  # what is being compiled; what it calls is compiled in between
+        self.outermost: Cache | None = None  # the kernel being compiled, whose callees are compiled meanwhile
         self.began = self.spent = 0.0
 
     def begin(self, cache: Cache) -> None:
@@ -283,10 +283,10 @@ def _say(line: str) -> None:
 def spread(work: Any, count: int, threads: int | None, least: int = 4096) -> None:
     """Call ``work(slice)`` for slices that cover ``range(count)``, on up to ``threads`` threads.
 
-    Kernels release the GIL, so plain threads spread them; unlike OpenMP's, they survive a fork of the process.
+    Kernels release the GIL, so plain threads suffice. Unlike OpenMP's, they survive a fork of the process.
     """
     if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads = {threads!r}: a whole number from 1, or None for one a processor")
+        raise ValueError(f"threads = {threads!r}: expected a whole number from 1, or None for one per processor")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, min(threads or available, count // least))
     if threads == 1:

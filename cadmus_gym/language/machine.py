@@ -1,9 +1,8 @@
 """The machine: judges programs, one or a batch, and traces one for people.
 
-There is one source of semantics, `execute` below, for all three. It is called in two ways. Most programs are straight
-lines, so a program is first run at once, without looking ahead; where that run meets its `end` in order, it is the
-verdict. Everything else (a header, a block, a fault, no `end`) goes the long way: read the header, check the body and
-note where its jumps lead, then run each case.
+All three use `execute` below, the one source of semantics. Most programs are straight lines, so a program is first run
+without reading ahead; if that run reaches its `end`, the verdict is found. Any other program (a header, a block, a
+fault, no `end`) takes the long way: read the header, check the body and find its jump targets, then run each case.
 """
 
 from __future__ import annotations
@@ -64,16 +63,15 @@ def execute(
 ) -> tuple[Int, Int, Int, Int, np.uint64]:
     """Run the body from ``start`` on a stack of ``depth`` values for at most ``limit`` tokens.
 
-    Registers and frames are taken from ``work`` and left there, so a run can be cut short by its limit and go on from
-    where it stopped; `fresh` sets them for a run from the start. Without ``prepared`` only a body without blocks can be
-    run, and nothing behind the current token is known to be well-formed. Returns (outcome, depth, position, steps,
-    executed): a fault's verdict, RAN or UNPREPARED; the depth of the stack; the position it stopped at; the number of
-    tokens executed; the set of them (see `bit`).
+    Registers and frames stay in ``work``, so a run that reached its limit can be resumed; `fresh` resets them. Unless
+    ``prepared``, only bodies without blocks can be run, and nothing after the current token is known to be well formed.
+    Returns (outcome, depth, position, steps, executed): a fault's verdict, RAN or UNPREPARED; the depth of the stack;
+    the position at which it stopped; the number of tokens executed; the set of them (see `bit`).
 
-    Literals, thoughts and `,` stand apart, with tests of their own, so that an instruction in a loop meets few of them.
-    What an instruction takes and leaves is checked for all alike, from the table. Its arm then makes of x and y, the
-    top, the one ``value`` that changes the top of the stack. The arms are one flat chain of equalities, which LLVM
-    turns into a jump table.
+    Literals, thoughts and `,` are handled first, which keeps their checks out of the way of other instructions. For
+    these, the table gives the stack effect, checked in one place. Each arm then computes from x and y, the top, the one
+    ``value`` that becomes the top of the stack. The arms are a flat chain of equalities, which LLVM turns into a jump
+    table.
     """
     a, b = load(work, REGISTERS), load(work, REGISTERS + 1)
     frame = load(work, FRAME)
@@ -91,7 +89,7 @@ def execute(
             if token != op.END:
                 outcome = STEP_LIMIT
             break
-        if op.ZERO <= token <= op.NINE:  # and what is behind it, to the literal's end
+        if op.ZERO <= token <= op.NINE:  # and the rest of the literal
             steps += 1
             executed |= bit(token)
             if depth == STACK_ROOM:
@@ -122,24 +120,24 @@ def execute(
         if token < op.ZERO:
             if token == op.END:
                 break
-            if token == op.CLOSE or (not prepared and token < op.BODY):  # a lone `)`: thoughts are passed over
+            if token == op.CLOSE or (not prepared and token < op.BODY):  # a lone `)`, since thoughts are skipped
                 outcome = UNPREPARED
                 break
             steps += 1
             executed |= bit(token)
-            behind = position + 1
+            following = position + 1
             if token == op.OPEN and prepared:
-                behind = load(work, JUMPS + position)
+                following = load(work, JUMPS + position)
             elif token == op.OPEN:
-                while behind < size and at(program, behind) >= op.BODY and at(program, behind) != op.OPEN:
-                    if at(program, behind) == op.CLOSE:
+                while following < size and at(program, following) >= op.BODY and at(program, following) != op.OPEN:
+                    if at(program, following) == op.CLOSE:
                         break
-                    behind += 1
-                if behind == size or at(program, behind) != op.CLOSE:
+                    following += 1
+                if following == size or at(program, following) != op.CLOSE:
                     outcome = UNPREPARED
                     break
-                behind += 1
-            position = behind
+                following += 1
+            position = following
             continue
 
         if not prepared and token >= op.IF:
@@ -158,7 +156,7 @@ def execute(
         x = load(work, STACK + depth - 2)
         y = load(work, STACK + depth - 1)
         value = np.int64(0)
-        behind = position + 1
+        following = position + 1
 
         if token == op.ADD:
             value = x + y
@@ -234,12 +232,12 @@ def execute(
             value = b
         elif token == op.IF or token == op.UNTIL:
             if y == 0:
-                behind = load(work, JUMPS + position)
+                following = load(work, JUMPS + position)
         elif token == op.ELSE or token == op.DEF:
-            behind = load(work, JUMPS + position)
+            following = load(work, JUMPS + position)
         elif token == op.TIMES:
             if y <= 0:
-                behind = load(work, JUMPS + position)
+                following = load(work, JUMPS + position)
             elif frame == FRAMES + 2 * FRAME_ROOM:
                 outcome = CONTROL_OVERFLOW
                 break
@@ -251,7 +249,7 @@ def execute(
             turns = load(work, frame - 2) + 1
             if turns < load(work, frame - 1):
                 store(work, frame - 2, turns)
-                behind = load(work, JUMPS + position)
+                following = load(work, JUMPS + position)
             else:
                 frame -= 2
         elif token == op.INDEX:
@@ -260,13 +258,13 @@ def execute(
             if frame == FRAMES + 2 * FRAME_ROOM:
                 outcome = CONTROL_OVERFLOW
                 break
-            store(work, frame, behind)
+            store(work, frame, following)
             frame += 2
-            behind = load(work, JUMPS + position)
-        elif token == op.RET:  # the body of a function is entered by `call` alone, so its frame is there
+            following = load(work, JUMPS + position)
+        elif token == op.RET:  # only `call` enters a function, so its frame is there
             frame -= 2
-            behind = load(work, frame)
-        # What is left does nothing more: `drop` `fi` `begin`.
+            following = load(work, frame)
+        # The rest do nothing more: `drop` `fi` `begin`.
 
         if value > LARGEST or value < -LARGEST:
             outcome = VALUE_OVERFLOW
@@ -274,7 +272,7 @@ def execute(
         depth += pushes - pops
         if pushes > 0:
             store(work, STACK + depth - 1, value)
-        position = behind
+        position = following
     store(work, REGISTERS, a)
     store(work, REGISTERS + 1, b)
     store(work, FRAME, frame)
@@ -283,7 +281,7 @@ def execute(
 
 @kernel
 def load_inputs(case: Int, cases: Int, work: Ints) -> Int:
-    """Put the inputs of a case on the stack; return the depth."""
+    """Push the inputs of a case; return the depth of the stack."""
     if cases == 0:
         return 0
     size = load(work, SIZES + 2 * case)
@@ -294,7 +292,7 @@ def load_inputs(case: Int, cases: Int, work: Ints) -> Int:
 
 @kernel
 def leaves_outputs(case: Int, cases: Int, depth: Int, work: Ints) -> bool:
-    """Whether a run left what it should: the outputs of its case, or exactly 1."""
+    """Whether a run left the outputs of its case, or exactly 1 if there are no cases."""
     if cases == 0:
         return bool(depth == 1 and load(work, STACK) == 1)
     if depth != load(work, SIZES + 2 * case + 1):
@@ -307,7 +305,7 @@ def leaves_outputs(case: Int, cases: Int, depth: Int, work: Ints) -> bool:
 
 @kernel
 def judge(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int, Int]:
-    """Judge a program; return (verdict, passed, cases, depth, steps): the last run left ``depth`` values."""
+    """Judge a program; return (verdict, passed, cases, depth of the last run's stack, steps)."""
     start = 1 if program.size > 0 and at(program, 0) == op.BOS else 0
     if program.size > start and not op.CASE <= at(program, start) <= op.EXACTLY:
         fresh(work)
@@ -359,10 +357,10 @@ def judge_rows(programs: Tokens, verdicts: NDArray[np.uint8], passed: NDArray[np
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a program.
+    """The outcome of a program.
 
-    ``passed`` of ``cases`` runs were true (a program without cases asks for one run; 0 where it could not be read),
-    ``stack`` is what the last run left, bottom first (empty after a fault or where nothing ran), and ``steps`` counts
+    ``passed`` of ``cases`` runs were true; a program without cases has one run, one that cannot be read has none.
+    ``stack`` is what the last run left, bottom first; it is empty after a fault or if nothing ran. ``steps`` counts
     the tokens executed over all runs.
     """
 
@@ -376,7 +374,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Step:
-    """One token executed: the state it left, or the fault it ended in (then the state before it)."""
+    """One executed token: the state after it, or its fault and the state before it."""
 
     case: int
     position: int
@@ -391,10 +389,10 @@ class Step:
 
 
 def run(program: str | ArrayLike) -> Outcome:
-    """Judge one program, given as text, as for `cadmus_gym.assemble`, or as (n,) token ids.
+    """Judge one program, given as text for `cadmus_gym.assemble` or as (n,) token ids.
 
-    Raises ValueError for what is no program: an unknown word, an id outside 0..64, another shape or dtype. Whatever
-    is made of the 65 tokens is judged.
+    Every row of tokens has a verdict. Raises ValueError for anything else: an unknown word, an id outside 0..64,
+    another shape or dtype.
     """
     tokens = as_tokens(program)
     work = scratch(tokens.size)
@@ -405,13 +403,13 @@ def run(program: str | ArrayLike) -> Outcome:
 def run_batch(programs: ArrayLike, threads: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Judge programs (N, L), rows padded with 0; return their verdicts (N,) uint8 and passed cases (N,) int32.
 
-    ``threads`` is the largest number of threads to use, by default one for each processor; it never changes results.
+    At most ``threads`` threads are used, by default one per processor; their number never changes results.
     Raises ValueError for another shape or dtype, or an id outside 0..64.
     """
     rows = np.asarray(programs)
     if rows.ndim != 2:
         raise ValueError(f"programs are rows of token ids, shape (N, L); this has shape {rows.shape}")
-    ready = rows.dtype == np.uint8 and rows.flags.c_contiguous and rows.flags.writeable  # else kernels compile anew
+    ready = rows.dtype == np.uint8 and rows.flags.c_contiguous and rows.flags.writeable  # else kernels recompile
     tokens = rows if ready and within_ids(rows) else check_ids(rows)
     verdicts = np.empty(len(tokens), np.uint8)
     passed = np.empty(len(tokens), np.int32)
@@ -428,7 +426,7 @@ def values(work: Ints, depth: int) -> tuple[int, ...]:
 
 
 def trace(program: str | ArrayLike) -> Iterator[Step]:
-    """Yield one `Step` for each token executed, case by case; nothing for a program that is not run.
+    """Yield one `Step` per executed token, case by case; nothing for a program that is not run.
 
     Raises ValueError as `run` does.
     """
@@ -440,14 +438,14 @@ def trace(program: str | ArrayLike) -> Iterator[Step]:
     for case in range(max(cases, 1)):
         fresh(work)
         position, depth = body, load_inputs(case, cases, work)
-        first, bottom = position, depth  # where the token, or the literal it is a digit of, begins, and on what stack
+        first, bottom = position, depth  # where the token or its literal begins, and the depth there
         stack, registers = values(work, depth), (0, 0)
         for taken in range(STEPS + 1):
             token = int(tokens[position])
             if not (position > first and op.ZERO <= token <= op.NINE and op.ZERO <= tokens[first] <= op.NINE):
                 first, bottom = position, depth
             limit = 0 if taken == STEPS else 1 + position - first
-            outcome, depth, behind, steps, _ = execute(tokens, first, True, bottom, limit, work)
+            outcome, depth, following, steps, _ = execute(tokens, first, True, bottom, limit, work)
             if outcome == RAN and steps == 0:
                 break
             if taken == STEPS or outcome not in (RAN, STEP_LIMIT):
@@ -455,12 +453,11 @@ def trace(program: str | ArrayLike) -> Iterator[Step]:
                 break
             stack, registers = values(work, depth), (int(work[REGISTERS]), int(work[REGISTERS + 1]))
             yield Step(case, position, token, stack, registers)
-            position = behind
+            position = following
 
 
 def standing(program: Tokens) -> tuple[int, ...]:
-    """Return the stack as it stands behind a program that may still be in the making: of its first case, up to the
-    first fault or the first block, whose end is not known yet."""
+    """Return the stack after an unfinished program: in its first case, up to the first fault or block."""
     work = scratch(program.size + 1)
     body = 1 if program.size and program[0] == op.BOS else 0
     depth = 0

@@ -23,9 +23,9 @@ _BETWEEN = ("cadmus_gym", "gymnasium", "torch")  # wrappers of environments, dec
 def as_tokens(program: str | ArrayLike) -> Tokens:
     """Return a program given as text or as token ids as a fresh (n,) uint8 array.
 
-    Every public function reads its programs with this one, so a text is in the notation for people, as for `assemble`.
-    Warns of a text that means another program as token text, where it may have been meant as such. Raises ValueError,
-    naming what and where, for an unknown word, an id outside 0..64, or an array that is not one dimension of integers.
+    Every public function reads programs this way, so text is in the notation for people, as in `assemble`. Warns if the
+    text may have been meant as token text, where it is another program. Raises ValueError for an unknown word, an id
+    outside 0..64, or an array that is not one-dimensional and of integers.
     """
     if isinstance(program, str):
         warning = ambiguity(program)
@@ -39,32 +39,33 @@ def as_tokens(program: str | ArrayLike) -> Tokens:
 
 
 def check_ids(tokens: NDArray[Any]) -> Tokens:
-    """Return token ids of any shape as a fresh, contiguous uint8 array, or raise ValueError at the first bad one."""
+    """Return token ids of any shape as a fresh C-contiguous uint8 array; raise ValueError for the first invalid one."""
     if tokens.size == 0:
         return np.zeros(tokens.shape, np.uint8)
     if tokens.dtype.kind not in "iu":
-        hint = "; assemble() gives those of a text" if tokens.dtype.kind == "U" else ""
+        hint = "; use assemble() for text" if tokens.dtype.kind == "U" else ""
         raise ValueError(f"token ids are integers 0..{len(VOCABULARY) - 1}; this array has dtype {tokens.dtype}{hint}")
     bad = (tokens < 0) | (tokens >= len(VOCABULARY))
     if bad.any():
         where = tuple(int(k) for k in np.argwhere(bad)[0])
         position = where[0] if len(where) == 1 else where
-        raise ValueError(f"token id {tokens[where]} at {position} is no token; ids run from 0 to {len(VOCABULARY) - 1}")
+        last = len(VOCABULARY) - 1
+        raise ValueError(f"token id {tokens[where]} at {position} is not a token; ids run from 0 to {last}")
     return np.array(tokens, dtype=np.uint8, order="C")
 
 
 def bare(tokens: Tokens) -> Tokens:
-    """Return a row of token ids (n,) without `<pad>` on either side and without `<bos>` in front."""
+    """Return a row of token ids (n,) without leading or trailing `<pad>` and without `<bos>`."""
     kept = np.flatnonzero(tokens != op.PAD)
     tokens = tokens[kept[0] : kept[-1] + 1] if kept.size else tokens[:0]
     return tokens[1:] if tokens[:1].tolist() == [op.BOS] else tokens
 
 
 def encode(text: str) -> Tokens:
-    """Return the ids, (n,) uint8, of token text: names of tokens separated by white space, such as ``"1 2 , 7 add"``.
+    """Return the ids, (n,) uint8, of token text: token names separated by white space, such as ``"1 2 , 7 add"``.
 
-    No other function reads token text; they read what `assemble` does. Raises ValueError for an unknown word, with its
-    position and the nearest names.
+    This is the only function that reads token text; all others read text as `assemble` does. Raises ValueError for an
+    unknown word, with its position and the nearest names.
     """
     words = text.split()
     for position, word in enumerate(words):
@@ -76,24 +77,24 @@ def encode(text: str) -> Tokens:
 def _unknown(word: str, position: int, where: str) -> str:
     if _NUMBER.fullmatch(word) and where == "encode":
         return (
-            f"word {position}, {word!r}, is no token: a token is one digit (`{' '.join(word)}`); "
-            "assemble() reads numbers in one word"
+            f"word {position}, {word!r}, is not a token: a token is one digit (`{' '.join(word)}`); "
+            "assemble() reads numbers as one word"
         )
     near = difflib.get_close_matches(word, VOCABULARY, n=3)
-    hint = f"near it: {', '.join(near)}" if near else "see cadmus_gym.VOCABULARY for the 65 names"
-    return f"word {position}, {word!r}, is no token; {hint}"
+    hint = f"similar: {', '.join(near)}" if near else "see cadmus_gym.VOCABULARY for the 65 names"
+    return f"word {position}, {word!r}, is not a token; {hint}"
 
 
 def decode(tokens: ArrayLike) -> str:
-    """Return token ids (n,) as token text, one word for each token; `encode` is its inverse."""
+    """Return token ids (n,) as token text, one word per token; `encode` is its inverse."""
     return " ".join(VOCABULARY[token] for token in as_tokens(tokens))
 
 
 class _Notation:
-    """Where two numbers written as words stand for literals with a `,` between them.
+    """Decides where two numbers written as words have a `,` between their literals.
 
-    In a body, only where the digits would run together; in the lists of a header, between any two numbers. Both text
-    directions ask this one object, so that each undoes the other.
+    In a body, this is only where their digits would run together; in the lists of a header, between any two numbers.
+    Both directions of the notation use this class, so each inverts the other.
     """
 
     def __init__(self) -> None:
@@ -101,7 +102,7 @@ class _Notation:
         self.last = ""
 
     def separates(self) -> bool:
-        """Whether a number written next stands for `,` and a literal."""
+        """Whether a number written next means `,` and a literal."""
         return bool(_NUMBER.fullmatch(self.last)) and (self.in_header is True or self.last[0] != "-")
 
     def push(self, word: str) -> None:
@@ -135,7 +136,7 @@ def assemble(text: str) -> Tokens:
 
 
 def disassemble(tokens: ArrayLike) -> str:
-    """Return a program in the notation for people, one word a number; `assemble` is its inverse."""
+    """Return a program in the notation for people, one word per number; `assemble` is its inverse."""
     names = [VOCABULARY[token] for token in as_tokens(tokens)]
     notation = _Notation()
     words: list[str] = []
@@ -143,7 +144,7 @@ def disassemble(tokens: ArrayLike) -> str:
     while position < len(names):
         start = position
         if names[start] == "," and notation.separates():
-            start += 1  # a `,` that assemble() writes by itself, if a literal follows
+            start += 1  # assemble() inserts this `,` if a literal follows
         stop = start
         while stop < len(names) and names[stop].isdecimal():
             stop += 1
@@ -152,9 +153,9 @@ def disassemble(tokens: ArrayLike) -> str:
         else:
             word = "".join(names[start:stop])
             if names[stop : stop + 1] == ["neg"]:
-                # In a header a number behind -5 is given a `,`; where there is none, the sign stays a word.
-                behind = names[stop + 1 : stop + 2]
-                if not (notation.in_header and behind and behind[0].isdecimal()):
+                # In a header, assemble() puts a `,` after -5; if there is none here, the sign stays a word of its own.
+                following = names[stop + 1 : stop + 2]
+                if not (notation.in_header and following and following[0].isdecimal()):
                     word, stop = f"-{word}", stop + 1
         notation.push(word)
         words.append(word)
@@ -163,10 +164,10 @@ def disassemble(tokens: ArrayLike) -> str:
 
 
 def ambiguity(text: str) -> str | None:
-    """Return a warning that names both readings of a text, or None unless it may have been meant as token text.
+    """Return a warning with both readings of a text that may have been meant as token text, or None.
 
-    It may where every word is a token, two digits stand next to each other (two numbers to people, one number as token
-    text) and there is a `,`, which people hardly need. ``"5 5 sub"`` has none, and is taken for what people write.
+    A text is ambiguous if every word is a token, two digits are adjacent (two numbers to people, one as token text),
+    and there is a `,`, which people rarely need. ``"5 5 sub"`` has no `,`, so it is not.
     """
     words = text.split()
     if "," not in words or not all(word in ID for word in words):
@@ -177,13 +178,13 @@ def ambiguity(text: str) -> str | None:
     part = words if len(words) <= SHOWN else words[first : first + SHOWN]
     shown = " ".join(part)
     return (
-        f"`{shown}`{'' if part is words else f' (from word {first})'} is read as `{disassemble(assemble(shown))}`, a "
-        f"word for each number; as token text, which only cadmus_gym.encode reads, it is `{disassemble(encode(shown))}`"
+        f"`{shown}`{'' if part is words else f' (from word {first})'} is read as `{disassemble(assemble(shown))}`, one "
+        f"word per number; as token text, which only cadmus_gym.encode reads, it is `{disassemble(encode(shown))}`"
     )
 
 
 def _caller() -> int:
-    """Return the stacklevel, for who calls this, of the first frame outside the libraries that lie between."""
+    """Return the stacklevel, as seen by the caller, of the first frame outside the package and wrapping libraries."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         level, frame = level + 1, frame.f_back

@@ -23,7 +23,7 @@ from cadmus_gym.language.verdicts import (
 
 @kernel
 def read_integer(program: Tokens, position: Int) -> tuple[Int, Int]:
-    """Return (position behind, value) of the INT at ``position``, or position -1 where none or too large a one is."""
+    """Read the integer at ``position``; return (position after it, value), or -1 if missing or too large."""
     token = at(program, position)
     if not op.ZERO <= token <= op.NINE:
         return -1, 0
@@ -94,12 +94,12 @@ def read_header(program: Tokens, position: Int, work: Ints) -> tuple[Int, Int, I
 
 @kernel
 def read_body(program: Tokens, position: Int, work: Ints) -> tuple[Int, np.uint64]:
-    """Check the body at ``position`` and note in ``work`` where each control token and each `(` leads.
+    """Check the body at ``position`` and record in ``work`` where each control token and `(` jumps to.
 
-    Returns (length without `end` and thoughts, or -1 for a syntax error; the set of tokens in it).
+    Returns the length without `end` and thoughts (-1 for a syntax error) and the set of its tokens (see `bit`).
     """
     depth = 0
-    loops = 0  # `times` among the blocks open
+    loops = 0  # the open blocks that are `times`
     function = -1
     length = 0
     present = np.uint64(0)
@@ -174,8 +174,10 @@ def has_end(program: Tokens) -> bool:
 
 @kernel
 def prepare(program: Tokens, work: Ints) -> tuple[Int, Int, Int, Int]:
-    """Find all that can be told without a run: return (verdict or RAN, body, directives, cases), filling ``work``."""
-    # Reading stops at the first `end` or `<pad>`. Where neither closes the row, there must be an `end` within.
+    """Read a program into ``work``; return (verdict or RAN, position of the body, directives, cases).
+
+    The verdict is final if it is not RAN; otherwise the program has to be run."""
+    # Reading stops at the first `end` or `<pad>`, so a row whose last token is neither must contain an `end`.
     if program.size == 0 or (at(program, program.size - 1) > op.END and not has_end(program)):
         return UNTERMINATED, 0, 0, 0
     body = 1 if at(program, 0) == op.BOS and program.size > 1 else 0

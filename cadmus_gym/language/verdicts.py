@@ -1,4 +1,4 @@
-"""What comes of a program: the verdicts, and the limits within which it runs."""
+"""The verdicts on a program, and the limits it runs under."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Verdict(IntEnum):
-    """What came of a program; only TRUE is success."""
+    """The verdict on a program; only TRUE is success."""
 
     TRUE = 0
     FALSE = 1
@@ -21,20 +21,20 @@ class Verdict(IntEnum):
     STEP_LIMIT = 10
 
 
-LARGEST = 2147483647  # magnitude of a value
+LARGEST = 2147483647  # the largest magnitude of a value
 STACK_ROOM = 64
 FRAME_ROOM = 64
 STEPS = 1024
 BLOCK_DEPTH = 16
 MAX_DIRECTIVES = 8
 MAX_CASES = 16
-MAX_SIDE = 8  # integers on one side of a case
+MAX_SIDE = 8  # the most integers on one side of a case
 
-# Numba freezes module constants into the compiled code; enum members it would look up.
+# Plain ints, since Numba compiles them in as constants but looks enum members up.
 TRUE, FALSE, SYNTAX, UNTERMINATED = (int(Verdict[v]) for v in ("TRUE", "FALSE", "SYNTAX", "UNTERMINATED"))
 DIRECTIVE, STEP_LIMIT = int(Verdict.DIRECTIVE), int(Verdict.STEP_LIMIT)
 STACK_UNDERFLOW, STACK_OVERFLOW = int(Verdict.STACK_UNDERFLOW), int(Verdict.STACK_OVERFLOW)
 VALUE_OVERFLOW, DIVISION_BY_ZERO = int(Verdict.VALUE_OVERFLOW), int(Verdict.DIVISION_BY_ZERO)
 CONTROL_OVERFLOW = int(Verdict.CONTROL_OVERFLOW)
-RAN = -1  # `execute` came to `end`
-UNPREPARED = -2  # `execute` came to a token that needs the long way
+RAN = -1  # `execute` reached `end`
+UNPREPARED = -2  # `execute` reached a token that needs `prepare`

@@ -30,7 +30,7 @@ def export(
 
     Columns: ``text`` as of `cadmus_gym.decode`, ``tokens`` list<uint8>, ``prompt_length`` int32, ``digest`` of the
     split (dictionary of strings), ``index`` int64. The metadata of each file's schema has id, split, seed and digest.
-    Finished files are kept, so an export that was interrupted goes on; ``report(done, count)`` is told of each.
+    Finished files are kept, so an interrupted export continues; ``report(done, count)`` is called after each.
 
     Raises ModuleNotFoundError without pyarrow; ValueError for a folder with anything else than this export, or a
     damaged file.
@@ -70,7 +70,7 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
         for key, value in about.items():
             if before.get(key) != value:
                 raise ValueError(
-                    f"{path}: {key} = {before.get(key)!r}, but asked for is {value!r}; name another folder"
+                    f"{path}: {key} = {before.get(key)!r}, but {value!r} is requested; name another folder"
                 )
         return
     if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - {files.PARTIAL}):

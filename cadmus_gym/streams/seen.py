@@ -133,7 +133,7 @@ class Scan:
 class Index:
     """The first programs of a stream, sorted: counts of programs and prompts, exact for every number of programs.
 
-    ``folder`` keeps the runs, one file each, and goes on where it was interrupted; without one they stay in memory.
+    ``folder`` keeps the runs, one file each, and resumes after an interruption; without one they stay in memory.
     ``run_size`` is that of the folder, 2**22 in a new one. Raises ValueError for a folder of another stream, seed or
     ``run_size``, one that holds something else, or a damaged file.
     """
@@ -188,7 +188,7 @@ class Index:
         counts = np.zeros(len(programs), np.int64)
         fitting = [k for k, program in enumerate(programs) if program.size <= self.stream.length]
         for some in (fitting[start : start + QUERIES] for start in range(0, len(fitting), QUERIES)):
-            keys = np.zeros((2, len(some), self.stream.length), np.uint8)  # what sorts before the text, and behind it
+            keys = np.zeros((2, len(some), self.stream.length), np.uint8)  # what sorts before the text, and after it
             keys[1] = 255
             for k, query in enumerate(some):
                 keys[:, k, : programs[query].size] = programs[query]
@@ -278,10 +278,10 @@ class Index:
             raise ValueError(f"{path} is damaged; {AGAIN}") from None
         for key, value in self._about().items():
             if about.get(key) != value:
-                raise ValueError(f"{path}: {key} = {about.get(key)!r}, but asked for is {value!r}; name another folder")
+                raise ValueError(f"{path}: {key} = {about.get(key)!r}, but {value!r} is requested; name another folder")
         for number, file in enumerate(sorted(folder.glob("run-*-*.npy"))):
             if file.stem.split("-")[1] != f"{number:06}":
-                break  # the runs behind a missing one are built again
+                break  # the runs after a missing one are built again
             self._add(file)
 
     def _add(self, file: Path) -> None:

@@ -170,7 +170,7 @@ def test_an_edited_state_is_rejected_or_can_be_played(name: str, spec: str) -> N
             with unchanged(vector):
                 vector.restore(changed)
         except ValueError as error:
-            assert "state that was changed cannot be restored" in str(error)  # noqa: PT017
+            assert "state that was edited cannot be restored" in str(error)  # noqa: PT017
             refused += 1
             continue
         except AssertionError:  # accepted, so it is not what it was
@@ -207,7 +207,7 @@ def test_the_error_for_an_edited_state_names_the_array() -> None:
     assert wrong.keys() == set(ARRAYS)
     for name, changes in wrong.items():
         for where, value in changes:
-            with pytest.raises(ValueError, match="a state that was changed cannot be restored: "), unchanged(vector):
+            with pytest.raises(ValueError, match="a state that was edited cannot be restored: "), unchanged(vector):
                 vector.restore(changed(name, where, value))
     for name in ARRAYS:
         array = getattr(state, name)

@@ -55,12 +55,12 @@ CHECKED = """
         answer(load_decoder("nano"), cg.assemble("123456 654321 add 99 mul"), **options)
     print("inside")
 """
-# The working room of a program made too small: storing where a jump leads falls out of it.
+# Working memory that is too small for the jump targets, so storing one is out of bounds.
 PLANTED = """
     import numpy as np
     from cadmus_gym.language import machine, memory
 
-    memory.scratch = lambda length: np.zeros(memory.JUMPS + 1, np.int64)
+    machine.scratch = lambda length: np.zeros(memory.JUMPS + 1, np.int64)
     machine.run("3 times i drop next 1 end")
     print("inside")
 """

@@ -110,7 +110,7 @@ def test_followed_rows_are_read_as_rows_alone_are(folder: Path, monkeypatch: pyt
     rng = np.random.default_rng(0)
     env.seed(0)
     observations = env.reset()
-    for length in (2, 3, 4, 5):  # rows are short at first, then one much longer begins and goes on
+    for length in (2, 3, 4, 5):  # rows are short at first, then one much longer begins and continues
         short = np.where(np.arange(observations.shape[1]) < length, observations, np.uint8(op.PAD))
         short[0, : {4: 40, 5: 41}.get(length, length)] = 7
         short[1, 1:length] = length  # one token longer, but not the row before

@@ -25,7 +25,7 @@ from cadmus_gym.transformer.model import Transformer
 
 
 def send(folder: Path, signal_number: int, line: str, *arguments: str) -> tuple[int, str]:
-    """Run the script until it prints a line that begins so, send a signal; return exit status and what came behind."""
+    """Run the script until it prints a line that begins so, send a signal; return exit status and what came after."""
     process = start(folder, *arguments)
     assert process.stderr is not None
     seen = ""

@@ -58,7 +58,7 @@ def test_what_the_stream_never_writes_has_no_probability(name: str) -> None:
     assert (scores.completion == -np.inf).all()
     first = list(train)[:10]
     alone, followed = rows_of(first), rows_of([program + b"\x0d\x02" for program in first])
-    np.testing.assert_array_equal(stream.log_prob(followed), stream.log_prob(alone))  # nothing behind `end` counts
+    np.testing.assert_array_equal(stream.log_prob(followed), stream.log_prob(alone))  # nothing after `end` counts
 
 
 @pytest.mark.parametrize("name", ["arith", "compare", "loop"])

@@ -84,7 +84,7 @@ def test_texts_are_in_the_notation_for_people_or_padded_ids(replay: Replay) -> N
     with pytest.warns(UserWarning, match="is read as `1 2 7 add`") as warned:
         replay.index.count(["1 2 , 7 add"])
     assert warned[0].filename == __file__
-    with pytest.raises(ValueError, match="is no token"):
+    with pytest.raises(ValueError, match="is not a token"):
         replay.index.count(["foo"])
     with pytest.raises(ValueError, match=f"the index holds {replay.index.size} programs"):
         replay.index.count(["1"], replay.index.size + 1)
@@ -372,7 +372,7 @@ def test_the_command_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         (["12 7 add", "--upto", "-1"], "--stream takes --upto N, the number of its programs"),
         (["12 7 add"], "--stream takes --upto N, the number of its programs"),
-        (["12 7 ad", "--upto", "10"], "is no token"),
+        (["12 7 ad", "--upto", "10"], "is not a token"),
     ],
 )
 def test_mistakes_are_told(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

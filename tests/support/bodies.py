@@ -14,7 +14,7 @@ EDGES = (0, 1, 2, 9, 10, 63, 64, 65, 46340, 46341, 65535, 65536, 2147483646, 214
 
 
 def literal(number: int) -> Names:
-    """Return the tokens of one integer, with `neg` behind a negative one."""
+    """Return the tokens of one integer, with `neg` after a negative one."""
     return [*str(abs(number)), "neg"] if number < 0 else [*str(number)]
 
 
@@ -208,7 +208,7 @@ def working_body(rng: random.Random, height: int = 0) -> Names:
 
 
 def finished(rng: random.Random, body: Names, inputs: list[int] | None = None) -> Names:
-    """Write behind a body what leaves a single 1, where the body ends without a fault."""
+    """Write after a body what leaves a single 1, where the body ends without a fault."""
     head = [] if inputs is None else ["case", *integer_list(inputs), "to", "do"]
     left = naive.judge([*head, *body, "end"]).stack
     if not left:

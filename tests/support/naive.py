@@ -55,10 +55,10 @@ class Node:
     name: str
     position: int
     inner: tuple[Node, ...] = ()
-    other: tuple[Node, ...] | None = None  # the part behind `else`
+    other: tuple[Node, ...] | None = None  # the part after `else`
     closers: tuple[int, ...] = ()  # positions of the tokens that close `inner` and `other`
     continues: bool = False  # a digit that lengthens the literal before it
-    value: int = 0  # what `i` stands for, or the turns that `next` has behind it
+    value: int = 0  # what `i` stands for, or the turns that `next` has after it
     turns: int = 0  # how many turns `next` is to make
 
 
@@ -271,7 +271,7 @@ def with_turn(nodes: tuple[Node, ...], turn: int) -> list[Node]:
 
 @dataclass(frozen=True)
 class Step:
-    """One token the run came to, with the state behind it; at a fault, the state before it."""
+    """One token the run came to, with the state after it; at a fault, the state before it."""
 
     position: int
     token: str

@@ -286,7 +286,7 @@ def thoughtful(rng: random.Random) -> Names:
 
 
 def tailed(rng: random.Random) -> Names:
-    """Another program with noise or pads behind its `end`, a pad or `<bos>` before it, or no `end`."""
+    """Another program with noise or pads after its `end`, a pad or `<bos>` before it, or no `end`."""
     names = rng.choice((true_plain, true_header, near_miss, noise))(rng)
     kind = rng.randrange(5)
     if kind == 0:

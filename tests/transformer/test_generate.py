@@ -276,7 +276,7 @@ def test_prompts_come_in_many_shapes(model):
         ([one.tolist() for one in tokens], None),
         (rows, None),
         (rows, [5, 1, 2]),
-        (noisy, [5, 1, 2]),  # what stands behind a prompt does not count
+        (noisy, [5, 1, 2]),  # what stands after a prompt does not count
     ):
         done = complete(model, prompts, prompt_lengths=lengths, form="value", max_tokens=12)
         assert np.array_equal(done.programs, wanted.programs)
@@ -332,7 +332,7 @@ def test_nothing_to_complete(model):
     ("prompts", "options", "message"),
     [
         ("1 add", {}, "a sequence of texts or arrays"),
-        (["1 2", "twelve"], {}, "is no token"),
+        (["1 2", "twelve"], {}, "is not a token"),
         (np.zeros(3, np.uint8), {}, r"shape \(3,\); allowed: \(N, L\)"),
         (np.full((1, 2), 65), {}, "token id 65"),
         (["1 2"], {"prompt_lengths": [2]}, "those of a sequence have their own"),
