@@ -68,7 +68,7 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
         print(cadmus_gym.__file__)
         env = gymnasium.make("Cadmus-Arith-v0")
         env.reset(seed=0)
-        print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.streams.spec.FOLDER / "arith.toml").is_file())
+        print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.streams.loading.FOLDER / "arith.toml").is_file())
         tiny = cadmus_gym.load_model("tiny")
         print(tiny.card["seed"], cadmus_gym.evaluation.trained.unpack(tiny.record)["0"].tolist())
     """

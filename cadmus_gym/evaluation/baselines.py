@@ -24,7 +24,8 @@ from cadmus_gym.language.machine import run_batch
 from cadmus_gym.language.notation import assemble, disassemble
 from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.literals import COMMA, NEG
 

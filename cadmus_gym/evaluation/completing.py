@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from cadmus_gym.language.forms import Rules
 from cadmus_gym.progress import Report
-from cadmus_gym.streams.spec import SPECS, Spec, load_spec
+from cadmus_gym.streams.loading import SPECS, load_spec
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.transformer.generate import Completions, generate
 
 if TYPE_CHECKING:

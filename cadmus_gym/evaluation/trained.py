@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from cadmus_gym.evaluation.completing import stages
 from cadmus_gym.language.isa import Ints
 from cadmus_gym.progress import Report, part_of
+from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.streams.seen import Pairs, Programs
-from cadmus_gym.streams.spec import load_spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.training.focus import AMONG
 from cadmus_gym.training.record import Choices, unpack

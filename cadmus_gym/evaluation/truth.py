@@ -22,7 +22,8 @@ from cadmus_gym.language.isa import Tokens
 from cadmus_gym.language.machine import run, run_batch
 from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report, part_of
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream, pairs_of
 from cadmus_gym.transformer.tokenizer import check_endian
 

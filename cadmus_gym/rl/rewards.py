@@ -18,7 +18,8 @@ from cadmus_gym.environments.episodes import Episodes
 from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.language.isa import Tokens
 from cadmus_gym.language.notation import as_tokens, assemble, bare
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 
 
 def judge_ids(
