@@ -150,7 +150,7 @@ class Args:
 
 
 def configure(arguments: list[str]) -> Args:
-    """Return what is asked for, by flags, else by the run to be resumed. Raises ValueError where they are at odds."""
+    """Return what is requested, by flags, else by the run to be resumed. Raises ValueError where they are at odds."""
     known = settings.first_flags(arguments, folder=Args.folder)
     values = settings.started_with(known.folder, "args", Args) if known.resume else None
     if values is None:
@@ -242,7 +242,7 @@ def make_agent(args: Args, spec: cg.Spec, start: Start, model: Transformer | Non
 
 
 class Curves(TensorBoardOutputFormat):
-    """TensorBoard's curves from a step on, in place of what a run that was killed has left of them."""
+    """TensorBoard's curves from a step on, instead of what a run that was killed has left of them."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.writer = SummaryWriter(folder, purge_step=step)

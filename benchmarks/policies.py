@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 class Args:
     """What can be had without solving the problem."""
 
-    count: int = 10_000  # prompts a split
+    count: int = 10_000  # prompts per split
     fitted: int = 1_000_000  # programs of train in the table by last words
     seed: int = EVALUATION_SEED
     output: Path = HERE / "results" / "policies.md"

@@ -75,7 +75,7 @@ class Pen:
         self.lengths = np.zeros(count, np.int64)
 
     def token(self, token: str | Integers, where: NDArray[np.bool_] | None = None) -> Pen:
-        """Append a token, the same one or one for each row, to all rows or to those where it is asked for."""
+        """Append a token, the same one or one for each row, to all rows or to those where it is requested."""
         tokens = np.broadcast_to(ID[token] if isinstance(token, str) else token, self.lengths.shape)
         here = np.arange(len(self.rows)) if where is None else np.flatnonzero(where)
         self.rows[here, self.lengths[here]] = tokens[here]

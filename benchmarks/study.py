@@ -78,8 +78,8 @@ class Row:
     tokens: int
     core_seconds: float  # of training, evaluations left out
     truth: dict[str, float]  # by split
-    count: int  # prompts a split
-    above_floor: float  # nats a token
+    count: int  # prompts per split
+    above_floor: float  # nats per token
     above_floor_error: float
     digest: str
     commit: str

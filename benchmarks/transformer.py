@@ -78,7 +78,7 @@ def core_seconds(call: Callable[[], object]) -> float:
 
 
 def in_turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, NDArray[np.float64]]:
-    """Return the core-seconds of each call, (repeats,), behind a first time that does not count.
+    """Return the core-seconds of each call, (repeats,), after a first time that does not count.
 
     A repeat makes all calls, every second one in reverse.
     """
@@ -141,7 +141,7 @@ def seconds_of_products(
     """Return the core-seconds of the products with weights alone, by the faster library for each shape.
 
     asked: for each prompt how many tokens the model was asked for. Prompts are taken to be read at once and unpadded,
-    and a row to leave its batch with the last token that it is asked for.
+    and a row to leave its batch with the last token that it is requested.
     """
     rows_of: Counter[int] = Counter()  # of the products of a layer -> how often
     rows_of_output: Counter[int] = Counter()
@@ -201,7 +201,7 @@ def measure_completion(args: Args) -> list[Row]:
             calls[name] = partial(completed_by_theirs, theirs, shown, lengths, args.batch, most, cache)
         taken = in_turns(calls, args.repeats)
         best = best_of(taken, ["dynamic", "static"])
-        # What a form leaves one token to is not asked of the model: `end` behind `eq`.
+        # What a form leaves one token to is not asked of the model: `end` after `eq`.
         asked = done.lengths - (done.log_probs[np.arange(len(prompts)), done.lengths - 1] == 0)
         products = seconds_of_products(ours, lengths, asked, args.batch, DTYPES[dtype])
         rows.append(

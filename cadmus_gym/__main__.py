@@ -153,9 +153,9 @@ def log_probability(stream: Stream, tokens: Tokens, completed: Tokens) -> str:
 
 
 def show_complete(given: argparse.Namespace) -> int:
-    """Print what a model makes of a prompt, with the machine's verdict; return 0 where an answer is true, else 1."""
+    """Print a model's completions of a prompt, with the machine's verdicts; return 0 if one of them is true, else 1."""
     try:
-        from cadmus_gym.evaluation.answers import answer, told
+        from cadmus_gym.evaluation.answers import answer, as_text
         from cadmus_gym.transformer.decoding import load_decoder
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"models need {error.name}: pip install '.[train]'") from None
@@ -171,7 +171,7 @@ def show_complete(given: argparse.Namespace) -> int:
         samples=given.samples,
         seed=given.seed,
     )
-    print(told(answers, top=given.top, endian=model.endian))
+    print(as_text(answers, top=given.top, endian=model.endian))
     return 0 if any(one.outcome.true for one in answers) else 1
 
 
@@ -221,16 +221,16 @@ def main(arguments: list[str] | None = None) -> int:
     for name, help in (("run", "judge a program"), ("trace", "judge a program and show every step")):
         command = commands.add_parser(name, help=help)
         command.add_argument("program", help=_RUN_EXAMPLE)
-    command = commands.add_parser("complete", help="let a model complete a prompt, and show how sure it is")
+    command = commands.add_parser("complete", help="let a model complete a prompt, with the probability of each token")
     command.add_argument("prompt", help='a prompt in the notation for people, such as "12 7 add"')
     command.add_argument("--model", default="nano", help="the name of a model in the package, or a folder")
-    command.add_argument("--spec", help="an environment whose form and budget to use; default: as it was trained")
-    command.add_argument("--form", choices=FORMS, help="what a completion may look like; default: as it was trained")
-    command.add_argument("--max-tokens", type=int, help="of a completion; default: as it was trained")
-    command.add_argument("--thoughts", type=int, metavar="N", help="tokens of thought; default: as it was trained")
-    command.add_argument("--top", type=int, default=5, help="alternatives shown for a token")
-    command.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token")
-    command.add_argument("--samples", type=int, default=1, help="completions, at a temperature above 0")
+    command.add_argument("--spec", help="an environment whose form and budget to use; default: that of its training")
+    command.add_argument("--form", choices=FORMS, help="what a completion may look like; default: that of its training")
+    command.add_argument("--max-tokens", type=int, help="most tokens of a completion; default: as in training")
+    command.add_argument("--thoughts", type=int, metavar="N", help="most tokens in thoughts; default: as in training")
+    command.add_argument("--top", type=int, default=5, help="alternatives to show per token")
+    command.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
+    command.add_argument("--samples", type=int, default=1, help="completions to draw, at a temperature above 0")
     command.add_argument("--seed", type=int, default=0)
     command = commands.add_parser("sample", help="print programs of a stream")
     command.add_argument("spec", help=f"a registered id ({', '.join(SPECS)}) or the path of a .toml file")
@@ -241,24 +241,29 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("instructions", help="print the table of the 65 tokens")
     command.add_argument("--write", type=Path, help="a Markdown file to write it into, between its markers")
     command = commands.add_parser(
-        "seen", help="how often a model was trained on a program or prompt, or a stream shows it, and what is near"
+        "seen", help="count how often a model was trained on a program or a prompt, or a stream contains it"
     )
     command.add_argument("program", help=f"{_RUN_EXAMPLE}, or a prompt")
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", help="the name of a model in the package, or a folder: what it was trained on")
-    source.add_argument("--stream", help="a registered id or the path of a .toml file: what its train split shows")
-    command.add_argument("--upto", type=int, help="so many programs, from the first; default: all a model has had")
+    source.add_argument("--model", help="the name of a model in the package, or a folder")
+    source.add_argument("--stream", help="a registered id or the path of a .toml file; its split train")
+    command.add_argument(
+        "--upto",
+        type=int,
+        metavar="N",
+        help="count among the first N programs; default: all that a model was trained on",
+    )
     command.add_argument("--seed", type=int, help="of the stream; default: 0")
-    command.add_argument("--folder", type=Path, help="keeps an index of the stream, for more questions")
+    command.add_argument("--folder", type=Path, help="where to keep an index of the stream, for further questions")
     command = commands.add_parser("export", help="write programs of a stream to Parquet files")
     command.add_argument("spec", help="a registered id or the path of a .toml file")
     command.add_argument("folder", type=Path)
     command.add_argument("--split", default="train")
     command.add_argument("--count", type=int, required=True)
     command.add_argument("--seed", type=int, default=0)
-    command = commands.add_parser("cards", help="print which cards of the environments are stale")
-    command.add_argument("--write", action="store_true", help="write them again, in a checkout of the source")
-    command = commands.add_parser("tokenizer", help="write the vocabulary as a tokenizer of Hugging Face")
+    command = commands.add_parser("cards", help="list the cards of environments that are stale")
+    command.add_argument("--write", action="store_true", help="generate them again, in a checkout of the source")
+    command = commands.add_parser("tokenizer", help="write the vocabulary as a Hugging Face tokenizer")
     command.add_argument("folder", type=Path, help="a model's folder, or a new one")
     command.add_argument("--endian", choices=ENDIANS, help="order of digits; default: the one in the folder's card")
     for name, help in (("train", "pretrain a transformer"), ("ppo", "fine-tune one with PPO")):

@@ -5,28 +5,74 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 SUM = "sha256"  # key of a JSON file's checksum, which covers everything else in it
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object with its checksum to a file, which is there whole or not at all and flushed to the disk."""
-    plain = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
-    plain[SUM] = _sum(plain)
-    partial = path.with_suffix(".partial")
+@contextmanager
+def atomic(path: Path, partial: Path | None = None) -> Iterator[Path]:
+    """Yield a path to write a file to, which becomes ``path`` when the block ends without an error.
+
+    At every moment ``path`` is what it was or the new file, whole and flushed to the disk. ``partial``, the
+    file that is
+    written to, is by default a sibling with the suffix ``.partial``; it never stays.
+    """
+    partial = path.with_suffix(".partial") if partial is None else partial
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(json.dumps(plain, indent=2) + "\n")
-            file.flush()
+        yield partial
+        with open(partial, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     flush(path.parent)
+
+
+@contextmanager
+def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder to write to, which takes the place of ``folder`` when the block ends without an error.
+
+    At every moment the old content or the new one stands, whole and flushed to the disk, as ``folder`` or, for the
+    instant between two renames, as its sibling ``.previous``. For one writer at a time.
+    """
+    folder = Path(os.path.realpath(folder))  # a link stays, and its target is replaced
+    new, previous = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".previous")
+    remove(new)  # of a writer that was killed
+    new.mkdir(parents=True)
+    try:
+        yield new
+        for path in (*new.rglob("*"), new):
+            flush(path)
+        if folder.exists():
+            remove(previous)  # of a writer that was killed, too
+            folder.rename(previous)
+        new.rename(folder)
+        flush(folder.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object with its checksum to a file, as `atomic` does."""
+    plain = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+    plain[SUM] = _sum(plain)
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

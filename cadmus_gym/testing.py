@@ -36,7 +36,7 @@ SEED = 7
 def check_spec(spec: str | Path | Spec, count: int = 2000) -> None:
     """Check an environment: a registered id, a TOML file or a spec, with ``count`` programs of every split.
 
-    Its programs are true, whole and of its form; a range of a stream is the same however it is asked for; splits that
+    Its programs are true, whole and of its form; a range of a stream is the same however it is requested; splits that
     differ only in their problems share none; nobody gets far without solving problems; the environments keep
     Gymnasium's contract and play alike, whatever an agent does. Takes seconds for a compiled family, up to a minute for
     one in plain Python; a line on stderr names each check as it begins.
@@ -66,7 +66,7 @@ def check_programs(spec: Spec, count: int) -> None:
         for row in range(count):
             program = programs[row]
             if ends[row] != whole[row]:
-                raise AssertionError(_said(spec, split, program, "has something behind its first `end`"))
+                raise AssertionError(_said(spec, split, program, "has something after its first `end`"))
             if not np.array_equal(program[: lengths[row]], prompts[row, : lengths[row]]):
                 raise AssertionError(_said(spec, split, program, f"does not begin with {disassemble(prompts[row])!r}"))
             last = int(program[lengths[row] - 1])
@@ -84,7 +84,7 @@ def check_programs(spec: Spec, count: int) -> None:
 
 
 def check_purity(spec: Spec, count: int) -> None:
-    """A program is a function of (digest, split, seed, index), whatever else is asked for and by how many threads."""
+    """A program is a function of (digest, split, seed, index), whatever else is requested and by how many threads."""
     for split in spec.splits:
         programs, lengths = Stream(spec, split, SEED).batch(0, count)
         again, of_again = Stream(spec, split, SEED).batch(count // 2, count - count // 2, threads=1)

@@ -32,7 +32,7 @@ Several processes train as one, and choose each step's programs among the same o
 A run can be stopped at any moment. Ctrl-C finishes the step, saves, says how to resume and exits with 130; a second one
 exits at once. (torchrun kills what has not ended after 30 s, as in a long evaluation; then the last state counts.)
 On a CPU with as many threads and processes, a resumed run ends with the same weights to the bit as one that never
-stopped: which programs a step is chosen from depends on its number alone.
+stopped: which programs per step is chosen from depends on its number alone.
 
 TensorBoard shows evaluations as `cadmus_gym.reports.curves` says, and loss/, gradient/, tokens/, rate/ and time/.
 """
@@ -123,7 +123,7 @@ class Config:
     save_every: int  # steps
     key_value_heads: int | None = None  # None: as many as heads
     hidden: int | None = None  # of the MLP; None: 8/3 of the width, in whole eights
-    steps: int | None = None  # in place of tokens
+    steps: int | None = None  # instead of tokens
     stop_at_truth: float | None = None  # finish when the evaluation on the test split first reaches this share
     overrides: Overrides = field(default_factory=dict)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of products; weights are float32. auto: the faster, timed
@@ -226,7 +226,7 @@ def read_recipe(name: str, folder: Path) -> Config:
 
 
 def make_stream(config: Config) -> cg.Stream:
-    """Return the programs to train on. Raises ValueError where they do not go with the rest of what is asked for."""
+    """Return the programs to train on. Raises ValueError where they do not go with the rest of what is requested."""
     if isinstance(config.env, Mapping) and config.overrides:
         raise ValueError('overrides go with one env; give a mixture .toml files of your own, each with `base = "ID"`')
     env = cg.load_spec(config.env, **config.overrides) if isinstance(config.env, str) else config.env

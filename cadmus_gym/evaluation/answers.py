@@ -42,7 +42,7 @@ class Answer:
     """What a model made of a prompt.
 
     ``written`` is the completion in the order of digits in which the model wrote it, and ``log_probs`` belongs to that:
-    row t has the log-probabilities of all tokens that the form allowed in place of ``written[t]``, -inf for others.
+    row t has the log-probabilities of all tokens that the form allowed instead of ``written[t]``, -inf for others.
     ``outside`` says how the prompt leaves the model's training distribution, and is empty where it does not; see
     `outside_training`.
     """
@@ -170,7 +170,7 @@ def alternatives(
     return [row[:size] for row, size in zip(log_probs, sizes, strict=True)]
 
 
-def told(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
+def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
     """Return answers to one prompt as text of at most 100 columns: how often each came, and the most frequent token by
     token, with up to ``top`` alternatives that are not too unlikely."""
     texts = [disassemble(one.completion) for one in answers]

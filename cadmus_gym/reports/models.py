@@ -50,12 +50,12 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         front_matter(),
         f"# {name}",
         f"A transformer of {parameters:,} parameters, trained to complete programs of "
-        f"{', '.join(spec.id for spec in specs)}. Whether a completion is right, the machine says.",
+        f"{', '.join(spec.id for spec in specs)}. A completion is right if the machine says so.",
         *outdated(card),
         f"- {config['num_hidden_layers']} layers of width {config['hidden_size']}, {config['num_attention_heads']} "
         f"heads{groups}, MLPs of {config['intermediate_size']}, {config['max_position_embeddings']} positions; "
-        f"Llama's architecture to the letter, a vocabulary of {config['vocab_size']} tokens\n"
-        f'- reads and writes numbers {order} (`endian = "{card["endian"]}"`); `cg.complete` sees to that\n'
+        f"the Llama architecture, unchanged, with a vocabulary of {config['vocab_size']} tokens\n"
+        f'- reads and writes numbers {order} (`endian = "{card["endian"]}"`); `cg.complete` takes care of that\n'
         f"{stored(card, config)}",
         "```python\n"
         "import cadmus_gym as cg\n\n"
@@ -63,9 +63,10 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         f'completion = cg.complete(model, ["{example}"]).tokens[0]\n'
         "print(cg.disassemble(completion[completion > 0]))\n"
         "```",
-        "A prompt is text in the notation for people. The completion follows the form and the budget of the model's "
-        "own environment; `spec=` takes those of another.",
-        f'Or `python -m cadmus_gym complete "{example}" --model {name}`.',
+        "A prompt is text in the notation for people. The completion has the form and the budget of the "
+        "environment that "
+        "the model was trained on; `spec=` names another one. On the command line: "
+        f'`python -m cadmus_gym complete "{example}" --model {name}`.',
         *limits(card),
         "## Training",
         *(training(stage, card) for stage in stages(card)),
@@ -130,7 +131,7 @@ def stored(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if "rounding" not in card:
         return line
     changes = [f"{dtype} by {change['rms']:.1e}" for dtype, change in card["rounding"]["logits"].items()]
-    return f"{line}, computed with in float32 (root mean square change of logits: {', '.join(changes)})"
+    return f"{line}, products in float32 (rounding changes logits, in root mean square: {', '.join(changes)})"
 
 
 def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
@@ -160,9 +161,9 @@ def outdated(card: Mapping[str, Any]) -> list[str]:
     if not is_outdated(card):
         return []
     return [
-        "**The environments have changed since this model was trained.** Its training programs are not those of "
-        "`train` below: they may show facts that are held out now, and the figures of `test` are not of the "
-        "distribution it was trained on."
+        "**The environments have changed since this model was trained.** Its training programs differ from those of "
+        "`train` below. They may show facts that are held out now, and `test` is not the distribution that it was "
+        "trained on."
     ]
 
 
@@ -172,7 +173,7 @@ def recorded(name: str, card: Mapping[str, Any], example: str) -> list[str]:
         return []
     return [
         f'`python -m cadmus_gym seen "{example}" --model {name}` counts how often it was trained on a program or a '
-        f"prompt. The count is exact: `{model_files.RECORD}` records which programs focus chose."
+        f"prompt. The count is exact: `{model_files.RECORD}` records which programs were chosen."
     ]
 
 
@@ -188,7 +189,7 @@ def shown(stage: Mapping[str, Any]) -> str | None:
     programs, focus = stage.get("programs"), stage["settings"].get("focus")
     if not programs or not focus:
         return whole(programs)
-    return f"{programs:,}, {focus:.0%} of them chosen by focus among the stream's first {programs * AMONG:,}"
+    return f"{programs:,}, {focus:.0%} of them chosen by focus among the first {programs * AMONG:,} of the stream"
 
 
 def whole(number: float | None) -> str | None:
@@ -203,7 +204,7 @@ def spent(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str | None:
     price, cost = card.get("evaluated", {}).get("settings", {}).get("price"), ""
     if price is not None and "gpu" not in stage["hardware"]:
         dollars = stage["cpu_seconds"] / 3600 * price
-        cost = f"; {dollars:.4f} dollars at {price:g} a core-hour, a price to be put in your own"
+        cost = f"; {dollars:.4f} dollars at {price:g} per core-hour (put in your own price)"
     return f"{stage['cpu_seconds']:,.0f}{of}{cost}"
 
 
@@ -230,18 +231,20 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
             blocks.append("What it was trained on:" if own else "Other environments:")
             blocks.append(markdown([*columns, "true", "95 % interval", "loopholes"], rows))
     how = (
-        "Truth rate of greedy completions under the form and the budget of each environment, with its 95 % interval, "
-        "in which distinct problems count and not prompts (see `cadmus_gym.evaluation.intervals`). `test` shares no "
-        "problem with `train`; other splits leave the training distribution on purpose."
+        "Truth rate of greedy completions under the form and the budget of each environment. The 95 % intervals count "
+        "distinct problems, not prompts (see `cadmus_gym.evaluation.intervals`). `test` shares no problem with "
+        "`train`; "
+        "other splits leave the training distribution on purpose."
     )
     if any(metric["spec"] == "Cadmus-Open-v0" for metric in card["metrics"]):
         how += (
-            " Cadmus-Open-v0 has the prompts of Cadmus-Arith-v0 and no mask, so it tells whether the model keeps to "
-            "the form by itself."
+            " Cadmus-Open-v0 has the prompts of Cadmus-Arith-v0 and no mask, so it shows whether the model "
+            "keeps to the "
+            "form by itself."
         )
     if card.get("left_out"):
         needed = ", ".join(f"{id} ({positions})" for id, positions in card["left_out"].items())
-        blocks.append(f"Left out, since they take more positions than the model has: {needed}.")
+        blocks.append(f"Left out, because they need more positions than the model has: {needed}.")
     return [how, *blocks]
 
 
@@ -260,13 +263,13 @@ def limits(card: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     how = (
-        "One thing is changed at a time, and the rest stays as in training. Prompts such as training shows are of the "
-        "split `test`. The probability is what the model gives to its greedy completion as a whole: where that is high "
-        "and few are true, the model does not know that it fails."
+        "One thing is changed at a time; everything else stays as in training. Prompts of a kind that training shows "
+        "are from the split `test`. The probability is that of the whole greedy completion: if it is high and few "
+        "completions are true, the model does not know that it fails."
     )
     picture = [f"![Limits]({REPOSITORY}/{found['picture']})"] if "picture" in found else []
-    columns = ["environment", "changed", "to", "shown in training", "prompts", "true", "95 % interval"]
-    table = markdown([*columns, "mean probability", "of wrong ones"], rows)
+    columns = ["environment", "changed", "to", "in training", "prompts", "true", "95 % interval"]
+    table = markdown([*columns, "mean probability", "mean, if wrong"], rows)
     sentences = ["\n".join(f"- {one}" for one in said if one)] if any(said) else []
     return ["## Limits", *sentences, how, *picture, table]
 
@@ -299,10 +302,10 @@ def reliability(card: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     how = (
-        "The probability that the model gives to its greedy completion as a whole, under the mask of the form, against "
-        "the share of completions that are true. Outside the training distribution it means little; "
-        "the command `complete` says when a prompt is outside. Completions are grouped by probability, and "
-        "`card.json` has all groups."
+        "The probability of a whole greedy completion, under the mask of the form, against the share of "
+        "completions that "
+        "are true. Outside the training distribution the probability means little; the command `complete` says when a "
+        "prompt is outside. Completions are grouped by probability; `card.json` has all groups."
     )
     columns = ["environment", "split", "trained distribution", "prompts", "mean probability", "true", "95 % interval"]
     picture = [f"![Reliability]({REPOSITORY}/{found['picture']})"] if "picture" in found else []
@@ -331,9 +334,11 @@ def strata_tables(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     if not blocks:
         return []
     told = (
-        "The test split of what it was trained on, by what a prompt takes (see `cadmus_gym.streams.strata`). "
-        f"Strata of fewer than {RARE} prompts, or after the first {MOST}, are one row. Splits outside the "
-        "training distribution, and the parts of mixtures, are in `card.json`."
+        "Errors on the test split of its own environment, by properties of the prompt (see "
+        "`cadmus_gym.streams.strata`). "
+        f"Groups of fewer than {RARE} prompts, and those after the first {MOST}, share one row. `card.json` "
+        f"also has the "
+        "splits outside the training distribution and the parts of mixtures."
     )
     pictures = {"Truth rate by operands": card.get("picture"), "Errors by stratum": card.get("errors")}
     pictures["Training"] = card.get("curves")
@@ -389,9 +394,10 @@ def again(card: Mapping[str, Any]) -> list[str]:
     )
     alone = card.get("reliability", {}).get("evaluated", {}).get("command")
     return [
-        "## These figures again",
-        f"Commit {made['commit']}, {machine(made['hardware'])}, PyTorch {made['versions'].get('torch', 'unknown')}, "
-        f"prompts of {seeds}: `{made['command']}` wrote them"
-        f"{f', `{alone}` those of reliability' if alone not in (None, made['command']) else ''}; "
-        "`python benchmarks/evaluate.py --check` compares them with what is found now.",
+        "## How these figures were made",
+        f"`{made['command']}`"
+        f"{f', and for reliability `{alone}`' if alone not in (None, made['command']) else ''}: commit "
+        f"{made['commit']}, "
+        f"{machine(made['hardware'])}, PyTorch {made['versions'].get('torch', 'unknown')}, prompts of {seeds}. "
+        "`python benchmarks/evaluate.py --check` measures them again and compares.",
     ]

@@ -422,10 +422,10 @@ class TransformerPolicy(MaskableActorCriticPolicy):
 
 
 def agent_state(agent: MaskablePPO) -> dict[str, Any]:
-    """Return all that an agent between two calls of ``learn`` goes on from, in tensors and plain values.
+    """Return all that an agent between two calls of ``learn`` continues from, in tensors and plain values.
 
     A file of it is read with ``torch.load(..., weights_only=True)``, whereas SB3's own .zip is unpickled when loaded,
-    and so may run anything. An agent made as the first one was goes on from it to the bit, on as many threads.
+    and so may run anything. An agent made as the first one was continues from it to the bit, on as many threads.
     """
     env = agent.get_env()
     assert isinstance(env, CadmusVecEnv)
@@ -454,7 +454,7 @@ def posed(agent: MaskablePPO) -> dict[str, Any]:
 
 
 def restore_agent(agent: MaskablePPO, state: dict[str, Any]) -> None:
-    """Let an agent go on from what `agent_state` returned."""
+    """Let an agent continue from what `agent_state` returned."""
     env = agent.get_env()
     assert isinstance(env, CadmusVecEnv)
     agent.policy.load_state_dict(state["policy"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cadmus_gym.files import atomic
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.progress import Report
@@ -29,7 +30,7 @@ def export(
 
     Columns: ``text`` as of `cadmus_gym.decode`, ``tokens`` list<uint8>, ``prompt_length`` int32, ``digest`` of the
     split (dictionary of strings), ``index`` int64. The metadata of each file's schema has id, split, seed and digest.
-    Finished files are kept, so an export that was interrupted goes on; ``report(done, count)`` is told of each.
+    Finished files are kept, so an export that was interrupted continues; ``report(done, count)`` is told of each.
 
     Raises ModuleNotFoundError without pyarrow; ValueError for a folder with anything else than this export, or a
     damaged file.
@@ -48,8 +49,8 @@ def export(
         stop = min(start + shard_size, count)
         path = folder / f"{stream.split}-{start:012}-{stop:012}.parquet"
         if not path.exists():
-            parquet.write_table(_table(stream, start, stop - start, about), folder / PARTIAL, compression="zstd")
-            os.replace(folder / PARTIAL, path)
+            with atomic(path, folder / PARTIAL) as partial:
+                parquet.write_table(_table(stream, start, stop - start, about), partial, compression="zstd")
         else:
             _check(path, stop - start, about)
         paths.append(path)
@@ -69,14 +70,14 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
         for key, value in about.items():
             if before.get(key) != value:
                 raise ValueError(
-                    f"{path}: {key} = {before.get(key)!r}, but asked for is {value!r}; name another folder"
+                    f"{path}: {key} = {before.get(key)!r}, but {value!r} is requested; name another folder"
                 )
         return
     if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - {PARTIAL}):
         raise ValueError(f"{folder} holds something else than an export; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PARTIAL).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    os.replace(folder / PARTIAL, path)
+    with atomic(path, folder / PARTIAL) as partial:
+        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def _check(path: Path, rows: int, about: dict[str, str]) -> None:

@@ -35,7 +35,7 @@ from cadmus_gym.streams.writing import (
     options_of,
     sieve_of,
 )
-from cadmus_gym.tasks.family import HELD, MARKS, PROMPT, SOLVED, STRATUM, WORK, Writer
+from cadmus_gym.tasks.family import HELD, MARKS, PROMPT, STRATUM, WORK, Writer
 from cadmus_gym.tasks.sampling import (
     CHOICE,
     CHOICES,
@@ -182,7 +182,7 @@ def score(
     for thinks in range(2):
         length = 0
         if thinks and options[STYLE] > 0:
-            length = think(program, prompt, options[STYLE], options[LIMIT], thought, machine)
+            length = think(program, marks, options[STYLE], options[LIMIT], thought, work, machine)
         for position in range(length):
             program[prompt + position] = thought[position]
         length = put_answer(program, prompt + length, answer, options[RELATION] == 1)
@@ -291,7 +291,7 @@ class Scorer:
             program[: tokens.size] = tokens
             if write is None:  # it cannot be guided: only what a prompt computes is known
                 outcome, depth, key = identify(program, tokens.size, marks, work, machine)
-                marks[PROMPT], marks[SOLVED] = tokens.size, 1
+                marks[PROMPT] = tokens.size
                 possible = depth == 1 and not whole
             else:
                 script[DERIVATION] = derivation
@@ -312,11 +312,11 @@ class Scorer:
 
     def _completed(self, prompt: int, answer: int) -> tuple[Tokens, ...]:
         """The programs that a prompt may be completed to: with worked steps, and without."""
-        program, _, _, machine = self._rest
+        program, marks, work, machine = self._rest
         share, style, limit = int(self.options[SHARE]), int(self.options[STYLE]), int(self.options[LIMIT])
         sizes = {0} if share < 2**32 else set()
         if share > 0:
-            sizes.add(int(think(program, prompt, style, limit, self._thought, machine)) if style else 0)
+            sizes.add(int(think(program, marks, style, limit, self._thought, work, machine)) if style else 0)
         programs = []
         for size in sorted(sizes):
             program[prompt : prompt + size] = self._thought[:size]
@@ -383,7 +383,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Entropy:
-    """What the programs of a stream leave open, in nats a program; a mean over ``count`` of them.
+    """What the programs of a stream leave open, in nats per program; a mean over ``count`` of them.
 
     ``prompt`` is the entropy of the prompt and ``completion`` that of the completion given it, with their standard
     errors; ``prompt_tokens`` and ``completion_tokens`` are mean lengths.
@@ -398,11 +398,11 @@ class Entropy:
     completion_tokens: float
 
     def floor(self, prompt_weight: float = 1.0) -> float:
-        """Return a bound that the loss of no model can pass: nats a token, tokens of the prompt with that weight.
+        """Return a bound that the loss of no model can pass: nats per token, tokens of the prompt with that weight.
 
         All tokens together lose at least the entropy of the program, and those of the completion at least what the
         prompt leaves open of it. With a weight other than 1 no model need reach the bound: that a prompt is over shows
-        only in the first token behind it, which the bound counts with the prompt.
+        only in the first token after it, which the bound counts with the prompt.
         """
         nats = prompt_weight * self.prompt + self.completion
         return nats / (prompt_weight * self.prompt_tokens + self.completion_tokens)
@@ -437,6 +437,6 @@ def log_sum(logs: NDArray[np.float64]) -> float:
 
 
 def trimmed(program: Tokens) -> Tokens:
-    """Return a program without what is behind its `end`."""
+    """Return a program without what is after its `end`."""
     ends = np.flatnonzero(program == op.END)
     return program[: ends[0] + 1] if ends.size else program[:0]

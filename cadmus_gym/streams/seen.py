@@ -9,6 +9,7 @@ The texts themselves are not kept: a search writes those that it looks at once m
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cadmus_gym.files import atomic
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
@@ -131,7 +133,7 @@ class Scan:
 class Index:
     """The first programs of a stream, sorted: counts of programs and prompts, exact for every number of programs.
 
-    ``folder`` keeps the runs, one file each, and goes on where it was interrupted; without one they stay in memory.
+    ``folder`` keeps the runs, one file each, and resumes where it stopped interrupted; without one they stay in memory.
     ``run_size`` is that of the folder, 2**22 in a new one. Raises ValueError for a folder of another stream, seed or
     ``run_size``, one that holds something else, or a damaged file.
     """
@@ -186,7 +188,7 @@ class Index:
         counts = np.zeros(len(programs), np.int64)
         fitting = [k for k, program in enumerate(programs) if program.size <= self.stream.length]
         for some in (fitting[start : start + QUERIES] for start in range(0, len(fitting), QUERIES)):
-            keys = np.zeros((2, len(some), self.stream.length), np.uint8)  # what sorts before the text, and behind it
+            keys = np.zeros((2, len(some), self.stream.length), np.uint8)  # what sorts before the text, and after it
             keys[1] = 255
             for k, query in enumerate(some):
                 keys[:, k, : programs[query].size] = programs[query]
@@ -276,10 +278,10 @@ class Index:
             raise ValueError(f"{path} is damaged; {AGAIN}") from None
         for key, value in self._about().items():
             if about.get(key) != value:
-                raise ValueError(f"{path}: {key} = {about.get(key)!r}, but asked for is {value!r}; name another folder")
+                raise ValueError(f"{path}: {key} = {about.get(key)!r}, but {value!r} is requested; name another folder")
         for number, file in enumerate(sorted(folder.glob("run-*-*.npy"))):
             if file.stem.split("-")[1] != f"{number:06}":
-                break  # the runs behind a missing one are built again
+                break  # the runs after a missing one are built again
             self._add(file)
 
     def _add(self, file: Path) -> None:
@@ -295,16 +297,15 @@ class Index:
     def _keep(self, folder: Path, run: Offsets) -> None:
         """Add a run by way of its file, which is there whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        partial, about = folder / PARTIAL, folder / ABOUT
+        about = folder / ABOUT
         if not about.exists():
-            partial.write_text(json.dumps(self._about()) + "\n", encoding="utf-8")
-            os.replace(partial, about)
-        with open(partial, "wb") as file:
-            np.save(file, run)
-            file.flush()
-            os.fsync(file.fileno())
-        path = folder / f"run-{len(self.runs):06}-{_sum(partial)}.npy"
-        os.replace(partial, path)
+            with atomic(about, folder / PARTIAL) as partial:
+                partial.write_text(json.dumps(self._about()) + "\n", encoding="utf-8")
+        packed = io.BytesIO()
+        np.save(packed, run)
+        path = folder / f"run-{len(self.runs):06}-{_sum(packed)}.npy"
+        with atomic(path, folder / PARTIAL) as partial:
+            partial.write_bytes(packed.getvalue())
         self._add(path)
 
 
@@ -343,6 +344,6 @@ def _unpadded(tokens: Tokens) -> Tokens:
     return tokens[: used[-1] + 1] if used.size else tokens[:0]
 
 
-def _sum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def _sum(file: Path | io.BytesIO) -> str:
+    content = file.read_bytes() if isinstance(file, Path) else file.getbuffer()
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """Strata: what it takes to answer a prompt, so that a truth rate can be told apart by it.
 
 A prompt is run by the machine, and what counts are the instructions executed, whatever words brought their operands
-there. An operation is an arithmetic, comparison or logic instruction; the `neg` behind a literal is its sign and none.
+there. An operation is an arithmetic, comparison or logic instruction; the `neg` after a literal is its sign and none.
 Held-out facts are those of the expression, see `cadmus_gym.tasks.facts`.
 """
 
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel, spread
-from cadmus_gym.language.memory import STACK, scratch
+from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.notation import check_ids, disassemble
-from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS, Verdict
+from cadmus_gym.language.verdicts import RAN, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream, pairs_of
-from cadmus_gym.tasks.family import HELD, MARKS, WORK
-from cadmus_gym.tasks.solving import begin, identify, step
+from cadmus_gym.tasks.family import HELD, MARKS, SHADOW, WALKED, WORK
+from cadmus_gym.tasks.solving import identify
+from cadmus_gym.tasks.walking import LEFT, POSITION, RESULT, RIGHT, ROW, TOKEN
 
 OUTCOME, DEPTH, ANSWER, OPERATIONS, FIRST, SECOND, SET, CARRIES, GAP, FACTS, CELLS = range(11)
 NONE = "none"
@@ -81,24 +82,16 @@ def carries_of_product(x: Int, y: Int) -> Int:
 
 
 @kernel
-def look(program: Tokens, prompt: Int, cells: Ints, machine: Ints) -> None:
-    """Run a prompt of that length and count what it takes, into cells (CELLS,)."""
+def look(program: Tokens, rows: Int, tape: Ints, cells: Ints) -> None:
+    """Count what a prompt takes, from its tape, into cells (CELLS,)."""
     cells[:] = 0
     cells[GAP] = -1
-    outcome = begin(program, prompt, machine)
-    depth: Int = 0
-    position: Int = 0
-    steps: Int = 0
-    while outcome == RAN and program[position] != op.END:
-        token = np.int64(program[position])
+    for k in range(rows):
+        row = tape[ROW * k : ROW * k + ROW]
+        token, x, y, position = row[TOKEN], row[LEFT], row[RIGHT], row[POSITION]
         sign = token == op.NEG and position > 0 and op.ZERO <= program[position - 1] <= op.NINE
-        x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
-        y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
-        outcome, depth, position, taken = step(program, position, depth, machine)
-        steps += taken
-        if outcome == RAN and steps > STEPS:
-            outcome = STEP_LIMIT
-        if outcome != RAN or sign or not op.ADD <= token <= op.XOR:
+        cells[ANSWER] = row[RESULT]
+        if sign or not op.ADD <= token <= op.XOR:
             continue
         if cells[OPERATIONS] < 2:
             cells[FIRST + cells[OPERATIONS]] = token
@@ -113,16 +106,14 @@ def look(program: Tokens, prompt: Int, cells: Ints, machine: Ints) -> None:
         elif op.EQ <= token <= op.GE:
             gap = abs(x - y)
             cells[GAP] = gap if cells[GAP] < 0 else min(gap, cells[GAP])
-    cells[OUTCOME], cells[DEPTH] = outcome, depth
-    cells[ANSWER] = machine[STACK + depth - 1] if depth > 0 else 0
 
 
 @kernel
 def look_at_rows(programs: Tokens, lengths: Ints, cells: Ints, marks: Ints, work: Ints, machine: Ints) -> None:
     for k in range(programs.shape[0]):
-        look(programs[k], lengths[k], cells[k], machine)
-        identify(programs[k], lengths[k], marks, work, machine)
-        cells[k, FACTS] = marks[HELD]
+        outcome, depth, _ = identify(programs[k], lengths[k], marks, work, machine)
+        look(programs[k], marks[WALKED] - 1, work[SHADOW:], cells[k])
+        cells[k, OUTCOME], cells[k, DEPTH], cells[k, FACTS] = outcome, depth, marks[HELD]
 
 
 @dataclass(frozen=True)

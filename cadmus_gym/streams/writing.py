@@ -17,9 +17,22 @@ from cadmus_gym.language.verdicts import FALSE, RAN, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
 from cadmus_gym.tasks.facts import BOUND
-from cadmus_gym.tasks.family import BARRED, HELD, MARKS, OPERATED, PROMPT, SHOWN, SOLVED, STRATUM, WORK, Choices, Writer
+from cadmus_gym.tasks.family import (
+    BARRED,
+    HELD,
+    MARKS,
+    OPERATED,
+    PROMPT,
+    SHOWN,
+    STRATUM,
+    WALKED,
+    WORK,
+    Choices,
+    Writer,
+)
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, RANDOM, bernoulli, new_script, threshold
-from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, solve, think
+from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, think
+from cadmus_gym.tasks.walking import solve
 
 SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # options of the completions of a stream
 FROM, TO, BY_FACTS = range(3)  # what a split keeps: an interval, and whether it goes by facts
@@ -53,13 +66,12 @@ def attempt(
 ) -> tuple[Int, np.uint64]:
     """Write a prompt; return (RAN or the fault of a run of it, the key of its problem).
 
-    ``marks[SOLVED]`` says whether it was run; then its answer is at the bottom of the stack.
+    If ``marks[WALKED]`` is not 0 it was run, its tape is in ``work`` and its answer at the bottom of the stack.
     """
     marks[STRATUM:] = 0
     key = write(parameters, rng, script, program, marks, work, machine)
     if marks[PROMPT] >= program.size:  # there is a place for an answer's first token at least
         return TOO_LONG, key
-    marks[SOLVED] = np.int64(key == 0)
     if key != 0:
         return RAN, key
     outcome, depth, key = identify(program, marks[PROMPT], marks, work, machine)
@@ -69,7 +81,7 @@ def attempt(
 @kernel
 def answer_of(program: Tokens, marks: Ints, machine: Ints) -> tuple[Int, Int]:
     """Return (RAN or the fault of the prompt, its answer)."""
-    if marks[SOLVED] == 0:
+    if marks[WALKED] == 0:
         outcome, depth = solve(program, marks[PROMPT], machine)
         if outcome != RAN or depth != 1:
             return outcome if outcome != RAN else FALSE, 0
@@ -78,7 +90,7 @@ def answer_of(program: Tokens, marks: Ints, machine: Ints) -> tuple[Int, Int]:
 
 @kernel
 def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: Ints) -> bool:
-    """Whether a split keeps what `attempt` wrote, whose answer stays on the stack of ``machine`` where it was run.
+    """Whether a split keeps what `attempt` wrote.
 
     By facts, problems with a held-out fact lie in the lowest tenth, and all others that have an operation above it,
     both spread by their key. A split that begins above 0 also leaves out what shows a held-out fact all the same, and
@@ -106,12 +118,21 @@ def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: I
 
 @kernel
 def finish(
-    program: Tokens, prompt: Int, answer: Int, options: Ints, thought: Tokens, rng: Words64, script: Ints, machine: Ints
+    program: Tokens,
+    marks: Ints,
+    answer: Int,
+    options: Ints,
+    thought: Tokens,
+    rng: Words64,
+    script: Ints,
+    work: Ints,
+    machine: Ints,
 ) -> None:
     """Write worked steps, if the options ask for them, and the answer after a prompt."""
     size: Int = 0
+    prompt = marks[PROMPT]
     if bernoulli(rng, script, CHOICE, options[SHARE], False) and options[STYLE] > 0:
-        size = think(program, prompt, options[STYLE], options[LIMIT], thought, machine)
+        size = think(program, marks, options[STYLE], options[LIMIT], thought, work, machine)
     for position in range(size):
         program[prompt + position] = thought[position]
     length = put_answer(program, prompt + size, answer, options[RELATION] == 1)
@@ -163,7 +184,7 @@ def fill(
         outcome, answer = answer_of(programs[k], marks, machine)
         if outcome != RAN:
             return k, outcome
-        finish(programs[k], marks[PROMPT], answer, options, thought, rng, script, machine)
+        finish(programs[k], marks, answer, options, thought, rng, script, work, machine)
     return -1, RAN
 
 
@@ -223,7 +244,7 @@ def compose_rows(
             if size > room:
                 raise ValueError(f"{where}: {text!r} has {size} tokens; allowed by room(): at most {room}")
             program[:size] = tokens
-            marks[PROMPT], marks[SOLVED] = size, 1
+            marks[PROMPT] = size
             outcome, depth, key = identify(program, size, marks, work, machine)
             if outcome != RAN or depth != 1:
                 raise ValueError(f"{where}: {text!r}: {explain(outcome if outcome != RAN else FALSE)}")
@@ -235,7 +256,7 @@ def compose_rows(
         if wanted[NOTHING]:
             program[size:] = 0
         else:
-            finish(program, size, machine[STACK], wanted, thought, choices.rng, script, machine)
+            finish(program, marks, machine[STACK], wanted, thought, choices.rng, script, work, machine)
 
 
 def explain(outcome: int) -> str:

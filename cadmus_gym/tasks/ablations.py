@@ -19,7 +19,7 @@ from cadmus_gym.language.kernels import kernel, spread
 from cadmus_gym.language.memory import STACK, scratch
 from cadmus_gym.language.notation import check_ids, encode
 from cadmus_gym.language.verdicts import RAN
-from cadmus_gym.tasks.solving import solve
+from cadmus_gym.tasks.walking import solve
 
 GROWTH = 4  # tokens that one token may become
 
@@ -39,7 +39,7 @@ class Ablation:
     last: Mapping[str, str] = field(default_factory=dict)
 
 
-NOTHING = ","  # in place of a token, so that literals around it do not run together
+NOTHING = ","  # instead of a token, so that literals around it do not run together
 OPERATIONS = tuple(VOCABULARY[k] for k in range(op.ADD, op.XOR + 1) if INSTRUCTIONS[k].pops == 2)
 RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
 BITWISE = ("and", "or", "xor")

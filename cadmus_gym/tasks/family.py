@@ -14,16 +14,19 @@ import numpy as np
 from cadmus_gym.language.kernels import callback
 from cadmus_gym.tasks.checks import check_weights
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, randbelow
+from cadmus_gym.tasks.walking import TAPE
 
 # Of the two sources of random numbers, CHOICE starts anew with every attempt at a program and OPERAND continues. So a
 # split that keeps only some problems keeps the shares of all kinds of programs. What CHOICE draws may not depend on
 # what OPERAND gave.
 
-# Places in a writer's marks: the length of the prompt; the stratum; whether the prompt was run; whether its expression
+# Places in a writer's marks: the length of the prompt; the stratum; the rows of its tape plus 1, or 0; whether
+# its expression
 # has operations, and how many held-out facts; whether a run executes any held-out fact, with or without a part in the
 # answer; whether only a split of all problems may show it.
-PROMPT, STRATUM, SOLVED, OPERATED, HELD, SHOWN, BARRED, MARKS = range(8)
-WORK = 256  # integers of working room a writer has
+PROMPT, STRATUM, WALKED, OPERATED, HELD, SHOWN, BARRED, MARKS = range(8)
+SHADOW = 256  # integers of working room a writer has; the tape of the prompt follows them
+WORK = SHADOW + TAPE
 
 
 _WRITER = numba.uint64(

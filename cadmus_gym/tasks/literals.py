@@ -28,9 +28,9 @@ def is_literal(program: Tokens, position: Int) -> bool:
 
 @kernel
 def literal_at(program: Tokens, position: Int, signed: bool) -> tuple[Int, Int]:
-    """Read the integer at a position, a `,` before it skipped: (value, position behind); -1 where there is none.
+    """Read the integer at a position, a `,` before it skipped: (value, position after it); -1 where there is none.
 
-    With ``signed`` a `neg` behind it belongs to it.
+    With ``signed`` a `neg` after it belongs to it.
     """
     if position < program.size and program[position] == COMMA:
         position += 1
@@ -64,7 +64,7 @@ def count_tokens(program: Tokens, first: Int, last: Int) -> Int:
 
 @kernel
 def draw_literal(rng: Words64, script: Ints, program: Tokens, position: Int, low: Int, high: Int) -> tuple[Int, Int]:
-    """Write an integer uniform in [low, high] at a position; return (it, the position behind)."""
+    """Write an integer uniform in [low, high] at a position; return (it, the position after it)."""
     seen: Int = 0
     if is_guided(script):
         seen = literal_at(program, position, low < 0)[0] - low
@@ -74,7 +74,7 @@ def draw_literal(rng: Words64, script: Ints, program: Tokens, position: Int, low
 
 @kernel
 def put_literal(program: Tokens, position: Int, value: Int) -> Int:
-    """Write an integer at a position, behind `,` where it would run into a digit; return the position behind it."""
+    """Write an integer at a position, after `,` where it would run into a digit; return the position after it."""
     if position > 0 and op.ZERO <= program[position - 1] < op.ZERO + 10:
         program[position] = COMMA
         position += 1
@@ -135,6 +135,6 @@ def draw_operator(
 
 @kernel
 def put(program: Tokens, position: Int, token: Int) -> Int:
-    """Write a token; return the position behind it."""
+    """Write a token; return the position after it."""
     program[position] = token
     return position + 1

@@ -17,13 +17,12 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import join, mix
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.machine import execute
-from cadmus_gym.language.memory import STACK, fresh
-from cadmus_gym.language.parsing import prepare
-from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS, SYNTAX
+from cadmus_gym.language.memory import STACK, load
+from cadmus_gym.language.verdicts import SYNTAX
 from cadmus_gym.tasks.facts import held_out, mirrors_held_out
-from cadmus_gym.tasks.family import HELD, OPERATED, SHOWN
+from cadmus_gym.tasks.family import HELD, OPERATED, PROMPT, SHADOW, SHOWN, WALKED
 from cadmus_gym.tasks.literals import COMMA, put_literal
+from cadmus_gym.tasks.walking import DEPTH, LEFT, POSITION, RESULT, RIGHT, ROW, TOKEN, begin, step, walk
 
 STYLES = ("none", "values", "products", "digits", "trace", "stack")
 VALUES, PRODUCTS, DIGITS, TRACE, WHOLE = range(1, len(STYLES))
@@ -39,36 +38,6 @@ SLACK = 40  # tokens of room a thought needs beyond its limit: what one instruct
 
 
 @kernel
-def begin(program: Tokens, prompt: Int, machine: Ints) -> Int:
-    """Close a prompt with `end` and make it ready to run; return RAN or the verdict it has without a run."""
-    program[prompt] = op.END
-    fresh(machine)
-    outcome, body, directives, cases = prepare(program[: prompt + 1], machine)
-    return SYNTAX if outcome == RAN and (body > 0 or directives > 0 or cases > 0) else outcome
-
-
-@kernel
-def step(program: Tokens, position: Int, depth: Int, machine: Ints) -> tuple[Int, Int, Int, Int]:
-    """Run the token at a position, of a literal all digits: (outcome, depth, position behind, tokens executed)."""
-    limit = 1
-    if op.ZERO <= program[position] <= op.NINE:
-        while op.ZERO <= program[position + limit] <= op.NINE:
-            limit += 1
-    outcome, depth, behind, steps, _ = execute(program, position, True, depth, limit, machine)
-    return RAN if outcome == STEP_LIMIT else outcome, depth, behind, steps
-
-
-@kernel
-def solve(program: Tokens, prompt: Int, machine: Ints) -> tuple[Int, Int]:
-    """Run a prompt: return (outcome, depth of the stack it left)."""
-    outcome = begin(program, prompt, machine)
-    if outcome != RAN:
-        return outcome, 0
-    outcome, depth, _, _, _ = execute(program, 0, True, 0, STEPS, machine)
-    return outcome, depth
-
-
-@kernel
 def combine(token: Int, left: np.uint64, right: np.uint64) -> np.uint64:
     if token == op.GT or token == op.GE:
         left, right = right, left
@@ -81,35 +50,33 @@ def combine(token: Int, left: np.uint64, right: np.uint64) -> np.uint64:
 
 
 @kernel
-def identify(program: Tokens, prompt: Int, marks: Ints, shadow: Ints, machine: Ints) -> tuple[Int, Int, np.uint64]:
-    """Run a prompt, and what each value was computed from beside it: (outcome, depth, key).
+def identify(program: Tokens, prompt: Int, marks: Ints, work: Ints, machine: Ints) -> tuple[Int, Int, np.uint64]:
+    """Run a prompt, and find what each value was computed from: (outcome, depth, key).
 
-    The marks OPERATED, HELD and SHOWN say what the expression contains: whether it has operations, and how many
-    held-out facts, one that stands in it twice counted twice; and whether the run executes one, also mirrored or
-    without a part in the answer.
+    The tape stays in ``work``, and ``marks[WALKED]`` has the number of its rows, plus 1. The marks OPERATED, HELD and
+    SHOWN say what the expression contains: whether it has operations, and how many held-out facts, one that
+    stands in it
+    twice counted twice; and whether the run executes one, also mirrored or without a part in the answer.
     """
-    outcome = begin(program, prompt, machine)
-    depth: Int = 0
-    position: Int = 0
-    steps: Int = 0
+    shadow, tape = work[:SHADOW], work[SHADOW:]
+    outcome, depth, rows = walk(program, prompt, tape, machine)
+    marks[WALKED] = rows + 1
     marks[OPERATED], marks[HELD], marks[SHOWN] = 0, 0, 0
     shadow[HASH_A] = np.int64(mix(np.uint64(0)))
     shadow[HASH_B] = shadow[HASH_A]
     shadow[HASH_A + FACTS], shadow[HASH_B + FACTS] = 0, 0
     one = mix(np.uint64(1))
-    while outcome == RAN and program[position] != op.END:
-        token = np.int64(program[position])
-        top = HASHES + depth - 1  # of the values before the token
-        x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
-        y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
-        before = depth
-        outcome, depth, position, taken = step(program, position, depth, machine)
-        steps += taken
-        if outcome != RAN or steps > STEPS:
-            outcome = STEP_LIMIT if outcome == RAN else outcome
+    before: Int = 0
+    for k in range(rows):
+        row = ROW * k
+        token, x, y = load(tape, row + TOKEN), load(tape, row + LEFT), load(tape, row + RIGHT)
+        top = HASHES + before - 1  # of the values before the token
+        if load(tape, row + DEPTH) > before + 1:
+            outcome = SYNTAX
             break
+        before = load(tape, row + DEPTH)
         if op.ZERO <= token <= op.NINE or token == op.INDEX:
-            shadow[top + 1] = np.int64(mix(np.uint64(machine[STACK + depth - 1])))
+            shadow[top + 1] = np.int64(mix(np.uint64(load(tape, row + RESULT))))
             shadow[top + 1 + FACTS] = 0
         elif token == op.NEG and shadow[top] == np.int64(mix(np.uint64(y))):
             shadow[top] = np.int64(mix(np.uint64(-y)))
@@ -145,8 +112,6 @@ def identify(program: Tokens, prompt: Int, marks: Ints, shadow: Ints, machine: I
         elif token == op.GET_A or token == op.GET_B:
             move(shadow, HASH_A if token == op.GET_A else HASH_B, top + 1)
         # What is left takes values away at the most: `drop` `if` `until` `times` and the like.
-        if depth > before + 1:
-            outcome = SYNTAX
     key = np.uint64(shadow[HASHES]) if depth > 0 else np.uint64(0)
     for k in range(1, depth):
         key = join(key, np.uint64(shadow[HASHES + k]))
@@ -205,35 +170,42 @@ def put_octal(thought: Tokens, position: Int, stop: Int, x: Int, y: Int, joined:
 
 
 @kernel
-def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens, machine: Ints) -> Int:
-    """Run a prompt and write worked steps into ``thought``; return their length, 0 where none fit into ``limit``.
+def think(program: Tokens, marks: Ints, style: Int, limit: Int, thought: Tokens, work: Ints, machine: Ints) -> Int:
+    """Write worked steps of a prompt into ``thought``; return their length, 0 where none fit into ``limit``.
+
+    They are read from the tape of the prompt in ``work``, which is made if ``marks[WALKED]`` says that there is none.
 
     The styles, of every instruction executed that computes something:
 
-    - values: what it came to
+    - values: its result
     - products: also the parts of a product digit by digit, and the difference of two numbers that are compared
-    - digits: also two numbers whose bits are joined, and what comes of it, in base 8
-    - trace: its name, then what it came to
-    - stack: for every instruction but literals, its name and all values on the stack behind it
+    - digits: also two numbers whose bits are joined, and the result, in base 8
+    - trace: its name, then its result
+    - stack: for every instruction but literals, its name and all values on the stack after it
 
-    The last value is left out where it is the answer.
+    The last value is left out if it is the answer.
     """
-    outcome = begin(program, prompt, machine)
+    tape = work[SHADOW:]
+    if marks[WALKED] == 0:
+        marks[WALKED] = walk(program, marks[PROMPT], tape, machine)[2] + 1
+    rows = marks[WALKED] - 1
+    if style == WHOLE:  # the tape has the top of the stack only
+        begin(program, marks[PROMPT], machine)
     depth: Int = 0
-    position: Int = 0
     stop = limit - 1
     size: Int = 1
-    last: Int = 1  # where what the last instruction wrote begins
+    last: Int = 1  # where the last instruction's steps begin
     value: Int = 0
     thought[0] = op.OPEN
-    while outcome == RAN and program[position] != op.END:
-        token = np.int64(program[position])
+    for k in range(rows):
+        row = tape[ROW * k : ROW * k + ROW]
+        token, x, y, position = row[TOKEN], row[LEFT], row[RIGHT], row[POSITION]
+        if style == WHOLE:
+            step(program, position, depth, machine)
+        depth = row[DEPTH]
         literal = op.ZERO <= token <= op.NINE or token == COMMA
         literal = literal or (token == op.NEG and position > 0 and op.ZERO <= program[position - 1] <= op.NINE)
-        x = machine[STACK + depth - 2] if depth > 1 else np.int64(0)
-        y = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
-        outcome, depth, position, _ = step(program, position, depth, machine)
-        if outcome != RAN or literal or (style != WHOLE and not op.ADD <= token <= op.XOR):
+        if literal or (style != WHOLE and not op.ADD <= token <= op.XOR):
             continue
         if size > stop:
             return 0
@@ -244,20 +216,23 @@ def think(program: Tokens, prompt: Int, style: Int, limit: Int, thought: Tokens,
         if (style == PRODUCTS or style == DIGITS) and op.EQ <= token <= op.GE:
             size = put_literal(thought, size, x - y)
         if style == DIGITS and op.AND <= token <= op.XOR and token != op.NOT:
-            size = put_octal(thought, size, stop, x, y, machine[STACK + depth - 1])
+            size = put_octal(thought, size, stop, x, y, row[RESULT])
             if size > stop:
                 return 0
         last = size
         if style == TRACE or style == WHOLE:
             thought[size] = token
             size += 1
-        value = machine[STACK + depth - 1] if depth > 0 else np.int64(0)
-        for k in range(0 if style == WHOLE else depth - 1, depth):
-            if size <= stop:
-                size = put_literal(thought, size, machine[STACK + k])
-    if depth > 0 and value == machine[STACK + depth - 1]:
+        value = row[RESULT]
+        if style == WHOLE:
+            for place in range(depth):
+                if size <= stop:
+                    size = put_literal(thought, size, machine[STACK + place])
+        elif size <= stop:
+            size = put_literal(thought, size, value)
+    if depth > 0 and value == tape[ROW * (rows - 1) + RESULT]:
         size = last
-    if size == 1 or size > stop or outcome != RAN:
+    if size == 1 or size > stop:
         return 0
     thought[size] = op.CLOSE
     return size + 1

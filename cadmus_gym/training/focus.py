@@ -2,7 +2,7 @@
 
 The kind of a program is a hash of its prompt without the digits, so `12 7 add` and `3 99 add` are of one kind. The
 programs stay those of the stream, and its splits are kept; what changes is how often each kind is trained on. It is
-importance sampling by loss (Katharopoulos and Fleuret 2018, arXiv:1803.00942), with a table of kinds in place of a
+importance sampling by loss (Katharopoulos and Fleuret 2018, arXiv:1803.00942), with a table of kinds instead of a
 model, and without weights to undo it: near the end nearly all loss comes from kinds that the stream rarely shows.
 """
 
@@ -19,7 +19,7 @@ from cadmus_gym.language.kernels import kernel
 KINDS = 1024  # places of the table; kinds whose hashes meet share one
 AMONG = 8  # programs that a row is drawn from
 MEMORY = 0.02  # what one program moves the mean of its kind
-START = 10.0  # nats a program, until there is a mean
+START = 10.0  # nats per program, until there is a mean
 
 
 @kernel

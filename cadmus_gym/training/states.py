@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cadmus_gym.files import flush
+from cadmus_gym.files import atomic
 
 STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
 
@@ -26,17 +25,9 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2)
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    partial = folder / "partial"
-    try:
-        with open(partial, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        path = folder / f"{step:0{STEP_DIGITS}}-{_digits(buffer.getbuffer())}.pt"
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    flush(folder)
+    path = folder / f"{step:0{STEP_DIGITS}}-{_digits(buffer.getbuffer())}.pt"
+    with atomic(path, folder / "partial") as partial:
+        partial.write_bytes(buffer.getbuffer())
     before = [old for old in _states(folder) if old.name[:STEP_DIGITS] < path.name[:STEP_DIGITS]]
     kept = {path, *before[len(before) - keep + 1 :]}  # not what a run that was set back has left of this step or later
     for old in set(_states(folder)) - kept:

@@ -135,7 +135,7 @@ def _draw(
 
 @torch.inference_mode()
 def batch_logits(model: Transformer, programs: Tokens) -> NDArray[np.float32]:
-    """Return what a model predicts in place of each token of programs (B, L) as it sees them, (B, L, 65)."""
+    """Return what a model predicts instead of each token of programs (B, L) as it sees them, (B, L, 65)."""
     rows = with_bos(torch.from_numpy(programs).to(model.embed_tokens.weight.device))
     logits: NDArray[np.float32] = model(rows[:, :-1]).float().cpu().numpy()
     return logits

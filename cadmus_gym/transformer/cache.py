@@ -16,7 +16,7 @@ class Cache:
     """Keys and values of the tokens that a batch has seen.
 
     A slot is a column of the batch. The position of its token may differ from row to row, and -1 marks a slot that
-    is no token of that row (padding behind a short prompt), so that rows of unequal length need no alignment.
+    is no token of that row (padding after a short prompt), so that rows of unequal length need no alignment.
 
     Attention reads all slots, those not in use yet as well, and masks what is no token: on a CPU a block of memory
     without gaps is read up to three times as fast. So give a cache few slots more than are in use, and let it `grow`.
@@ -32,7 +32,7 @@ class Cache:
         self.length = 0  # slots in use
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, G, T, d) keys and values behind the slots in use; return those of all slots, (B, G, S, d)."""
+        """Write (B, G, T, d) keys and values after the slots in use; return those of all slots, (B, G, S, d)."""
         stop = self.length + keys.shape[2]
         self.keys[layer][:, :, self.length : stop] = keys
         self.values[layer][:, :, self.length : stop] = values

@@ -15,8 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from cadmus_gym.files import flush
+from cadmus_gym.files import atomic, atomic_folder
 from cadmus_gym.language import isa as op
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 from cadmus_gym.transformer.model_files import (
@@ -61,7 +60,6 @@ __all__ = [
     "find_model",
     "load_model",
     "packaged_models",
-    "replacing",
     "save_model",
     "standing",
     "write_card",
@@ -72,7 +70,7 @@ GENERATION = "generation_config.json"
 WRITTEN = (WEIGHTS, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, CARD)
 HARMLESS = (README, GENERATION, TOKENIZER, TOKENIZER_CONFIG)  # files that a folder may have before its model
 OTHER_WEIGHTS = ("*.safetensors", "*.index.json", "pytorch_model*", "*.gguf")
-_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
+_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which continue one line
 
 
 def save_model(
@@ -83,12 +81,12 @@ def save_model(
     *,
     max_tokens: int | None = None,
 ) -> None:
-    """Write a model and its card to a folder, in place of the one that stands there.
+    """Write a model and its card to a folder, instead of the one that stands there.
 
     model: a `Transformer`, also one that `torch.compile` or DistributedDataParallel has wrapped.
     folder: a new one, an empty one, or that of a model; a link is followed. It is written beside and renamed: an error
-        or a crash at any moment leaves the previous one, whole (see `replacing`). Files in it that are not part of a
-        model are kept, except a README.md that described the previous one.
+        or a crash at any moment leaves the previous one, whole (see `cadmus_gym.files.atomic_folder`). Files in it that
+        are not part of a model are kept, except a README.md that described the previous one.
     card: anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it has none, and its
         "sha256" and "stored" are written here.
     dtype: weights are rounded to it, and by default kept in the type they have. Computation is in float32 whatever the
@@ -114,7 +112,7 @@ def save_model(
     compare({name: tensor.shape for name, tensor in weights.items()}, model.config, "the model")
     finite = {name: bool(tensor.isfinite().all()) for name, tensor in weights.items()}
     check_finite(finite, f"the model, in {_name(dtype)}")
-    with replacing(target) as new:
+    with atomic_folder(target) as new:
         if target.is_dir():
             gone = (*WRITTEN, RECORD, README) if (target / WEIGHTS).is_file() else WRITTEN
             for path in target.iterdir():
@@ -194,9 +192,8 @@ def write_card(folder: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
     """
     path = Path(folder) / CARD
     check_endian(card.get("endian", "big"), "card")
-    new = path.with_name(CARD + ".partial")
-    new.write_text(_json({**card, **_facts(path.parent)}, "card"), encoding="utf-8")
-    new.replace(path)
+    with atomic(path) as partial:
+        partial.write_text(_json({**card, **_facts(path.parent)}, "card"), encoding="utf-8")
 
 
 def write_texts(folder: Path, config: ModelConfig, endian: str, max_tokens: int) -> None:
@@ -211,31 +208,6 @@ def write_texts(folder: Path, config: ModelConfig, endian: str, max_tokens: int)
     (folder / CONFIG).write_text(_json(_llama_config(config, endian), "config"), encoding="utf-8")
     (folder / GENERATION).write_text(_json(generation, "generation config"), encoding="utf-8")
     write_tokenizer(folder, endian)
-
-
-@contextmanager
-def replacing(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty folder to write to, which takes the place of ``folder`` when the block ends without an error.
-
-    At every moment the old content or the new one stands, whole and flushed to the disk, as ``folder`` or, for the
-    instant between two renames, as its sibling ``.previous``; `standing` finds it. For one writer at a time.
-    """
-    folder = Path(os.path.realpath(folder))  # a link stays, and its target is replaced
-    new, previous = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".previous")
-    _remove(new)  # of a writer that was killed
-    new.mkdir(parents=True)
-    try:
-        yield new
-        for path in (*new.rglob("*"), new):
-            flush(path)
-        if folder.exists():
-            _remove(previous)  # of a writer that was killed, too
-            folder.rename(previous)
-        new.rename(folder)
-        flush(folder.parent)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(previous, ignore_errors=True)
 
 
 def _llama_config(config: ModelConfig, endian: str) -> dict[str, Any]:
@@ -304,10 +276,3 @@ def _copy(path: Path, new: Path) -> None:
         shutil.copytree(path, new, symlinks=True)
     elif path.is_file() or path.is_symlink():
         shutil.copy2(path, new, follow_symlinks=False)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -155,7 +155,7 @@ class Decoder:
         return tokens, log_probs, raw_log_probs, spent
 
     def logits(self, programs: Tokens) -> Floats:
-        """Return what is predicted in place of each token of programs (B, L) as the model sees them, (B, L, 65)."""
+        """Return what is predicted instead of each token of programs (B, L) as the model sees them, (B, L, 65)."""
         found = np.empty((*programs.shape, len(VOCABULARY)), np.float32)
         room = self._room(programs.shape[1])
         for program, logits in zip(programs, found, strict=True):

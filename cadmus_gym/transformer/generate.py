@@ -145,7 +145,7 @@ def _completer(model: Transformer | Decoder, rows: int) -> Callable[..., Any]:
 
 
 def logits_of(model: Transformer | Decoder, programs: Tokens) -> NDArray[np.float32]:
-    """Return what a model predicts in place of each token of programs (B, L) as it sees them, (B, L, 65)."""
+    """Return what a model predicts instead of each token of programs (B, L) as it sees them, (B, L, 65)."""
     if (decoder := decoder_of(model, len(programs))) is not None:
         return decoder.logits(programs)
     from cadmus_gym.transformer.batched import batch_logits

@@ -5,7 +5,7 @@ SwiGLU, no biases; optionally grouped-query attention and tied embeddings. Param
 without the leading ``model.``, so that a saved folder loads as ``transformers.LlamaForCausalLM``.
 
 There is one forward path. Training calls ``model(tokens)`` on rows padded on the right: attention is causal, so what
-stands behind a program never reaches it. Generation calls the same with a `Cache` and with positions. Rows of a batch
+stands after a program never reaches it. Generation calls the same with a `Cache` and with positions. Rows of a batch
 should be of similar length; there is no packing of several programs into one row, as at these lengths the work that
 attention would do between them costs more than a little padding.
 
@@ -235,9 +235,9 @@ class Transformer(Hooked):
         tokens: (B, T), any integer type; a row may be padded on the right with anything, and gives at its real
             tokens what it gives alone.
         positions: (B, T) int64, each token's place in its row from 0, -1 for padding anywhere. A token sees those
-            of its row at positions 0 up to its own, cached ones included. Default: 0, 1, 2 ... behind the cache.
+            of its row at positions 0 up to its own, cached ones included. Default: 0, 1, 2 ... after the cache.
         cache: holds the tokens before these, and is extended by these.
-        wanted: False where only the cache is to be extended: what the last layer does behind keys and values is left
+        wanted: False where only the cache is to be extended: what the last layer does after keys and values is left
             out, unless something is hooked, and what is returned is of no use.
 
         Raises ValueError where tokens are no (B, T) or exceed the context or the cache.

@@ -108,7 +108,7 @@ def packaged_models() -> list[str]:
 
 
 def standing(folder: str | os.PathLike[str]) -> Path:
-    """Return where the last complete content of a folder written by `replacing` stands: itself or ``.previous``."""
+    """Return where the last complete content of a folder written by `atomic_folder` stands: itself or ``.previous``."""
     folder, target = Path(folder), Path(os.path.realpath(folder))
     previous = target.with_name(target.name + ".previous")
     return previous if not os.path.exists(folder) and previous.is_dir() else folder

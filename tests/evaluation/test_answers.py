@@ -14,7 +14,7 @@ import torch
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.evaluation.answers import Answer, answer, outside_training, told
+from cadmus_gym.evaluation.answers import Answer, answer, as_text, outside_training
 from cadmus_gym.evaluation.truth import prompts_of
 from cadmus_gym.language import isa
 from cadmus_gym.language.forms import reverse_digits
@@ -177,7 +177,7 @@ def test_the_most_frequent_answer_is_shown_token_by_token() -> None:
     assert by_text.keys() == {"end", "not end"}
     rare, frequent = by_text["end"], by_text["not end"]
     for first, second, text in ((rare, frequent, "not end"), (frequent, rare, "end")):
-        assert f"answer    {text}" in told([first, second, second]).splitlines()
+        assert f"answer    {text}" in as_text([first, second, second]).splitlines()
 
 
 def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,7 +244,7 @@ def test_samples_are_counted(folder: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_long_texts_stay_within_the_columns() -> None:
     prompt = cg.assemble(" ".join(["123456 654321 add 99 mul 12 sub"] * 6))
-    text = told(answer(tiny(), prompt, form="free", max_tokens=60, temperature=1, samples=4, seed=1), top=20)
+    text = as_text(answer(tiny(), prompt, form="free", max_tokens=60, temperature=1, samples=4, seed=1), top=20)
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -365,7 +365,7 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
     assert card["evaluated"]["settings"]["models"] == ["./model"]
     assert (package / "sums" / "model" / "README.md").read_text() == models.page("./model", card, config)
     assert not (package / "pictures").exists()
-    cg.save_model(model, package / "sums" / "model", {})  # a training that goes on
+    cg.save_model(model, package / "sums" / "model", {})  # a training that continues
     (package / "pictures").mkdir()
     found = script.drawn(card, "sums")
     assert {found["picture"], found["reliability"]["picture"]} <= {

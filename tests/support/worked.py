@@ -38,7 +38,7 @@ def parts(x: int, y: int) -> list[int]:
 
 
 def thought_of(names: Names, style: str, limit: int) -> Names:
-    """The thought a style writes behind a prompt, with its parentheses, or nothing."""
+    """The thought a style writes after a prompt, with its parentheses, or nothing."""
     replayed: list[str | int] = []
     last: list[str | int] = []  # what only the last instruction wrote, left out where its value is the answer
     value, before = None, ()

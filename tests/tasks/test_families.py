@@ -23,7 +23,7 @@ from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec, Split
 from cadmus_gym.tasks import STYLES, TASKS
-from cadmus_gym.tasks.family import MARKS, WORK
+from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
 from cadmus_gym.tasks.solving import SLACK, TRACE, identify, think
 
 IDS = {spec.task: spec.id for spec in map(cg.load_spec, cg.SPECS) if spec.task and spec.id != "Cadmus-Open-v0"}
@@ -48,7 +48,7 @@ def prompts(spec: Spec | str, split: str, count: int, seed: int = 0) -> list[Nam
 
 
 def words(names: Names) -> Iterator[str | int]:
-    """Tokens with each literal as one integer, the `neg` behind it included, and without `,`."""
+    """Tokens with each literal as one integer, the `neg` after it included, and without `,`."""
     for word in re.sub(r"(?<=\d) neg\b", "n", re.sub(r"(?<=\d) (?=\d)", "", " ".join(names))).split():
         if word != ",":
             yield (-int(word[:-1]) if word.endswith("n") else int(word)) if word[0].isdigit() else word
@@ -220,7 +220,10 @@ def test_a_thought_as_long_as_its_limit_is_written_and_one_longer_is_not() -> No
 def think_length(names: Names, limit: int) -> int:
     program = np.zeros(len(names) + 1, np.uint8)
     program[:-1] = [ID[name] for name in names]
-    return int(think(program, len(names), TRACE, limit, np.zeros(limit + SLACK, np.uint8), scratch(program.size)))
+    marks = np.zeros(MARKS, np.int64)
+    marks[PROMPT] = len(names)
+    thought, work = np.zeros(limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
+    return int(think(program, marks, TRACE, limit, thought, work, scratch(program.size)))
 
 
 @pytest.mark.parametrize("task", IDS)
@@ -459,7 +462,7 @@ def test_branch_goes_by_its_weights_and_computes_in_both_arms() -> None:
 
 
 def arm_values(tree: tuple[naive.Node, ...], value: int) -> Iterator[int]:
-    """What each operation behind conditions makes of a value, in arms that are taken and in those that are not."""
+    """What each operation after conditions makes of a value, in arms that are taken and in those that are not."""
     run = naive.Run(naive.Program(naive.Header(), (), None, []), [])
     run.stack = [value]
     for node in tree:

@@ -276,7 +276,7 @@ def test_prompts_come_in_many_shapes(model):
         ([one.tolist() for one in tokens], None),
         (rows, None),
         (rows, [5, 1, 2]),
-        (noisy, [5, 1, 2]),  # what stands behind a prompt does not count
+        (noisy, [5, 1, 2]),  # what stands after a prompt does not count
     ):
         done = complete(model, prompts, prompt_lengths=lengths, form="value", max_tokens=12)
         assert np.array_equal(done.programs, wanted.programs)

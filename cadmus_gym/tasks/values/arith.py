@@ -42,8 +42,8 @@ MOST_OPERATIONS = 7
 LOW, HIGH, LIMIT, POOL, NEGATIVE = range(5)
 SIZES = 5  # weight of each number of operations, from 1
 WEIGHTS = SIZES + MOST_OPERATIONS  # weight of each operator
-HELD = WEIGHTS + len(OPERATORS)  # for each operator and each behind it, whether the pair is held out
-SHAPES = HELD + len(OPERATORS) ** 2  # number of ways to go on, see `_shapes`
+HELD = WEIGHTS + len(OPERATORS)  # for each operator and each after it, whether the pair is held out
+SHAPES = HELD + len(OPERATORS) ** 2  # number of ways to continue, see `_shapes`
 SIDE = MOST_OPERATIONS + 2
 ALLOWED = SIDE  # working room: the values on the stack while writing, then weights
 
@@ -147,7 +147,7 @@ def room(parameters: Parameters) -> int:
 
 @kernel
 def allow(parameters: Ints, x: Int, y: Int, previous: Int, left: Int, work: Ints) -> None:
-    """Put the weights of the operators that may be applied to x and y behind the one before at ALLOWED; ``left`` is
+    """Put the weights of the operators that may be applied to x and y after the one before at ALLOWED; ``left`` is
     the number of operations still to come, this one included."""
     for k in range(3):
         weight = parameters[WEIGHTS + k]

@@ -95,7 +95,7 @@ def room(parameters: Parameters) -> int:
 
 @kernel
 def nesting(program: Tokens, position: Int) -> tuple[Int, Int]:
-    """How deep conditions are nested from a position to the `else` or `fi` that closes it; the position behind that."""
+    """How deep conditions are nested from a position to the `else` or `fi` that closes it; the position after that."""
     depth: Int = 0
     deepest: Int = 0
     while position < program.size and program[position] != 0:
@@ -160,7 +160,7 @@ def holds_of(relation: Int, x: Int, y: Int) -> bool:
 def draw_condition(
     rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints, value: Int
 ) -> tuple[bool, Int]:
-    """Write a condition and its `if`; return (whether it holds, the position behind)."""
+    """Write a condition and its `if`; return (whether it holds, the position after it)."""
     low, high, distance = parameters[LOW], parameters[HIGH], parameters[DISTANCE]
     if bernoulli(rng, script, OPERAND, parameters[LIVE], token_at(program, position) == op.DUP):
         x = value
@@ -179,7 +179,7 @@ def draw_condition(
 def write_block(
     rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints, value: Int, work: Ints
 ) -> tuple[Int, Int]:
-    """Write nested conditions on a value; return (what they make of it, the position behind)."""
+    """Write nested conditions on a value; return (what they make of it, the position after it)."""
     guided = is_guided(script)
     low, high, limit = parameters[LOW], parameters[HIGH], parameters[LIMIT]
     seen = depth_of_block(program, position) - 1 if guided else np.int64(0)

@@ -112,7 +112,7 @@ def put_all(program: Tokens, position: Int, tokens: tuple[Int, ...]) -> Int:
 
 @kernel
 def behind(program: Tokens, token: Int) -> Int:
-    """The position behind the first of a token."""
+    """The position after the first of a token."""
     position: Int = 0
     while position < program.size and program[position] != token:
         position += 1
@@ -130,7 +130,7 @@ def kind_of(program: Tokens) -> Int:
 
 @kernel
 def draw_ahead(rng: Words64, script: Ints, source: Int, program: Tokens, token: Int, low: Int, high: Int) -> Int:
-    """Draw the integer that will stand behind the first of a token, to be written later."""
+    """Draw the integer that will stand after the first of a token, to be written later."""
     seen = literal_at(program, behind(program, token), False)[0] - low if is_guided(script) else np.int64(0)
     return low + uniform(rng, script, source, high - low + 1, seen)
 
@@ -139,7 +139,7 @@ def draw_ahead(rng: Words64, script: Ints, source: Int, program: Tokens, token: 
 def draw_factor(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, position: Int, operator: Int
 ) -> tuple[Int, Int]:
-    """Write what an operator applies; return (it, the position behind)."""
+    """Write what an operator applies; return (it, the position after it)."""
     low, high = parameters[LOW], parameters[HIGH]
     if operator == op.MUL:
         low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
@@ -148,7 +148,7 @@ def draw_factor(
 
 @kernel
 def operator_behind(program: Tokens, position: Int) -> Int:
-    """The operator at a position or behind the literal there, as an index."""
+    """The operator at a position or after the literal there, as an index."""
     if is_literal(program, position):
         _, position = literal_at(program, position, False)
     return token_at(program, position) - op.ADD
@@ -188,7 +188,7 @@ def draw_recursion(
 
 @kernel
 def write_plain(parameters: Ints, rng: Words64, script: Ints, program: Tokens, work: Ints) -> tuple[Int, Int]:
-    """Write a function of two operations and two calls of it; return (the value left, the position behind)."""
+    """Write a function of two operations and two calls of it; return (the value left, the position after it)."""
     low, high = parameters[LOW], parameters[HIGH]
     position = put(program, 0, op.DEF)
     for k in range(3):
@@ -214,7 +214,7 @@ def write_plain(parameters: Ints, rng: Words64, script: Ints, program: Tokens, w
 def write_recursion(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, kind: Int, work: Ints
 ) -> tuple[Int, Int]:
-    """Write a function that calls itself and a call of it; return (the value left, the position behind)."""
+    """Write a function that calls itself and a call of it; return (the value left, the position after it)."""
     low, high = parameters[LOW], parameters[HIGH]
     fewest, most = parameters[FEWEST], parameters[MOST_LEVELS]
     if kind == DOUBLE:

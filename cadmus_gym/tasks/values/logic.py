@@ -112,7 +112,7 @@ def count_sizes(program: Tokens) -> tuple[Int, Int, Int]:
 
 @kernel
 def relation_ahead(program: Tokens, position: Int) -> Int:
-    """The relation behind the two literals at a position."""
+    """The relation after the two literals at a position."""
     _, position = literal_at(program, position, False)
     _, position = literal_at(program, position, False)
     return token_at(program, position) - op.EQ
@@ -132,7 +132,7 @@ def is_joined(program: Tokens, position: Int) -> bool:
 
 @kernel
 def draw_comparison(rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
-    """Write two literals, their relation, and perhaps `not`; return the position behind."""
+    """Write two literals, their relation, and perhaps `not`; return the position after it."""
     guided = is_guided(script)
     low, high = parameters[LOW], parameters[HIGH]
     seen = relation_ahead(program, position) if guided else 0

@@ -130,7 +130,7 @@ def turns_of(program: Tokens, most: Int) -> Int:
 
 @kernel
 def operator_ahead(program: Tokens, position: Int) -> Int:
-    """The operator behind the literal or `i` at a position."""
+    """The operator after the literal or `i` at a position."""
     if is_literal(program, position):
         _, position = literal_at(program, position, False)
     else:
@@ -168,7 +168,7 @@ def write_times(
     items: Int,
     work: Ints,
 ) -> Int:
-    """Write a loop of so many turns on ``value``; return the position behind."""
+    """Write a loop of so many turns on ``value``; return the position after it."""
     low, high = parameters[LOW], parameters[HIGH]
     position = put(program, put_literal(program, position, turns), op.TIMES)
     reach = value + turns * items * max(high, turns)
@@ -194,7 +194,7 @@ def write_until(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, position: Int, value: Int, turns: Int, work: Ints
 ) -> Int:
     """Write a loop that ends when ``value``, above 0, has reached a bound after so many turns; return the position
-    behind."""
+    after."""
     guided = is_guided(script)
     position = put(program, position, op.BEGIN)
     product = most_turns(value, parameters[MOST_FACTOR], parameters[LIMIT], turns) == turns
@@ -207,7 +207,7 @@ def write_until(
     by, position = draw_literal(rng, script, program, position, low, high)
     position = put(program, position, operator)
     position = put(program, position, op.DUP)
-    # The last turn takes the value from `before` to `behind`; the bound lies between them or is the latter.
+    # The last turn takes the value from `before` to `after`; the bound lies between them or is the latter.
     before = value
     for _ in range(turns - 1):
         before = apply(operator, before, by)

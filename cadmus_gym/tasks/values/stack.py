@@ -86,7 +86,7 @@ class Parameters:
             if not any(
                 other in self.stack_words and (word, other) not in pairs for other in ("dup", "swap", "over", "pick")
             ):
-                raise ValueError(f"stack_words: behind {word!r} one of dup, swap, over, pick must be allowed")
+                raise ValueError(f"stack_words: one of dup, swap, over, pick must be allowed after {word!r}")
         if self.pool == "held":
             if not {word for pair in pairs for word in pair} <= self.stack_words.keys():
                 raise ValueError(f"stack_words: give weights to all words of held_out = {list(self.held_out)}")
@@ -156,7 +156,7 @@ def allow_words(parameters: Ints, depth: Int, literals: Int, first: Int, previou
 
 @kernel
 def count_literals(program: Tokens) -> Int:
-    """Literals of a prompt that are no index of `pick`; the answer behind it is followed by `eq` or `neg`."""
+    """Literals of a prompt that are no index of `pick`; the answer after it is followed by `eq` or `neg`."""
     count: Int = 0
     position: Int = 0
     while True:

@@ -1,0 +1,80 @@
+"""What tests of pretraining share: a tiny model, and a run of the script."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import cadmus_gym as cg
+from cadmus_gym.training import interrupts
+from cadmus_gym.transformer.checkpoint import load_model
+
+SCRIPT = Path(__file__).resolve().parents[2] / "pretrain" / "train.py"
+
+
+TINY = ["--width", "16", "--layers", "2", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "12"]
+
+
+TINY += ["--threads", "1", "--dtype", "float32", "--log-every", "1", "--save-every", "2"]
+
+
+TINY += ["--evaluate-every", "4", "--evaluate-count", "8", "--final-count", "16"]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", str(SCRIPT), "--folder", str(folder), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(folder: Path, *arguments: str) -> tuple[str, str]:
+    """Run the script to its end; return what it printed to stdout and stderr."""
+    process = start(folder, *arguments)
+    printed, reported = process.communicate()
+    assert process.returncode == 0, reported
+    return printed, reported
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder / "model").state_dict()
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    """Trained on the same programs, too, by the records of both."""
+    assert load_model(one / "model").record == load_model(other / "model").record
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        assert torch.equal(weight, second[name]), name
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows: tag -> step -> value."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+
+def interrupt(patch: pytest.MonkeyPatch, script: ModuleType, at: int) -> None:
+    """Let Ctrl-C come in a step."""
+    train_step = script.Trainer.train_step
+
+    def interrupted(trainer: Any, batches: Any, stop: interrupts.Stop) -> Any:
+        done = train_step(trainer, batches, stop)
+        if trainer.counts["step"] == at:
+            stop.signal = signal.SIGINT
+        return done
+
+    patch.setattr(script.Trainer, "train_step", interrupted)
+
+
+def programs_of(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    return cg.Stream("Cadmus-Arith-v0", seed=3).batch(0, count)
