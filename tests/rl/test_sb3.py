@@ -202,7 +202,7 @@ def test_attributes_and_methods_of_sub_environments() -> None:
 
 def test_an_environment_that_does_not_fit_is_refused() -> None:
     for keywords in ({}, {"autoreset_mode": "Disabled"}, {"autoreset_mode": "SameStep", "copy": False}):
-        with pytest.raises(ValueError, match="make the environment with autoreset_mode='SameStep' and copy=True"):
+        with pytest.raises(ValueError, match="SB3 needs an environment with autoreset_mode='SameStep' and copy=True"):
             CadmusVecEnv(cg.CadmusVectorEnv(2, **keywords))
 
 

@@ -21,12 +21,10 @@ import cadmus_gym as cg
 from cadmus_gym.evaluation.completing import complete
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata, reverse_digits
+from cadmus_gym.rl.prefixes import SPARE, lengths_of, shared_prefixes
 from cadmus_gym.rl.sb3 import (
-    SPARE,
     CadmusVecEnv,
     TransformerPolicy,
-    lengths_of,
-    shared_prefixes,
 )
 from cadmus_gym.training.batches import plan_chunks
 from cadmus_gym.transformer.cache import Cache
@@ -259,7 +257,7 @@ class Scaled(VecEnvWrapper):
 @pytest.mark.parametrize("wrapper", [Scaled, lambda env: VecFrameStack(env, 2), lambda env: VecFrameStack(env, 1)])
 def test_a_wrapper_that_changes_the_observations_is_refused(wrapper: Any, folder: Path) -> None:
     wide = ModelConfig(width=32, layers=1, heads=2, hidden=64, context=1024)
-    with pytest.raises(ValueError, match=r"reads tokens, the TokenSpace of a Cadmus environment, not Box\(0"):
+    with pytest.raises(ValueError, match=r"reads the TokenSpace of a Cadmus environment, not Box\(0"):
         make_agent(wrapper(make()), wide)
 
 
@@ -287,9 +285,9 @@ def test_observations_that_are_not_tokens_are_refused(value: float) -> None:
 
 def test_an_environment_in_the_other_order_of_digits_is_refused(folder: Path, tmp_path: Path) -> None:
     little, big = make(endian="little"), make(endian="big")
-    with pytest.raises(ValueError, match="digits in the order 'little', the environment in 'big': give the env"):
+    with pytest.raises(ValueError, match="in the order 'little', the environment writes them in 'big': give the env"):
         make_agent(big, folder)
-    with pytest.raises(ValueError, match="digits in the order 'big', the environment in 'little'"):
+    with pytest.raises(ValueError, match="digits in the order 'big', the environment writes them in 'little'"):
         make_agent(little, policy_kwargs={"model": TINY, "endian": "big"})
     assert make_agent(little).policy.transformer.endian == "little"  # fresh weights take the environment's
     agent = make_agent(little, folder)

@@ -217,7 +217,7 @@ def test_a_card_is_written_anew_and_the_readme_goes_with_the_model(tmp_path: Pat
     assert load_model(folder).card["seed"] == 4
     assert (folder / WEIGHTS).read_bytes() == before
     assert {path.name for path in folder.iterdir()} == set(WRITTEN)
-    with pytest.raises(ValueError, match="the card is no JSON"):
+    with pytest.raises(ValueError, match="the card cannot be written as JSON"):
         write_card(folder, {"seed": float("nan")})
     assert load_model(folder).card["seed"] == 4
     (folder / "README.md").write_text("of seed 4")
@@ -307,14 +307,14 @@ def test_damage_without_sums_is_refused(tmp_path: Path) -> None:
         ({"num_attention_heads": 3}, "ModelConfig: heads = 3; allowed"),
         ({"head_dim": 16}, "head_dim = 16; allowed: width / heads = 8"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "allowed: rope_type = 'default'"),
-        ({"num_hidden_layers": 1}, r"model\.layers\.1\.\S+ belongs to no part of the model, by config\.json"),
-        ({"num_hidden_layers": 3}, r"model\.layers\.2\.\S+ is missing, by config\.json"),
+        ({"num_hidden_layers": 1}, r"model\.layers\.1\.\S+ is not part of the model according to config\.json"),
+        ({"num_hidden_layers": 3}, r"model\.layers\.2\.\S+ is missing according to config\.json"),
         ({"tie_word_embeddings": False}, r"lm_head\.weight is missing"),
         (
             {"intermediate_size": 40},
-            r"model\.layers\.0\.mlp\.\S+ has shape \(.*48.*\); by config\.json it is \(.*40.*\)",
+            r"model\.layers\.0\.mlp\.\S+ has shape \(.*48.*\); allowed by config\.json: \(.*40.*\)",
         ),
-        ({"num_key_value_heads": 2}, r"k_proj\.weight has shape \(32, 32\); by config.json it is \(16, 32\)"),
+        ({"num_key_value_heads": 2}, r"k_proj\.weight has shape \(32, 32\); allowed by config.json: \(16, 32\)"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -345,8 +345,8 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_bad_cards_write_nothing(tmp_path: Path) -> None:
     for card, message in (
-        ({"seed": np.int64(3)}, "the card is no JSON: .*int64"),
-        ({"loss": float("nan")}, "the card is no JSON"),
+        ({"seed": np.int64(3)}, "the card cannot be written as JSON: .*int64"),
+        ({"loss": float("nan")}, "the card cannot be written as JSON"),
         ({"endian": "middle"}, "endian = 'middle'; allowed: big, little"),
     ):
         with pytest.raises(ValueError, match=message):

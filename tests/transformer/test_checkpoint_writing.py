@@ -178,8 +178,8 @@ def overflowing(model: Transformer) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (renamed, r"the model: model\.layers\.0\._orig_mod\.\S+ belongs to no part of the model"),
-        (resized, r"the model: model\.embed_tokens\.weight has shape \(66, 32\); by config\.json it is \(65, 32\)"),
+        (renamed, r"the model: model\.layers\.0\._orig_mod\.\S+ is not part of the model"),
+        (resized, r"the model: model\.embed_tokens\.weight has shape \(66, 32\); allowed by config\.json: \(65, 32\)"),
         (deepened, r"the model: model\.layers\.2\.\S+ is missing"),
         (diverged, r"model\.norm\.weight has weights that are NaN or infinite"),
         (overflowing, r"the model, in float16: model\.norm\.weight has weights that are NaN or infinite"),
