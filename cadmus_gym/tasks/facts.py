@@ -4,9 +4,9 @@ If splits only separated problems, a model could answer from memory: ``27 28 mul
 shows ``27 28 mul 3 add`` with 756 among its worked steps. So one hash holds out a tenth of all facts, for every
 environment and seed. A problem whose expression contains a held-out fact is a test problem.
 
-Facts that give each other away count as one: commutative operations with their operands in either order, ``x y sub`` and
-``y x sub``, and every comparison of x and y, which is a subtraction. Signs do not matter either: ``-27 28 mul`` mirrors
-``27 28 mul``, and train leaves out both. An operation with an operand of magnitude below 2 is not a fact.
+Facts that give each other away count as one: commutative operations with their operands in either order, ``x y sub``
+and ``y x sub``, and every comparison of x and y, which is a subtraction. Signs do not matter either: ``-27 28 mul``
+mirrors ``27 28 mul``, and train leaves out both. An operation with an operand of magnitude below 2 is not a fact.
 """
 
 from __future__ import annotations

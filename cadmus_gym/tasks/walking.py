@@ -12,8 +12,8 @@ from cadmus_gym.language.memory import STACK, fresh, load, store
 from cadmus_gym.language.parsing import prepare
 from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS, SYNTAX
 
-# Cells of a row of the tape: the token (the first digit of a literal), the two values on top of the stack before it, the
-# value on top and the depth after it, and the token's position.
+# Cells of a row of the tape: the token (the first digit of a literal), the two values on top of the stack before it,
+# the value on top and the depth after it, and the token's position.
 TOKEN, LEFT, RIGHT, RESULT, DEPTH, POSITION, ROW = range(7)
 TAPE = (STEPS + 1) * ROW  # cells of a tape; the row of the token past the step limit is begun too
 
