@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import cadmus_gym as cg
 from cadmus_gym import progress
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, Evaluation, evaluate
+from cadmus_gym.streams.stream import Stream
 from cadmus_gym.training.ranks import Ranks
 from cadmus_gym.transformer.model import Transformer
 
 
 def evaluate_splits(
-    model: Transformer, stream: cg.Stream, count: int, ranks: Ranks, report: progress.Report
+    model: Transformer, stream: Stream, count: int, ranks: Ranks, report: progress.Report
 ) -> dict[str, Evaluation]:
     """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has.
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cadmus_gym import SPECS, assemble, disassemble, load_spec, run_batch
 from cadmus_gym.evaluation.completing import complete, ids_of, trained_on
 from cadmus_gym.evaluation.intervals import Tally, tally
 from cadmus_gym.evaluation.truth import (
@@ -24,6 +23,8 @@ from cadmus_gym.evaluation.truth import (
 )
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.machine import run_batch
+from cadmus_gym.language.notation import assemble, disassemble
 from cadmus_gym.language.verdicts import LARGEST, Verdict
 from cadmus_gym.progress import countdown
 from cadmus_gym.reports.models import (
@@ -33,7 +34,7 @@ from cadmus_gym.reports.models import (
     RARE,
 )
 from cadmus_gym.streams.probability import Scorer
-from cadmus_gym.streams.spec import Spec, Split
+from cadmus_gym.streams.spec import SPECS, Spec, Split, load_spec
 from cadmus_gym.streams.strata import Strata, families_of, strata
 from cadmus_gym.tasks import find_family
 from cadmus_gym.transformer.model import Transformer
