@@ -232,7 +232,7 @@ class Spec:
         """Return the task's parameters in a split: the defaults, overridden by the spec's and then by the split's."""
         split = self.split(name)
         if name not in self._split_parameters:
-            base = convert(self.family.parameters, self.parameters, "parameters")
+            base: Any = convert(self.family.parameters, self.parameters, "parameters")
             values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} | split.parameters
             self._split_parameters[name] = convert(self.family.parameters, values, "splits", name, "parameters")
         return self._split_parameters[name]
