@@ -383,7 +383,7 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
         ("transformer", {}, "table.json cannot be written: "),
         ("transformer", {"env": "Cadmus-Arit-v0"}, "did you mean Cadmus-Arith-v0"),
         ("study", {"study": "factors"}, "factors.json cannot be written: "),
-        ("study", {"study": "run.toml"}, "run.toml is not TOML: "),
+        ("study", {"study": "run.toml"}, "run.toml: not TOML: "),
         ("evaluate", {}, "model.safetensors is damaged"),
     ],
 )
