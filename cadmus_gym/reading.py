@@ -13,7 +13,7 @@ import functools
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ WORDS: dict[Any, tuple[str, str]] = {  # of an error, for one value and for seve
 }
 COUNTS = {2: "two", 3: "three", 4: "four"}
 
-_hints = functools.cache(typing.get_type_hints)
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

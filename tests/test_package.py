@@ -9,6 +9,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -116,3 +117,10 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
     assert {"README.md", checkpoint.RECORD, *checkpoint.WRITTEN} == {path.name for path in shipped}
     held = alone / "cadmus_gym" / "_models"
     assert {path.relative_to(held): path.read_bytes() for path in held.rglob("*") if path.is_file()} == shipped
+
+
+def test_registered_environments_name_the_package_and_no_module_that_may_move() -> None:
+    for id in cg.SPECS:
+        spec = gymnasium.spec(id)
+        assert (spec.entry_point, spec.vector_entry_point) == ("cadmus_gym:CadmusEnv", "cadmus_gym:CadmusVectorEnv")
+        assert json.loads(spec.to_json())["entry_point"] == "cadmus_gym:CadmusEnv"

@@ -78,7 +78,7 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
             export(stream, folder, count, shard_size=10)
     (tmp_path / "notes.txt").touch()
     for path in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(ValueError, match="holds something else than an export"):
+        with pytest.raises(ValueError, match="holds something other than an export"):
             export(cg.Stream(ID), path, 20)
     with pytest.raises(ValueError, match="count = -1"):
         export(cg.Stream(ID), tmp_path / "new", -1)

@@ -157,8 +157,8 @@ def test_comparisons_have_exact_probabilities(split: str) -> None:
     weights = dict.fromkeys(order, weight)  # of the classes of numbers that may be pairs of a kind
     weights["swap"] = lengths["4"] + lengths["5"]
     share = sum(order[kind] * lengths["1-2"] / weights[kind] for kind in order if kind != "swap") / sum(order.values())
-    randbelow = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
-    assert total(randbelow) == pytest.approx(sixth * share, rel=1e-9)
+    pairs = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
+    assert total(pairs) == pytest.approx(sixth * share, rel=1e-9)
     programs, _ = stream.batch(0, 40)
     exact, rough = stream.score(programs), cg.Stream(stream.specs[0], split).score(programs, budget=0, samples=20_000)
     assert exact.exact.all()

@@ -344,10 +344,10 @@ class Run:
             (before,) = self.pop(1) if node.continues else (0,)
             self.push(10 * before + int(name))
         elif name == "pick":
-            (randbelow,) = self.pop(1)
-            if not 0 <= randbelow < len(self.stack):
+            (index,) = self.pop(1)
+            if not 0 <= index < len(self.stack):
                 raise Fault("STACK_UNDERFLOW")
-            self.push(self.stack[len(self.stack) - 1 - randbelow])
+            self.push(self.stack[len(self.stack) - 1 - index])
         elif name in ("a!", "b!"):
             (self.registers[name[0]],) = self.pop(1)
         elif name in ("a@", "b@"):
