@@ -1,4 +1,4 @@
-"""A model's folder, read without PyTorch: where it lies, whether it is whole, and what it holds."""
+"""A model's folder, read without PyTorch: where it is, whether it is intact, and what it contains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS, CONFIG, CARD, README = "model.safetensors", "config.json", "card.json",
 RECORD = "choices.npz"  # of a model trained with focus, see `cadmus_gym.evaluation.trained`
 PACKAGED = Path(__file__).parents[1] / "_models"
 
-# Our sizes by the names that Hugging Face's LlamaConfig has for them, and what all our models have in common.
+# The names of our sizes in Hugging Face's LlamaConfig, and the settings that all our models share.
 SIZES = {
     "width": "hidden_size",
     "layers": "num_hidden_layers",
@@ -39,22 +39,22 @@ COMMON = {
     "mlp_bias": False,
 }
 
-# The types weights are stored in.
+# The types in which weights may be stored.
 _FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": np.uint16}
 
 
 class ModelFiles(NamedTuple):
-    """What the folder of a model holds."""
+    """The content of a model's folder."""
 
     config: ModelConfig
     weights: dict[str, NDArray[np.float32]]  # by the names of `Transformer.state_dict`
     card: dict[str, Any]
     endian: str
-    record: bytes  # content of `RECORD`, empty where there is none
+    record: bytes  # content of `RECORD`, or empty
 
 
 def read_model(name: str | os.PathLike[str], endian: str | None = None) -> ModelFiles:
-    """Read the folder of a model, or of a name in the package; ``endian`` and errors are those of `load_model`."""
+    """Read the folder of a model, or a packaged model by its name. Arguments and errors are those of `load_model`."""
     try:
         return _read_folder(find_model(name), endian)
     except FileNotFoundError:
@@ -74,9 +74,9 @@ def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
 
 
 def read_card(folder: Path) -> tuple[dict[str, Any], bytes]:
-    """Return the card of a model's folder and its record, each empty where there is none.
+    """Return the card and the record of a model's folder; either is empty if there is none.
 
-    Raises FileNotFoundError where a file of the model is missing, ValueError where one is not what the card says.
+    Raises FileNotFoundError if a file of the model is missing, ValueError if a checksum is not that of the card.
     """
     if missing := [file for file in (WEIGHTS, CONFIG) if not (folder / file).is_file()]:
         raise FileNotFoundError(f"{folder / missing[0]} is missing; {_instead(folder)}")
@@ -86,14 +86,14 @@ def read_card(folder: Path) -> tuple[dict[str, Any], bytes]:
     for file in present:
         if isinstance(sums, dict) and file in sums and sums[file] != sha256(folder / file):
             raise ValueError(
-                f"{folder / file} is damaged: its SHA-256 is not the one in {CARD} (where another program has written "
-                f"it since, {CARD} is not its card: remove that)"
+                f"{folder / file} is damaged: its SHA-256 is not the one in {CARD} (if another program has written it "
+                f"since, remove {CARD})"
             )
     return card, (folder / RECORD).read_bytes() if RECORD in present else b""
 
 
 def has_config(folder: Path) -> bool:
-    """Whether a folder has the config of a model of this package."""
+    """Return whether a folder has the config of a model of this package."""
     try:
         _model_config(read_object(folder / CONFIG), folder / CONFIG)
     except (ValueError, FileNotFoundError):
@@ -107,9 +107,9 @@ def packaged_models() -> list[str]:
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model: of a packaged one by its name, otherwise the one given.
+    """Return the folder of a packaged model by its name, otherwise the given folder.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError if there is none.
     """
     packaged = packaged_models()
     if isinstance(name, str) and name in packaged:
@@ -143,23 +143,23 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def stored_name(name: str) -> str:
-    """Return Hugging Face's name of a parameter."""
+    """Return the name of a parameter in Hugging Face's LlamaForCausalLM."""
     return name if name.startswith("lm_head.") else f"model.{name}"
 
 
 def compare(found: Mapping[str, tuple[int, ...]], config: ModelConfig, where: object) -> None:
-    """Raise ValueError where stored names or shapes of weights are not those of a config."""
+    """Raise ValueError unless the names and shapes of stored weights are those of a config."""
     wanted = {stored_name(name): shape for name, shape in shapes(config).items()}
     for name in sorted(found.keys() ^ wanted.keys()):
-        what = "is missing" if name in wanted else "belongs to no part of the model"
-        raise ValueError(f"{where}: {name} {what}, by {CONFIG}")
+        what = "is missing" if name in wanted else "is not part of the model"
+        raise ValueError(f"{where}: {name} {what} according to {CONFIG}")
     for name, shape in wanted.items():
         if tuple(found[name]) != shape:
-            raise ValueError(f"{where}: {name} has shape {tuple(found[name])}; by {CONFIG} it is {shape}")
+            raise ValueError(f"{where}: {name} has shape {tuple(found[name])}; allowed by {CONFIG}: {shape}")
 
 
 def check_finite(finite: Mapping[str, bool], where: object) -> None:
-    """Raise ValueError where the weights of a name are not all finite."""
+    """Raise ValueError unless all weights are finite."""
     for name, holds in finite.items():
         if not holds:
             raise ValueError(f"{where}: {name} has weights that are NaN or infinite")
@@ -185,7 +185,7 @@ def _model_config(entries: dict[str, Any], path: Path) -> ModelConfig:
 
 
 def _read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read the tensors of a file, in whatever floating-point type they are stored, as float32."""
+    """Read the tensors of a file, stored in any floating-point type, as float32."""
     try:
         entries = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
@@ -202,18 +202,18 @@ def _read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _needed(weights: dict[str, NDArray[np.float32]], config: ModelConfig, path: Path) -> dict[str, NDArray[np.float32]]:
-    """Return weights without what transformers may add: a tied output layer's copy, and frequencies."""
+    """Return weights without those that transformers may add: the copy of a tied output layer, and frequencies."""
     kept = {name: weight for name, weight in weights.items() if not name.endswith("rotary_emb.inv_freq")}
     head, embeddings = kept.get("lm_head.weight"), kept.get("model.embed_tokens.weight")
     if config.tied and head is not None and embeddings is not None:
         if not np.array_equal(head, embeddings):
-            raise ValueError(f"{path}: lm_head.weight is not model.embed_tokens.weight, but {CONFIG} ties the two")
+            raise ValueError(f"{path}: lm_head.weight differs from model.embed_tokens.weight, but {CONFIG} ties them")
         del kept["lm_head.weight"]
     return kept
 
 
 def _instead(folder: Path) -> str:
-    """Say what a folder without readable weights has, and what to do."""
+    """Return what a folder without readable weights contains, and what to do about it."""
     names = sorted(path.name for path in folder.iterdir())
     if any(name.endswith(".safetensors.index.json") for name in names):
         return "the weights are in several files: save_pretrained(folder, max_shard_size='100GB') writes one"

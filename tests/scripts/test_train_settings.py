@@ -47,7 +47,7 @@ def test_much_waiting_for_programs_is_reported_once(
         ({"width": None}, r"^mine.toml: key 'width' is missing"),
         ({"width": "0"}, r"^mine.toml: width = 0; allowed: a whole number from 1"),
         ({"width": '"wide"'}, r"^mine.toml: width = 'wide': expected a whole number$"),
-        ({"heads": "3"}, r"heads = 3; allowed: what divides width = 128"),
+        ({"heads": "3"}, r"heads = 3; allowed: divisors of width = 128"),
         ({"muon_rate": "50"}, r"^mine.toml: muon_rate = 50.0; allowed: a number above 0, at most 1"),
         ({"adamw_rate": "nan"}, r"adamw_rate = nan; allowed: a number above 0, at most 1"),
         ({"decay": "-0.1"}, r"decay = -0.1; allowed: a number from 0 to 1"),

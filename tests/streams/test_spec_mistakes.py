@@ -389,16 +389,14 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "parts"), MISTAKES)
-def test_a_mistake_is_a_value_error_that_says_where_and_what_is_allowed(
-    write: Any, text: str, parts: list[str]
-) -> None:
+def test_error_says_where_and_what_is_allowed(write: Any, text: str, parts: list[str]) -> None:
     with pytest.raises(ValueError, match=r"^my\.toml") as raised:
         cg.load_spec(write(text))
     message = str(raised.value)
     assert [part for part in parts if part not in message] == [], message
 
 
-def test_the_room_of_completions_is_that_of_answers_and_of_thoughts_where_a_program_has_any() -> None:
+def test_completion_room_includes_worked_steps_if_there_are_any() -> None:
     arith = cg.load_spec("Cadmus-Arith-v0")
     answer = cg.load_spec("Cadmus-Arith-v0", thoughts={"share": 0.0}).completion_room
     assert answer == cg.load_spec("Cadmus-Arith-v0", thoughts={"style": "none"}).completion_room
@@ -417,7 +415,7 @@ def test_the_room_of_completions_is_that_of_answers_and_of_thoughts_where_a_prog
 
 
 @pytest.mark.parametrize("id", ["", "no version!", "My Arith-v0", "/My-Arith-v0"])
-def test_an_id_that_cannot_be_registered_is_a_value_error(write: Any, registry: None, id: str) -> None:
+def test_invalid_id_is_rejected(write: Any, registry: None, id: str) -> None:
     with pytest.raises(ValueError, match=r"^my\.toml.*id"):
         cg.register(write(f'id = "{id}"\ntask = "arith"\n{TRAIN}'))
     assert id not in cg.SPECS
@@ -443,14 +441,14 @@ def test_an_id_that_cannot_be_registered_is_a_value_error(write: Any, registry: 
         written("thoughts", "limit = 4096"),
     ],
 )
-def test_every_valid_boundary_is_accepted(write: Any, text: str) -> None:
+def test_valid_boundaries_are_accepted(write: Any, text: str) -> None:
     spec = cg.load_spec(write(text))
     for split in spec.splits:
         programs, _ = cg.Stream(spec, split).batch(0, 50)
         assert not cg.run_batch(programs)[0].any()
 
 
-def test_a_file_that_is_not_there_is_a_file_not_found_error(tmp_path: Path) -> None:
+def test_missing_file_raises_file_not_found_error(tmp_path: Path) -> None:
     for ask in (cg.load_spec, cg.register):
         with pytest.raises(FileNotFoundError):
             ask(tmp_path / "nowhere.toml")
