@@ -19,7 +19,7 @@ SHARD = 2**20  # programs of a file, about 30 MB
 ABOUT, PARTIAL = "_export.json", "_partial"  # readers of a folder of Parquet pass over names with `_`
 
 
-def export(
+def export_stream(
     stream: Stream,
     folder: str | os.PathLike[str],
     count: int,
