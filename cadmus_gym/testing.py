@@ -24,8 +24,9 @@ from cadmus_gym.language.isa import ID, Tokens
 from cadmus_gym.language.machine import run_batch
 from cadmus_gym.language.notation import disassemble
 from cadmus_gym.language.verdicts import TRUE, Verdict
+from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.streams.problems import Reader
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.ablations import answers
 

@@ -67,6 +67,7 @@ from cadmus_gym.evaluation import trained
 from cadmus_gym.evaluation.completing import stages
 from cadmus_gym.evaluation.splits import evaluate_splits, shown, truth_on_test
 from cadmus_gym.evaluation.truth import Evaluation
+from cadmus_gym.reading import convert, naming, read_toml
 from cadmus_gym.reports import curves
 from cadmus_gym.training import batches, runs, settings, states
 from cadmus_gym.training.continuing import OF_PART, check_start, extended, finished_part, started
@@ -82,7 +83,6 @@ from cadmus_gym.training.record import extended as extended_record
 from cadmus_gym.training.settings import Env, Overrides
 from cadmus_gym.transformer.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig
-from cadmus_gym.transformer.model_files import sha256
 
 STOP_PATIENCE = 20.0  # seconds in which a repeated signal is passed over: torchrun repeats Ctrl-C to its processes
 WAITING, SETTLED = 0.2, 20  # a larger share of time spent waiting for programs is reported, after so many steps
@@ -168,11 +168,11 @@ class Config:
         try:
             self.sizes  # noqa: B018
         except (ValueError, TypeError) as error:
-            raise ValueError(f"recipe {self.recipe}: {error}") from None
+            raise ValueError(str(error)) from None
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
-            raise ValueError(f"recipe {self.recipe}: {name} = {getattr(self, name)!r}; allowed: {allowed}")
+            raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: {allowed}")
 
     @property
     def sizes(self) -> ModelConfig:
@@ -221,8 +221,10 @@ def read_recipe(name: str, folder: Path) -> Config:
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ValueError(f"recipe {name!r}: no file {path}; known: {names}, or give the path of a .toml")
-    values = settings.read_values(path, Config, f"recipe {name}", without=("recipe", "parts", *settings.OF_CALL))
-    return Config(**values, recipe=name, folder=folder)
+    given = {"recipe": name, "parts": [], **dict.fromkeys(settings.OF_CALL, False), "folder": folder}
+    values = read_toml(path)
+    with naming(path.name):
+        return convert(Config, values, given=given)
 
 
 def make_stream(config: Config) -> cg.Stream:
@@ -321,7 +323,7 @@ class Trainer:
         elif config.start is not None:
             start = load_model(config.start)
             self.model.load_state_dict(start.state_dict())
-            sums = {WEIGHTS: sha256(find_model(config.start) / WEIGHTS)}
+            sums = {WEIGHTS: files.sha256(find_model(config.start) / WEIGHTS)}
             self.counts["parent"] = {**start.card, "name": config.start, "sha256": sums}
             self.earlier = start.record
         if self.counts["step"] < self.first:  # the rates of a part begin where it does

@@ -33,8 +33,9 @@ from cadmus_gym.reports.models import (
     PART_OF_TRAINING,
     RARE,
 )
+from cadmus_gym.streams.loading import SPECS, load_spec
 from cadmus_gym.streams.problems import Reader
-from cadmus_gym.streams.spec import SPECS, Spec, Split, load_spec
+from cadmus_gym.streams.spec import Spec, Split
 from cadmus_gym.streams.strata import Strata, families_of, strata_of
 from cadmus_gym.tasks import find_family
 from cadmus_gym.transformer.model import Transformer

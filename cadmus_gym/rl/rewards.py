@@ -1,8 +1,8 @@
 """Rewards for completions that another library has sampled, as token ids.
 
-A completion is played into an environment token by token, so its reward is the one that an agent gets there: 0 for what
-the form forbids, for what exceeds the budget and for what never ends. Ids are judged and not text, since libraries drop
-`end` from text as a special token, and no program is true without it.
+A completion is played into an environment token by token, so its reward is that of an agent there: 0 for what the form
+forbids, for what exceeds the budget and for what never ends. Ids are judged, not text: libraries drop `end` from text
+as a special token, and no program is true without it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from cadmus_gym.environments.episodes import Episodes
 from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.language.isa import Tokens
 from cadmus_gym.language.notation import as_tokens, assemble, bare
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 
 
 def judge_ids(

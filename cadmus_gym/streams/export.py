@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from cadmus_gym.files import atomic
+from cadmus_gym import files
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.progress import Report
 from cadmus_gym.streams.stream import Stream
 
 SHARD = 2**20  # programs of a file, about 30 MB
-ABOUT, PARTIAL = "_export.json", "_partial"  # readers of a folder of Parquet pass over names with `_`
+ABOUT = "_export.json"  # readers of a folder of Parquet files skip names that start with `_` or `.`
 
 
 def export_stream(
@@ -49,8 +49,8 @@ def export_stream(
         stop = min(start + shard_size, count)
         path = folder / f"{stream.split}-{start:012}-{stop:012}.parquet"
         if not path.exists():
-            with atomic(path, folder / PARTIAL) as partial:
-                parquet.write_table(_table(stream, start, stop - start, about), partial, compression="zstd")
+            with files.atomic(path) as file:
+                parquet.write_table(_table(stream, start, stop - start, about), file, compression="zstd")
         else:
             _check(path, stop - start, about)
         paths.append(path)
@@ -73,11 +73,11 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
                     f"{path}: {key} = {before.get(key)!r}, but {value!r} is requested; name another folder"
                 )
         return
-    if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - {PARTIAL}):
+    if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - {files.PARTIAL}):
         raise ValueError(f"{folder} holds something other than an export; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic(path, folder / PARTIAL) as partial:
-        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    with files.atomic(path) as file:
+        file.write((json.dumps(about, indent=2) + "\n").encode())
 
 
 def _check(path: Path, rows: int, about: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cadmus_gym.files import atomic
+from cadmus_gym import files
 from cadmus_gym.language.isa import Ints, Tokens
 from cadmus_gym.language.notation import as_tokens
 from cadmus_gym.progress import Report
@@ -28,7 +28,7 @@ from cadmus_gym.streams.stream import Stream
 
 RUN = 2**22  # programs of a run: 1 GB of memory while it is sorted, 16 MB on disk
 QUERIES = 1024  # texts searched for at once
-ABOUT, PARTIAL = "index.json", "partial"
+ABOUT, DIGITS = "index.json", 16  # DIGITS of the checksum are in the name of a run's file
 AGAIN = "delete it and build again"
 
 Offsets: TypeAlias = NDArray[np.uint32]
@@ -68,7 +68,7 @@ class Index:
         if upto < 0:
             raise ValueError(f"upto = {upto}: give a number of programs from 0")
         for path in self._files:
-            if path.stem.rpartition("-")[2] != _sum(path):
+            if path.stem.rpartition("-")[2] != files.sha256(path)[:DIGITS]:
                 raise ValueError(f"{path} is damaged: its SHA-256 is not the one in its name; {AGAIN}")
         while self.size < upto:
             run = self._sorted(len(self.runs))
@@ -176,7 +176,7 @@ class Index:
     def _open(self, folder: Path, run_size: int | None) -> None:
         path = folder / ABOUT
         if not path.is_file():
-            if not folder.is_dir() or any(name for name in os.listdir(folder) if name != PARTIAL):
+            if not folder.is_dir() or any(name for name in os.listdir(folder) if name != files.PARTIAL):
                 raise ValueError(f"{folder} holds something other than an index; name another folder")
             return
         try:
@@ -205,18 +205,12 @@ class Index:
     def _keep(self, folder: Path, run: Offsets) -> None:
         """Write a run to a file of the folder and add it."""
         folder.mkdir(parents=True, exist_ok=True)
-        about = folder / ABOUT
-        if not about.exists():
-            with atomic(about, folder / PARTIAL) as partial:
-                partial.write_text(json.dumps(self._about()) + "\n", encoding="utf-8")
-        packed = io.BytesIO()
-        np.save(packed, run)
-        path = folder / f"run-{len(self.runs):06}-{_sum(packed)}.npy"
-        with atomic(path, folder / PARTIAL) as partial:
-            partial.write_bytes(packed.getvalue())
+        if not (folder / ABOUT).exists():
+            with files.atomic(folder / ABOUT) as file:
+                file.write((json.dumps(self._about()) + "\n").encode())
+        buffer = io.BytesIO()
+        np.save(buffer, run)
+        path = folder / f"run-{len(self.runs):06}-{hashlib.sha256(buffer.getbuffer()).hexdigest()[:DIGITS]}.npy"
+        with files.atomic(path) as file:
+            file.write(buffer.getbuffer())
         self._add(path)
-
-
-def _sum(file: Path | io.BytesIO) -> str:
-    content = file.read_bytes() if isinstance(file, Path) else file.getbuffer()
-    return hashlib.sha256(content).hexdigest()[:16]

@@ -19,10 +19,11 @@ from cadmus_gym.language.isa import Ints, Tokens
 from cadmus_gym.language.kernels import kernel, spread
 from cadmus_gym.language.notation import disassemble
 from cadmus_gym.language.verdicts import RAN
+from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.streams.overlap import ASKED, DRAWN, may_overlap, share_in_train, warn_of
 from cadmus_gym.streams.probability import Scorer
 from cadmus_gym.streams.scores import Entropy, Scores, score_mixture, trimmed
-from cadmus_gym.streams.spec import Spec, check_mixture, load_spec
+from cadmus_gym.streams.spec import Spec, check_mixture
 from cadmus_gym.streams.writing import (
     NOTHING,
     attempts_of,

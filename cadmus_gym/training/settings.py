@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import json
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol
 
 import tyro
 
@@ -31,31 +29,6 @@ Env = Annotated[
     tyro.conf.arg(help='an id or a .toml; or several by whole weight: \'{"Cadmus-Arith-v0": 2, "mine.toml": 1}\''),
 ]
 Overrides = Annotated[dict[str, Any], JSON, tyro.conf.arg(help='of the spec: \'{"thoughts": {"share": 0}}\'')]
-
-
-def read_values(path: Path, kind: type, where: str, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return the values a TOML file gives for the fields of a dataclass, but for those in ``without``.
-
-    Raises ValueError, beginning with ``where``, for a file that is none, an unknown key or a missing one; the values
-    are the dataclass's to check.
-    """
-    with open(path, "rb") as file:
-        try:
-            values = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"{where}: {path} is not TOML: {error}") from None
-    kinds, entries = get_type_hints(kind), [entry for entry in dataclasses.fields(kind) if entry.name not in without]
-    known = [entry.name for entry in entries]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{where}: unknown key {key!r}; {hint}known: {', '.join(known)}")
-    required = [entry.name for entry in entries if entry.default is entry.default_factory is dataclasses.MISSING]
-    for key in required:
-        if key not in values:
-            raise ValueError(f"{where}: key {key!r} is missing; required: {', '.join(required)}")
-    return {key: float(value) if kinds[key] is float and type(value) is int else value for key, value in values.items()}
 
 
 class Pretraining(Protocol):

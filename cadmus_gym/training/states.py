@@ -19,15 +19,15 @@ STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
 def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
     """Write tensors, numbers and texts to a new file of a folder, and delete all but the last ``keep``.
 
-    The file is written beside and renamed, flushed to the disk before and after; its name has the step and the first
-    digits of its SHA-256 sum. Whatever happens meanwhile, the states before it stay.
+    The name of the file has the step and the first digits of its SHA-256 sum. Whatever happens while it is written (see
+    `cadmus_gym.files.atomic`), the states before it stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     path = folder / f"{step:0{STEP_DIGITS}}-{_digits(buffer.getbuffer())}.pt"
-    with atomic(path, folder / "partial") as partial:
-        partial.write_bytes(buffer.getbuffer())
+    with atomic(path) as file:
+        file.write(buffer.getbuffer())
     before = [old for old in _states(folder) if old.name[:STEP_DIGITS] < path.name[:STEP_DIGITS]]
     kept = {path, *before[len(before) - keep + 1 :]}  # not what a run that was set back has left of this step or later
     for old in set(_states(folder)) - kept:

@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from cadmus_gym.files import atomic, atomic_folder
+from cadmus_gym.files import PARTIAL, atomic, atomic_folder, sha256
 from cadmus_gym.language import isa as op
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 from cadmus_gym.transformer.model_files import (
@@ -41,8 +41,6 @@ from cadmus_gym.transformer.model_files import (
     has_config,
     packaged_models,
     read_model,
-    sha256,
-    standing,
     stored_name,
 )
 from cadmus_gym.transformer.tokenizer import CONFIG as TOKENIZER_CONFIG
@@ -61,7 +59,6 @@ __all__ = [
     "load_model",
     "packaged_models",
     "save_model",
-    "standing",
     "write_card",
     "write_texts",
 ]
@@ -70,7 +67,7 @@ GENERATION = "generation_config.json"
 WRITTEN = (WEIGHTS, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, CARD)
 HARMLESS = (README, GENERATION, TOKENIZER, TOKENIZER_CONFIG)  # files that a folder may have before its model
 OTHER_WEIGHTS = ("*.safetensors", "*.index.json", "pytorch_model*", "*.gguf")
-_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which continue one line
+_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which go on one line
 
 
 def save_model(
@@ -81,12 +78,12 @@ def save_model(
     *,
     max_tokens: int | None = None,
 ) -> None:
-    """Write a model and its card to a folder, instead of the one that stands there.
+    """Write a model and its card to a folder, in place of the one that stands there.
 
     model: a `Transformer`, also one that `torch.compile` or DistributedDataParallel has wrapped.
-    folder: a new one, an empty one, or that of a model; a link is followed. It is written beside and renamed: an error
-        or a crash at any moment leaves the previous one, whole (see `cadmus_gym.files.atomic_folder`). Files in it that
-        are not part of a model are kept, except a README.md that described the previous one.
+    folder: a new one, an empty one, or that of a model; a link is followed. An error or a crash at any moment leaves
+        the previous model (see `cadmus_gym.files.atomic_folder`). Files that are not part of a model are kept, except a
+        README.md that described the previous one.
     card: anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it has none, and its
         "sha256" and "stored" are written here.
     dtype: weights are rounded to it, and by default kept in the type they have. Computation is in float32 whatever the
@@ -116,7 +113,7 @@ def save_model(
         if target.is_dir():
             gone = (*WRITTEN, RECORD, README) if (target / WEIGHTS).is_file() else WRITTEN
             for path in target.iterdir():
-                if path.name not in gone:
+                if path.name not in (*gone, PARTIAL):
                     _copy(path, new / path.name)
         (new / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
         write_texts(new, model.config, known["endian"], max_tokens)
@@ -192,8 +189,9 @@ def write_card(folder: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
     """
     path = Path(folder) / CARD
     check_endian(card.get("endian", "big"), "card")
-    with atomic(path) as partial:
-        partial.write_text(_json({**card, **_facts(path.parent)}, "card"), encoding="utf-8")
+    text = _json({**card, **_facts(path.parent)}, "card")
+    with atomic(path) as file:
+        file.write(text.encode())
 
 
 def write_texts(folder: Path, config: ModelConfig, endian: str, max_tokens: int) -> None:

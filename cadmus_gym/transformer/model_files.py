@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
+from cadmus_gym.files import read_object, sha256, standing
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.transformer.config import ModelConfig
 from cadmus_gym.transformer.tokenizer import endian_of
@@ -66,7 +65,7 @@ def read_model(name: str | os.PathLike[str], endian: str | None = None) -> Model
 
 def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
     card, record = read_card(folder)
-    config = _model_config(_read_json(folder / CONFIG), folder / CONFIG)
+    config = _model_config(read_object(folder / CONFIG), folder / CONFIG)
     order = endian_of(folder, endian)
     weights = _needed(_read_weights(folder / WEIGHTS), config, folder / WEIGHTS)
     compare({name: weight.shape for name, weight in weights.items()}, config, folder / WEIGHTS)
@@ -81,7 +80,7 @@ def read_card(folder: Path) -> tuple[dict[str, Any], bytes]:
     """
     if missing := [file for file in (WEIGHTS, CONFIG) if not (folder / file).is_file()]:
         raise FileNotFoundError(f"{folder / missing[0]} is missing; {_instead(folder)}")
-    card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    card = read_object(folder / CARD) if (folder / CARD).is_file() else {}
     sums = card.get("sha256", {})  # absent where the folder was not written by `save_model`
     present = [file for file in (WEIGHTS, CONFIG, RECORD) if (folder / file).is_file()]
     for file in present:
@@ -96,7 +95,7 @@ def read_card(folder: Path) -> tuple[dict[str, Any], bytes]:
 def has_config(folder: Path) -> bool:
     """Whether a folder has the config of a model of this package."""
     try:
-        _model_config(_read_json(folder / CONFIG), folder / CONFIG)
+        _model_config(read_object(folder / CONFIG), folder / CONFIG)
     except (ValueError, FileNotFoundError):
         return False
     return True
@@ -105,13 +104,6 @@ def has_config(folder: Path) -> bool:
 def packaged_models() -> list[str]:
     """Return the names of the models that come with the package."""
     return sorted(path.parent.name for path in PACKAGED.glob(f"*/{CONFIG}"))
-
-
-def standing(folder: str | os.PathLike[str]) -> Path:
-    """Return where the last complete content of a folder written by `atomic_folder` stands: itself or ``.previous``."""
-    folder, target = Path(folder), Path(os.path.realpath(folder))
-    previous = target.with_name(target.name + ".previous")
-    return previous if not os.path.exists(folder) and previous.is_dir() else folder
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
@@ -173,14 +165,6 @@ def check_finite(finite: Mapping[str, bool], where: object) -> None:
             raise ValueError(f"{where}: {name} has weights that are NaN or infinite")
 
 
-def sha256(path: Path) -> str:
-    """Return the sum of a file's content; that of a text does not depend on how its lines end."""
-    if path.suffix == ".json":
-        return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _model_config(entries: dict[str, Any], path: Path) -> ModelConfig:
     for key, value in COMMON.items():
         if entries.get(key, value) != value:
@@ -238,13 +222,3 @@ def _instead(folder: Path) -> str:
     if pickled := [name for name in names if name.startswith("pytorch_model")]:
         return f"{pickled[0]} is pickled, which is not read: save it as safetensors"
     return f"a model is {WEIGHTS} and {CONFIG}, and {CARD} where it was written by this package"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of the decoder, or for bytes that are not UTF-8
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__}; allowed: an object")
-    return value

@@ -10,6 +10,7 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
+from cadmus_gym.files import PARTIAL
 from cadmus_gym.streams.export import export_stream
 
 arrow = pytest.importorskip("pyarrow")
@@ -56,7 +57,7 @@ def test_an_interrupted_export_resumes(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(cg.Stream, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
         export_stream(stream, tmp_path, 250, shard_size=100)
-    (tmp_path / "_partial").write_bytes(b"half a file")
+    (tmp_path / PARTIAL).write_bytes(b"half a file")
     replayed: list[tuple[int, int]] = []
     export_stream(stream, tmp_path, 250, shard_size=100, report=lambda *done: replayed.append(done))
     assert calls == [(0, 100), (100, 100), (100, 100), (200, 50)]

@@ -19,7 +19,7 @@ import pytest
 from support.specs import ARITH, IDS, TRAIN
 
 import cadmus_gym as cg
-from cadmus_gym.streams.spec import FOLDER
+from cadmus_gym.streams.loading import FOLDER
 
 ROOT = Path(cg.__file__).parents[1]
 
@@ -195,13 +195,13 @@ def test_a_module_may_be_in_a_package_beside_the_file(write: Any, local: str, tm
 
 def test_a_module_hidden_by_another_of_its_name_is_an_error(write: Any) -> None:
     write(LOCAL, "json.py")
-    with pytest.raises(ValueError, match=r"my\.toml task = 'json:LOCAL'.*hidden by another module named json.*rename"):
+    with pytest.raises(ValueError, match=r"my\.toml: task = 'json:LOCAL'.*hidden by another module named json.*rename"):
         cg.load_spec(write(f'id = "Local-v0"\ntask = "json:LOCAL"\n{TRAIN}'))
 
 
 def test_a_module_that_fails_is_named_with_its_error(write: Any, local: str, tmp_path: Path) -> None:
     (tmp_path / f"{local}.py").write_text("1 / 0")
-    with pytest.raises(ValueError, match=r"my\.toml task = .*ZeroDivisionError: division by zero"):
+    with pytest.raises(ValueError, match=r"my\.toml: task = .*ZeroDivisionError: division by zero"):
         cg.load_spec(write(f'id = "Local-v0"\ntask = "{local}:LOCAL"\n{TRAIN}'))
 
 
@@ -226,9 +226,9 @@ def test_a_table_of_values_is_a_spec_and_its_mistakes_are_named() -> None:
     table = {"id": "Table-v0", "task": "arith", "splits": {"train": {}}}
     assert cg.load_spec(table).split_parameters("train").operands == (0, 99)
     for wrong, parts in (
-        ({**table, "task": 5}, ["Table-v0 task", "a text"]),
-        ({**table, "files": 5}, ["Table-v0 files", "Spec.table()"]),
-        ({**table, "sources": "x"}, ["Table-v0 sources", "Spec.table()"]),
+        ({**table, "task": 5}, ["Table-v0: task", "a string"]),
+        ({**table, "files": 5}, ["Table-v0: files", "Spec.table()"]),
+        ({**table, "sources": "x"}, ["Table-v0: sources", "Spec.table()"]),
         ({"task": "arith"}, ["a table of values", "'id'", "missing"]),
         ({}, ["a table of values", "'id'"]),
     ):
@@ -243,7 +243,7 @@ def test_an_environment_of_the_package_cannot_be_replaced(write: Any, registry: 
         f'id = "Cadmus-Arith-v0"\ntask = "arith"\n{TRAIN}',
         'base = "Cadmus-Arith-v0"\nid = "Cadmus-Arith-v0"',
     ):
-        with pytest.raises(ValueError, match=r"^my\.toml id = 'Cadmus-Arith-v0'.*choose another"):
+        with pytest.raises(ValueError, match=r"^my\.toml: id = 'Cadmus-Arith-v0'.*choose another"):
             cg.register(write(text))
     assert cg.load_spec("Cadmus-Arith-v0").digest == digest
     cg.load_spec("Cadmus-Mix-v0")
@@ -262,7 +262,7 @@ def test_an_id_that_leads_to_itself_is_not_registered(write: Any, mine: cg.Spec,
 def test_a_circle_of_mixtures_is_an_error(write: Any, registry: None, mine: cg.Spec) -> None:
     write('id = "One-v0"\nform = "value"\nmixture = { "two.toml" = 1 }', "one.toml")
     two = write('id = "Two-v0"\nform = "value"\nmixture = { "one.toml" = 1 }', "two.toml")
-    with pytest.raises(ValueError, match=r"^two\.toml .*two\.toml -> one\.toml -> two\.toml"):
+    with pytest.raises(ValueError, match=r"^two\.toml: .*two\.toml -> one\.toml -> two\.toml"):
         cg.load_spec(two)
 
 
@@ -271,7 +271,7 @@ def test_a_long_chain_of_bases_is_an_error(write: Any) -> None:
     for k in range(1, 40):
         last = write(f'base = "{k - 1}.toml"\nid = "K-v{k}"', f"{k}.toml")
     for file in (last, last.with_name("16.toml")):
-        with pytest.raises(ValueError, match=rf"^{file.name} .*more than 16 files"):
+        with pytest.raises(ValueError, match=rf"^{file.name}: .*more than 16 files"):
             cg.load_spec(file)
     assert cg.load_spec(last.with_name("15.toml")).id == "K-v15"  # the 16th file
 
@@ -290,7 +290,7 @@ def test_a_byte_order_mark_is_passed_over(write: Any) -> None:
 
 
 def test_an_id_that_reads_as_a_path_is_refused(write: Any) -> None:
-    with pytest.raises(ValueError, match=r"^my\.toml id = 'foo\.toml': reads as the path of a file"):
+    with pytest.raises(ValueError, match=r"^my\.toml: id = 'foo\.toml': looks like the path of a file"):
         cg.load_spec(write(f'id = "foo.toml"\ntask = "arith"\n{TRAIN}'))
 
 
@@ -326,7 +326,7 @@ def test_what_is_overridden_in_one_part_of_a_mixture_alone() -> None:
     }
     assert changed == set(spec.splits)
     assert cg.load_spec(json.loads(json.dumps(spec.table()))).digests() == spec.digests()
-    with pytest.raises(ValueError, match=r"\[each\]: no part Cadmus-Loop-v1; they are .*Cadmus-Loop-v0"):
+    with pytest.raises(ValueError, match=r"\[each\]: no part Cadmus-Loop-v1; parts are .*Cadmus-Loop-v0"):
         cg.load_spec("Cadmus-Mix-v0", each={"Cadmus-Loop-v1": {}})
     with pytest.raises(ValueError, match=r"Cadmus-Arith-v0 .*negative"):
         cg.load_spec("Cadmus-Mix-v0", each={"Cadmus-Arith-v0": {"negative": 2.0}})
@@ -476,8 +476,8 @@ def test_a_spec_cannot_be_changed_in_place(id: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("base = '{}'", "K.toml base = "),
-        ("form = 'answer'\nmixture = {{ '{}' = 1 }}", "K.toml mixture "),
+        ("base = '{}'", "K.toml: base = "),
+        ("form = 'answer'\nmixture = {{ '{}' = 1 }}", "K.toml: mixture "),
     ],
 )
 def test_a_file_that_no_system_can_name_is_not_found(text: str, said: str, tmp_path: Path) -> None:
@@ -490,21 +490,21 @@ def test_a_file_that_no_system_can_name_is_not_found(text: str, said: str, tmp_p
 def test_a_table_that_holds_itself_is_refused() -> None:
     parameters: dict[str, Any] = {}
     parameters["operations"] = parameters
-    with pytest.raises(ValueError, match="Cadmus-Arith-v0 is nested too deeply, or holds itself"):
+    with pytest.raises(ValueError, match="Cadmus-Arith-v0: nested too deeply, or contains itself"):
         cg.load_spec("Cadmus-Arith-v0", parameters=parameters)
     mixture = cg.load_spec("Cadmus-Mix-v0").table()
     mixture["sources"] = {**mixture["sources"], "Cadmus-Arith-v0": mixture}
-    with pytest.raises(ValueError, match="a table that holds itself"):
+    with pytest.raises(ValueError, match="a table that contains itself"):
         cg.load_spec(mixture)
 
 
 def test_a_form_that_is_an_array_is_named() -> None:
-    with pytest.raises(ValueError, match=r"Cadmus-Arith-v0 form = array\(\[1, 2\]\): expected a text"):
+    with pytest.raises(ValueError, match=r"Cadmus-Arith-v0: form = array\(\[1, 2\]\): expected a string"):
         cg.load_spec("Cadmus-Arith-v0", form=np.array([1, 2]))
 
 
 def test_a_list_that_is_expected_is_described() -> None:
-    with pytest.raises(ValueError, match="operands = 5: expected a list of 2 whole numbers"):
+    with pytest.raises(ValueError, match=r"operands = 5: expected a list of two whole numbers, e\.g\. \[0, 99\]"):
         cg.load_spec("Cadmus-Arith-v0", operands=5)
-    with pytest.raises(ValueError, match="held_out = 5: expected a list of texts"):
+    with pytest.raises(ValueError, match="held_out = 5: expected a list of strings"):
         cg.load_spec("Cadmus-Arith-v0", held_out=5)

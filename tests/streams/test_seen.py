@@ -14,6 +14,7 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
+from cadmus_gym.files import PARTIAL
 from cadmus_gym.streams.index import Index
 from cadmus_gym.streams.problems import Reader, certain, splits_of
 from cadmus_gym.streams.seen import CHUNK, Programs, edits
@@ -273,7 +274,7 @@ def test_an_interrupted_index_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(cg.Stream, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
         Index(stream, tmp_path / "parts", run_size=1000).build(4000)
-    (tmp_path / "parts" / "partial").write_bytes(b"half a run")
+    (tmp_path / "parts" / PARTIAL).write_bytes(b"half a run")
     replayed: list[tuple[int, int]] = []
     Index(stream, tmp_path / "parts").build(3500, lambda *done: replayed.append(done))
     assert calls == [0, 1000, 2000, 2000, 3000]

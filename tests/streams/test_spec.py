@@ -56,7 +56,7 @@ def test_an_unknown_split_or_keyword_is_named(id: str) -> None:
         ({"words": ["dup"]}, ["words", "'value'"]),
         ({"form": "words"}, ["words", "needs a list"]),
         ({"splits": {"train": 5}}, ["[splits.train]", "5", "a table"]),
-        ({"reward": None}, ["reward", "None", "a text"]),
+        ({"reward": None}, ["reward", "None", "a string"]),
     ],
 )
 def test_a_mistake_in_an_override_names_id_and_key(overrides: dict[str, Any], parts: list[str]) -> None:

@@ -290,7 +290,7 @@ def test_damage_without_sums_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"card\.json is damaged"):
         load_model(folder)
     (folder / CARD).write_text("[]")
-    with pytest.raises(ValueError, match=r"card\.json holds list; allowed: an object"):
+    with pytest.raises(ValueError, match=r"card\.json is damaged: it holds a list, not an object"):
         load_model(folder)
     (folder / CARD).write_text('{"endian": "middle"}')
     with pytest.raises(ValueError, match=r"card\.json: endian = 'middle'; allowed: big, little"):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from support.checkpoints import SMALL, model_of, same
 from torch import nn
 
-from cadmus_gym.files import atomic_folder
+from cadmus_gym.files import standing
 from cadmus_gym.transformer import checkpoint, model_files
 from cadmus_gym.transformer.checkpoint import (
     CARD,
@@ -27,7 +25,6 @@ from cadmus_gym.transformer.checkpoint import (
     check_target,
     load_model,
     save_model,
-    standing,
     write_card,
 )
 from cadmus_gym.transformer.model import ModelConfig, Transformer
@@ -286,68 +283,6 @@ def test_a_crash_while_saving_leaves_the_previous_one(
     save_model(second, folder, {})  # and the next one goes through
     assert same(load_model(folder), second)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
-
-
-def test_replacing_keeps_the_old_when_the_block_fails(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
-    with atomic_folder(folder) as new:
-        (new / "step").write_text("1")
-        (new / "inner").mkdir()
-        (new / "inner" / "file").write_text("x")
-
-    def fail() -> None:
-        with atomic_folder(folder) as new:
-            (new / "step").write_text("2")
-            assert (folder / "step").read_text() == "1"
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        fail()
-    assert (folder / "step").read_text() == "1"
-    assert (folder / "inner" / "file").read_text() == "x"
-    assert [path.name for path in tmp_path.iterdir()] == ["state"]
-
-
-def test_what_killed_writers_left_does_not_stop_the_next(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
-    for number in ("1", "2"):
-        for left in ("state.partial", "state.previous"):
-            (tmp_path / left).mkdir()
-            (tmp_path / left / "step").write_text("old")
-        with atomic_folder(folder) as new:
-            (new / "step").write_text(number)
-        assert (folder / "step").read_text() == number
-        assert [path.name for path in tmp_path.iterdir()] == ["state"]
-    (tmp_path / "state.partial").write_text("a file")
-    (tmp_path / "state.previous").write_text("a file")
-    with atomic_folder(folder) as new:
-        (new / "step").write_text("3")
-    assert [path.name for path in tmp_path.iterdir()] == ["state"]
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc for the name of what is flushed")
-def test_all_is_on_the_disk_before_a_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rename can reach the disk before the content of what was renamed, unless that is flushed first."""
-    events: list[str] = []
-    rename, fsync = Path.rename, os.fsync
-
-    def renaming(self: Path, target: Path) -> Path:
-        events.append(f"rename {self.name}")
-        return rename(self, target)
-
-    def flushing(handle: int) -> None:
-        events.append(f"flush {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
-        fsync(handle)
-
-    monkeypatch.setattr(Path, "rename", renaming)
-    monkeypatch.setattr(checkpoint.os, "fsync", flushing)
-    for _ in range(2):
-        events.clear()
-        with atomic_folder(tmp_path / "x") as new:
-            (new / "inner").mkdir()
-            (new / "inner" / "file").write_text("x")
-    assert set(events[:3]) == {"flush inner", "flush file", "flush x.partial"}
-    assert events[3:] == ["rename x", "rename x.partial", f"flush {tmp_path.name}"]
 
 
 def test_a_link_that_leads_to_itself_and_a_name_too_long(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from cadmus_gym.language.forms import Automata, Rules, reverse_digits
 from cadmus_gym.language.machine import run, run_batch
 from cadmus_gym.language.notation import assemble, decode, encode
 from cadmus_gym.language.verdicts import Verdict
-from cadmus_gym.streams.spec import load_spec
+from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.transformer import batched
 from cadmus_gym.transformer.cache import Cache
 from cadmus_gym.transformer.checkpoint import load_model
