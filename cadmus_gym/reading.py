@@ -79,7 +79,7 @@ def convert(kind: type[T], values: Any, *table: str, given: Mapping[str, Any] | 
     for key, entry in entries.items():
         if entry.default is entry.default_factory is dataclasses.MISSING and key not in values:
             raise ValueError(f"{place}key {key!r} is missing")
-    hints = _hints(kind)  # type: ignore[arg-type]
+    hints = _hints(kind)
     found = {key: _convert(hints[key], value, (*table, key), entries[key].default) for key, value in values.items()}
     try:
         return kind(**found, **given)

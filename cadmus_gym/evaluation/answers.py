@@ -23,7 +23,7 @@ from cadmus_gym.language.forms import Automata, Rules, check_prompt, reverse_dig
 from cadmus_gym.language.isa import VOCABULARY, Tokens
 from cadmus_gym.language.machine import Outcome, run
 from cadmus_gym.language.notation import as_tokens, disassemble
-from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.transformer.generate import check_temperature, generate, logits_of
 
@@ -122,19 +122,19 @@ def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
     parts = [part for spec in specs for part, _ in spec.parts if "train" in part.splits]
     if tokens.size == 0 or not parts or any(part.family.pack is None for part in parts):
         return ""
-    scorers = [
-        Scorer(part, split, 0, 1)
+    readers = [
+        Reader(part, split)
         for part in parts
         for split in part.splits
         if part.split_parameters(split) == part.split_parameters("train")
     ]
     # A completion may have begun, in steps that a program of the stream would show.
     for size in range(tokens.size, 0, -1):
-        for problem in filter(None, (scorer.read(tokens[:size]) for scorer in scorers)):
+        for problem in filter(None, (reader.read(tokens[:size]) for reader in readers)):
             if problem.kept and any(np.array_equal(program[: tokens.size], tokens) for program in problem.programs):
                 return ""
     others = ((part, split) for part in parts for split in part.splits)
-    read = ((part, split, Scorer(part, split, 0, 1).read(tokens)) for part, split in others)
+    read = ((part, split, Reader(part, split).read(tokens)) for part, split in others)
     found = [
         f"{part.id} {split}: {part.splits[split].description.rstrip('.')}" for part, split, p in read if p and p.kept
     ]

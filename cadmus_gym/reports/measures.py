@@ -34,9 +34,9 @@ from cadmus_gym.reports.models import (
     RARE,
 )
 from cadmus_gym.streams.loading import SPECS, load_spec
-from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Spec, Split
-from cadmus_gym.streams.strata import Strata, families_of, strata
+from cadmus_gym.streams.strata import Strata, families_of, strata_of
 from cadmus_gym.tasks import find_family
 from cadmus_gym.transformer.model import Transformer
 
@@ -106,7 +106,7 @@ def measure_split(
     if not known:
         return evaluation, {}, {}
     true = run_batch(programs)[0] == Verdict.TRUE
-    taken, families = strata(prompts, lengths), families_of(spec, split, count, seed, seeds)
+    taken, families = strata_of(prompts, lengths), families_of(spec, split, count, seed, seeds)
     labels = ({"family": families} if spec.mixture else {}) | taken.labels()
     keys = problems_of(spec, split, count, seed, seeds)
     counts = {name: by_label(of, true, keys) for name, of in labels.items()}
@@ -226,9 +226,9 @@ def point(
         return None
     if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
         return None
-    scorer = Scorer(part, "train", 0, 1)
+    reader = Reader(part, "train")
     prompts, lengths = prompts_of(spec, "test", LOOKED_AT, seed)
-    written = [scorer.read(prompt[:length]) is not None for prompt, length in zip(prompts, lengths, strict=True)]
+    written = [reader.read(prompt[:length]) is not None for prompt, length in zip(prompts, lengths, strict=True)]
     trained = bool(np.mean(written) > 0.5)
     said, true, keys = said_of(model, held if trained else spec, "test", count, seed, seeds)
     return {

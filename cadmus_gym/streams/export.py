@@ -19,7 +19,7 @@ SHARD = 2**20  # programs of a file, about 30 MB
 ABOUT = "_export.json"  # readers of a folder of Parquet files skip names that start with `_` or `.`
 
 
-def export(
+def export_stream(
     stream: Stream,
     folder: str | os.PathLike[str],
     count: int,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Tokens
-from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Spec
 
 ASKED = 256  # prompts of a split to look for in train
@@ -38,8 +38,8 @@ def share_in_train(
     """
     if spec.family.pack is None:
         return float(np.isin(keys, train()).mean())
-    scorer = Scorer(spec, "train", 0, 1)
-    problems = (scorer.read(prompt[:length]) for prompt, length in zip(prompts, lengths, strict=True))
+    reader = Reader(spec, "train")
+    problems = (reader.read(prompt[:length]) for prompt, length in zip(prompts, lengths, strict=True))
     return float(np.mean([problem is not None and problem.kept for problem in problems]))
 
 

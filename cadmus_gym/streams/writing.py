@@ -53,23 +53,26 @@ class Sieve(NamedTuple):
     machine: Ints
 
 
+class Workspace(NamedTuple):
+    """Buffers of one thread that writes programs; all but ``thought`` are those of a writer (`Family`)."""
+
+    rng: Words64
+    script: Ints
+    marks: Ints
+    work: Ints
+    machine: Ints
+    thought: Tokens
+
+
 @kernel
-def attempt(
-    write: Writer,
-    parameters: Ints,
-    rng: Words64,
-    script: Ints,
-    program: Tokens,
-    marks: Ints,
-    work: Ints,
-    machine: Ints,
-) -> tuple[Int, np.uint64]:
+def attempt(write: Writer, parameters: Ints, program: Tokens, space: Workspace) -> tuple[Int, np.uint64]:
     """Write a prompt; return (RAN or its fault, the key of its problem).
 
     If ``marks[WALKED]`` is not 0, the prompt was run: its tape is in ``work`` and its answer on the stack.
     """
+    marks, work, machine = space.marks, space.work, space.machine
     marks[STRATUM:] = 0
-    key = write(parameters, rng, script, program, marks, work, machine)
+    key = write(parameters, space.rng, space.script, program, marks, work, machine)
     if marks[PROMPT] >= program.size:  # leave room for one token of the answer
         return TOO_LONG, key
     if key != 0:
@@ -117,22 +120,13 @@ def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: I
 
 
 @kernel
-def finish(
-    program: Tokens,
-    marks: Ints,
-    answer: Int,
-    options: Ints,
-    thought: Tokens,
-    rng: Words64,
-    script: Ints,
-    work: Ints,
-    machine: Ints,
-) -> None:
+def finish(program: Tokens, answer: Int, options: Ints, space: Workspace) -> None:
     """Write worked steps, if the options call for them, and the answer after a prompt."""
     size: Int = 0
+    marks, thought = space.marks, space.thought
     prompt = marks[PROMPT]
-    if bernoulli(rng, script, CHOICE, options[SHARE], False) and options[STYLE] > 0:
-        size = think(program, marks, options[STYLE], options[LIMIT], thought, work, machine)
+    if bernoulli(space.rng, space.script, CHOICE, options[SHARE], False) and options[STYLE] > 0:
+        size = think(program, marks, options[STYLE], options[LIMIT], thought, space.work, space.machine)
     for position in range(size):
         program[prompt + position] = thought[position]
     length = put_answer(program, prompt + size, answer, options[RELATION] == 1)
@@ -152,25 +146,21 @@ def fill(
     programs: Tokens,
     prompt_lengths: NDArray[np.int32],
     keys: Words64,
-    thought: Tokens,
-    rng: Words64,
-    script: Ints,
-    marks: Ints,
-    work: Ints,
-    machine: Ints,
+    space: Workspace,
 ) -> tuple[Int, Int]:
     """Write the programs of pairs (seed, index), the lengths of their prompts and the keys of their problems.
 
     Returns (-1, RAN), or the row that failed and why: the fault of a prompt, or RAN if the split kept none of ``most``
     attempts.
     """
+    rng, marks, machine = space.rng, space.marks, space.machine
     for k in range(seeds.size):
         origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
         rng[OPERAND] = mix(origin)
         attempts = 0
         while True:
             rng[CHOICE] = origin
-            outcome, key = attempt(write, parameters, rng, script, programs[k], marks, work, machine)
+            outcome, key = attempt(write, parameters, programs[k], space)
             if outcome != RAN:
                 return k, outcome
             if keeps(sieve, key, programs[k], marks, machine):
@@ -185,7 +175,7 @@ def fill(
         outcome, answer = answer_of(programs[k], marks, machine)
         if outcome != RAN:
             return k, outcome
-        finish(programs[k], marks, answer, options, thought, rng, script, work, machine)
+        finish(programs[k], answer, options, space)
     return -1, RAN
 
 
@@ -209,6 +199,18 @@ def sieve_of(spec: Spec, split: str) -> Sieve:
     )
 
 
+def new_workspace(spec: Spec, mode: int, length: int) -> Workspace:
+    """Return buffers to write programs of a spec of at most ``length`` tokens, with a script for that mode."""
+    return Workspace(
+        np.zeros(2, np.uint64),
+        new_script(mode),
+        np.zeros(MARKS, np.int64),
+        np.zeros(WORK, np.int64),
+        scratch(length),
+        np.zeros(spec.thoughts.limit + SLACK, np.uint8),
+    )
+
+
 def compose_rows(
     spec: Spec,
     split: str,
@@ -224,13 +226,13 @@ def compose_rows(
 
     Raises ValueError for text that is not a prompt, and if no attempt gives a problem of the split.
     """
-    sieve, marks = sieve_of(spec, split), np.zeros(MARKS, np.int64)
+    sieve, choices = sieve_of(spec, split), Choices()
+    space = new_workspace(spec, RANDOM, programs.shape[1])._replace(rng=choices.rng)
+    marks, work, machine = space.marks, space.work, space.machine
     attempts, room = attempts_of(spec, split), spec.prompt_room
     parameters, compose = spec.split_parameters(split), spec.family.compose
     assert compose is not None
     where = f"{spec.name} [splits.{split}]: task {spec.task!r}"
-    thought, work = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
-    machine, script, choices = scratch(programs.shape[1]), new_script(RANDOM), Choices()
     for k, program in enumerate(programs):
         origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
         choices.rng[OPERAND] = mix(origin)
@@ -257,7 +259,7 @@ def compose_rows(
         if options[NOTHING]:
             program[size:] = 0
         else:
-            finish(program, marks, machine[STACK], options, thought, choices.rng, script, work, machine)
+            finish(program, machine[STACK], options, space)
 
 
 def explain(outcome: int) -> str:

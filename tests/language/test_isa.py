@@ -17,7 +17,7 @@ from support import programs
 
 import cadmus_gym as cg
 from cadmus_gym.language import isa, notation
-from cadmus_gym.streams.seen import splits_of
+from cadmus_gym.streams.problems import splits_of
 
 PAGE = Path(cg.__file__).parent / "LANGUAGE.md"
 TOKENS = """
