@@ -56,10 +56,10 @@ import cadmus_gym as cg
 from cadmus_gym import files, progress
 from cadmus_gym.evaluation import trained
 from cadmus_gym.evaluation.intervals import lift_interval, tally
+from cadmus_gym.evaluation.loopholes import find_loopholes
 from cadmus_gym.evaluation.truth import (
     EVALUATION_SEED,
     complete_under,
-    find_loopholes,
     problems_of,
     prompts_of,
 )

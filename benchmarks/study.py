@@ -31,7 +31,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait sleep, see pre
 import tyro
 
 from cadmus_gym import ModelConfig, Transformer, load_model, load_spec
-from cadmus_gym.evaluation.truth import loss_above_floor
+from cadmus_gym.evaluation.excess import ExcessLoss, measure_excess_loss
 from cadmus_gym.files import check_output
 from cadmus_gym.reading import convert, naming, read_toml
 from cadmus_gym.reports.markdown import markdown
@@ -40,7 +40,7 @@ from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
 TRAIN = HERE.parent / "pretrain" / "train.py"
-ABOVE = 1000  # programs on which the loss above the floor is measured
+PROGRAMS = 1000  # on which the excess loss is measured
 # Student's t, 97.5 %, by the number of seeds: the interval of a mean of so few.
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
@@ -91,8 +91,7 @@ class Row:
     core_seconds: float  # of training, evaluations left out
     truth: dict[str, float]  # by split
     count: int  # prompts per split
-    above_floor: float  # nats per token
-    above_floor_error: float
+    excess: ExcessLoss
     digest: str
     commit: str
 
@@ -149,13 +148,12 @@ def train(run: Run) -> None:
 
 def measure(run: Run) -> Row:
     """Read what became of a run, and measure its loss; what was measured stays in its folder."""
-    result, kept = json.loads((run.folder / "result.json").read_text()), run.folder / "above_floor.json"
+    result, kept = json.loads((run.folder / "result.json").read_text()), run.folder / "excess.json"
     model = load_model(run.folder / "model")
     card: dict[str, Any] = model.card
     if not kept.is_file():
         spec = load_spec(card["settings"]["env"], **card["settings"]["overrides"])
-        kept.write_text(json.dumps(loss_above_floor(model, spec, "train", ABOVE)))
-    above, error = json.loads(kept.read_text())
+        kept.write_text(json.dumps(asdict(measure_excess_loss(model, spec, "train", PROGRAMS))))
     return Row(
         name=run.name,
         compute=run.compute,
@@ -165,8 +163,7 @@ def measure(run: Run) -> Row:
         core_seconds=result["cpu_seconds"] - result["evaluation_cpu_seconds"],
         truth={one["split"]: one["truth_rate"] for one in result["metrics"]},
         count=result["metrics"][0]["count"],
-        above_floor=above,
-        above_floor_error=error,
+        excess=ExcessLoss(**json.loads(kept.read_text())),
         digest=card["digest"],
         commit=card["commit"],
     )
@@ -191,10 +188,11 @@ def table(rows: list[Row]) -> str:
             f"{fmean([row.tokens for row in some]) / 1e6:.2f} M",
             f"{fmean([row.core_seconds for row in some]):.0f}",
         ]
-        above = interval([row.above_floor for row in some])
+        excess = [interval([getattr(row.excess, part) for row in some]) for part in ("prompt", "completion")]
         flops = fmean([row.flops for row in some])
-        lines.append([name, f"{some[0].parameters / 1e6:.2f} M", f"{flops:.2e}", *cost, *truths, above])
-    columns = ["run", "parameters", "FLOPs", "tokens", "core-seconds", "true on test, %", "excess loss, nats per token"]
+        lines.append([name, f"{some[0].parameters / 1e6:.2f} M", f"{flops:.2e}", *cost, *truths, *excess])
+    measured = ["true on test, %", "excess loss of prompts, nats per token", "of completions"]
+    columns = ["run", "parameters", "FLOPs", "tokens", "core-seconds", *measured]
     return markdown(columns, lines)
 
 

@@ -30,7 +30,8 @@ import tyro
 
 from cadmus_gym import Evaluation, Transformer, evaluate, load_model, load_spec
 from cadmus_gym.evaluation.baselines import random_legal, search
-from cadmus_gym.evaluation.truth import EVALUATION_SEED, judge_completions, loss_above_floor
+from cadmus_gym.evaluation.excess import ExcessLoss, measure_excess_loss
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, judge_completions
 from cadmus_gym.files import check_output
 from cadmus_gym.progress import Report, countdown, part_of
 from cadmus_gym.reports.results import demo
@@ -125,7 +126,7 @@ def main(args: Args) -> int:
         return judged(split, found, part_of(report, 1, 2))
 
     rows = {name: row_of(name, spec, way) for name, way in zip(names, (drawn, searched), strict=True)}
-    above: dict[str, tuple[float, float]] = {}
+    excess: dict[str, ExcessLoss] = {}
     for name, model in models.items():
 
         def evaluated(split: str, report: Report | None, model: Any = model) -> Evaluation:
@@ -136,12 +137,12 @@ def main(args: Args) -> int:
         if isinstance(model, Transformer):
             print(f"{label}: loss of {args.count} programs", file=sys.stderr, flush=True)
             report = countdown(f"programs, loss of {name}")
-            above[label] = loss_above_floor(model, spec, "train", args.count, args.seed, report)
+            excess[label] = measure_excess_loss(model, spec, "train", args.count, args.seed, report)
 
     made = recipe(args)
     made["digests"] = spec.digests()
     content = {"recipe": made, "rows": {name: [asdict(one) for one in row] for name, row in rows.items()}}
-    content["excess"] = {name: list(pair) for name, pair in above.items()}
+    content["excess"] = {name: asdict(one) for name, one in excess.items()}
     print(f"\n{demo(content)}")
     args.output.write_text(json.dumps(content, indent=1) + "\n")
     print(f"written to {args.output}")
