@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
-import signal
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,17 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.pretraining import interrupt
+from support.scripts import TRAIN, entropies_remembered, load_script
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
 from cadmus_gym.evaluation import trained
 from cadmus_gym.evaluation.trained import Trained
 from cadmus_gym.reports import models
-from cadmus_gym.training import batches, interrupts
+from cadmus_gym.training import batches
 from cadmus_gym.training.record import extended
 from cadmus_gym.transformer.checkpoint import RECORD, load_model, save_model, write_card
 
-SCRIPT = Path(__file__).resolve().parents[2] / "pretrain" / "train.py"
 TINY = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "12"]
 TINY += ["--threads", "1", "--dtype", "float32", "--save-every", "3"]
 TINY += ["--evaluate-every", "6", "--evaluate-count", "2", "--final-count", "2"]
@@ -39,15 +37,15 @@ FEW = json.dumps({"operands": [0, 9], "operators": {"add": 1, "mul": 2}, "operat
 Text = tuple[int, ...]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def entropies() -> Iterator[None]:
+    with entropies_remembered():
+        yield
+
+
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
+    return load_script(TRAIN)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +67,6 @@ class Run:
 def train(script: ModuleType, folder: Path, *arguments: str, stop: int | None = None) -> Run:
     """Train, and stop and resume after a step where one is given; keep what goes through the model."""
     made, rows = Run(folder, [], []), batches.cut_chunks
-    step = script.Trainer.train_step
 
     def cut_chunks(batch: batches.Batch, *given: Any) -> list[batches.Chunk]:
         texts = [tuple(row[row > 0].tolist()) for row in batch.programs]
@@ -77,21 +74,14 @@ def train(script: ModuleType, folder: Path, *arguments: str, stop: int | None = 
         made.prompts += [text[:n] for text, n in zip(texts, batch.prompt_lengths.tolist(), strict=True)]
         return rows(batch, *given)
 
-    def train_step(trainer: Any, drawn: Any, stopping: interrupts.Stop) -> Any:
-        done = step(trainer, drawn, stopping)
-        if trainer.counts["step"] == stop:
-            stopping.signal = signal.SIGINT
-        return done
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "cut_chunks", cut_chunks)
-        patch.setattr(script.Trainer, "train_step", train_step)
-        status = script.main(["--folder", str(folder), *TINY, *arguments])
         if stop is not None:
-            assert status == 130
-            stop = None
-            status = script.main(["--folder", str(folder), "--resume"])
-    assert status == 0
+            with pytest.MonkeyPatch.context() as stopping:
+                interrupt(stopping, script, stop)
+                assert script.main(["--folder", str(folder), *TINY, *arguments]) == 130
+            arguments = ("--resume",)
+        assert script.main(["--folder", str(folder), *TINY, *arguments]) == 0
     return made
 
 

@@ -177,7 +177,7 @@ def test_a_state_of_before_the_extension_is_refused(
         path.unlink()
     shutil.copy(min((finished[0] / "states").iterdir()), folder / "states")
     assert script.main(["--folder", str(folder), "--resume"]) == 2
-    assert "is of step 10, before the run was extended at step 12; start another with" in capsys.readouterr().err
+    assert "is of step 10, before the run was extended at step 12; start another run with" in capsys.readouterr().err
 
 
 def test_a_run_that_stopped_at_its_goal_is_extended_to_its_end(script: ModuleType, tmp_path: Path) -> None:

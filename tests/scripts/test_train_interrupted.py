@@ -201,7 +201,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         assert script.main(["--folder", str(folder), *TINY]) == 1
-    assert "No space left on device. What was saved before is intact" in capsys.readouterr().err
+    assert "No space left on device. All that was saved is intact" in capsys.readouterr().err
     assert not (folder / "states" / "partial").exists()
     assert script.main(["--folder", str(folder), "--resume"]) == 0
     assert_same_weights(finished[0], folder)
@@ -220,7 +220,7 @@ def test_a_run_that_diverges_is_stopped(
     monkeypatch.setattr(learner, "losses", worse)
     monkeypatch.setattr(batches, "plan_chunks", lambda lengths, batch, device: [0, batch])
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
-    assert re.search(r"the loss is \d\.\d\d nats per token, half more than guessing loses", capsys.readouterr().err)
+    assert re.search(r"the loss is \d\.\d\d nats per token, 1\.5 times that of guessing", capsys.readouterr().err)
     state = states.load_state(tmp_path / "run" / "states", print)
     assert state is not None
     assert state["counts"]["step"] == 6

@@ -160,7 +160,7 @@ def test_states_survive_a_failing_write_and_are_never_unpickled(
     assert len(list(tmp_path.iterdir())) == 2
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="none of its 2 states is whole"):
+    with pytest.raises(ValueError, match="all of its 2 states are damaged"):
         states.load_state(tmp_path, told.append)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support.pretraining import SCRIPT, TINY
+from support.pretraining import TINY
+from support.scripts import TRAIN
 
 from cadmus_gym.training.ledger import Ledger
 from cadmus_gym.transformer.model import ModelConfig, Transformer
@@ -36,7 +37,7 @@ def test_much_waiting_for_programs_is_reported_once(
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(script, "SETTLED", 6)
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 0
-    line = "30% of the time is spent waiting for programs; focus draws 8 for each one it uses, --focus 0 draws one"
+    line = "30% of the time is spent waiting for programs; focus draws 8 for each one that it uses, --focus 0 draws one"
     assert capsys.readouterr().err.count(line) == said
 
 
@@ -57,14 +58,14 @@ def test_much_waiting_for_programs_is_reported_once(
         ({"endian": '"middle"'}, r"endian = 'middle'; allowed: big, little"),
         ({"dtype": '"float16"'}, r"dtype = 'float16'; allowed: auto, float32, bfloat16"),
         ({"seed": "-1"}, r"seed = -1; allowed: a whole number from 0"),
-        ({"env": "7"}, r"env = 7; allowed: a text, or a table"),
+        ({"env": "7"}, r"env = 7; allowed: a string, or a table"),
         ({"width": "= 1"}, r"recipe .*mine.toml: .*mine.toml is not TOML"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(
     script: ModuleType, tmp_path: Path, change: dict[str, str | None], expected: str
 ) -> None:
-    lines = (SCRIPT.parent / "recipes" / "nano-arith.toml").read_text().splitlines()
+    lines = (TRAIN.parent / "recipes" / "nano-arith.toml").read_text().splitlines()
     values = {line.split(" = ")[0]: line.split(" = ")[1] for line in lines if " = " in line} | change
     path = tmp_path / "mine.toml"
     path.write_text("\n".join(f"{key} = {value}" for key, value in values.items() if value is not None))
@@ -78,7 +79,7 @@ def test_a_mistake_in_a_recipe_is_named(
         (["--recipe", "nanno"], "recipe 'nanno': no file .*known: .*nano"),
         (["--env", "Cadmus-Arit-v0"], "did you mean Cadmus-Arith-v0"),
         (["--overrides", '{"thoughts": {"stile": 1}}'], "unknown key 'stile'; did you mean 'style'"),
-        (["--env", '{"Cadmus-Arith-v0": 1}', "--overrides", '{"limit": 1}'], "overrides go with one env"),
+        (["--env", '{"Cadmus-Arith-v0": 1}', "--overrides", '{"limit": 1}'], "overrides need a single env"),
         (["--context", "40"], "context = 40; allowed for Cadmus-Arith-v0: from "),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -19,21 +18,33 @@ from typing import Any
 
 import pytest
 import torch
+from support.pretraining import assert_same_weights
+from support.scripts import PPO, TOP, TRAIN, entropies_remembered, load_script
 
 from cadmus_gym import files, progress
-from cadmus_gym.training import interrupts, runs, settings, states
+from cadmus_gym.training import folders, interrupts, settings, states
 from cadmus_gym.transformer.checkpoint import load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
-TOP = Path(__file__).resolve().parents[2]
 SIZES = ModelConfig(width=16, layers=1, heads=2, context=128)
-TRAIN = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "128", "--batch", "16", "--steps", "3"]
-TRAIN += ["--threads", "1", "--dtype", "float32", "--save-every", "1", "--evaluate-count", "2", "--final-count", "2"]
+TRAINING = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "128", "--batch", "16", "--steps", "3"]
+TRAINING += ["--threads", "1", "--dtype", "float32", "--save-every", "1", "--evaluate-count", "2", "--final-count", "2"]
 # Products of digits, of which an untrained model finds some: many are 0.
 PRODUCTS: dict[str, Any] = {"operands": [0, 9], "operators": {"mul": 1}, "operations": {"1": 1}}
 PRODUCTS |= {"thoughts": {"share": 0.0}, "episode": {"max_tokens": 14, "thought_tokens": 0}}
-PPO = ["--overrides", json.dumps(PRODUCTS), "--n-envs", "4", "--n-steps", "8", "--batch-size", "32", "--device", "cpu"]
-PPO += ["--total-timesteps", "64", "--eval-episodes", "4", "--eval-freq", "64", "--save-freq", "32"]
+TUNING = [
+    "--overrides",
+    json.dumps(PRODUCTS),
+    "--n-envs",
+    "4",
+    "--n-steps",
+    "8",
+    "--batch-size",
+    "32",
+    "--device",
+    "cpu",
+]
+TUNING += ["--total-timesteps", "64", "--eval-episodes", "4", "--eval-freq", "64", "--save-freq", "32"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,10 @@ class Settings:
     overwrite: bool = False
 
 
-def open_run(
+def open_folder(
     held: contextlib.ExitStack, folder: Path, digest: str = "d", **settings: Any
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    return runs.open_run(Settings(folder, **settings), "settings", digest, {}, held)
+    return folders.open_folder(Settings(folder, **settings), "settings", digest, {}, held)
 
 
 @pytest.fixture
@@ -60,20 +71,15 @@ def held() -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
-def load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module", autouse=True)
+def entropies() -> Iterator[None]:
+    with entropies_remembered():
+        yield
 
 
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, ModuleType]:
-    paths = {"train": TOP / "pretrain" / "train.py", "ppo": TOP / "agents" / "ppo.py"}
-    return {name: load(f"{name}_in_runs", path) for name, path in paths.items()}
+    return {"train": load_script(TRAIN), "ppo": load_script(PPO)}
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +94,7 @@ def finished(scripts: dict[str, ModuleType], tmp_path_factory: pytest.TempPathFa
     """A finished run of each script, and of another seed, by name. No test may change them."""
     folder = tmp_path_factory.mktemp("runs")
     save_model(Transformer(SIZES, seed=4), folder / "parent", {"endian": "big", "made": "here"})
-    for name, arguments in (("train", TRAIN), ("ppo", [*PPO, "--checkpoint", str(folder / "parent")])):
+    for name, arguments in (("train", TRAINING), ("ppo", [*TUNING, "--checkpoint", str(folder / "parent")])):
         for seed in ("0", "1"):
             where = folder / (name if seed == "0" else f"other {name}")
             assert scripts[name].main(["--folder", str(where), *arguments, "--seed", seed]) == 0
@@ -172,21 +178,21 @@ def test_an_output_that_cannot_be_written_is_named_before_the_work(tmp_path: Pat
 def test_a_folder_is_opened_resumed_and_emptied(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with contextlib.ExitStack() as held:
-        about, state = open_run(held, folder, seed=3)
+        about, state = open_folder(held, folder, seed=3)
         assert state is None
         assert about["settings"] == {"env": "Cadmus-Arith-v0", "seed": 3}
         states.save_state(folder / "states", 5, {"step": 5, "run": json.dumps(about)})
     assert settings.started_with(folder, "settings", Settings) == {**about["settings"], "folder": folder}
     with contextlib.ExitStack() as held:
-        _, state = open_run(held, folder, seed=3, resume=True)
+        _, state = open_folder(held, folder, seed=3, resume=True)
         assert state is not None
         assert state["step"] == 5
     with contextlib.ExitStack() as held, pytest.raises(ValueError, match="other programs than when"):
-        open_run(held, folder, "e", seed=3, resume=True)
+        open_folder(held, folder, "e", seed=3, resume=True)
     with contextlib.ExitStack() as held, pytest.raises(ValueError, match="already holds a run; --resume continues it"):
-        open_run(held, folder, seed=3)
+        open_folder(held, folder, seed=3)
     with contextlib.ExitStack() as held:
-        _, state = open_run(held, folder, seed=4, overwrite=True)
+        _, state = open_folder(held, folder, seed=4, overwrite=True)
         assert state is None
     assert list((folder / "states").iterdir()) == []
     assert files.read_json(folder / "run.json")["settings"]["seed"] == 4
@@ -196,7 +202,7 @@ def test_what_a_kill_leaves_before_run_json_is_there_is_no_obstacle(tmp_path: Pa
     (tmp_path / "run").mkdir()
     for name in ("lock", "owner", "run.partial"):
         (tmp_path / "run" / name).touch()
-    open_run(held, tmp_path / "run", resume=True)
+    open_folder(held, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "run.json").is_file()
 
 
@@ -204,7 +210,7 @@ def test_a_folder_that_is_not_ours_stays_as_it_is(tmp_path: Path, held: contextl
     (tmp_path / "thesis.tex").touch()
     for flags in ({}, {"overwrite": True}, {"resume": True}):
         with pytest.raises(ValueError, match="holds something other than a run"):
-            open_run(held, tmp_path, **flags)
+            open_folder(held, tmp_path, **flags)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -213,7 +219,7 @@ def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to(tmp_path / "disk")
     for flags in ({}, {"resume": True}, {"overwrite": True}):
         with contextlib.ExitStack() as held:
-            open_run(held, tmp_path / "run", **flags)
+            open_folder(held, tmp_path / "run", **flags)
     assert (tmp_path / "run").is_symlink()
     assert (tmp_path / "disk" / "run.json").is_file()
 
@@ -227,23 +233,23 @@ def test_a_folder_that_cannot_be_used_is_named(
     if place == "disk":  # which is full
         monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(ValueError, match=rf"{tmp_path / place} cannot be used: .*; name another --folder"):
-        open_run(held, tmp_path / place)
+        open_folder(held, tmp_path / place)
 
 
 def test_unwritable_states_are_found_before_the_work(tmp_path: Path) -> None:
     with contextlib.ExitStack() as held:
-        open_run(held, tmp_path / "run")
+        open_folder(held, tmp_path / "run")
     (tmp_path / "run" / "states").rmdir()
     (tmp_path / "run" / "states").touch()
     with contextlib.ExitStack() as held, pytest.raises(ValueError, match="cannot be used: "):
-        open_run(held, tmp_path / "run", resume=True)
+        open_folder(held, tmp_path / "run", resume=True)
 
 
 HOLD = """
 import contextlib, sys, time
 from pathlib import Path
-from cadmus_gym.training import runs
-with runs.locked(Path(sys.argv[1])):
+from cadmus_gym.training import folders
+with folders.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -261,21 +267,21 @@ def test_one_process_at_a_time_and_none_after_it_was_killed(tmp_path: Path) -> N
                 contextlib.ExitStack() as held,
                 pytest.raises(ValueError, match=rf"is in use by process {process.pid} on .+; stop that"),
             ):
-                open_run(held, folder, **flags)
+                open_folder(held, folder, **flags)
         process.kill()
     assert (folder / "owner").is_file()  # of a process that is gone
     with contextlib.ExitStack() as held:
-        open_run(held, folder)
+        open_folder(held, folder)
         assert f"process {os.getpid()} on " in (folder / "owner").read_text()
     assert not (folder / "owner").exists()
 
 
 def test_the_lock_is_given_back_where_a_run_is_refused(tmp_path: Path) -> None:
     with contextlib.ExitStack() as held:
-        open_run(held, tmp_path / "run")
+        open_folder(held, tmp_path / "run")
     for _ in range(2):
         with contextlib.ExitStack() as held, pytest.raises(ValueError, match="gives other programs"):
-            open_run(held, tmp_path / "run", "e", resume=True)
+            open_folder(held, tmp_path / "run", "e", resume=True)
 
 
 # ---------------------------------------------------------------------------------------------- both scripts
@@ -335,7 +341,7 @@ def test_a_run_of_the_other_script_is_refused(
 def test_a_run_in_use_is_refused(
     stopped: Path, name: str, scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with runs.locked(stopped):
+    with folders.locked(stopped):
         asked = ["--folder", str(stopped), "--resume"]
         assert_refused(scripts[name], capsys, asked, f"{stopped} is in use by process {os.getpid()} on ")
 
@@ -348,7 +354,7 @@ def test_an_unwritable_folder_and_a_missing_gpu_are_named_before_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "file").touch()
-    arguments = TRAIN if name == "train" else PPO
+    arguments = TRAINING if name == "train" else TUNING
     asked = ["--folder", str(tmp_path / "file" / "run"), *arguments]
     assert_refused(scripts[name], capsys, asked, f"{name}.py: {tmp_path / 'file' / 'run'}", " cannot be ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -367,13 +373,7 @@ def test_moved_and_behind_a_link_it_resumes(
     _, last = sorted((moved / "states").iterdir())
     last.unlink()  # so that there is something left to do
     assert scripts[name].main(["--folder", str(moved), "--resume"]) == 0
-    assert_same_weights(moved / "model", finished[name] / "model")
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    first, second = (load_model(folder).state_dict() for folder in (one, other))
-    for name, weight in first.items():
-        assert torch.equal(weight, second[name]), name
+    assert_same_weights(moved, finished[name])
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -389,7 +389,7 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
 ) -> None:
     parent, folder, ppo = tmp_path / "parent", tmp_path / "run", scripts["ppo"]
     shutil.copytree(finished["parent"], parent)
-    asked = [*PPO, "--checkpoint", str(parent), "--save-freq", "32" if saved else "1000000"]
+    asked = [*TUNING, "--checkpoint", str(parent), "--save-freq", "32" if saved else "1000000"]
     with monkeypatch.context() as patch:
         learn, rollouts = ppo.MaskablePPO.learn, []
 
@@ -407,7 +407,7 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
     if change == "replaced":  # by one of the same size that reads its digits the other way round
         save_model(Transformer(SIZES, seed=9), parent, {"endian": "little", "made": "elsewhere"})
     assert ppo.main(["--folder", str(folder), "--resume"]) == 0
-    assert_same_weights(folder / "model", finished["ppo"] / "model")
+    assert_same_weights(folder, finished["ppo"])
     model = load_model(folder / "model")
     assert model.endian == "big"
     assert model.card["parent"]["made"] == "here"
@@ -443,7 +443,7 @@ def test_a_benchmark_finds_what_is_wrong_before_the_work(
     save_model(Transformer(SIZES), tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    module = load(f"{benchmark}_in_runs", TOP / "benchmarks" / f"{benchmark}.py")
+    module = load_script(TOP / "benchmarks" / f"{benchmark}.py")
     if benchmark != "evaluate":
         changes = {"output": Path("file") if benchmark == "study" else Path("file/table.json"), **changes}
     else:
