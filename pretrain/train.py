@@ -84,7 +84,7 @@ class Config:
     heads: int
     context: int  # positions, including <bos>
     tied: bool  # the output layer shares the weights of the embedding
-    tokens: int  # to train on, rounded up to whole steps
+    tokens: int  # to train on, approximately
     batch: int  # programs per step
     optimizer: Literal["muon", "adamw"]  # of the matrices in the layers; AdamW takes all other weights
     muon_rate: float  # peak learning rate

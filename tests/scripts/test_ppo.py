@@ -1,4 +1,4 @@
-"""agents/ppo.py, run as a user runs it: what it prints and writes, where it starts from, that it can be resumed."""
+"""agents/ppo.py, run as a user runs it: its output, its start and resuming."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has seen none of it, and whose order of digits is not the default."""
+    """An untrained model whose digit order is not the default."""
     model = Transformer(ModelConfig(width=32, layers=2, heads=2, hidden=64, context=128), seed=4)
     folder = tmp_path_factory.mktemp("models") / "start"
     model.record = RECORD
@@ -106,7 +106,7 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     assert result["recipe"]["settings"]["learning_rate"] == 1e-3
     assert result["recipe"]["commit"]
 
-    # Before is the checkpoint's own truth, after that of the model written.
+    # "before" is the truth of the checkpoint, "after" that of the model that was written.
     model = load_model(folder / "model")
     assert model.endian == "big"
     assert model.card["parent"]["made"] == "here"
@@ -139,7 +139,7 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     assert [event.step for event in curves.Scalars("rollout/success_rate")] == [256, 512, 768, 1024]
 
 
-def test_a_finished_run_is_left_alone_and_can_be_made_longer(
+def test_a_finished_run_is_not_repeated_but_can_be_lengthened(
     finished: tuple[Path, str, str], ppo: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, printed, _ = finished
@@ -157,7 +157,7 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(
     assert [one["timesteps"] for one in result["history"]] == [0, 512, 1024, 1280]
 
 
-def test_the_card_says_which_prompts_were_posed(
+def test_the_card_reproduces_the_prompts_that_were_posed(
     checkpoint: Path,
     tmp_path: Path,
     ppo: ModuleType,
@@ -200,7 +200,7 @@ def test_the_card_says_which_prompts_were_posed(
 
 
 class StopAfter(interrupts.Stop):
-    """Ctrl-C while the update of that number is under way."""
+    """Simulates Ctrl-C during the update with this number."""
 
     def __init__(self, updates: int) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class StopAfter(interrupts.Stop):
         pass
 
 
-def test_interrupted_and_resumed_it_ends_with_the_same_weights(
+def test_an_interrupted_run_resumes_bit_exactly(
     checkpoint: Path,
     tmp_path: Path,
     ppo: ModuleType,
@@ -255,7 +255,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     assert any(not torch.equal(ends[0][name], weight) for name, weight in start.items())
 
 
-def test_a_lift_that_is_all_loopholes_is_called_so(
+def test_a_lift_from_loopholes_is_reported_as_such(
     checkpoint: Path,
     tmp_path: Path,
     ppo: ModuleType,
@@ -265,7 +265,7 @@ def test_a_lift_that_is_all_loopholes_is_called_so(
     complete_under, drop = ppo.complete_under, cg.assemble("drop 1 end")
 
     def exploit(model: Transformer, spec: cg.Spec, prompts: Any, lengths: Any, **options: Any) -> Any:
-        """Drops the question once it has learned something, and answers it wrongly before."""
+        """Answers wrongly before any learning, and drops the question after."""
         done = complete_under(model, spec, prompts, lengths, **options)
         answer = drop if model.learned else cg.assemble("drop 0 end")
         programs = np.zeros((len(prompts), prompts.shape[1] + drop.size), np.uint8)
@@ -295,7 +295,7 @@ def test_a_lift_that_is_all_loopholes_is_called_so(
     assert [event.value for event in curves.Scalars("loopholes/test")] == [0.0, 1.0]
 
 
-def test_a_full_disk_stops_the_run_and_it_resumes(
+def test_a_run_stopped_by_a_full_disk_resumes(
     checkpoint: Path,
     tmp_path: Path,
     ppo: ModuleType,
@@ -324,7 +324,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
         assert torch.equal(weight, resumed[name]), name
 
 
-def test_without_a_checkpoint_it_starts_from_fresh_weights(tmp_path: Path, ppo: ModuleType) -> None:
+def test_a_run_without_a_checkpoint_starts_from_fresh_weights(tmp_path: Path, ppo: ModuleType) -> None:
     folder, seeds = tmp_path / "run", []
     for seed in ("0", "1"):
         arguments = ["--folder", str(folder), "--overwrite", "--seed", seed, *TINY, "--total-timesteps", "64"]
@@ -377,7 +377,7 @@ def test_a_folder_is_never_overwritten_by_mistake(
 def test_a_mistake_is_named(
     flags: list[str], message: str, tmp_path: Path, ppo: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="2"):  # where a flag is wrong in itself, tyro exits, and says so in a box
+    with pytest.raises(SystemExit, match="2"):  # tyro exits for a flag with an invalid value
         sys.exit(ppo.main(["--folder", str(tmp_path / "run"), *TINY, *flags]))
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()

@@ -79,7 +79,7 @@ def test_two_processes_choose_one_type(two_ranks: tuple[Path, str, str]) -> None
     assert load_model(folder / "model").card["settings"]["dtype"] == "float32"
 
 
-def test_two_processes_stop_together_and_resume_to_the_bit(two_ranks: tuple[Path, str, str], tmp_path: Path) -> None:
+def test_two_processes_stop_together_and_resume_bit_exactly(two_ranks: tuple[Path, str, str], tmp_path: Path) -> None:
     process = start_ranks(tmp_path / "run", 2, *SPREAD)
     assert process.stderr is not None
     seen = ""

@@ -1,4 +1,4 @@
-"""pretrain/train.py: settings and mistakes in them."""
+"""pretrain/train.py: settings, and errors in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_much_waiting_for_programs_is_reported_once(
     data: float,
     said: bool,
 ) -> None:
-    """A step of one second by the clock, of which so much is booked for data."""
+    """Each step takes one second, and ``data`` of it is spent waiting."""
     spent = {"data": data, "model": 1.0 - data, "optimizer": 0.0}
     clock = [0.0]
 
@@ -62,7 +62,7 @@ def test_much_waiting_for_programs_is_reported_once(
         ({"width": "= 1"}, r"recipe .*mine.toml: .*mine.toml is not TOML"),
     ],
 )
-def test_a_mistake_in_a_recipe_is_named(
+def test_errors_name_the_mistake_in_a_recipe(
     script: ModuleType, tmp_path: Path, change: dict[str, str | None], expected: str
 ) -> None:
     lines = (TRAIN.parent / "recipes" / "nano-arith.toml").read_text().splitlines()
@@ -83,7 +83,7 @@ def test_a_mistake_in_a_recipe_is_named(
         (["--context", "40"], "context = 40; allowed for Cadmus-Arith-v0: from "),
     ],
 )
-def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
+def test_errors_name_the_mistake_in_a_flag_and_leave_no_folder(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
 ) -> None:
     folder = tmp_path / "run"
@@ -106,7 +106,7 @@ def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
         ("paper", 277.3),
     ],
 )
-def test_a_recipe_is_whole_and_of_the_size_it_says(script: ModuleType, recipe: str, millions: float) -> None:
+def test_recipes_are_complete_and_have_the_stated_sizes(script: ModuleType, recipe: str, millions: float) -> None:
     config = script.configure(["--recipe", recipe])
     assert config.folder == Path("runs") / recipe
     assert script.make_stream(config).specs  # the context holds its programs
@@ -116,7 +116,7 @@ def test_a_recipe_is_whole_and_of_the_size_it_says(script: ModuleType, recipe: s
     assert parameters / 1e6 == pytest.approx(millions, abs=0.06)
 
 
-def test_a_flag_goes_before_the_recipe_and_no_flag_before_what_a_run_was_started_with(
+def test_flags_override_the_recipe_and_a_resumed_run_keeps_its_settings(
     script: ModuleType, finished: tuple[Path, str, str]
 ) -> None:
     assert script.configure([]).width == 128

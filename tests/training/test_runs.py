@@ -1,4 +1,4 @@
-"""The folder of a run in other people's hands: edited, damaged, moved, used twice, unwritable; Ctrl-C and progress."""
+"""Folders of runs that are edited, damaged, moved, used twice or unwritable; Ctrl-C; progress."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TUNING += ["--total-timesteps", "64", "--eval-episodes", "4", "--eval-freq", "64
 
 @dataclass(frozen=True)
 class Settings:
-    """Those of a script that does nothing."""
+    """The settings of a script that does nothing."""
 
     folder: Path
     env: str = "Cadmus-Arith-v0"
@@ -66,7 +66,7 @@ def open_folder(
 
 @pytest.fixture
 def held() -> Iterator[contextlib.ExitStack]:
-    """Has the locks of a test."""
+    """Holds the locks of a test."""
     with contextlib.ExitStack() as stack:
         yield stack
 
@@ -116,7 +116,7 @@ def stopped(name: str, finished: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def assert_refused(script: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str], *parts: str) -> None:
-    """One line that says what is wrong, and status 2."""
+    """Assert that a script prints one line with these parts and returns 2."""
     capsys.readouterr()
     assert script.main(arguments) == 2
     printed, reported = capsys.readouterr()
@@ -129,7 +129,7 @@ def assert_refused(script: ModuleType, capsys: pytest.CaptureFixture[str], argum
 # ---------------------------------------------------------------------------------------------- files
 
 
-def test_a_json_file_is_read_as_written_and_refused_where_it_changed(tmp_path: Path) -> None:
+def test_an_edited_json_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "some.json"
     files.write_json(path, {"seed": 10, "rates": (0.1, 1e-7), "name": "Ontañón", "none": None})
     assert files.read_json(path) == {"seed": 10, "rates": [0.1, 1e-7], "name": "Ontañón", "none": None}
@@ -144,9 +144,7 @@ def test_a_json_file_is_read_as_written_and_refused_where_it_changed(tmp_path: P
             files.read_json(path)
 
 
-def test_a_json_file_that_cannot_be_written_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_previous_json_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "some.json"
     files.write_json(path, {"seed": 1})
     flushed: list[int] = []
@@ -158,12 +156,12 @@ def test_a_json_file_that_cannot_be_written_leaves_the_one_before(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         files.write_json(path, {"seed": 2})
-    assert flushed  # to the disk, before it takes the place of the other
+    assert flushed  # before it replaces the other
     assert files.read_json(path) == {"seed": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_output_that_cannot_be_written_is_named_before_the_work(tmp_path: Path) -> None:
+def test_an_unwritable_output_is_found_before_the_work(tmp_path: Path) -> None:
     files.check_output(tmp_path / "new" / "table.json")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").touch()
@@ -198,7 +196,9 @@ def test_a_folder_is_opened_resumed_and_emptied(tmp_path: Path) -> None:
     assert files.read_json(folder / "run.json")["settings"]["seed"] == 4
 
 
-def test_what_a_kill_leaves_before_run_json_is_there_is_no_obstacle(tmp_path: Path, held: contextlib.ExitStack) -> None:
+def test_a_run_starts_in_a_folder_left_by_a_kill_before_run_json_was_written(
+    tmp_path: Path, held: contextlib.ExitStack
+) -> None:
     (tmp_path / "run").mkdir()
     for name in ("lock", "owner", "run.partial"):
         (tmp_path / "run" / name).touch()
@@ -206,7 +206,7 @@ def test_what_a_kill_leaves_before_run_json_is_there_is_no_obstacle(tmp_path: Pa
     assert (tmp_path / "run" / "run.json").is_file()
 
 
-def test_a_folder_that_is_not_ours_stays_as_it_is(tmp_path: Path, held: contextlib.ExitStack) -> None:
+def test_a_folder_with_other_files_is_not_touched(tmp_path: Path, held: contextlib.ExitStack) -> None:
     (tmp_path / "thesis.tex").touch()
     for flags in ({}, {"overwrite": True}, {"resume": True}):
         with pytest.raises(ValueError, match="holds something other than a run"):
@@ -225,7 +225,7 @@ def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["file/run", "nowhere", "/proc/run", "disk"])
-def test_a_folder_that_cannot_be_used_is_named(
+def test_errors_name_a_folder_that_cannot_be_used(
     place: str, tmp_path: Path, held: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -255,7 +255,7 @@ with folders.locked(Path(sys.argv[1])):
 """
 
 
-def test_one_process_at_a_time_and_none_after_it_was_killed(tmp_path: Path) -> None:
+def test_one_process_at_a_time_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     command = [sys.executable, "-c", HOLD, str(folder)]
@@ -276,7 +276,7 @@ def test_one_process_at_a_time_and_none_after_it_was_killed(tmp_path: Path) -> N
     assert not (folder / "owner").exists()
 
 
-def test_the_lock_is_given_back_where_a_run_is_refused(tmp_path: Path) -> None:
+def test_the_lock_is_released_if_a_run_is_refused(tmp_path: Path) -> None:
     with contextlib.ExitStack() as held:
         open_folder(held, tmp_path / "run")
     for _ in range(2):
@@ -302,7 +302,7 @@ def test_an_edited_or_damaged_run_json_is_refused(
     assert_refused(scripts[name], capsys, asked, f"{name}.py: {stopped / 'result.json'} is damaged")
 
 
-def test_settings_of_another_version_are_named(
+def test_errors_name_settings_of_another_version(
     stopped: Path, name: str, scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, asked = stopped / "run.json", ["--folder", str(stopped), "--resume"]
@@ -346,7 +346,7 @@ def test_a_run_in_use_is_refused(
         assert_refused(scripts[name], capsys, asked, f"{stopped} is in use by process {os.getpid()} on ")
 
 
-def test_an_unwritable_folder_and_a_missing_gpu_are_named_before_the_work(
+def test_an_unwritable_folder_and_a_missing_gpu_are_found_before_training(
     name: str,
     tmp_path: Path,
     scripts: dict[str, ModuleType],
@@ -364,7 +364,7 @@ def test_an_unwritable_folder_and_a_missing_gpu_are_named_before_the_work(
         assert not (tmp_path / "run").exists()
 
 
-def test_moved_and_behind_a_link_it_resumes(
+def test_a_moved_and_linked_run_resumes(
     stopped: Path, name: str, finished: dict[str, Path], scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
     moved = tmp_path / "moved"
@@ -378,7 +378,7 @@ def test_moved_and_behind_a_link_it_resumes(
 
 @pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("change", ["deleted", "replaced"])
-def test_ppo_resumes_whatever_became_of_the_checkpoint(
+def test_ppo_resumes_without_the_checkpoint(
     saved: bool,
     change: str,
     finished: dict[str, Path],
@@ -404,7 +404,7 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
             ppo.main(["--folder", str(folder), *asked])
     assert bool(list((folder / "states").iterdir())) == saved
     shutil.rmtree(parent)
-    if change == "replaced":  # by one of the same size that reads its digits the other way round
+    if change == "replaced":  # by one of the same size with the other digit order
         save_model(Transformer(SIZES, seed=9), parent, {"endian": "little", "made": "elsewhere"})
     assert ppo.main(["--folder", str(folder), "--resume"]) == 0
     assert_same_weights(folder, finished["ppo"])
@@ -412,7 +412,7 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
     assert model.endian == "big"
     assert model.card["parent"]["made"] == "here"
 
-    if not saved:  # and where even the copy in the run is gone
+    if not saved:  # if the copy in the run is gone too
         for place in ("model", "states", "result.json"):
             path = folder / place
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -433,7 +433,7 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
         ("evaluate", {}, "model.safetensors is damaged"),
     ],
 )
-def test_a_benchmark_finds_what_is_wrong_before_the_work(
+def test_benchmarks_find_mistakes_before_the_work(
     benchmark: str, changes: dict[str, Any], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if benchmark == "transformer":
@@ -460,12 +460,12 @@ import hashlib, sys
 from cadmus_gym.training import interrupts
 with interrupts.Stop(lambda: "heard"):
     print("started", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in which no Python code runs in the main thread
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # takes minutes in which no Python code runs in the main thread
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_within_a_kernel_the_first_signal_is_acknowledged_and_the_second_ends_it(number: int) -> None:
+def test_within_a_kernel_the_first_signal_is_acknowledged_and_the_second_exits(number: int) -> None:
     command = [sys.executable, "-c", KERNEL]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -479,7 +479,7 @@ def test_within_a_kernel_the_first_signal_is_acknowledged_and_the_second_ends_it
         assert process.wait() == 128 + number
 
 
-def test_a_repeated_signal_counts_as_the_same_for_a_while(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_repeated_within_the_patience_counts_as_one(capfd: pytest.CaptureFixture[str]) -> None:
     handlers = [signal.getsignal(number) for number in interrupts.SIGNALS]
     threads = threading.active_count()
     with interrupts.Stop(lambda: "heard", patience=1000.0) as stop:
@@ -492,7 +492,7 @@ def test_a_repeated_signal_counts_as_the_same_for_a_while(capfd: pytest.CaptureF
     assert threading.active_count() == threads
 
 
-def test_the_command_that_resumes_works_outside_of_the_virtual_environment(
+def test_the_resuming_command_works_outside_the_virtual_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["pretrain/train.py", "--steps", "3"])
@@ -517,14 +517,14 @@ def test_the_command_that_resumes_works_outside_of_the_virtual_environment(
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         monkeypatch.setattr("time.monotonic", lambda: self.now)
 
 
-def test_a_countdown_says_how_much_is_done_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_countdown_shows_the_share_done_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, lines = Clock(monkeypatch), list[str]()
     report = progress.countdown("programs", lines.append)
     for done in (40, 50, 60):  # 40 were there before
@@ -538,13 +538,13 @@ def test_a_countdown_says_how_much_is_done_and_the_time_left(monkeypatch: pytest
     slow = progress.countdown("evaluating", lines.append, percent=True)
     clock.now += 60
     slow(1, 4)
-    assert lines[2:] == ["evaluating: 25%"]  # after the first piece alone there is no telling
+    assert lines[2:] == ["evaluating: 25%"]  # one piece is too little for an estimate
     clock.now += 119.7
     progress.part_of(slow, 1, 2)(1, 2)
     assert lines[3:] == ["evaluating: 75%, 1 min 0 s left"]
 
 
-def test_progress_is_a_line_from_time_to_time_and_one_at_the_end(
+def test_progress_prints_lines_at_intervals_and_one_at_the_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock(monkeypatch)
