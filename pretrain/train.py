@@ -234,7 +234,8 @@ class Trainer:
         # Model and optimizers. Only the weights and the stream are random, and both have the seed.
         timed = None
         if config.dtype == "auto":
-            dtype, timed = choose_dtype(config, lambda: self.sample_chunks(config), ranks, run.say)
+            chunks = batches.cut_chunks(batches.draw(stream, self.feed.rows), config.endian, self.cuts)
+            dtype, timed = choose_dtype(config, chunks, ranks, run.say)
             config = dataclasses.replace(config, dtype=dtype)  # type: ignore[arg-type]
             run.about["config"]["dtype"] = dtype  # a resumed run times nothing
             ranks.first(run.write_about)
@@ -261,17 +262,14 @@ class Trainer:
                 f"step {self.first}; start another run with --start {run.folder / 'model'}"
             )
         extended_now = self.counts["parts"] < len(config.parts)
-        if extended_now:
-            self.begin_part()
+        if extended_now:  # the result was written after the last state, with the last evaluation
+            self.ledger.begin_part(ranks.first(lambda: files.read_json(run.result)), len(config.parts))
+            ranks.first(run.write_about)
         self.unsaved = extended_now or (state is None and config.start is not None)  # the first state must hold it
         self.ledger.start_clocks()
         self.settled, self.warned = self.counts["step"] + SETTLED, False  # whether waiting was reported
         self.truth = "-"  # on test, in the last evaluation
         run.start(self.counts["step"], self.steps)
-
-    def sample_chunks(self, config: Config) -> list[batches.Chunk]:
-        """Return the chunks of a batch, for timing."""
-        return batches.cut_chunks(batches.draw(self.stream, self.feed.rows), config.endian, self.cuts)
 
     def restore(self, state: dict[str, Any]) -> None:
         if "choices" not in state:
@@ -288,13 +286,6 @@ class Trainer:
         sums = {WEIGHTS: sha256(find_model(name) / WEIGHTS)}
         self.counts["parent"] = {**model.card, "name": name, "sha256": sums}
         self.earlier = model.record
-
-    def begin_part(self) -> None:
-        """Take the figures from the result: it was written after the last state, and has the last evaluation."""
-        result = self.ranks.first(lambda: files.read_json(self.run.result))
-        self.counts |= {key: result[key] for key in self.counts if key in result}
-        self.counts |= {"parts": len(self.config.parts), "stopped": False, "met": [0.0] * 4}
-        self.ranks.first(self.run.write_about)
 
     def train(self) -> int:
         """Train to the end or until a signal; return the exit status."""

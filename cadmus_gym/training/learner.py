@@ -74,7 +74,7 @@ class Learner:
 
 
 def choose_dtype(
-    config: Pretraining, chunks: Callable[[], list[batches.Chunk]], ranks: Ranks, report: Callable[[str], None]
+    config: Pretraining, chunks: list[batches.Chunk], ranks: Ranks, report: Callable[[str], None]
 ) -> tuple[str, dict[str, float]]:
     """Return the type of products, and the speed of those that were timed in tokens per core-second.
 
@@ -84,7 +84,7 @@ def choose_dtype(
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bfloat16" if supported else "float32", {}
     report("preflight: timing a step in float32 and in bfloat16")
-    timed = ranks.gather({name: round(speed, 1) for name, speed in preflight(config, chunks(), ranks).items()})[0]
+    timed = ranks.gather({name: round(speed, 1) for name, speed in preflight(config, chunks, ranks).items()})[0]
     dtype = max(timed, key=lambda name: timed[name])
     speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in timed.items())
     report(f"preflight: {speeds} tokens per core-second; computing in {dtype}")

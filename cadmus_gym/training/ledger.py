@@ -49,6 +49,11 @@ class Ledger:
         if self.ranks.rank == 0:  # it has the sums of all processes
             self.window += state["window"].to(self.window.device)
 
+    def begin_part(self, result: Mapping[str, Any], parts: int) -> None:
+        """Take the figures from the result of the part before, and begin to train further."""
+        self.counts |= {key: result[key] for key in self.counts if key in result}
+        self.counts |= {"parts": parts, "stopped": False, "met": [0.0] * 4}
+
     def spend(self, kind: str, since: float) -> float:
         """Count the time since ``since`` as spent on one kind of work; return the time now."""
         now = time.monotonic()
