@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 import cadmus_gym as cg
 from cadmus_gym.files import check_output
-from cadmus_gym.streams.spec import SPECS
+from cadmus_gym.streams.loading import SPECS
 from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent

@@ -21,8 +21,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any
@@ -34,6 +33,7 @@ import tyro
 from cadmus_gym import ModelConfig, Transformer, load_model, load_spec
 from cadmus_gym.evaluation.truth import loss_above_floor
 from cadmus_gym.files import check_output
+from cadmus_gym.reading import convert, naming, read_toml
 from cadmus_gym.reports.markdown import markdown
 from cadmus_gym.reports.plots import draw_study
 from cadmus_gym.training.provenance import recipe
@@ -54,6 +54,18 @@ class Args:
     output: Path = HERE / "results"
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(help="in place of the study's")] = ()
     only: Annotated[tuple[str, ...], tyro.conf.arg(help="names of runs; all where none is given")] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A file of benchmarks/studies."""
+
+    recipe: str
+    compute: tuple[float, ...]  # FLOPs
+    seeds: tuple[int, ...]
+    runs: dict[str, dict[str, Any]]  # settings that differ from those of all runs, by the name of the run
+    settings: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,30 +103,25 @@ class Row:
 
 
 def plan(path: Path, folder: Path, seeds: tuple[int, ...], only: tuple[str, ...]) -> list[Run]:
-    """Return the runs of a study. Raises ValueError, naming the file, for what is no study."""
-    try:
-        study = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
-    missing = [key for key in ("recipe", "compute", "seeds", "settings", "runs") if key not in study]
-    unknown = [key for key in study if key not in ("description", "recipe", "compute", "seeds", "settings", "runs")]
-    if missing or unknown:
-        raise ValueError(f"{path}: {'no' if missing else 'unknown'} key {(missing + unknown)[0]!r}")
-    if other := [name for name in only if name not in study["runs"]]:
-        raise ValueError(f"{path}: no run {other[0]!r}; known: {', '.join(study['runs'])}")
-    seeds = tuple(seeds or study["seeds"])
-    if not 1 <= len(set(seeds)) == len(seeds) <= max(STUDENT):
-        raise ValueError(f"{path}: seeds = {list(seeds)}; allowed: 1 to {max(STUDENT)} different ones")
+    """Return the runs of a study. Raises ValueError, naming the file, for a mistake in it."""
+    values = read_toml(path)
+    with naming(path.name):
+        study = convert(Study, values)
+        if other := [name for name in only if name not in study.runs]:
+            raise ValueError(f"no run {other[0]!r}; known: {', '.join(study.runs)}")
+        seeds = seeds or study.seeds
+        if not 1 <= len(set(seeds)) == len(seeds) <= max(STUDENT):
+            raise ValueError(f"seeds = {list(seeds)}; allowed: 1 to {max(STUDENT)} different ones")
     found = []
-    for compute in study["compute"]:
-        for name, changed in study["runs"].items():
-            settings = study["settings"] | changed
+    for compute in study.compute:
+        for name, changed in study.runs.items():
+            settings = study.settings | changed
             sizes = {key: settings[key] for key in ("width", "layers", "heads", "hidden") if key in settings}
             parameters = sum(weight.numel() for weight in Transformer(ModelConfig(**sizes)).parameters())
             tokens = round(compute / (6 * parameters))
             for seed in seeds:
                 own = folder / f"{name.replace(' ', '-')}-{compute:.6g}-{seed}"
-                flags = {"recipe": study["recipe"], "folder": own, "seed": seed, "tokens": tokens, **settings}
+                flags = {"recipe": study.recipe, "folder": own, "seed": seed, "tokens": tokens, **settings}
                 command = [part for key, value in flags.items() for part in (f"--{key.replace('_', '-')}", text(value))]
                 if not only or name in only:
                     found.append(Run(name, compute, seed, own, (*command, "--resume")))

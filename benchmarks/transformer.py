@@ -15,7 +15,6 @@ import resource
 import subprocess
 import sys
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from cadmus_gym.evaluation.truth import complete_under, prompts_of
 from cadmus_gym.files import check_output
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import reverse_digits
+from cadmus_gym.reading import read_toml
 from cadmus_gym.reports.markdown import markdown
 from cadmus_gym.training import batches
 from cadmus_gym.training.optimizers import make_optimizers
@@ -290,7 +290,7 @@ class Ours:
     """Steps of training as pretrain/train.py makes them."""
 
     def __init__(self, args: Args, dtype: str, optimizer: str, sample: batches.Batch) -> None:
-        self.values, loaded = tomllib.loads(args.recipe.read_text()), load_model(args.checkpoint)
+        self.values, loaded = read_toml(args.recipe), load_model(args.checkpoint)
         self.model, self.endian = Transformer(loaded.config, args.seed), loaded.endian
         muon_rate = self.values["muon_rate"] if optimizer == "muon" else None
         self.optimizers = make_optimizers(self.model, muon_rate, self.values["adamw_rate"], dtype=getattr(torch, dtype))
@@ -328,7 +328,7 @@ class Theirs:
     """Steps of LlamaForCausalLM with AdamW, on batches padded to their longest row; attention is causal, no mask."""
 
     def __init__(self, args: Args, dtype: str, attention: str) -> None:
-        values = tomllib.loads(args.recipe.read_text())
+        values = read_toml(args.recipe)
         self.clip, self.low, self.endian = values["clip"], dtype == "bfloat16", load_model(args.checkpoint).endian
         torch.manual_seed(args.seed)
         config = transformers.LlamaConfig.from_pretrained(args.checkpoint)
@@ -407,7 +407,7 @@ def main(args: Args) -> None:
     torch.set_num_threads(1)
     load_model(args.checkpoint)
     cg.load_spec(args.env)
-    tomllib.loads(args.recipe.read_text(encoding="utf-8"))
+    read_toml(args.recipe)
     check_output(args.output)
     results: dict[str, Any] = {"recipe": recipe(args), "transformers": transformers.__version__}
     hardware = results["recipe"]["hardware"]

@@ -12,7 +12,8 @@ from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.language.machine import Outcome, Step, run, run_batch, trace
 from cadmus_gym.language.notation import assemble, decode, disassemble, encode
 from cadmus_gym.language.verdicts import Verdict
-from cadmus_gym.streams.spec import SPECS, Spec, load_spec
+from cadmus_gym.streams.loading import SPECS, load_spec
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 
 if TYPE_CHECKING:

@@ -16,8 +16,10 @@ from cadmus_gym.language.isa import VOCABULARY, Tokens, instruction_table
 from cadmus_gym.language.notation import ambiguity
 from cadmus_gym.progress import countdown
 from cadmus_gym.reports.markdown import inserted
-from cadmus_gym.streams.export import export
-from cadmus_gym.streams.seen import Index, Programs, certain, edits, splits_of
+from cadmus_gym.streams.export import export_stream
+from cadmus_gym.streams.index import Index
+from cadmus_gym.streams.problems import certain, splits_of
+from cadmus_gym.streams.seen import Programs, edits
 from cadmus_gym.training.provenance import versions
 from cadmus_gym.training.scripts import SCRIPTS, run_script
 from cadmus_gym.transformer.tokenizer import endian_of, write_tokenizer
@@ -286,7 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
             return show_seen(given)
         if given.command == "export":
             stream = Stream(given.spec, given.split, given.seed)
-            print(f"{len(export(stream, given.folder, given.count, report=countdown('programs')))} files")
+            print(f"{len(export_stream(stream, given.folder, given.count, report=countdown('programs')))} files")
             return 0
         if given.command == "cards":
             return show_cards(given.write)

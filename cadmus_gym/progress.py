@@ -1,4 +1,4 @@
-"""What a person sees of long work: how much is done, and the time left."""
+"""Progress of long work, for people: how much is done, and the time left."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeAlias, overload
 
-SECONDS = 5.0  # between two lines of progress
-REFRESH = 0.2  # seconds between two changes of a bar
+SECONDS = 5.0  # between two lines
+REFRESH = 0.2  # seconds between two updates of a bar
 
-Report: TypeAlias = Callable[[int, int], None]  # called with how much is done, and of how much
+Report: TypeAlias = Callable[[int, int], None]  # called with how much is done, and the total
 
 
 def countdown(
     what: str, write: Callable[[str], None] | None = None, seconds: float = SECONDS, percent: bool = False
 ) -> Report:
-    """Return a function that reports, at most every ``seconds``, how much is done and the time left.
+    """Return a function that reports how much is done and the time left, at most every ``seconds``.
 
-    ``write`` takes a line; by default it goes to stderr. A line counts ("3 of 9 programs, ..."), or with ``percent``
-    gives the share ("evaluating: 33%, ...").
+    A line has counts ("3 of 9 programs, ..."), or with ``percent`` a share ("evaluating: 33%, ..."). It is passed to
+    ``write``, by default to stderr.
     """
     printed = time.monotonic()
-    first: tuple[int, float] | None = None  # how many were done when, so that what was there before does not count
+    first: tuple[int, float] | None = None  # how much was done at first, and when, to measure the speed since
 
     def report(done: int, total: int) -> None:
         nonlocal printed, first
@@ -45,12 +45,12 @@ def part_of(report: Report, k: int, parts: int) -> Report: ...
 @overload
 def part_of(report: Report | None, k: int, parts: int) -> Report | None: ...
 def part_of(report: Report | None, k: int, parts: int) -> Report | None:
-    """Return what reports on part k of ``parts`` of the same size, from what reports on them all, or None for None."""
+    """Return a report for part k of ``parts`` equal parts, given the report for all of them; None for None."""
     return report and (lambda done, total: report(k * total + done, parts * total))
 
 
 class Progress:
-    """Steps done, on stderr: a bar on a terminal, elsewhere a plain line every ``seconds``; or, quiet, nothing."""
+    """Progress of steps on stderr: a bar on a terminal, a line every ``seconds`` elsewhere, nothing if ``quiet``."""
 
     def __init__(self, start: int, total: int, seconds: float = 15.0, quiet: bool = False, unit: str = "step") -> None:
         self.start, self.total, self.seconds, self.quiet = start, total, seconds, quiet
@@ -63,7 +63,7 @@ class Progress:
             self.bar = tqdm(initial=start, total=total, unit=unit, dynamic_ncols=True)
 
     def update(self, step: int, shown: str | None = None) -> None:
-        """Show that ``step`` steps are done, and the text ``shown``, by default the last one."""
+        """Show that ``step`` steps are done, with a text, by default the last one."""
         before, self.step = self.step, step
         self.shown = self.shown if shown is None else shown
         if self.bar is not None:
@@ -77,7 +77,7 @@ class Progress:
             self.write(f"step {step}/{self.total}, {self.shown + ', ' if self.shown else ''}{shown_time(left)} left")
 
     def part(self, what: str) -> Report:
-        """Return what reports on work within a step, such as an evaluation."""
+        """Return a report for work within a step, such as an evaluation."""
         if self.bar is None:
             return countdown(what, self.write, percent=True)
         return countdown(what, self.bar.set_postfix_str, REFRESH, percent=True)

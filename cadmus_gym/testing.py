@@ -24,8 +24,9 @@ from cadmus_gym.language.isa import ID, Tokens
 from cadmus_gym.language.machine import run_batch
 from cadmus_gym.language.notation import disassemble
 from cadmus_gym.language.verdicts import TRUE, Verdict
-from cadmus_gym.streams.probability import Scorer
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.problems import Reader
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.ablations import answers
 
@@ -100,11 +101,11 @@ def check_splits(spec: Spec, count: int) -> None:
     for part, _ in spec.parts:
         keys: dict[str, set[int]] = {}
         for split in part.splits:
-            scorer = Scorer(part, split, 0, 1)
+            reader = Reader(part, split)
             prompts, lengths = Stream(part, split, SEED).prompts(np.full(count, SEED), np.arange(count))
             keys[split] = set()
             for prompt, length in zip(prompts, lengths, strict=True):
-                problem = scorer.read(prompt[:length])
+                problem = reader.read(prompt[:length])
                 if problem is None or not problem.kept:
                     raise AssertionError(_said(part, split, prompt[:length], "is not found to be of the split"))
                 keys[split].add(problem.key)

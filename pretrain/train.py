@@ -67,7 +67,6 @@ from cadmus_gym.training.runs import Run
 from cadmus_gym.training.settings import Env, Overrides
 from cadmus_gym.transformer.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig
-from cadmus_gym.transformer.model_files import sha256
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 WAITING, SETTLED = 0.2, 20  # a larger share of time spent waiting for programs is reported, after this many steps
@@ -121,13 +120,13 @@ class Config:
     log_every: int = 10  # steps, to TensorBoard
 
     def __post_init__(self) -> None:
-        allowed.check(self, RULES, where=f"recipe {self.recipe}: ")
+        allowed.check(self, RULES)
         if self.resume + self.overwrite + self.extend > 1:
             raise ValueError("--resume, --overwrite and --extend: give one of them")
         try:
             self.sizes  # noqa: B018
         except (ValueError, TypeError) as error:
-            raise ValueError(f"recipe {self.recipe}: {error}") from None
+            raise ValueError(str(error)) from None
 
     @property
     def sizes(self) -> ModelConfig:
@@ -147,10 +146,6 @@ RULES = {
     "clip": allowed.Rule("a number above 0", lambda value: type(value) in (int, float) and value > 0),
     "seed": allowed.whole_to(2**32 - 1),
     "overrides": allowed.TABLE,
-    "env": allowed.Rule("a string, or a table of integer weights", lambda value: isinstance(value, (str, dict))),
-    "endian": allowed.one_of("big", "little"),
-    "optimizer": allowed.one_of("muon", "adamw"),
-    "dtype": allowed.one_of("auto", "float32", "bfloat16"),
 }
 # Settings that may differ when a run is resumed.
 FREE = {*settings.OF_CALL, "device", "threads", "needs"}
@@ -283,7 +278,7 @@ class Trainer:
         """Take the weights of a model, and keep its card."""
         model = load_model(name)
         self.model.load_state_dict(model.state_dict())
-        sums = {WEIGHTS: sha256(find_model(name) / WEIGHTS)}
+        sums = {WEIGHTS: files.sha256(find_model(name) / WEIGHTS)}
         self.counts["parent"] = {**model.card, "name": name, "sha256": sums}
         self.earlier = model.record
 

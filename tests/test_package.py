@@ -9,6 +9,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
         print(cadmus_gym.__file__)
         env = gymnasium.make("Cadmus-Arith-v0")
         env.reset(seed=0)
-        print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.streams.spec.FOLDER / "arith.toml").is_file())
+        print(cadmus_gym.run("1 end").verdict.name, (cadmus_gym.streams.loading.FOLDER / "arith.toml").is_file())
         tiny = cadmus_gym.load_model("tiny")
         print(tiny.card["seed"], cadmus_gym.evaluation.trained.unpack(tiny.record)["0"].tolist())
     """
@@ -116,3 +117,10 @@ def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Pat
     assert {"README.md", checkpoint.RECORD, *checkpoint.WRITTEN} == {path.name for path in shipped}
     held = alone / "cadmus_gym" / "_models"
     assert {path.relative_to(held): path.read_bytes() for path in held.rglob("*") if path.is_file()} == shipped
+
+
+def test_registered_environments_name_the_package_and_no_module_that_may_move() -> None:
+    for id in cg.SPECS:
+        spec = gymnasium.spec(id)
+        assert (spec.entry_point, spec.vector_entry_point) == ("cadmus_gym:CadmusEnv", "cadmus_gym:CadmusVectorEnv")
+        assert json.loads(spec.to_json())["entry_point"] == "cadmus_gym:CadmusEnv"

@@ -14,7 +14,7 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym import testing
-from cadmus_gym.streams.probability import Problem, Scorer
+from cadmus_gym.streams.problems import Problem, Reader
 from cadmus_gym.tasks import Choices, Family
 from cadmus_gym.testing import CHECKS, ceiling_of, check_spec
 
@@ -210,7 +210,7 @@ def test_problems_of_the_wrong_split_are_found(
 ) -> None:
     spec = spec_of(monkeypatch, sums)
     testing.check_splits(spec, 100)
-    monkeypatch.setattr(Scorer, "read", lambda self, tokens: Problem(tokens, key, 0, kept, ()))
+    monkeypatch.setattr(Reader, "read", lambda self, tokens: Problem(tokens, key, 0, kept, ()))
     with pytest.raises(AssertionError, match=message):
         testing.check_splits(spec, 100)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import gymnasium
 
-from cadmus_gym.streams.spec import FOLDER, SPECS, Spec, read_spec
+from cadmus_gym.streams.loading import FOLDER, SPECS, read_spec
+from cadmus_gym.streams.spec import Spec
 
 
 def register(path: str | Path) -> Spec:
@@ -20,11 +21,11 @@ def register(path: str | Path) -> Spec:
     spec = read_spec(file)
     ours = file.parent == FOLDER.resolve()
     if not ours and spec.id in SPECS and SPECS[spec.id].parent == FOLDER.resolve():
-        raise ValueError(f"{file.name} id = {spec.id!r}: the package has an environment of this id; choose another")
+        raise ValueError(f"{file.name}: id = {spec.id!r}: the package has an environment of this id; choose another")
     try:
         gymnasium.envs.registration.parse_env_id(spec.id)
     except gymnasium.error.Error as error:
-        raise ValueError(f"{file.name} id = {spec.id!r}: {error}") from None
+        raise ValueError(f"{file.name}: id = {spec.id!r}: {error}") from None
     before = SPECS.get(spec.id)
     SPECS[spec.id] = file
     try:

@@ -14,7 +14,8 @@ from cadmus_gym.environments.episodes import Episodes, State, as_prompts
 from cadmus_gym.environments.rendering import frame, text
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import VOCABULARY, Tokens
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 
 Info: TypeAlias = dict[str, Any]
 _ROW = np.zeros(1, np.int64)

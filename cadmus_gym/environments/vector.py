@@ -17,7 +17,8 @@ from cadmus_gym.environments.episodes import END_INFO, Episodes, State, as_promp
 from cadmus_gym.environments.rendering import frame, text
 from cadmus_gym.environments.single import CadmusEnv, Info, TokenSpace, check_options, check_render_mode
 from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 
 
 class CadmusVectorEnv(gymnasium.vector.VectorEnv[Tokens, Ints, NDArray[Any]]):

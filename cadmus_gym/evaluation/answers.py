@@ -1,4 +1,4 @@
-"""A model asked for people to read: completions with the probability of every token that could have stood in its place.
+"""Completions for people to read, with the probability of every token that could have stood in each place.
 
 The probabilities come from one forward pass over the finished program, under the masks of the form, at temperature 1.
 """
@@ -23,7 +23,7 @@ from cadmus_gym.language.forms import Automata, Rules, check_prompt, reverse_dig
 from cadmus_gym.language.isa import VOCABULARY, Tokens
 from cadmus_gym.language.machine import Outcome, run
 from cadmus_gym.language.notation import as_tokens, disassemble
-from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.transformer.generate import check_temperature, generate, logits_of
 
@@ -39,12 +39,11 @@ OUTSIDE = "This prompt is outside the model's training distribution ({}); its pr
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model made of a prompt.
+    """A model's completion of a prompt.
 
-    ``written`` is the completion in the order of digits in which the model wrote it, and ``log_probs`` belongs to that:
-    row t has the log-probabilities of all tokens that the form allowed instead of ``written[t]``, -inf for others.
-    ``outside`` says how the prompt leaves the model's training distribution, and is empty where it does not; see
-    `outside_training`.
+    ``written`` is the completion in the order of digits in which the model wrote it. Row t of ``log_probs`` has the
+    log-probabilities of all tokens that were allowed instead of ``written[t]``, -inf for others. ``outside`` says how
+    the prompt leaves the training distribution of the model, and is empty if it does not; see `outside_training`.
     """
 
     prompt: Tokens  # (p,)
@@ -79,11 +78,12 @@ def answer(
     samples: int = 1,
     seed: int = 0,
 ) -> list[Answer]:
-    """Let a model complete one prompt, text as for `cadmus_gym.assemble` or ids (n,); return an answer per sample.
+    """Let a model complete one prompt, a text as for `cadmus_gym.assemble` or ids (n,); return an answer for each
+    sample.
 
-    Form and budget are those of `cadmus_gym.complete`, as far as the context goes. A temperature of 0 takes the
-    likeliest token; more than one sample needs one above. Raises what `cadmus_gym.complete` does, and ValueError for a
-    prompt that no completion of the form makes a well-formed program.
+    Form and budget are those of `cadmus_gym.complete`, within the context of the model. A temperature of 0 takes the
+    likeliest token; more than one sample needs a temperature above 0. Raises what `cadmus_gym.complete` raises, and
+    ValueError for a prompt that no completion of the form makes a well-formed program.
     """
     tokens = as_tokens(prompt)
     check_whole(samples=samples)
@@ -108,10 +108,11 @@ def answer(
 
 
 def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
-    """Return how a prompt leaves the distribution of the programs that a model with this card was trained on, in words.
+    """Say how a prompt leaves the distribution that a model with this card was trained on.
 
-    Empty where it does not: a program of the split `train`, or of one with the same parameters such as `test`, begins
-    with it. Empty too where that cannot be known: the card does not say, or a family is in plain Python.
+    The text is empty if it does not: a program of the split `train`, or of one with the same parameters such as `test`,
+    begins with the prompt. It is also empty if that is not known, because the card does not say or a family is in plain
+    Python.
     """
     tokens = as_tokens(prompt)
     try:
@@ -121,19 +122,19 @@ def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
     parts = [part for spec in specs for part, _ in spec.parts if "train" in part.splits]
     if tokens.size == 0 or not parts or any(part.family.pack is None for part in parts):
         return ""
-    scorers = [
-        Scorer(part, split, 0, 1)
+    readers = [
+        Reader(part, split)
         for part in parts
         for split in part.splits
         if part.split_parameters(split) == part.split_parameters("train")
     ]
     # A completion may have begun, in steps that a program of the stream would show.
     for size in range(tokens.size, 0, -1):
-        for problem in filter(None, (scorer.read(tokens[:size]) for scorer in scorers)):
+        for problem in filter(None, (reader.read(tokens[:size]) for reader in readers)):
             if problem.kept and any(np.array_equal(program[: tokens.size], tokens) for program in problem.programs):
                 return ""
     others = ((part, split) for part in parts for split in part.splits)
-    read = ((part, split, Scorer(part, split, 0, 1).read(tokens)) for part, split in others)
+    read = ((part, split, Reader(part, split).read(tokens)) for part, split in others)
     found = [
         f"{part.id} {split}: {part.splits[split].description.rstrip('.')}" for part, split, p in read if p and p.kept
     ]
@@ -146,10 +147,10 @@ def alternatives(
     completions: Sequence[Tokens],
     rules: Rules,
 ) -> list[NDArray[np.float32]]:
-    """Return for each completion (m,) of a prompt (p,) what the model makes of every token in its place, (m, 65).
+    """Return for each completion (m,) of a prompt (p,) the log-probabilities of all tokens in each place, (m, 65).
 
-    Log-probabilities under the masks of the rules, -inf where a token is not allowed. Under ``endian="little"`` the
-    rows follow the order in which the model writes, as `cadmus_gym.language.forms.reverse_digits` gives it.
+    They are under the masks of the rules, -inf for a token that is not allowed. Under ``endian="little"`` rows follow
+    the order in which the model writes, as `cadmus_gym.language.forms.reverse_digits` gives it.
     """
     count, sizes = len(completions), np.array([row.size for row in completions])
     written = np.zeros((count, sizes.max(initial=0)), np.uint8)
@@ -171,8 +172,8 @@ def alternatives(
 
 
 def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
-    """Return answers to one prompt as text of at most 100 columns: how often each came, and the most frequent token by
-    token, with up to ``top`` alternatives that are not too unlikely."""
+    """Return answers to one prompt as text of at most 100 columns: how often each came, and the most frequent one token
+    by token, with up to ``top`` alternatives per token."""
     texts = [disassemble(one.completion) for one in answers]
     counts = Counter(texts)
     lines = [fill(disassemble(answers[0].prompt), WIDTH), ""]

@@ -1,7 +1,7 @@
-"""Policies that know nothing, cheats, and search: what a score must be read against.
+"""Policies that know nothing, cheats, and search: the background against which a score is read.
 
-None of them learns. The fixed ones show what can be had without solving the problem; search shows what can be had by
-trying, which a policy in an environment may not do: it asks the machine before it answers.
+None of them learns. The fixed policies show what can be earned without solving the problem. Search shows what trying is
+worth; it asks the machine before it answers, which a policy in an environment cannot do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from cadmus_gym.language.machine import run_batch
 from cadmus_gym.language.notation import assemble, disassemble
 from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.literals import COMMA, NEG
 
@@ -79,7 +80,7 @@ def without_thoughts(tokens: Tokens) -> Tokens:
 
 
 def best_constant(spec: str | Path | Spec, split: str, count: int = 5000, seed: int = FIT_SEED) -> Tokens:
-    """Return the completion that is most often the stream's own, thoughts left out."""
+    """Return the most frequent completion of the stream, without thoughts."""
     programs, lengths = Stream(spec, split, seed).batch(0, count)
     seen: Counter[bytes] = Counter()
     for program, length in zip(programs, lengths, strict=True):
@@ -109,14 +110,14 @@ def last_words(prompts: Tokens, lengths: NDArray[np.int32]) -> Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What came most often in train after the last words of a prompt: their hashes (N,) in order, and completions
-    (N, M) uint8 without thoughts, padded with 0."""
+    """The most frequent completions of train by the last words of a prompt: hashes of the words (N,) in order, and
+    completions (N, M) uint8 without thoughts, padded with 0."""
 
     seen: Words64
     answers: Tokens
 
     def policy(self, prompt: Tokens) -> Tokens:
-        """Return a completion (m,) of a prompt (n,), empty where train did not show its last words."""
+        """Return a completion (m,) of a prompt (n,), empty if train did not show its last words."""
         key = fingerprints(last_words(prompt[None], np.array([prompt.size], np.int32)))[0]
         place = min(int(np.searchsorted(self.seen, key)), len(self.seen) - 1)
         found = self.answers[place] if self.seen[place] == key else self.answers[0, :0]
@@ -174,7 +175,8 @@ def fixed_policies(
 
 
 def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
-    """Return the first ``budget`` completions a form allows without thoughts, shortest first: (budget, M) uint8."""
+    """Return the first ``budget`` completions that a form allows without thoughts, shortest first: (budget, M)
+    uint8."""
     spec = load_spec(spec)
     nothing, none = np.zeros((1, 0), np.uint8), np.zeros(1, np.int64)
     root = forms.Automata(replace(spec.rules, thought_tokens=0), nothing, none)
@@ -206,9 +208,11 @@ def search(
     *,
     seeds: int = 1,
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete the prompts of `prompts_of` with the first of ``budget`` completions, shortest first, that the machine
-    finds true; where none is, with the last. Programs (N, L) and prompt lengths (N,). It consults the machine, which a
-    policy may not do. ``report`` is called with (done, N) prompts."""
+    """Complete the prompts of `prompts_of` by search: with the first of ``budget`` completions, shortest first, that
+    the machine finds true, or else with the last one.
+
+    Returns programs (N, L) and prompt lengths (N,). ``report`` is called with (done, N) prompts.
+    """
     candidates = enumerate_completions(spec, budget)
     prompts, lengths = prompts_of(spec, split, count, seed, seeds)
     programs = np.zeros((len(prompts), prompts.shape[1] + candidates.shape[1]), np.uint8)

@@ -1,4 +1,5 @@
-"""Completions under the rules of an environment, by default those that a model was trained under, by its card."""
+"""Completions under the rules of an environment; by default, according to its card, of the one that a model was trained
+on."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from cadmus_gym.language.forms import Rules
 from cadmus_gym.progress import Report
-from cadmus_gym.streams.spec import SPECS, Spec, load_spec
+from cadmus_gym.streams.loading import SPECS, load_spec
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.transformer.generate import Completions, generate
 
 if TYPE_CHECKING:
@@ -29,10 +31,10 @@ def rules_of(
     max_tokens: int | None = None,
     thought_tokens: int | None = None,
 ) -> Rules:
-    """Return the rules of a spec, by default those under which a model with this card was trained.
+    """Return the rules of a spec; by default those under which a model with this card was trained.
 
-    Any other argument replaces its part of them. A form alone is enough where the card does not say: the budget is then
-    the one of a spec that sets none. Raises ValueError where neither a spec, a form nor the card gives them, and as
+    Any other argument replaces its part of them. If the card does not say, a form alone is enough: the budget is then
+    that of a spec that sets none. Raises ValueError if neither a spec, a form nor the card gives the rules, and as
     `load_spec` does.
     """
     if spec is not None:
@@ -55,9 +57,9 @@ def rules_of(
 
 
 def trained_on(card: Mapping[str, Any]) -> list[Spec]:
-    """Return the specs that a model was trained on, by its card: one, or those of a weighted mixture.
+    """Return the specs that a model was trained on, according to its card: one, or those of a weighted mixture.
 
-    Raises ValueError where the card does not say, and as `load_spec` does.
+    Raises ValueError if the card does not say, and as `load_spec` does.
     """
     settings = card.get("settings")
     env = settings.get("env") if isinstance(settings, Mapping) else None
@@ -81,7 +83,7 @@ def _stamp(name: str) -> object:
 
 
 def stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the cards of what a model was made in, the first training first."""
+    """Return the cards of all trainings of a model, the first one first."""
     parent = card.get("parent")
     return [*(stages(parent) if isinstance(parent, Mapping) else []), card]
 
@@ -94,7 +96,7 @@ def ids_of(specs: list[Spec]) -> list[str]:
 def asked_under(specs: list[Spec]) -> Rules:
     """Return the rules that allow the completions of all of these specs.
 
-    Raises ValueError where their forms do not go together.
+    Raises ValueError if their forms cannot be combined.
     """
     forms = {(spec.form, spec.words) for spec in specs}
     if len(forms) > 1 and {form for form, _ in forms} <= {"value", "relation", "answer"}:

@@ -1,8 +1,8 @@
-"""Which constructs of the language a prompt needs: the share of prompts that are answered right while one is ignored.
+"""Which constructs of the language prompts need: the share that is answered right while a construct is ignored.
 
-A score says something about a construct only where it is needed. What an environment is named after must be needed in
-nine tenths of its prompts, so that ignoring it answers one in ten at most; where an answer is one of two, it is right
-by chance in half of the rest. `NAMED` says what that is, and the tests hold it.
+A score says something about a construct only if it is needed. The construct that an environment is named after must be
+needed in nine tenths of its prompts: ignoring it answers at most one in ten. If an answer is one of two, half of the
+rest is right by chance. `NAMED` lists these constructs, and the tests hold the ceilings.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ CEILINGS = {"value": 1 - NEEDED, "relation": 1 - NEEDED / 2}  # by the form of a
 
 
 def named_of(spec: Spec) -> tuple[str, ...]:
-    """Return what is ignored when an environment, which is no mixture, is answered without what it is named after."""
+    """Return the names of the ablations that ignore what an environment is named after; it may be no mixture."""
     return tuple(dict.fromkeys((*NAMED.get(spec.task, ()), *spec.family.needs)))
 
 
 def ignored(spec: Spec, count: int, seed: int = EVALUATION_SEED) -> dict[str, dict[str, float]]:
-    """Return, by the name of what is ignored and by split, the share of ``count`` prompts answered right all the same.
+    """Return, by ablation and split, the share of ``count`` prompts that are still answered right.
 
-    What the environment is named after comes first, then all `ABLATIONS` of words that occur in its prompts and, where
-    these are two numbers and a relation, all shortcuts of `COMPARE`. What is right on the same prompts as one before it
-    is left out. Raises ValueError for a mixture, whose parts have constructs.
+    The ablations of what the environment is named after come first, then all `ABLATIONS` of words that occur in its
+    prompts and, if these are two numbers and a relation, all shortcuts of `COMPARE`. An ablation that is right on the
+    same prompts as one before it is left out. Raises ValueError for a mixture, whose parts have constructs.
     """
     named = named_of(spec)
     asked = {split: prompts_of(spec, split, count, seed) for split in spec.splits}
@@ -65,8 +65,7 @@ NO_ANSWER = -(2**63)  # which no run leaves
 
 
 def answers_without(name: str, prompts: Tokens, lengths: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the answers (N,) of prompts (N, P) of those lengths with something ignored; NO_ANSWER where there is
-    none."""
+    """Return the answers (N,) of prompts (N, P) of those lengths under an ablation, `NO_ANSWER` if there is none."""
     if name in COMPARE:
         return COMPARE[name](prompts, lengths)
     found, ran = answers(prompts, lengths, name)
@@ -93,5 +92,5 @@ def compares(prompts: Tokens) -> bool:
 
 
 def meaning_of(name: str) -> str:
-    """Say what is ignored."""
+    """Say what an ablation ignores."""
     return ABLATIONS[name].meaning if name in ABLATIONS else "nothing else of the two numbers is compared"

@@ -1,16 +1,17 @@
 """95 % intervals of truth rates, which count distinct problems.
 
-A split with few problems repeats them, and a problem that comes twice is answered twice alike: the second answer says
-nothing new. So problems are the observations, and their prompts come in clusters. The method is the usual one for such
-a share: Wilson's interval at the effective number of observations, which is the number of independent ones that would
-estimate the rate as well as the clusters do (Dean and Pagano 2015, Evaluating Confidence Interval Methods for Binomial
-Proportions in Clustered Surveys, Journal of Survey Statistics and Methodology 3). The variance between problems is the
-linearised one of a ratio of sums: sum of (t_k - p n_k)² / n², where t_k of the n_k prompts of problem k are true, and p
-is the rate of all n. A problem that comes often counts for as much as it has in the rate.
+A split with few problems repeats them, and a problem that is asked twice is answered alike twice: the second answer
+says nothing new. So problems are the observations, and their prompts are clusters. The method is the usual one for such
+a share: Wilson's interval at the effective number of observations, that of the independent ones that would estimate the
+rate as well as the clusters do (Dean and Pagano 2015, Evaluating Confidence Interval Methods for Binomial Proportions
+in Clustered Surveys, Journal of Survey Statistics and Methodology 3). The variance between problems is the linearised
+one of a ratio of sums: the sum of (t_k - p n_k)² / n², where t_k of the n_k prompts of problem k are true, n is the
+number of all prompts and p their truth rate. A problem that is asked often counts for as much as its share of the
+prompts.
 
-The effective number is at most the number of distinct problems. It is that number where all prompts or none are true:
-then nothing is known of the variance, and that D problems were answered right has the chance (1 - q)^D if each is
-wrong with the chance q, however often it came.
+The effective number is at most the number D of distinct problems. It is D if all prompts or none are true: then the
+variance is unknown, and D right problems have probability (1 - q)^D if each is wrong with probability q, however often
+it is asked.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of ``count`` prompts are completed truly, and how many distinct problems they are of.
+    """How many of ``count`` prompts are completed truly, and of how many distinct problems they are.
 
-    The sums over problems that an interval needs: of the squared number of prompts, of that number times the true ones,
-    and of the squared number of true ones. ``true`` need not be whole where a prompt is completed several times.
+    ``true`` need not be whole if a prompt is completed several times. The other fields are sums over problems that an
+    interval needs: of the squared number of prompts, of that number times the true ones, and of the squared number of
+    true ones.
     """
 
     true: float
@@ -48,7 +50,7 @@ class Tally:
 
     @property
     def effective(self) -> float:
-        """The number of prompts, each of another problem, that would say as much."""
+        """The number of independent observations that would say as much."""
         rate = self.rate
         spread = self.true_squares - 2 * rate * self.products + rate**2 * self.squares
         if not 0 < rate < 1 or spread <= 0:
@@ -61,8 +63,8 @@ class Tally:
 
 
 def tally(true: NDArray[np.generic], keys: Words64) -> Tally:
-    """Count prompts: which are completed truly, or what share of their samples is, (N,), and the keys of their
-    problems, (N,). Raises ValueError where there are none."""
+    """Count prompts: which of them are completed truly, or which share of their samples is, (N,), with the keys of
+    their problems, (N,). Raises ValueError if there are none."""
     if len(true) < 1 or len(true) != len(keys):
         raise ValueError(f"{len(true)} prompts, {len(keys)} keys: give at least one prompt and as many keys")
     places, counts = np.unique(keys, return_inverse=True, return_counts=True)[1:]

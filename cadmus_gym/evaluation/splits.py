@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import cadmus_gym as cg
 from cadmus_gym import progress
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, Evaluation, evaluate
+from cadmus_gym.streams.stream import Stream
 from cadmus_gym.training.ranks import Ranks
 from cadmus_gym.transformer.model import Transformer
 
 
 def evaluate_splits(
-    model: Transformer, stream: cg.Stream, count: int, ranks: Ranks, report: progress.Report
+    model: Transformer, stream: Stream, count: int, ranks: Ranks, report: progress.Report
 ) -> dict[str, Evaluation]:
-    """Evaluate on all splits, shared out among the processes; prompts come from a seed that no training stream has.
+    """Evaluate on all splits, shared out among the processes. The seed of the prompts is one that no training stream
+    has.
 
-    Parts of a mixture are completed under the mixture's form and budget. ``report`` gets how much of the work of this
-    process is done.
+    Parts of a mixture are completed under the form and the budget of the mixture. ``report`` is called with the part of
+    this process's work that is done.
     """
     every = [(spec, split) for spec in stream.specs for split in spec.splits]
     mine = every[ranks.rank :: ranks.count]
@@ -31,7 +32,7 @@ def evaluate_splits(
 
 
 def shown(found: Mapping[str, Evaluation], rate: Callable[[Evaluation], str]) -> str:
-    """Return all rates in a line; of several environments, the mean on test, and a line for each."""
+    """Return all rates as one line; for several environments, the mean on test and a line for each."""
     lines: dict[str, list[str]] = {}
     for one in found.values():
         lines.setdefault(one.spec, []).append(f"{one.split} {rate(one)}")
@@ -43,7 +44,7 @@ def shown(found: Mapping[str, Evaluation], rate: Callable[[Evaluation], str]) ->
 
 
 def truth_on_test(found: Mapping[str, Evaluation]) -> float:
-    """The mean over environments; of the train split where there is no split named test."""
+    """Return the mean truth rate on test over environments, or on train if there is no split named test."""
     rates = [one.truth_rate for one in found.values() if one.split == "test"]
     rates = rates or [one.truth_rate for one in found.values() if one.split == "train"]
     return sum(rates) / len(rates)

@@ -1,8 +1,8 @@
-"""What a model was trained on: exactly, by its card and by the record in its folder.
+"""What a model was trained on, exactly: from its card and the record in its folder.
 
-With `cadmus_gym.training.focus` a row of a batch takes one of several programs of the stream, by losses that are not
-the same to the bit on another machine. So training records which. A run that starts from a model continues that model's
-record: it holds an array for each training that had a choice, named by its number, "0" for the first one.
+With `cadmus_gym.training.focus` a row of a batch is one of several programs of the stream, chosen by losses that differ
+in their last bits from machine to machine. So training records the choices. A run that starts from a model continues
+its record, which holds an array for each training that had a choice, named by its number: "0" for the first one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from cadmus_gym.evaluation.completing import stages
 from cadmus_gym.language.isa import Ints
 from cadmus_gym.progress import Report, part_of
+from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.streams.seen import Pairs, Programs
-from cadmus_gym.streams.spec import load_spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.training.focus import AMONG
 from cadmus_gym.training.record import Choices, unpack
@@ -31,10 +31,11 @@ SAMPLE = 512  # programs that a fingerprint is of
 
 
 def fingerprint(card: Mapping[str, Any], record: bytes) -> str | None:
-    """Return what goes into the card of a training as its "fingerprint": a SHA-256 sum of some of its programs.
+    """Return the "fingerprint" of a training for its card: a SHA-256 sum of some of its programs, or None without
+    programs.
 
-    The digest says that a spec is the same; this says that its programs are, whatever happened to the code that writes
-    them. None where there are no programs.
+    The digest says that a spec is the same. The fingerprint says that its programs are, even if the code that writes
+    them was changed.
     """
     training = _training(card, unpack(record).get(str(len(stages(card)) - 1)))
     return None if training.programs is None else _sum_of(training.programs)
@@ -49,11 +50,11 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """One of the trainings that made a model, and what is known of it.
+    """One of the trainings of a model, and what is known of it.
 
-    kind: "programs" where exactly ``programs`` were trained on; "prompts" where theirs were posed in reinforcement
-        learning; "candidates" where what was trained on is among them, and no record says which; "unknown" where
-        there is nothing to count.
+    kind: "programs" if exactly ``programs`` were trained on; "prompts" if theirs were posed in reinforcement learning;
+        "candidates" if what was trained on is among them, and no record says which; "unknown" if nothing can "
+        "be counted.
     about: the same in words.
     """
 
@@ -63,10 +64,10 @@ class Training:
 
 
 class Trained:
-    """What a model was trained on, the first of its ``trainings`` first: those before `--start` and PPO, too.
+    """The ``trainings`` of a model, the first one first, with those before `--start` and PPO.
 
-    ``model`` is a name in the package, a folder, or a model that `load_model` returned. Raises FileNotFoundError where
-    there is none, and ValueError for a damaged file, or a record that is not that of the card.
+    ``model`` is a name in the package, a folder, or a model that `load_model` returned. Raises FileNotFoundError if
+    there is none, ValueError for a damaged file or a record that does not belong to the card.
     """
 
     def __init__(self, model: str | os.PathLike[str] | Model) -> None:
@@ -100,8 +101,8 @@ class Trained:
     def count(self, texts: Sequence[str | ArrayLike], report: Report | None = None) -> Ints:
         """Return (Q,) int64: how many of the programs it was trained on begin with each text.
 
-        A program counts as often as it was trained on; only itself begins with a whole program. Texts are as for
-        `cadmus_gym.assemble`, or token ids. Raises ValueError where the programs of a training are not known.
+        A program counts as often as it was trained on. Only itself begins with a whole program. Texts are as for
+        `cadmus_gym.assemble`, or token ids. Raises ValueError if the programs of a training are not known.
         """
         return self._sum(PROGRAMS, 0, texts, (), report)
 
@@ -134,7 +135,7 @@ class Trained:
 
 
 def is_outdated(card: Mapping[str, Any]) -> bool:
-    """Whether a model was trained on programs of an environment that has changed since, going by digests."""
+    """Whether an environment has changed since a model was trained on it, according to the digests."""
     return any("digest" in stage and _training(stage, None).kind == UNKNOWN for stage in stages(card))
 
 

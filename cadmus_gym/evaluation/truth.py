@@ -1,4 +1,4 @@
-"""How well completions do: truth rate with its interval, verdicts, pass@k, and the share that are loopholes."""
+"""How well completions do: truth rate with its interval, verdicts, pass@k, and the share of loopholes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from cadmus_gym.language.isa import Tokens
 from cadmus_gym.language.machine import run, run_batch
 from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report, part_of
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream, pairs_of
 from cadmus_gym.transformer.tokenizer import check_endian
 
@@ -36,13 +37,14 @@ EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of completing ``count`` prompts of a split: the first ones of its streams of ``seeds`` seeds, ``seed``
-    and those that follow it.
+    """The result of completing ``count`` prompts of a split: the first ones of its streams with ``seeds`` seeds from
+    ``seed`` on.
 
-    ``problems`` is how many distinct problems the prompts are of. ``truth_rate`` is the share of true programs among
-    all completions, ``interval`` its 95 % interval, in which problems count and not prompts (see
-    `cadmus_gym.evaluation.intervals`), ``pass_at`` the chance that one of k completions is true, ``loophole_rate`` the
-    share of all completions that are true for the wrong reason (see `find_loopholes`), ``verdicts`` counts by name.
+    ``problems`` is the number of distinct problems among the prompts. ``truth_rate`` is the share of true programs
+    among all completions, and ``interval`` its 95 % interval, which counts problems (see
+    `cadmus_gym.evaluation.intervals`). ``pass_at`` has the probability that one of k completions is true.
+    ``loophole_rate`` is the share of all completions that are true for the wrong reason (see `find_loopholes`), and
+    ``verdicts`` counts them by name.
     """
 
     spec: str
@@ -65,8 +67,8 @@ class Evaluation:
 
 
 def pass_at_k(true: NDArray[np.int64], samples: int, k: int) -> float:
-    """Return the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374): the mean over prompts of the chance
-    that k of ``samples`` completions, ``true`` (N,) of them true, hold a true one."""
+    """Return the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374): the mean over prompts of the
+    probability that one of k completions is true, where ``true`` (N,) of ``samples`` completions of each prompt are."""
     if not 1 <= k <= samples:
         raise ValueError(f"k = {k}: give a number from 1 to samples = {samples}")
     return float(np.mean([1 - math.comb(samples - int(c), k) / math.comb(samples, k) for c in true]))
@@ -83,7 +85,7 @@ def prompts_of(
 def problems_of(
     spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
 ) -> Words64:
-    """Return the keys of the problems that the prompts of `prompts_of` are of, (N,) uint64."""
+    """Return the keys of the problems of the prompts of `prompts_of`, (N,) uint64."""
     return Stream(spec, split, seed).keys(*pairs_of(count, seed, seeds))
 
 
@@ -188,7 +190,7 @@ def evaluate(
 
 
 def _is_transformer(model: object) -> TypeGuard[Transformer]:
-    """Say whether a model is a `Transformer`, without loading torch for what cannot be one."""
+    """Whether a model is a `Transformer`, found out without importing torch if it cannot be one."""
     module = sys.modules.get("cadmus_gym.transformer.model")
     return module is not None and isinstance(model, module.Transformer)
 
@@ -201,12 +203,13 @@ def loss_above_floor(
     seed: int = EVALUATION_SEED,
     report: Report | None = None,
 ) -> tuple[float, float]:
-    """Return a model's excess loss on programs of a split over the generator's entropy: (nats per token, its error).
+    """Return a model's excess loss on programs of a split, above the generator's entropy: (nats per token, standard
+    error).
 
-    All tokens count alike, those of prompts too. It is the mean of log p - log q over ``count`` programs, p the exact
-    probability under the generator and q the model's, over their mean length; so it estimates a divergence and is the
-    more precise the nearer both are. nan where the task has no exact probabilities. Raises ValueError for a count below
-    2, which leaves no standard error, FloatingPointError for a loss that is not finite.
+    All tokens count alike, those of prompts too. It is the mean of log p - log q over ``count`` programs, divided by
+    their mean length, where p is the exact probability under the generator and q the model's. So it estimates a
+    divergence, and is the more precise the closer both are. It is nan for a task without exact probabilities. Raises
+    ValueError for a count below 2, which leaves no standard error, FloatingPointError for a loss that is not finite.
     """
     if count < 2:
         raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
@@ -248,8 +251,8 @@ def judge_completions(
     *,
     seeds: int = 1,
 ) -> Evaluation:
-    """Judge programs (N * samples, L), the completed prompts of `prompts_of` with the samples of each side by side, and
-    sum up."""
+    """Judge programs (N * samples, L): the prompts of `prompts_of`, completed, with the samples of each side
+    by side."""
     verdicts, _ = run_batch(programs)
     true = (verdicts == Verdict.TRUE).reshape(-1, samples).sum(1)
     found = tally(true / samples, problems_of(spec, split, len(true) // seeds, seed, seeds))
@@ -279,12 +282,12 @@ def find_loopholes(
     seed: int = 0,
     report: Report | None = None,
 ) -> NDArray[np.bool_]:
-    """Return which of programs (N, L) are loopholes, (N,): true, and still true when the problem has another answer.
+    """Return which programs (N, L) are loopholes, (N,): true, and still true if the problem has another answer.
 
-    The literals of the prompt are redrawn, keeping their number of digits, moved by one, or made equal to one another,
-    until what the prompt leaves is another stack; a completion that answers the question is false then. A completion is
-    found out with certainty only where it never depends on the problem; ``redraws`` problems are tried for each.
-    ``report`` is called with (done, total) programs from time to time.
+    The literals of the prompt are redrawn with the same number of digits, moved by one, or made equal, until the prompt
+    leaves another stack; then a completion that answers the question is false. A loophole is certain to be found only
+    if its truth never depends on the problem; ``redraws`` problems are tried for each program. ``report`` is called
+    with (done, total) programs.
     """
     rng = np.random.default_rng(seed)
     verdicts, _ = run_batch(programs)
@@ -309,7 +312,7 @@ def find_loopholes(
 
 
 def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
-    """Return a prompt with other literals in its body; thoughts stay."""
+    """Return a prompt with other literals in its body; its thoughts stay."""
     tokens = prompt.tolist()
     body = tokens.index(op.DO) + 1 if op.DO in tokens else 0
     parts: list[list[int]] = [tokens[:body]]  # literals apart from the rest

@@ -46,8 +46,8 @@ class Grammar(NamedTuple):
     A completion starts in the first state. ``reads`` are the moves that any state makes on tokens of a prompt, unless
     its own moves say otherwise. ``little`` are the states that differ under ``endian="little"``.
 
-    Three states are common to all forms. "thinking" is entered by `(` and left by `)`, "done" by `end`, and nothing
-    that follows "dead" makes a completion of the form. Any other token leads back to the first state.
+    Three more states are common to all forms. `(` leads to "thinking", and `)` from there to the first state; `end`
+    leads to "done"; and a prompt that ends in "dead" has no completion. Any other token leads to the first state.
     """
 
     shape: str

@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 import types
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -34,6 +33,8 @@ from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
+
+from cadmus_gym.files import atomic
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -240,14 +241,11 @@ def _write(name: str, data: bytes) -> None:
     """Write compiled code to the first writable folder."""
     places, temporary = folders(), _temporary()
     for folder in places:
-        partial = folder / f"{uuid.uuid4().hex}.partial"
         try:
             folder.mkdir(mode=0o700 if folder == temporary else 0o777, parents=True, exist_ok=True)
-            partial.write_bytes(hashlib.sha256(data).digest() + data)
-            os.replace(partial, folder / name)
+            with atomic(folder / name, cache=True) as file:
+                file.write(hashlib.sha256(data).digest() + data)
         except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             continue
         if folder == temporary:
             _say(f"compiled kernels are stored in {folder} for now; set CADMUS_GYM_CACHE to a folder to keep them in")

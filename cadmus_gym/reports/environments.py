@@ -30,8 +30,9 @@ from cadmus_gym.language.notation import disassemble
 from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.reports import plots
 from cadmus_gym.reports.markdown import inserted, markdown
-from cadmus_gym.streams.probability import Entropy
-from cadmus_gym.streams.spec import FOLDER, SPECS, Spec, load_spec
+from cadmus_gym.streams.loading import FOLDER, SPECS, load_spec
+from cadmus_gym.streams.scores import Entropy
+from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 
 MARKER = "<!-- environments -->"

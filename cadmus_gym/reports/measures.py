@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cadmus_gym import SPECS, assemble, disassemble, load_spec, run_batch
 from cadmus_gym.evaluation.completing import complete, ids_of, trained_on
 from cadmus_gym.evaluation.intervals import Tally, tally
 from cadmus_gym.evaluation.truth import (
@@ -24,6 +23,8 @@ from cadmus_gym.evaluation.truth import (
 )
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.machine import run_batch
+from cadmus_gym.language.notation import assemble, disassemble
 from cadmus_gym.language.verdicts import LARGEST, Verdict
 from cadmus_gym.progress import countdown
 from cadmus_gym.reports.models import (
@@ -32,9 +33,10 @@ from cadmus_gym.reports.models import (
     PART_OF_TRAINING,
     RARE,
 )
-from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.loading import SPECS, load_spec
+from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Spec, Split
-from cadmus_gym.streams.strata import Strata, families_of, strata
+from cadmus_gym.streams.strata import Strata, families_of, strata_of
 from cadmus_gym.tasks import find_family
 from cadmus_gym.transformer.model import Transformer
 
@@ -104,7 +106,7 @@ def measure_split(
     if not known:
         return evaluation, {}, {}
     true = run_batch(programs)[0] == Verdict.TRUE
-    taken, families = strata(prompts, lengths), families_of(spec, split, count, seed, seeds)
+    taken, families = strata_of(prompts, lengths), families_of(spec, split, count, seed, seeds)
     labels = ({"family": families} if spec.mixture else {}) | taken.labels()
     keys = problems_of(spec, split, count, seed, seeds)
     counts = {name: by_label(of, true, keys) for name, of in labels.items()}
@@ -224,9 +226,9 @@ def point(
         return None
     if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
         return None
-    scorer = Scorer(part, "train", 0, 1)
+    reader = Reader(part, "train")
     prompts, lengths = prompts_of(spec, "test", LOOKED_AT, seed)
-    written = [scorer.read(prompt[:length]) is not None for prompt, length in zip(prompts, lengths, strict=True)]
+    written = [reader.read(prompt[:length]) is not None for prompt, length in zip(prompts, lengths, strict=True)]
     trained = bool(np.mean(written) > 0.5)
     said, true, keys = said_of(model, held if trained else spec, "test", count, seed, seeds)
     return {

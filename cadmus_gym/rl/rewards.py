@@ -1,8 +1,8 @@
 """Rewards for completions that another library has sampled, as token ids.
 
-A completion is played into an environment token by token, so its reward is the one that an agent gets there: 0 for what
-the form forbids, for what exceeds the budget and for what never ends. Ids are judged and not text, since libraries drop
-`end` from text as a special token, and no program is true without it.
+A completion is played into an environment token by token, so its reward is the one that an agent would get: 0 if it
+breaks the form, exceeds the budget or never ends. Rewards are computed from ids, not from text: libraries drop `end`
+from text as a special token, and no program is true without it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from cadmus_gym.environments.episodes import Episodes
 from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.language.isa import Tokens
 from cadmus_gym.language.notation import as_tokens, assemble, bare
-from cadmus_gym.streams.spec import Spec, load_spec
+from cadmus_gym.streams.loading import load_spec
+from cadmus_gym.streams.spec import Spec
 
 
 def judge_ids(
@@ -29,16 +30,16 @@ def judge_ids(
     endian: str,
     split: str = "train",
 ) -> NDArray[np.float64]:
-    """Return the rewards (N,) of completions, as an environment of this spec gives them.
+    """Return the rewards (N,) of completions in an environment of this spec.
 
-    prompts: N texts in the notation for people, or N rows (n,) of ids as the model reads them. `<pad>` on either side
-        of a row and `<bos>` in front are left out.
+    prompts: N texts in the notation for people, or N rows (n,) of ids as the model reads them. `<pad>` at either end
+        of a row and `<bos>` in front are ignored.
     completion_ids: N rows (m,) of ids as the model wrote them. What follows `end` is ignored.
-    endian: the order of digits in ids: ``endian`` of a `Transformer`, and in `card.json` and `config.json`.
-    split: gives the longest prompt; prompts themselves may be any.
+    endian: the order of digits in ids, the ``endian`` of a `Transformer`.
+    split: its longest prompt is the longest that is allowed; prompts need not be from it.
 
-    Raises ValueError for a prompt that is too long or that no completion of the form makes a well-formed program, for
-    rows that are not as many as prompts or hold anything but token ids, for an unknown endian, and as `load_spec` does.
+    Raises ValueError for a prompt that is too long or that no completion of the form can finish, for anything but token
+    ids, if there are not as many completions as prompts, for an unknown endian, and as `load_spec` does.
     """
     given = [
         assemble(row) if isinstance(row, str) else _read(row, f"prompt {k}", endian) for k, row in enumerate(prompts)
@@ -62,13 +63,12 @@ def judge_ids(
 
 
 def reward_function(spec: str | Path | Spec, *, endian: str, split: str = "train") -> Callable[..., list[float]]:
-    """Return `judge_ids` as a reward function of TRL, for prompts that are texts in the notation for people.
+    """Return a reward function for TRL, which calls `judge_ids` on prompts in the notation for people.
 
-    It reads ``prompts`` and ``completion_ids`` and ignores what else it is called with. Raises ValueError as
-    `judge_ids` does.
+    It takes ``prompts`` and ``completion_ids`` and ignores other arguments. Raises ValueError as `judge_ids` does.
     """
     spec = load_spec(spec)
-    judge_ids(spec, [], [], endian=endian, split=split)  # so that a mistake is found before training starts
+    judge_ids(spec, [], [], endian=endian, split=split)  # finds a mistake before training starts
 
     def cadmus_reward(prompts: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
         rewards: list[float] = judge_ids(spec, prompts, completion_ids, endian=endian, split=split).tolist()

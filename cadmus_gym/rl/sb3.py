@@ -5,15 +5,14 @@
         TransformerPolicy, env, policy_kwargs={"model": "runs/nano"}, rollout_buffer_class=SequenceRolloutBuffer
     )
 
-The policy's action distribution is the softmax of the transformer's own next-token logits under the mask, so an agent
-starts exactly where pretraining ended. Nothing is computed twice that need not be: in a rollout a row that is the last
-step's row plus one token costs one token (a cache of keys and values), in training rows that begin another row of the
-minibatch are read off from that one's pass. Both give what a pass over each row alone gives, to float tolerance.
+The action distribution is the softmax of the transformer's next-token logits under the mask, so an agent starts exactly
+where pretraining ended. No token is read twice (`cadmus_gym.rl.prefixes`): in a rollout, a row that is the row of the
+last step plus one token costs one token; in training, rows that begin another row of the minibatch share its pass. Both
+agree with a separate pass over each row to float tolerance.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 import os
@@ -40,33 +39,32 @@ from torch import Tensor, nn
 from cadmus_gym.environments.episodes import ARRAYS, END_INFO, State, as_prompts
 from cadmus_gym.environments.single import TokenSpace, check_options
 from cadmus_gym.environments.vector import CadmusVectorEnv
-from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import SPENT
-from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
+from cadmus_gym.language.isa import Tokens
+from cadmus_gym.rl.prefixes import Trail, as_rows, lengths_of, shared_prefixes
 from cadmus_gym.training.batches import plan_chunks
-from cadmus_gym.transformer.cache import Cache
 from cadmus_gym.transformer.checkpoint import load_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer, with_bos
 
-SPARE = 32  # steps of a rollout between two moves of the cache; a move copies what a step of attention reads
-# The value head shares its learning rate with a transformer that wants a small one. From 3 to 30 all learned alike.
+# The value head shares its learning rate with the transformer, which needs a small one. Gains from 3 to 30 did equally
+# well.
 VALUE_GAIN = 10.0
 
 
 class CadmusVecEnv(VecEnv):
-    """A `CadmusVectorEnv` as Stable-Baselines3 wants it: what DummyVecEnv over single environments with Monitor gives,
-    in one kernel call a step.
+    """A `CadmusVectorEnv` as a VecEnv of Stable-Baselines3.
 
-    Infos are empty but for episodes that ended; masks come from ``env_method("action_masks")``. Sub-environments are
-    rows of arrays and no objects, so attributes are set for all of them at once, and ``env_method`` knows the methods
-    of one row: ``action_masks``, ``render``, ``state``.
+    It returns what DummyVecEnv over single environments with Monitor returns, in one kernel call per step. Infos are
+    empty except where an episode ended; masks come from ``env_method("action_masks")``. Sub-environments are rows of
+    arrays, not objects: attributes are set for all of them at once, and the methods of one row that ``env_method``
+    calls are ``action_masks``, ``render`` and ``state``.
     """
 
     def __init__(self, env: CadmusVectorEnv) -> None:
         if env.autoreset_mode != AutoresetMode.SAME_STEP or not env.copy:
             raise ValueError(
-                f"CadmusVecEnv: autoreset_mode = {env.autoreset_mode.value!r}, copy = {env.copy}: make the environment "
-                f"with autoreset_mode={AutoresetMode.SAME_STEP.value!r} and copy=True, on which SB3 builds"
+                f"CadmusVecEnv: autoreset_mode = {env.autoreset_mode.value!r}, copy = {env.copy}: SB3 needs an "
+                f"environment with autoreset_mode={AutoresetMode.SAME_STEP.value!r} and copy=True"
             )
         self.env = env
         self._started = time.time()
@@ -77,7 +75,7 @@ class CadmusVecEnv(VecEnv):
         given = [check_options(options).get("prompt") for options in self._options]
         prompted = np.array([prompt is not None for prompt in given])
         prompts = [as_prompts(prompt, 1)[0] for prompt in given if prompt is not None]
-        # Prompts first: they are what may be wrong, and a reset that raises changes nothing.
+        # Prompts first: only they can be wrong, and a reset that raises changes nothing.
         for rows, options in ((prompted, {"prompt": prompts}), (~prompted, {})):
             if rows.any():
                 observations, _ = self.env.reset(seed=self._seeds, options={**options, "reset_mask": rows})
@@ -96,7 +94,7 @@ class CadmusVecEnv(VecEnv):
         ended = terminated | truncated
         self._returns += rewards
         self._lengths += 1
-        # A dict of its own for each, since wrappers may write into it; an empty one costs 20 ns.
+        # Separate dicts, since wrappers may write into them; an empty one costs 20 ns.
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for row in np.flatnonzero(ended):
             last = info["final_info"]
@@ -119,14 +117,14 @@ class CadmusVecEnv(VecEnv):
         self.env.close()
 
     def state(self) -> dict[str, Any]:
-        """The episodes as they stand, of tensors, for `restore`."""
+        """Return the state of all episodes as tensors, for `restore`."""
         episodes = self.env.state()
         arrays = {name: getattr(episodes, name) for name in ARRAYS}
         arrays |= {"returns": self._returns, "played": self._lengths}
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def restore(self, state: dict[str, Any]) -> Tokens:
-        """Resume episodes as they stood; return the observations (N, L). ValueError for what `state` never returned."""
+        """Restore what `state` returned; return the observations (N, L). Raises ValueError for anything else."""
         known = (*ARRAYS, "returns", "played")
         if not isinstance(state, dict) or state.keys() != set(known):
             raise ValueError(f"these episodes cannot be restored: give a dict of {', '.join(known)}")
@@ -172,7 +170,7 @@ class CadmusVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Monitor is what we stand in for: infos tell return and length of an episode as it would."""
+        """True for Monitor: infos report the return and the length of an episode as it does."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     def _of_row(self, method: str, row: int) -> Any:
@@ -183,11 +181,11 @@ class CadmusVecEnv(VecEnv):
 
 
 class SequenceRolloutBuffer(MaskableRolloutBuffer):
-    """Minibatches of stretches, all steps of some sub-environments, drawn anew each epoch, and not of single steps.
+    """A rollout buffer whose minibatches are all steps of some sub-environments, not shuffled single steps.
 
-    A stretch holds few episodes, and all steps of an episode are read in one pass of the transformer; a minibatch of
-    single steps would need a pass for nearly each. ``batch_size`` still counts steps; a multiple of ``n_steps`` cuts no
-    stretch.
+    All steps of an episode are then read in one pass of the transformer, where single steps would need nearly a pass
+    each. Sub-environments are shuffled every epoch. ``batch_size`` still counts steps; make it a multiple of
+    ``n_steps``, so that no sub-environment is cut in two.
     """
 
     def get(  # type: ignore[override]  # as its parent does
@@ -196,7 +194,7 @@ class SequenceRolloutBuffer(MaskableRolloutBuffer):
         assert self.full
         if not self.generator_ready:
             for name in ("observations", "actions", "values", "log_probs", "advantages", "returns", "action_masks"):
-                setattr(self, name, self.swap_and_flatten(getattr(self, name)))  # a sub-environment's steps adjoin
+                setattr(self, name, self.swap_and_flatten(getattr(self, name)))  # steps of a row adjoin
             self.generator_ready = True
         starts = torch.randperm(self.n_envs).numpy()[:, None] * self.buffer_size  # SB3 has seeded torch
         indices = (starts + np.arange(self.buffer_size)).ravel()
@@ -206,10 +204,10 @@ class SequenceRolloutBuffer(MaskableRolloutBuffer):
 
 
 class PrefixReader(BaseFeaturesExtractor):
-    """What the transformer's output layer reads at the last token of each observation: (B, L) -> (B, width).
+    """The transformer's final hidden state at the last token of each observation: (B, L) -> (B, width).
 
-    An observation ends at its last token that is not 0. No form but ``free`` ever allows token 0, so that is its true
-    end; under ``free`` an agent that writes `<pad>` is shown the program without its trailing ones.
+    The last token is the last one that is not 0. Only the form ``free`` allows token 0 (`<pad>`); trailing ones are
+    then not read.
     """
 
     def __init__(self, observation_space: Space[Any], model: Transformer) -> None:
@@ -218,7 +216,7 @@ class PrefixReader(BaseFeaturesExtractor):
         self._trail: Trail | None = None
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Read observations (B, L) of any dtype, the ones that begin others in one pass with them."""
+        """Read observations (B, L) of any dtype. Prefixes of others share their pass."""
         rows = as_rows(observations)
         lengths = lengths_of(rows)
         chosen, where = shared_prefixes(rows, lengths)
@@ -227,14 +225,14 @@ class PrefixReader(BaseFeaturesExtractor):
             tokens = rows[chosen[first:stop], : lengths[chosen[stop - 1]]]
             hidden = self.transformer.hidden(with_bos(torch.from_numpy(tokens).to(observations.device)))
             here = np.flatnonzero((first <= where) & (where < stop))
-            # `<bos>` stands at 0, so the last token of a row of length n stands at n.
+            # `<bos>` is at 0, so the last token of a row of length n is at n.
             found.append(hidden[torch.from_numpy(where[here] - first), torch.from_numpy(lengths[here])])
             members.append(here)
         return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate(members)))]
 
     @torch.no_grad()
     def follow(self, observations: Tensor) -> Tensor:
-        """As `forward`, without gradients, for calls that follow each other as the steps of a rollout do."""
+        """Like `forward`, without gradients, for the successive steps of a rollout."""
         rows = as_rows(observations)
         weights = [(weight.data_ptr(), weight._version) for weight in self.transformer.parameters()]
         if self._trail is None or self._trail.rows.shape != rows.shape or self._trail.weights != weights:
@@ -243,80 +241,12 @@ class PrefixReader(BaseFeaturesExtractor):
 
     def train(self, mode: bool = True) -> PrefixReader:
         if mode:
-            self._trail = None  # its memory is needed elsewhere, and the weights are about to change
+            self._trail = None  # frees its memory; the weights are about to change
         return super().train(mode)
 
 
-class Trail:
-    """Keys and values of the rows (N, L) read last.
-
-    In the cache all rows end at the same slot, whatever their length; a new row is written into the slots before it.
-    """
-
-    def __init__(self, transformer: Transformer, shape: tuple[int, ...], weights: list[tuple[int, int]]) -> None:
-        self.transformer, self.weights = transformer, weights
-        self.rows = np.zeros(shape, np.uint8)
-        self.lengths = np.full(shape[0], -2)  # no row is one longer than that
-        self.room = shape[1] + 1  # slots for the longest row there may be
-        self.cache = transformer.new_cache(shape[0], self.room + SPARE)
-        self.cache.length = self.room
-
-    def read(self, rows: Tokens) -> Tensor:
-        """Return what the output layer reads at the last token of each row, (N, width)."""
-        device = self.cache.positions.device
-        lengths = lengths_of(rows)
-        begun = np.arange(rows.shape[1]) < self.lengths[:, None]
-        going = (lengths == self.lengths + 1) & ((rows == self.rows) | ~begun).all(1)
-        hidden = torch.empty((len(rows), self.transformer.config.width), dtype=self.cache.keys[0].dtype, device=device)
-        if going.any():
-            if self.cache.length == self.cache.positions.shape[1]:
-                self._move_back()
-            positions = torch.from_numpy(np.where(going, lengths, -1)).to(device)
-            tokens = torch.from_numpy(rows[np.arange(len(rows)), lengths - 1]).to(device)
-            window = self._window(1 + int(lengths[going].max()))
-            hidden = self.transformer.hidden(tokens[:, None], positions[:, None], window)[:, 0]
-            self.cache.length += 1
-        if (new := np.flatnonzero(~going)).size:
-            hidden[new] = self._begin(rows[new], lengths[new], torch.from_numpy(new).to(device))
-        self.rows, self.lengths = rows, lengths
-        return hidden
-
-    def _window(self, length: int) -> Cache:
-        """Return the part of the cache in which the last tokens of rows of that length lie, the next slot included."""
-        first = self.cache.length + 1 - length
-        window = copy.copy(self.cache)
-        seen = slice(first, first + length)
-        window.keys = [keys[:, :, seen] for keys in self.cache.keys]
-        window.values = [values[:, :, seen] for values in self.cache.values]
-        window.positions, window.length = self.cache.positions[:, seen], length - 1
-        return window
-
-    def _begin(self, rows: Tokens, lengths: Ints, at: Tensor) -> Tensor:
-        """Read rows (K, L) whole, into the places ``at`` (K,)."""
-        device, longest = at.device, int(lengths.max()) + 1
-        places = np.arange(longest) - (longest - 1 - lengths[:, None])  # (K, T), negative before `<bos>`
-        tokens = with_bos(torch.from_numpy(rows)).gather(1, torch.from_numpy(places.clip(min=0))).to(device)
-        positions = torch.from_numpy(places.clip(min=-1)).to(device)
-        part = self.transformer.new_cache(len(rows), longest)
-        hidden = self.transformer.hidden(tokens, positions, part)[:, -1]
-        stop = self.cache.length
-        for store, new in zip((*self.cache.keys, *self.cache.values), (*part.keys, *part.values), strict=True):
-            store[at, :, stop - longest : stop] = new
-        self.cache.positions[at] = -1
-        self.cache.positions[at, stop - longest : stop] = positions
-        return hidden
-
-    def _move_back(self) -> None:
-        cache, width = self.cache, int(self.lengths.max()) + 1
-        old, new = slice(cache.length - width, cache.length), slice(self.room - width, self.room)
-        for store in (*cache.keys, *cache.values):
-            store[:, :, new] = store[:, :, old].clone()
-        cache.positions[:, new] = cache.positions[:, old].clone()
-        cache.length = self.room
-
-
 class ValueHead(nn.Linear):
-    """The value of a prefix, linear in what the output layer reads at its end; 0 at first."""
+    """The value of a prefix, linear in its final hidden state; initially 0."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, 1)
@@ -328,12 +258,13 @@ class ValueHead(nn.Linear):
 
 
 class TransformerPolicy(MaskableActorCriticPolicy):
-    """The transformer as actor, a linear value head on it as critic.
+    """The transformer as actor, with a linear value head on it as critic.
 
-    ``model``: the folder of a checkpoint or the name of a packaged model, or a `ModelConfig` for fresh weights drawn
-    from ``init_seed``, which take the order of digits ``endian``, by default the environment's. Raises ValueError for
-    observations other than tokens in the model's order of digits (``policy.transformer.endian``), and where they do not
-    fit its context.
+    model: the folder of a checkpoint, the name of a packaged model, or a `ModelConfig` for new weights.
+    endian: the order of digits of new weights; by default the environment's.
+    init_seed: of new weights.
+
+    Raises ValueError if observations are not tokens in the model's order of digits, or do not fit its context.
     """
 
     def __init__(
@@ -348,8 +279,8 @@ class TransformerPolicy(MaskableActorCriticPolicy):
     ) -> None:
         if not isinstance(observation_space, TokenSpace):
             raise ValueError(
-                f"TransformerPolicy reads tokens, the TokenSpace of a Cadmus environment, not {observation_space}: no "
-                "wrapper may change its observations (VecFrameStack, for one). For an agent saved without that space: "
+                f"TransformerPolicy reads the TokenSpace of a Cadmus environment, not {observation_space}: remove "
+                "wrappers that change observations, such as VecFrameStack. For an agent saved without that space: "
                 'load(..., custom_objects={"observation_space": env.observation_space})'
             )
         if model is None or isinstance(model, ModelConfig):
@@ -359,7 +290,7 @@ class TransformerPolicy(MaskableActorCriticPolicy):
             transformer = load_model(model)
         if transformer.endian != observation_space.endian:
             raise ValueError(
-                f"the model reads and writes digits in the order {transformer.endian!r}, the environment in "
+                f"the model reads digits in the order {transformer.endian!r}, the environment writes them in "
                 f"{observation_space.endian!r}: give the environment endian={transformer.endian!r}"
             )
         needed = observation_space.shape[0] + 1
@@ -422,10 +353,10 @@ class TransformerPolicy(MaskableActorCriticPolicy):
 
 
 def agent_state(agent: MaskablePPO) -> dict[str, Any]:
-    """Return all that an agent between two calls of ``learn`` continues from, in tensors and plain values.
+    """Return the whole training state of an agent between two calls of ``learn``, as tensors and plain values.
 
-    A file of it is read with ``torch.load(..., weights_only=True)``, whereas SB3's own .zip is unpickled when loaded,
-    and so may run anything. An agent made as the first one was continues from it to the bit, on as many threads.
+    ``torch.load(..., weights_only=True)`` reads it from a file, whereas loading SB3's .zip unpickles it and may run any
+    code. An agent built in the same way continues from it bit by bit, on the same number of threads.
     """
     env = agent.get_env()
     assert isinstance(env, CadmusVecEnv)
@@ -443,8 +374,11 @@ def agent_state(agent: MaskablePPO) -> dict[str, Any]:
 
 
 def posed(agent: MaskablePPO) -> dict[str, Any]:
-    """Return which prompts an agent has acted on, ready for JSON: of sub-environment k the first ``prompts[k]`` of the
-    ``split``'s stream of seed ``seed`` + k; ``seed`` is None before there were any."""
+    """Return which prompts an agent has acted on, ready for JSON.
+
+    In sub-environment k these are the first ``prompts[k]`` of the stream of ``split`` with seed ``seed`` + k. ``seed``
+    is None before the first reset.
+    """
     env = agent.get_env()
     assert isinstance(env, CadmusVecEnv)
     episodes = env.env.episodes
@@ -454,7 +388,7 @@ def posed(agent: MaskablePPO) -> dict[str, Any]:
 
 
 def restore_agent(agent: MaskablePPO, state: dict[str, Any]) -> None:
-    """Let an agent continue from what `agent_state` returned."""
+    """Restore a state that `agent_state` returned."""
     env = agent.get_env()
     assert isinstance(env, CadmusVecEnv)
     agent.policy.load_state_dict(state["policy"])
@@ -465,40 +399,3 @@ def restore_agent(agent: MaskablePPO, state: dict[str, Any]) -> None:
     torch.set_rng_state(state["random"])
     if agent.device.type == "cuda" and state["random_cuda"] is not None:
         torch.cuda.set_rng_state(state["random_cuda"], agent.device)
-
-
-def as_rows(observations: Tensor) -> Tokens:
-    """Return observations (B, L) of any dtype as uint8; SB3 hands some over as float32.
-
-    Raises ValueError for anything but token ids.
-    """
-    rows = observations.to(torch.uint8)
-    if not ((rows == observations) & (rows < len(VOCABULARY))).all():
-        raise ValueError(
-            f"these observations are not token ids, whole numbers 0..{len(VOCABULARY) - 1}: remove the wrapper that "
-            "changes them, such as VecNormalize"
-        )
-    tokens: Tokens = rows.cpu().numpy()
-    return tokens
-
-
-def lengths_of(rows: Tokens) -> Ints:
-    """Return the number of tokens (B,) int64 up to the last that is not 0."""
-    lengths: Ints = np.where(rows != op.PAD, np.arange(1, rows.shape[1] + 1), 0).max(axis=1, initial=0)
-    return lengths
-
-
-def shared_prefixes(rows: Tokens, lengths: Ints) -> tuple[Ints, Ints]:
-    """Choose rows (B, L) that begin no other, and say for each row which of the chosen begins with it.
-
-    Returns the indices of the chosen, (C,), shortest first, and for each row a place in them, (B,).
-    """
-    # In lexical order whatever begins with a row follows it at once.
-    order = np.lexsort(rows.T[::-1])
-    first, second = rows[order[:-1]], rows[order[1:]]
-    begun = np.arange(rows.shape[1]) < lengths[order[:-1], None]
-    chosen = np.append(((first != second) & begun).any(1), True)
-    by_length = np.argsort(lengths[order[chosen]], kind="stable")
-    where = np.empty(len(rows), np.int64)
-    where[order] = np.argsort(by_length)[np.cumsum(chosen) - chosen]
-    return order[chosen][by_length], where

@@ -1,1 +1,1 @@
-"""Streams of true programs: what is asked, how it is written, and how likely every program is."""
+"""Streams of true programs: specs, the programs they define, and the probability of every program."""

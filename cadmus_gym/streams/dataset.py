@@ -1,4 +1,4 @@
-"""A stream as a torch dataset, whose workers and ranks share it out."""
+"""A stream as a torch dataset, divided among workers and ranks."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from cadmus_gym.streams.stream import Source, Stream
 
 
 class StreamDataset(IterableDataset[dict[str, Tensor]]):
-    """Batches of a stream, from program ``start`` on: ``count`` programs, or without end.
+    """Batches of ``count`` programs of a stream, starting with program ``start``; endless if ``count`` is None.
 
-    Give it to ``DataLoader(dataset, batch_size=None, num_workers=...)``. An item is a dict of ``tokens`` (B, L) int64,
-    programs padded with 0 and without `<bos>` (see `cadmus_gym.transformer.model.with_bos`), L the same in all;
-    ``prompt_length`` (B,) int64; ``index`` (B,) int64, the numbers of the programs. Only the last batch may be smaller.
+    Use it with ``DataLoader(dataset, batch_size=None, num_workers=...)``. An item is a dict of ``tokens`` (B, L) int64,
+    programs padded with 0 and without `<bos>` (see `cadmus_gym.transformer.model.with_bos`), with the same L in all
+    batches; ``prompt_length`` (B,) int64; ``index`` (B,) int64, the numbers of the programs. Only the last batch may be
+    smaller.
 
-    Batch b goes to rank b mod ``world_size``, by default those of torch.distributed, which may be initialised after the
-    dataset is made but before it is iterated; the workers of a rank take its batches in turn. So a loader gives the
-    same batches in the same order whatever its number of workers and however they are started, and all ranks together
-    give each program once. Where ranks must do the same number of steps, ``count`` is to be a multiple of
-    ``batch_size * world_size``. ``len`` is the number of this rank's batches; without a ``count`` there is none.
+    Batch b goes to rank b mod ``world_size``. By default, rank and world size are those of torch.distributed, which
+    must be initialised before iteration. The workers of a rank take its batches in turn. So a loader yields the same
+    batches in the same order for any number of workers, and all ranks together yield each program once. If all ranks
+    must take the same number of steps, make ``count`` a multiple of ``batch_size * world_size``. ``len`` is the number
+    of batches of this rank; an endless dataset has none.
 
-    Accelerate shards an iterable dataset among the ranks itself, and would shard this one a second time: do not pass a
-    loader of it to ``prepare``.
+    Accelerate shards an iterable dataset among ranks by itself and would shard this one twice: do not pass its loader
+    to ``prepare``.
 
-    Raises ValueError as `Stream` does, and for a number out of range; RuntimeError, when iterated, where torchrun has
-    started several processes and torch.distributed is not initialised.
+    Raises ValueError as `Stream` does, and for a number out of range. Iteration raises RuntimeError if torchrun started
+    several processes and torch.distributed is not initialised.
     """
 
     def __init__(
@@ -60,14 +61,14 @@ class StreamDataset(IterableDataset[dict[str, Tensor]]):
         self.start, self.count, self.batch_size = start, count, batch_size
         self.rank, self.world_size = rank, world_size
 
-        self._parent: tuple[int, int] | None = None  # rank and number of ranks of the process that pickled it
+        self._parent: tuple[int, int] | None = None  # rank and world size of the process that pickled it
 
     def __getstate__(self) -> dict[str, Any]:
-        # Workers that are not forked get a pickle, and know of no process group.
+        # Workers that are not forked get a pickle and have no process group.
         return {**self.__dict__, "_parent": _distributed() or self._parent}
 
     def _share(self) -> tuple[int, int]:
-        """Return rank and number of ranks: those given, or of the process group, of the parent's in a worker."""
+        """Return rank and world size: as given, or of the process group, in a worker that of its parent."""
         if self.rank is not None and self.world_size is not None:
             return self.rank, self.world_size
         if (share := _distributed() or (self._parent if get_worker_info() else None)) is not None:
@@ -105,7 +106,7 @@ class StreamDataset(IterableDataset[dict[str, Tensor]]):
 
 
 def _distributed() -> tuple[int, int] | None:
-    """Return this process's rank and the number of ranks; None where torch.distributed is not initialised."""
+    """Return rank and world size, or None if torch.distributed is not initialised."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return None

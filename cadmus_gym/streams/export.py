@@ -1,4 +1,4 @@
-"""A part of a stream as Parquet files, for tools that read tables and not streams. Needs pyarrow."""
+"""Part of a stream as Parquet files, for tools that read tables. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from cadmus_gym.files import atomic
+from cadmus_gym import files
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.progress import Report
 from cadmus_gym.streams.stream import Stream
 
 SHARD = 2**20  # programs of a file, about 30 MB
-ABOUT, PARTIAL = "_export.json", "_partial"  # readers of a folder of Parquet pass over names with `_`
+ABOUT = "_export.json"  # readers of a folder of Parquet files skip names that start with `_` or `.`
 
 
-def export(
+def export_stream(
     stream: Stream,
     folder: str | os.PathLike[str],
     count: int,
@@ -28,11 +28,11 @@ def export(
 ) -> list[Path]:
     """Write the first ``count`` programs of a stream to a folder, in files of ``shard_size``; return their paths.
 
-    Columns: ``text`` as of `cadmus_gym.decode`, ``tokens`` list<uint8>, ``prompt_length`` int32, ``digest`` of the
+    Columns: ``text`` as from `cadmus_gym.decode`, ``tokens`` list<uint8>, ``prompt_length`` int32, ``digest`` of the
     split (dictionary of strings), ``index`` int64. The metadata of each file's schema has id, split, seed and digest.
-    Finished files are kept, so an export that was interrupted continues; ``report(done, count)`` is told of each.
+    Finished files are kept, so an export that was interrupted continues; ``report(done, count)`` is called after each.
 
-    Raises ModuleNotFoundError without pyarrow; ValueError for a folder with anything else than this export, or a
+    Raises ModuleNotFoundError without pyarrow; ValueError for a folder that holds anything but this export, or for a
     damaged file.
     """
     try:
@@ -49,8 +49,8 @@ def export(
         stop = min(start + shard_size, count)
         path = folder / f"{stream.split}-{start:012}-{stop:012}.parquet"
         if not path.exists():
-            with atomic(path, folder / PARTIAL) as partial:
-                parquet.write_table(_table(stream, start, stop - start, about), partial, compression="zstd")
+            with files.atomic(path) as file:
+                parquet.write_table(_table(stream, start, stop - start, about), file, compression="zstd")
         else:
             _check(path, stop - start, about)
         paths.append(path)
@@ -60,7 +60,7 @@ def export(
 
 
 def _claim(folder: Path, about: dict[str, Any]) -> None:
-    """Make a folder that of this export, or raise ValueError where it is another's."""
+    """Claim a folder for this export; raise ValueError if it holds anything else."""
     path = folder / ABOUT
     if path.is_file():
         try:
@@ -73,11 +73,11 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
                     f"{path}: {key} = {before.get(key)!r}, but {value!r} is requested; name another folder"
                 )
         return
-    if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - {PARTIAL}):
-        raise ValueError(f"{folder} holds something else than an export; name another folder")
+    if folder.exists() and (not folder.is_dir() or set(os.listdir(folder)) - {files.PARTIAL}):
+        raise ValueError(f"{folder} holds something other than an export; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic(path, folder / PARTIAL) as partial:
-        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    with files.atomic(path) as file:
+        file.write((json.dumps(about, indent=2) + "\n").encode())
 
 
 def _check(path: Path, rows: int, about: dict[str, str]) -> None:
@@ -94,7 +94,7 @@ def _check(path: Path, rows: int, about: dict[str, str]) -> None:
 
 
 def _table(stream: Stream, start: int, count: int, about: dict[str, str]) -> Any:
-    """Programs start..start+count as a pyarrow.Table."""
+    """Return programs start..start+count as a pyarrow.Table."""
     import pyarrow as arrow
     import pyarrow.compute
 

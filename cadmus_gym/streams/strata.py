@@ -1,8 +1,8 @@
-"""Strata: what it takes to answer a prompt, so that a truth rate can be told apart by it.
+"""Strata: properties of prompts that make them easy or hard, for truth rates by stratum.
 
-A prompt is run by the machine, and what counts are the instructions executed, whatever words brought their operands
-there. An operation is an arithmetic, comparison or logic instruction; the `neg` after a literal is its sign and none.
-Held-out facts are those of the expression, see `cadmus_gym.tasks.facts`.
+The machine runs a prompt, and the executed operations count; words that only move values do not. An operation is an
+arithmetic, comparison or logic instruction, except a `neg` after a literal, which is its sign. Held-out facts are those
+of the expression (`cadmus_gym.tasks.facts`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STRATA = (
 
 @kernel
 def carries(x: Int, y: Int) -> Int:
-    """How often a digit is carried in x + y written out, or borrowed where their signs differ."""
+    """Count the carries of x + y in written addition, or the borrows if their signs differ."""
     larger, smaller = max(abs(x), abs(y)), min(abs(x), abs(y))
     borrows = (x < 0) != (y < 0)
     count: Int = 0
@@ -59,8 +59,11 @@ def carries(x: Int, y: Int) -> Int:
 
 @kernel
 def carries_of_product(x: Int, y: Int) -> Int:
-    """How often a digit is carried when the parts of a product are added up, lowest first: those that the worked steps
-    of style "products" write, one for each digit of the factor with fewer (the right one of two as long)."""
+    """Count the carries of adding up the partial products of x * y, lowest first.
+
+    They are those of worked steps of style "products": one for each digit of the factor with fewer digits, or of the
+    right one if both have equally many.
+    """
     factor, digits = abs(x), abs(y)
     size_x, size_y = 1, 1
     while 10**size_x <= factor:
@@ -83,7 +86,7 @@ def carries_of_product(x: Int, y: Int) -> Int:
 
 @kernel
 def look(program: Tokens, rows: Int, tape: Ints, cells: Ints) -> None:
-    """Count what a prompt takes, from its tape, into cells (CELLS,)."""
+    """Count the operations, carries and gaps on the tape of a prompt, into cells (CELLS,)."""
     cells[:] = 0
     cells[GAP] = -1
     for k in range(rows):
@@ -118,18 +121,18 @@ def look_at_rows(programs: Tokens, lengths: Ints, cells: Ints, marks: Ints, work
 
 @dataclass(frozen=True)
 class Strata:
-    """What N prompts take.
+    """Properties of N prompts.
 
-    ``operators`` has the first two operations executed, by token, 0 where there is none, and ``sets`` all of them, bit
-    k for token `add` + k. ``carries`` counts the digits carried or borrowed by every `add`, `sub`, `inc` and `dec`
-    executed, and when the parts of a product are added up; within a part, and in `div` and `mod`, none is counted.
-    ``facts`` counts the held-out facts in the expression, ``negatives`` the negative literals in the text.
-    ``gaps`` is the smallest abs(x - y) of the comparisons executed, -1 where there is none, ``answers`` the value left
-    on top, and ``depths`` how many were left.
+    ``operators`` holds the tokens of the first two executed operations, 0 for none; ``sets`` is the set of all of them,
+    with bit k for token `add` + k. ``carries`` counts carries and borrows of executed `add`, `sub`, `inc` and `dec`,
+    and of adding up partial products of `mul`; those inside partial products, `div` and `mod` are not counted.
+    ``facts`` counts held-out facts in the expression, ``negatives`` negative literals in the text. ``gaps`` is the
+    smallest abs(x - y) of executed comparisons, -1 for none. ``answers`` is the value on top at the end, and ``depths``
+    the number of values left.
     """
 
     operators: Ints  # (N, 2)
-    sets: Ints  # (N,), as all others
+    sets: Ints  # (N,), like all others
     operations: Ints
     facts: Ints
     negatives: Ints
@@ -139,16 +142,15 @@ class Strata:
     depths: Ints
 
     def labels(self) -> dict[str, NDArray[np.str_]]:
-        """Return for each of `STRATA` the names of the strata that the prompts belong to, (N,).
+        """Return the stratum of each prompt, (N,), for every name of `STRATA`.
 
-        - operators: what was executed, in this order where it is at most two operations, as in `mul sub`; of longer
-          ones the set, as in `{add, mul}`
-        - operations: how many were executed
-        - held-out facts: how many; and with the operations, as in `2, 1` for one such fact in two operations
-        - negative literals: how many
-        - carries: how many
-        - near ties: the smallest difference of two numbers that are compared, `0`, `1`, `2-3` or `more`
-        - answer length: its digits, with `-` in front of a negative one's
+        - operators: one or two executed operations in order, as in `mul sub`; the set of more, as in `{add, mul}`
+        - operations: number of executed operations
+        - held-out facts: their number; CROSSED combines both numbers, as in `2, 1` for one fact in two operations
+        - negative literals: their number
+        - carries: their number
+        - near ties: the smallest difference of two compared numbers, `0`, `1`, `2-3` or `more`
+        - answer length: number of digits, with `-` before that of a negative answer
         """
         pairs = np.column_stack([self.operators, np.where(self.operations > 2, self.sets, 0)])
         kinds, place = np.unique(pairs, axis=0, return_inverse=True)
@@ -175,12 +177,12 @@ def _operators(first: int, second: int, members: int) -> str:
     return " ".join(VOCABULARY[token] for token in (first, second) if token) or NONE
 
 
-def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = None) -> Strata:
-    """Return what prompts (N, P) uint8, padded with 0, of lengths (N,) take.
+def strata_of(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = None) -> Strata:
+    """Return the properties of prompts (N, P) uint8, padded with 0, of lengths (N,).
 
     Raises ValueError for a prompt that does not run to its end, or has a header.
     """
-    rows = np.zeros((len(prompts), prompts.shape[1] + 1), np.uint8)  # and room for `end`
+    rows = np.zeros((len(prompts), prompts.shape[1] + 1), np.uint8)  # with room for `end`
     rows[:, :-1] = check_ids(prompts)
     sizes, cells = np.asarray(lengths, np.int64), np.zeros((len(rows), CELLS), np.int64)
 
@@ -207,7 +209,7 @@ def strata(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None = 
 
 
 def families_of(spec: Spec, split: str, count: int, seed: int, seeds: int = 1) -> NDArray[np.str_]:
-    """Return the task families that wrote the first prompts of a split, (N,): those of `evaluate.prompts_of`."""
+    """Return the families of the prompts that `cadmus_gym.evaluation.truth.prompts_of` returns, (N,)."""
     stream = Stream(spec, split, seed)
     names = np.array([part.task for part in stream.specs])
     named: NDArray[np.str_] = names[stream.parts(*pairs_of(count, seed, seeds))]

@@ -17,36 +17,37 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, join
 from cadmus_gym.language.isa import Ints, Tokens
 from cadmus_gym.language.kernels import kernel, spread
-from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.notation import disassemble
 from cadmus_gym.language.verdicts import RAN
+from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.streams.overlap import ASKED, DRAWN, may_overlap, share_in_train, warn_of
-from cadmus_gym.streams.probability import Entropy, Scorer, Scores, score_mixture, trimmed
-from cadmus_gym.streams.spec import Spec, check_mixture, load_spec
+from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.scores import Entropy, Scores, score_mixture, trimmed
+from cadmus_gym.streams.spec import Spec, check_mixture
 from cadmus_gym.streams.writing import (
     NOTHING,
     attempts_of,
     compose_rows,
     explain,
     fill,
+    new_workspace,
     no_problem,
     options_of,
     sieve_of,
 )
-from cadmus_gym.tasks.family import MARKS, WORK
-from cadmus_gym.tasks.sampling import CHOICE, RANDOM, new_script, randbelow
-from cadmus_gym.tasks.solving import SLACK
+from cadmus_gym.tasks.sampling import CHOICE, RANDOM, randbelow
 
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
-PROBES = 16  # prompts drawn of each stream when it is first made
+PROBES = 16  # prompts drawn from each new stream
 _PROBED: set[str] = set()  # digests
-_COMPARED: set[tuple[str, str]] = set()  # digests of splits and of train, for each of which a warning is given once
+_COMPARED: set[tuple[str, str]] = set()  # digests of a split and of train; each pair is warned about once
 
 
-def overlap(spec: Spec, split: str) -> float:
-    """Return which share of the prompts of a split, of a spec that is no mixture, train could write too (see
-    `cadmus_gym.streams.overlap`); 0 where the split has the parameters of train, from which its share keeps it
-    apart."""
+def overlap_of(spec: Spec, split: str) -> float:
+    """Return the share of a split's prompts that train could write too (see `cadmus_gym.streams.overlap`).
+
+    It is 0 for a split with the parameters of train: their shares keep them apart. The spec must not be a mixture.
+    """
     if not may_overlap(spec, split):
         return 0.0
     stream, rows = Stream(spec, split), (np.zeros(ASKED, np.int64), np.arange(ASKED))
@@ -56,7 +57,7 @@ def overlap(spec: Spec, split: str) -> float:
 
 @kernel
 def pick_parts(base: np.uint64, weights: Ints, seeds: Ints, indices: Ints, rng: Words64, parts: Ints) -> None:
-    """Draw for each pair (seed, index) one part of a mixture."""
+    """Draw a part of a mixture for each pair (seed, index)."""
     total = weights.sum()
     for k in range(seeds.size):
         rng[CHOICE] = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
@@ -69,12 +70,12 @@ def pick_parts(base: np.uint64, weights: Ints, seeds: Ints, indices: Ints, rng: 
 
 
 class Stream:
-    """The true programs of a spec's split, or of a mixture.
+    """The true programs of one split of a spec, or of a mixture.
 
     ``spec`` is a registered id, the path of a TOML file, a `Spec`, or ``{id or path: weight}`` with whole weights for a
     mixture; ``seed`` is a whole number from 0. The same (digest, seed, index) gives the same program on every machine,
-    whatever the range asked for and the number of threads. Raises ValueError for an unknown spec, split or weight, and
-    where the parameters leave a split without problems.
+    in any range and with any number of threads. Raises ValueError for an unknown spec, split or weight, and if the
+    parameters leave the split without problems.
     """
 
     def __init__(self, spec: Source, split: str = "train", seed: int = 0) -> None:
@@ -95,7 +96,7 @@ class Stream:
         self.id = "+".join(part.id for part, _ in whole)
         self.prompt_room = max(part.prompt_room for part, _ in whole)
         self.length = max(part.prompt_room + part.completion_room for part, _ in whole)
-        if self.digest not in _PROBED:  # what cannot be written is found before anything is built on it
+        if self.digest not in _PROBED:  # fail early if the split cannot be written
             self.prompts(np.zeros(PROBES, np.int64), np.arange(PROBES))
             _PROBED.add(self.digest)
         for part in self.specs:
@@ -103,7 +104,7 @@ class Stream:
                 compared = part.digest_of(split), part.digest_of("train")
                 if compared not in _COMPARED:
                     _COMPARED.add(compared)
-                    warn_of(part, split, overlap(part, split), level=2)
+                    warn_of(part, split, overlap_of(part, split), level=2)
 
     def batch(self, start: int, count: int, threads: int | None = None) -> tuple[Tokens, NDArray[np.int32]]:
         """Return programs start..start+count, (count, L) uint8 padded with 0, and prompt_lengths (count,) int32."""
@@ -122,19 +123,19 @@ class Stream:
     def prompts(
         self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
     ) -> tuple[Tokens, NDArray[np.int32]]:
-        """Return the prompts alone of pairs (seed, index), both (N,): (N, P) uint8 padded with 0, lengths (N,) int32.
+        """Return only the prompts of pairs (seed, index), both (N,): (N, P) uint8 padded with 0, lengths (N,) int32.
 
-        That is quicker: neither worked steps nor answers are written.
+        This is faster than `gather`, which also writes worked steps and answers.
         """
         programs, lengths, _ = self._gather(seeds, indices, self.prompt_room + 1, threads)
         return programs[:, :-1], lengths
 
     def keys(self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None) -> Words64:
-        """Return the keys, by which splits are kept apart, of the problems of pairs (seed, index): (N,) uint64."""
+        """Return the keys of the problems of pairs (seed, index), which keep splits apart: (N,) uint64."""
         return self._gather(seeds, indices, self.prompt_room + 1, threads)[2]
 
     def parts(self, seeds: ArrayLike, indices: ArrayLike) -> Ints:
-        """Return which of `specs` the programs of pairs (seed, index), both (N,), are of: (N,) int64."""
+        """Return the index in `specs` of the part that writes each pair (seed, index), both (N,): (N,) int64."""
         seeds, indices = _pairs(seeds, indices)
         parts = np.zeros(seeds.size, np.int64)
         if len(self.specs) > 1:
@@ -145,8 +146,10 @@ class Stream:
     def _gather(
         self, seeds: ArrayLike, indices: ArrayLike, length: int, threads: int | None
     ) -> tuple[Tokens, NDArray[np.int32], Words64]:
-        """Gather rows of that length, whole programs where it is `length`, otherwise prompts and room for an `end`;
-        lengths of prompts; keys."""
+        """Return rows of that many tokens, lengths of prompts, and keys.
+
+        Rows of ``self.length`` tokens hold whole programs, shorter ones prompts and room for an `end`.
+        """
         seeds, indices = _pairs(seeds, indices)
         programs = np.zeros((seeds.size, length), np.uint8)
         prompt_lengths, keys = np.zeros(seeds.size, np.int32), np.zeros(seeds.size, np.uint64)
@@ -165,17 +168,17 @@ class Stream:
     def log_prob(self, programs: ArrayLike) -> NDArray[np.float64]:
         """Return the natural-log probability of programs (N, L) or (L,) under the stream: (N,) or () float64.
 
-        It is exact where `score` says so: -inf for what the stream never writes, nan where a task cannot tell.
+        -inf for programs that the stream never writes, nan if a family has no probabilities. See `score` for accuracy.
         """
         return self.score(programs).log_prob
 
     def score(self, programs: ArrayLike, *, budget: int = 20_000_000, samples: int = 1_000_000) -> Scores:
         """Return how likely the stream is to write programs (N, L) or (L,), token ids padded with 0.
 
-        A split keeps a share of the problems. For each kind of program that share is summed over all operands where
-        there are at most ``budget`` of them, otherwise estimated from ``samples`` draws. It is found once a stream and
-        kind, with the first budget and samples asked for. A kind of comparison has at most 45,000 operands, so
-        Cadmus-Compare-v0 has exact probabilities throughout.
+        A split keeps a share of the problems. For each kind of program, that share is summed over all operands if there
+        are at most ``budget`` of them, and otherwise estimated from ``samples`` draws. It is computed once per stream
+        and kind, with the budget and samples of the first call. A kind of comparison has at most 45,000 operands, so
+        all probabilities of Cadmus-Compare-v0 are exact.
         """
         if self._scorers is None:
             self._scorers = [Scorer(spec, self.split, budget, samples) for spec in self.specs]
@@ -184,7 +187,7 @@ class Stream:
     def entropy(self, count: int = 10_000, *, budget: int = 20_000_000, samples: int = 1_000_000) -> Entropy:
         """Return the entropies of the stream, estimated from the log-probabilities of its programs 0..count.
 
-        ``budget`` and ``samples`` are those of `score`. With tasks that cannot tell probabilities all is nan.
+        ``budget`` and ``samples`` are those of `score`. For a family without probabilities the entropies are nan.
         """
         if count < 2:
             raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
@@ -212,10 +215,10 @@ class Stream:
         threads: int | None,
     ) -> None:
         spec, base = self.specs[part], self._bases[part]
-        family, wanted, length = spec.family, options_of(spec), programs.shape[1]
-        wanted[NOTHING] = length < self.length
+        family, options, length = spec.family, options_of(spec), programs.shape[1]
+        options[NOTHING] = length < self.length
         if family.pack is None:
-            compose_rows(spec, self.split, base, seeds, indices, programs, prompt_lengths, keys, wanted)
+            compose_rows(spec, self.split, base, seeds, indices, programs, prompt_lengths, keys, options)
             return
         packed, most = family.pack(spec.split_parameters(self.split)), attempts_of(spec, self.split)
 
@@ -223,7 +226,7 @@ class Stream:
             row, outcome = fill(
                 family.write(),
                 packed,
-                wanted,
+                options,
                 base,
                 sieve_of(spec, self.split),
                 seeds[rows],
@@ -232,12 +235,7 @@ class Stream:
                 programs[rows],
                 prompt_lengths[rows],
                 keys[rows],
-                np.zeros(spec.thoughts.limit + SLACK, np.uint8),
-                np.zeros(2, np.uint64),
-                new_script(RANDOM),
-                np.zeros(MARKS, np.int64),
-                np.zeros(WORK, np.int64),
-                scratch(length),
+                new_workspace(spec, RANDOM, length),
             )
             if row >= 0 and outcome == RAN:
                 raise ValueError(no_problem(spec, self.split))
@@ -250,14 +248,14 @@ class Stream:
 
 
 def _flat(specs: list[tuple[Spec, int]], split: str) -> list[tuple[Spec, int]]:
-    """Return the parts of weighted specs that have a split, with whole weights."""
+    """Return the parts of weighted specs that have the split, with whole weights."""
     named = isinstance(split, str)
     parts = [
         (spec, weight, [part for part in spec.parts if named and split in part[0].splits]) for spec, weight in specs
     ]
     for spec, _, some in parts:
         if not some:
-            spec.split(split)  # which says what there is
+            spec.split(split)  # raises an error that names the splits
     whole = math.lcm(*(sum(weight for _, weight in some) for _, _, some in parts))
     flat = [
         (part, outer * weight * (whole // sum(inner for _, inner in some)))

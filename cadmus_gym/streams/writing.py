@@ -1,4 +1,4 @@
-"""The driver of writers: attempts at a prompt until its problem is of the split, worked steps, the answer."""
+"""Writing programs: attempts at a prompt until the split keeps its problem, then worked steps and the answer."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from cadmus_gym.tasks.sampling import CHOICE, OPERAND, RANDOM, bernoulli, new_sc
 from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, think
 from cadmus_gym.tasks.walking import solve
 
-SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # options of the completions of a stream
-FROM, TO, BY_FACTS = range(3)  # what a split keeps: an interval, and whether it goes by facts
-TOO_LONG = -3  # what a run of a prompt never gives, nor RAN or UNPREPARED
-ATTEMPTS = 100_000  # enough where a split keeps a thousandth of the prompts
-CERTAIN = 100  # attempts over a split's share of the problems: all miss it less than once in 1e43 programs
+SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # cells of the options for completions
+FROM, TO, BY_FACTS = range(3)  # cells of a sieve's bounds: the interval of a split, and whether facts decide
+TOO_LONG = -3  # an outcome that no run has
+ATTEMPTS = 100_000  # enough for a split that keeps a thousandth of the prompts
+CERTAIN = 100  # attempts = CERTAIN / share of the split; all of them fail less than once in 1e43 programs
 _HIGH = np.uint64(32)
 _ALL = np.uint64(2**64 - 1)
 
 
 class Sieve(NamedTuple):
-    """What a split keeps: its interval and whether it goes by facts; and the numbers of the ablations under which a
-    prompt may not give its answer, with room to read and run it."""
+    """What a split keeps: its bounds (FROM, TO, BY_FACTS), and the indices of ablations under which no prompt may give
+    its answer, with room to rewrite and run a prompt."""
 
     bounds: Words64
     needs: Ints
@@ -53,24 +53,27 @@ class Sieve(NamedTuple):
     machine: Ints
 
 
-@kernel
-def attempt(
-    write: Writer,
-    parameters: Ints,
-    rng: Words64,
-    script: Ints,
-    program: Tokens,
-    marks: Ints,
-    work: Ints,
-    machine: Ints,
-) -> tuple[Int, np.uint64]:
-    """Write a prompt; return (RAN or the fault of a run of it, the key of its problem).
+class Workspace(NamedTuple):
+    """Buffers of one thread that writes programs; all but ``thought`` are those of a writer (`Family`)."""
 
-    If ``marks[WALKED]`` is not 0 it was run, its tape is in ``work`` and its answer at the bottom of the stack.
+    rng: Words64
+    script: Ints
+    marks: Ints
+    work: Ints
+    machine: Ints
+    thought: Tokens
+
+
+@kernel
+def attempt(write: Writer, parameters: Ints, program: Tokens, space: Workspace) -> tuple[Int, np.uint64]:
+    """Write a prompt; return (RAN or its fault, the key of its problem).
+
+    If ``marks[WALKED]`` is not 0, the prompt was run: its tape is in ``work`` and its answer on the stack.
     """
+    marks, work, machine = space.marks, space.work, space.machine
     marks[STRATUM:] = 0
-    key = write(parameters, rng, script, program, marks, work, machine)
-    if marks[PROMPT] >= program.size:  # there is a place for an answer's first token at least
+    key = write(parameters, space.rng, space.script, program, marks, work, machine)
+    if marks[PROMPT] >= program.size:  # leave room for one token of the answer
         return TOO_LONG, key
     if key != 0:
         return RAN, key
@@ -80,7 +83,7 @@ def attempt(
 
 @kernel
 def answer_of(program: Tokens, marks: Ints, machine: Ints) -> tuple[Int, Int]:
-    """Return (RAN or the fault of the prompt, its answer)."""
+    """Return (RAN or the fault of a prompt, its answer)."""
     if marks[WALKED] == 0:
         outcome, depth = solve(program, marks[PROMPT], machine)
         if outcome != RAN or depth != 1:
@@ -92,9 +95,9 @@ def answer_of(program: Tokens, marks: Ints, machine: Ints) -> tuple[Int, Int]:
 def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: Ints) -> bool:
     """Whether a split keeps what `attempt` wrote.
 
-    By facts, problems with a held-out fact lie in the lowest tenth, and all others that have an operation above it,
-    both spread by their key. A split that begins above 0 also leaves out what shows a held-out fact all the same, and
-    one that is not of all problems what the writer barred.
+    If facts decide, problems with a held-out fact lie in the lowest tenth, and all others with an operation above it,
+    spread by their keys. A split that begins above 0 also rejects prompts whose run shows a held-out fact. A split of
+    some problems rejects prompts that the writer barred.
     """
     bounds = sieve.bounds
     place = key
@@ -117,22 +120,13 @@ def keeps(sieve: Sieve, key: np.uint64, program: Tokens, marks: Ints, machine: I
 
 
 @kernel
-def finish(
-    program: Tokens,
-    marks: Ints,
-    answer: Int,
-    options: Ints,
-    thought: Tokens,
-    rng: Words64,
-    script: Ints,
-    work: Ints,
-    machine: Ints,
-) -> None:
-    """Write worked steps, if the options ask for them, and the answer after a prompt."""
+def finish(program: Tokens, answer: Int, options: Ints, space: Workspace) -> None:
+    """Write worked steps, if the options call for them, and the answer after a prompt."""
     size: Int = 0
+    marks, thought = space.marks, space.thought
     prompt = marks[PROMPT]
-    if bernoulli(rng, script, CHOICE, options[SHARE], False) and options[STYLE] > 0:
-        size = think(program, marks, options[STYLE], options[LIMIT], thought, work, machine)
+    if bernoulli(space.rng, space.script, CHOICE, options[SHARE], False) and options[STYLE] > 0:
+        size = think(program, marks, options[STYLE], options[LIMIT], thought, space.work, space.machine)
     for position in range(size):
         program[prompt + position] = thought[position]
     length = put_answer(program, prompt + size, answer, options[RELATION] == 1)
@@ -152,24 +146,21 @@ def fill(
     programs: Tokens,
     prompt_lengths: NDArray[np.int32],
     keys: Words64,
-    thought: Tokens,
-    rng: Words64,
-    script: Ints,
-    marks: Ints,
-    work: Ints,
-    machine: Ints,
+    space: Workspace,
 ) -> tuple[Int, Int]:
-    """Write the programs of pairs (seed, index) that the split keeps, and the keys of their problems.
+    """Write the programs of pairs (seed, index), the lengths of their prompts and the keys of their problems.
 
-    Returns (-1, RAN), or the row that failed and why: the fault of a prompt, or RAN where ``most`` attempts gave none.
+    Returns (-1, RAN), or the row that failed and why: the fault of a prompt, or RAN if the split kept none of ``most``
+    attempts.
     """
+    rng, marks, machine = space.rng, space.marks, space.machine
     for k in range(seeds.size):
         origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
         rng[OPERAND] = mix(origin)
         attempts = 0
         while True:
             rng[CHOICE] = origin
-            outcome, key = attempt(write, parameters, rng, script, programs[k], marks, work, machine)
+            outcome, key = attempt(write, parameters, programs[k], space)
             if outcome != RAN:
                 return k, outcome
             if keeps(sieve, key, programs[k], marks, machine):
@@ -184,12 +175,12 @@ def fill(
         outcome, answer = answer_of(programs[k], marks, machine)
         if outcome != RAN:
             return k, outcome
-        finish(programs[k], marks, answer, options, thought, rng, script, work, machine)
+        finish(programs[k], answer, options, space)
     return -1, RAN
 
 
 def options_of(spec: Spec) -> Ints:
-    """Return the options that a spec sets for completions."""
+    """Return the options of a spec for completions."""
     thoughts = spec.thoughts
     relation = spec.family.form == "relation"
     return np.array(
@@ -198,13 +189,25 @@ def options_of(spec: Spec) -> Ints:
 
 
 def sieve_of(spec: Spec, split: str) -> Sieve:
-    """Return what a split keeps, with room of its own: for one thread."""
+    """Return the sieve of a split, for use by one thread."""
     room = GROWTH * (spec.prompt_room + spec.completion_room) + 1
     return Sieve(
         np.array([*spec.split(split).interval, spec.apart == "facts"], np.uint64),
         np.array([number_of(name) for name in spec.family.needs], np.int64),
         np.zeros(room, np.uint8),
         scratch(room),
+    )
+
+
+def new_workspace(spec: Spec, mode: int, length: int) -> Workspace:
+    """Return buffers to write programs of a spec of at most ``length`` tokens, with a script for that mode."""
+    return Workspace(
+        np.zeros(2, np.uint64),
+        new_script(mode),
+        np.zeros(MARKS, np.int64),
+        np.zeros(WORK, np.int64),
+        scratch(length),
+        np.zeros(spec.thoughts.limit + SLACK, np.uint8),
     )
 
 
@@ -217,19 +220,19 @@ def compose_rows(
     programs: Tokens,
     prompt_lengths: NDArray[np.int32],
     keys: Words64,
-    wanted: Ints,
+    options: Ints,
 ) -> None:
-    """Do for a family in plain Python what `fill` does.
+    """Do the work of `fill` for a family in plain Python.
 
-    Raises ValueError for what is not a prompt, and where no problem of the split is found.
+    Raises ValueError for text that is not a prompt, and if no attempt gives a problem of the split.
     """
-    sieve, marks = sieve_of(spec, split), np.zeros(MARKS, np.int64)
+    sieve, choices = sieve_of(spec, split), Choices()
+    space = new_workspace(spec, RANDOM, programs.shape[1])._replace(rng=choices.rng)
+    marks, work, machine = space.marks, space.work, space.machine
     attempts, room = attempts_of(spec, split), spec.prompt_room
     parameters, compose = spec.split_parameters(split), spec.family.compose
     assert compose is not None
     where = f"{spec.name} [splits.{split}]: task {spec.task!r}"
-    thought, work = np.zeros(spec.thoughts.limit + SLACK, np.uint8), np.zeros(WORK, np.int64)
-    machine, script, choices = scratch(programs.shape[1]), new_script(RANDOM), Choices()
     for k, program in enumerate(programs):
         origin = np.uint64(join(np.uint64(join(base, np.uint64(seeds[k]))), np.uint64(indices[k])))
         choices.rng[OPERAND] = mix(origin)
@@ -253,10 +256,10 @@ def compose_rows(
         else:
             raise ValueError(no_problem(spec, split))
         prompt_lengths[k], keys[k] = size, key
-        if wanted[NOTHING]:
+        if options[NOTHING]:
             program[size:] = 0
         else:
-            finish(program, marks, machine[STACK], wanted, thought, choices.rng, script, work, machine)
+            finish(program, machine[STACK], options, space)
 
 
 def explain(outcome: int) -> str:
@@ -267,9 +270,9 @@ def explain(outcome: int) -> str:
 
 
 def attempts_of(spec: Spec, split: str) -> int:
-    """How many attempts at one kind of program show that the split has no problem of it."""
+    """Return how many failed attempts at one kind of program show that the split has no such problem."""
     first, last = spec.split(split).interval
-    if spec.family.needs or (spec.apart == "facts" and first > 0):  # which few of the longer programs are without
+    if spec.family.needs or (spec.apart == "facts" and first > 0):  # few of the longer programs qualify
         return ATTEMPTS
     return min(ATTEMPTS, math.ceil(CERTAIN * 2**64 / (last - first + 1)))
 
@@ -278,6 +281,6 @@ def no_problem(spec: Spec, split: str) -> str:
     return (
         f"{spec.name} [splits.{split}]: none of {attempts_of(spec, split)} attempts at one kind of program gave a "
         "problem of this split: its parameters allow too few. Give it a wider share, or parameters with more problems"
-        + (", or apart = 'problems' where operations have no operands from 2 on" if spec.apart == "facts" else "")
+        + (", or apart = 'problems' if operations have no operands of at least 2" if spec.apart == "facts" else "")
         + (f". No prompt may give its answer under: {'; '.join(spec.family.needs)}" if spec.family.needs else "")
     )

@@ -1,4 +1,4 @@
-"""Families of true programs: each writes prompts from random numbers; the machine adds answers and worked steps."""
+"""Task families: each writes prompts from random numbers, and the machine adds answers and worked steps."""
 
 import importlib
 import sys
@@ -24,9 +24,9 @@ TASKS: dict[str, Family] = {
 
 
 def find_family(task: str, folders: Iterable[Path] = ()) -> Family:
-    """Return the family of that name, or the one at ``"module:attribute"``, a module looked up in ``folders`` first.
+    """Return a family by its name, or by ``"module:attribute"``; the module is searched in ``folders`` first.
 
-    Raises ValueError where there is none, or it cannot be imported.
+    Raises ValueError for an unknown family, or one that cannot be imported.
     """
     if ":" not in task:
         if task not in TASKS:
@@ -48,7 +48,7 @@ def find_family(task: str, folders: Iterable[Path] = ()) -> Family:
 
 
 def _module(name: str, folders: Iterable[Path]) -> ModuleType:
-    """Import a module from the first of the folders that has it, otherwise from wherever Python finds it."""
+    """Import a module from the first folder that has it, otherwise from ``sys.path``."""
     stem = Path(*name.split("."))
     for folder in folders:
         places = (folder / stem.with_suffix(".py"), folder / stem / "__init__.py")

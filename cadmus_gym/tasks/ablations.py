@@ -1,6 +1,6 @@
-"""Ablations: prompts read with one construct ignored, to see whether the construct is needed for the answer.
+"""Ablations: prompts read with one construct ignored, to see whether the answer needs that construct.
 
-Each rewrites tokens so that the machine itself can run what is left: without `swap` and `rot` the prompt
+An ablation rewrites tokens so that the machine can run the rest: without `swap` and `rot`, the prompt
 ``12 7 5 rot swap sub add`` becomes ``12 7 5 , , sub add``, where `,` does nothing. A run that faults, or leaves more or
 less than one value, gives no answer.
 """
@@ -26,10 +26,10 @@ GROWTH = 4  # tokens that one token may become
 
 @dataclass(frozen=True)
 class Ablation:
-    """What a prompt is read as. The tables map tokens to token text; other tokens stay as they are.
+    """Rules that rewrite the tokens of a prompt. They map a token to token text; other tokens stay as they are.
 
-    ``tokens`` holds anywhere, ``inside`` in the body of the function, ``again`` where the same token is just before it,
-    and ``last`` for the last operation of two operands in the text. Where several apply, the last of these does.
+    ``tokens`` applies everywhere, ``inside`` in the body of the function, ``again`` to a token that repeats the one
+    before it, and ``last`` to the last binary operation of the prompt. If several apply, the last of these wins.
     """
 
     meaning: str
@@ -46,7 +46,7 @@ BITWISE = ("and", "or", "xor")
 
 
 def _all(words: tuple[str, ...], text: str) -> dict[str, str]:
-    """Return one replacement for several words; `{}` in it stands for the word."""
+    """Return the same replacement for several words; `{}` in it stands for the word."""
     return {word: text.format(word) for word in words}
 
 
@@ -116,7 +116,7 @@ ANYWHERE, INSIDE, AGAIN, LAST = range(len(PLACES))
 
 
 def _rules() -> NDArray[np.uint8]:
-    """Return rules (ablations, places, tokens, 1 + GROWTH): 0 for none, or 1 + the number of tokens; the tokens."""
+    """Return rules (ablations, places, tokens, 1 + GROWTH): 0 for none, else 1 + the token count, then the tokens."""
     rules = np.zeros((len(ABLATIONS), len(PLACES), len(VOCABULARY), 1 + GROWTH), np.uint8)
     for k, ablation in enumerate(ABLATIONS.values()):
         for place, name in enumerate(PLACES):
@@ -131,7 +131,7 @@ RULES = _rules()
 
 
 def number_of(name: str) -> int:
-    """Return the number of an ablation, for `read_as`, or raise ValueError."""
+    """Return the index of an ablation, for `read_as`. Raises ValueError for an unknown one."""
     if name not in ABLATIONS:
         raise ValueError(f"ablation {name!r}: known are {', '.join(ABLATIONS)}")
     return list(ABLATIONS).index(name)
@@ -139,7 +139,7 @@ def number_of(name: str) -> int:
 
 @kernel
 def read_as(program: Tokens, prompt: Int, ablation: Int, out: Tokens) -> Int:
-    """Write a prompt as it reads under an ablation into ``out``, (GROWTH * prompt + 1,) or more; return its length."""
+    """Write a prompt rewritten by an ablation to ``out``, at least (GROWTH * prompt + 1,); return its length."""
     last: Int = -1
     for position in range(prompt):
         if op.ADD <= program[position] <= op.XOR and op.POPS[program[position]] == 2:
@@ -168,9 +168,9 @@ def read_as(program: Tokens, prompt: Int, ablation: Int, out: Tokens) -> Int:
 
 @kernel
 def answer_as(program: Tokens, prompt: Int, ablation: Int, out: Tokens, machine: Ints) -> tuple[bool, Int]:
-    """Run a prompt as it reads under an ablation, or as it is under -1: (whether it left one value, that value).
+    """Run a prompt rewritten by an ablation, or unchanged for -1; return (whether it left one value, that value).
 
-    ``out`` and ``machine`` have room for GROWTH tokens for each one of the prompt, and one more.
+    ``out`` and ``machine`` have room for GROWTH * prompt + 1 tokens.
     """
     size = prompt
     if ablation >= 0:
@@ -184,7 +184,7 @@ def answer_as(program: Tokens, prompt: Int, ablation: Int, out: Tokens, machine:
 
 @kernel
 def is_needed(program: Tokens, prompt: Int, answer: Int, ablations: Ints, out: Tokens, machine: Ints) -> bool:
-    """Whether a prompt gives another answer, or none, under each of several ablations; room as for `answer_as`."""
+    """Whether a prompt gives another answer, or none, under every one of several ablations; room as for `answer_as`."""
     for k in range(ablations.size):
         ran, found = answer_as(program, prompt, ablations[k], out, machine)
         if ran and found == answer:
@@ -209,10 +209,10 @@ def answer_rows(
 def answers(
     prompts: ArrayLike, lengths: ArrayLike, name: str | None = None, threads: int | None = None
 ) -> tuple[Ints, NDArray[np.bool_]]:
-    """Return what prompts (N, P) uint8 of those lengths (N,) leave under an ablation, or as they are where it is None.
+    """Run prompts (N, P) uint8 of lengths (N,) under an ablation, or unchanged if ``name`` is None.
 
-    Returns answers (N,) int64 and whether the run left one value (N,) bool; where it did not, the answer means nothing.
-    ``threads`` is the largest number of threads, by default one for each processor. Raises ValueError for an unknown
+    Returns the answers (N,) int64, and whether each run left one value (N,) bool; if not, its answer means nothing.
+    ``threads`` is the largest number of threads, by default one per processor. Raises ValueError for an unknown
     ablation, and for prompts or lengths of another shape.
     """
     rows, sizes = check_ids(np.asarray(prompts)), np.ascontiguousarray(lengths, np.int32)

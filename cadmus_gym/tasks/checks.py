@@ -1,4 +1,4 @@
-"""Checks of the parameters of families, and what packs them into arrays."""
+"""Checks of families' parameters, and helpers that pack them into arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cadmus_gym.tasks.literals import OPERATORS
 
 
 def check_operators(operators: dict[str, int], operands: tuple[int, int], limit: int) -> None:
-    """Raise ValueError unless a value within the limit can always be gone on from."""
+    """Raise ValueError unless some operator keeps every value within the limit."""
     check_weights("operators", operators, OPERATORS)
     if not {"add", "sub"} <= operators.keys():
         raise ValueError("operators: give both add and sub, one of which always stays within the limit")
@@ -23,27 +23,27 @@ def check_operators(operators: dict[str, int], operands: tuple[int, int], limit:
 
 
 def check_sizes(name: str, weights: dict[str, int], least: int, most: int) -> None:
-    """Raise ValueError unless the keys are numbers in a range, with weights."""
+    """Raise ValueError unless ``weights`` maps numbers in [least, most] to weights."""
     check_weights(name, weights, tuple(map(str, range(least, most + 1))))
 
 
 def listed(weights: dict[str, int], known: Iterable[object]) -> list[int]:
-    """Return the weight of each known key, 0 where there is none."""
+    """Return the weight of each known key, 0 for a missing one."""
     return [weights.get(str(key), 0) for key in known]
 
 
 def literal_room(largest: int) -> int:
-    """Tokens that an integer of at most this magnitude may take, its sign and the `,` before it included."""
+    """Return the most tokens of an integer of at most this magnitude, including its sign and a `,` before it."""
     return len(str(largest)) + 2
 
 
 def answer_within(parameters: Any) -> int:
-    """Tokens that an answer within ``parameters.limit`` may take."""
+    """Return the most tokens of an answer within ``parameters.limit``."""
     return literal_room(parameters.limit) + len(("eq", "end"))
 
 
 def check_weights(name: str, weights: dict[str, int], known: tuple[str, ...]) -> None:
-    """Raise ValueError unless the weights are whole numbers from 1 to a million for some of the known keys."""
+    """Raise ValueError unless at least one known key, and no other, has a weight from 1 to a million."""
     allowed = f"give at least one of {', '.join(known)} with a whole number from 1 to 1000000"
     if not weights:
         raise ValueError(f"{name} = {{}}: {allowed}")
@@ -68,7 +68,7 @@ POOLS = ("open", "held")
 
 
 def check_held_out(held_out: tuple[str, ...], known: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return pairs of words, or raise ValueError."""
+    """Return pairs such as "sub mul" as tuples, or raise ValueError."""
     pairs = [tuple(pair.split()) for pair in held_out]
     for pair in pairs:
         if len(pair) != 2 or not {*pair} <= {*known}:

@@ -1,12 +1,12 @@
-"""Facts: operations with their operand values, a tenth of which no training program ever executes.
+"""Facts: operations with their operand values. Training programs never execute a tenth of them.
 
-A split by problems alone would let a model answer from memory: ``27 28 mul`` may be a test problem while train shows
-``27 28 mul 3 add`` with 756 among its worked steps. So one hash holds out a tenth of all facts for good, and a problem
-whose expression contains one of those is a test problem, whatever the environment.
+If splits only separated problems, a model could answer from memory: ``27 28 mul`` may be a test problem while train
+shows ``27 28 mul 3 add`` with 756 among its worked steps. So one hash holds out a tenth of all facts, for every
+environment and seed. A problem whose expression contains a held-out fact is a test problem.
 
-Facts that give each other away are one fact: operands of commutative operations in either order, ``x y sub`` and
-``y x sub``, and every comparison of x and y, which is a subtraction. So is the other sign: ``-27 28 mul`` mirrors
-``27 28 mul``, and train leaves it out as well. An operand of magnitude below 2 makes no fact.
+Facts that give each other away count as one: commutative operations with their operands in either order, ``x y sub``
+and ``y x sub``, and every comparison of x and y, which is a subtraction. Signs do not matter either: ``-27 28 mul``
+mirrors ``27 28 mul``, and train leaves out both. An operation with an operand of magnitude below 2 is not a fact.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from cadmus_gym.language.hashing import join, mix
 from cadmus_gym.language.isa import Int
 from cadmus_gym.language.kernels import kernel
 
-SHARE = Fraction(1, 10)  # of the facts that are held out
-BOUND = np.uint64(int(SHARE * 2**64))  # hashes below it
+SHARE = Fraction(1, 10)  # of facts that are held out
+BOUND = np.uint64(int(SHARE * 2**64))  # facts with a hash below it are held out
 
 
 @kernel
 def fact(token: Int, x: Int, y: Int) -> np.uint64:
-    """The hash of an operation on two values, the same for facts that give each other away."""
+    """Hash an operation on two values; facts that give each other away have the same hash."""
     if op.AND <= token <= op.XOR:
         return join(join(np.uint64(token), mix(np.uint64(min(x, y)))), mix(np.uint64(max(x, y))))
     if token == op.DIV or token == op.MOD:
         return join(join(np.uint64(op.DIV), mix(np.uint64(abs(x)))), mix(np.uint64(abs(y))))
     kind = np.int64(token)
-    if token != op.MUL:  # x - y is a sum where their signs differ
+    if token != op.MUL:  # x - y is a sum if their signs differ
         adds = (token == op.ADD) == ((x < 0) == (y < 0))
         kind = np.int64(op.ADD if adds else op.SUB)
     x, y = abs(x), abs(y)
@@ -47,5 +47,5 @@ def mirrors_held_out(token: Int, x: Int, y: Int) -> bool:
 
 @kernel
 def held_out(token: Int, x: Int, y: Int) -> bool:
-    """Whether an operation on two values, both at least 2, is a held-out fact. ``token`` is that of a binary one."""
+    """Whether a binary operation on two values, both at least 2, is a held-out fact."""
     return bool(min(x, y) >= 2 and mirrors_held_out(token, x, y))

@@ -1,4 +1,4 @@
-"""What a task family is, and the kernels families share."""
+"""The contract of a task family, and its random choices in plain Python."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from cadmus_gym.tasks.checks import check_weights
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, randbelow
 from cadmus_gym.tasks.walking import TAPE
 
-# Of the two sources of random numbers, CHOICE starts anew with every attempt at a program and OPERAND continues. So a
-# split that keeps only some problems keeps the shares of all kinds of programs. What CHOICE draws may not depend on
-# what OPERAND gave.
+# Of the two sources of random numbers, CHOICE restarts with every attempt at a program and OPERAND continues. So all
+# kinds of programs keep their shares in a split of some problems. What CHOICE draws must not depend on OPERAND.
 
-# Places in a writer's marks: the length of the prompt; the stratum; the rows of its tape plus 1, or 0; whether
-# its expression
-# has operations, and how many held-out facts; whether a run executes any held-out fact, with or without a part in the
-# answer; whether only a split of all problems may show it.
+# Cells of a writer's marks: the length of the prompt; its stratum; 1 + the rows of its tape, or 0 without one; whether
+# its expression has operations; the number of held-out facts in it; whether a run executes a held-out fact, even one
+# that does not matter for the answer; whether only splits of all problems may show it.
 PROMPT, STRATUM, WALKED, OPERATED, HELD, SHOWN, BARRED, MARKS = range(8)
-SHADOW = 256  # integers of working room a writer has; the tape of the prompt follows them
+SHADOW = 256  # cells of a writer's working room; the tape of the prompt follows them
 WORK = SHADOW + TAPE
 
 
@@ -43,22 +41,23 @@ Writer = Callable[..., Any]
 
 
 class Choices:
-    """The random choices of a family that is written in plain Python."""
+    """The random choices of a family in plain Python."""
 
     def __init__(self) -> None:
         self.rng = np.zeros(2, np.uint64)
 
     def integer(self, low: int, high: int, *, kind: bool = False) -> int:
-        """Draw an integer uniform in [low, high], at most 2**32 of them.
+        """Draw an integer uniform in [low, high], a range of at most 2**32 integers.
 
-        With ``kind`` it is a choice that a split keeps the shares of, such as a size; it must not depend on others.
+        With ``kind``, it decides what kind of program this is, such as its size, and must not depend on choices without
+        ``kind``. A split keeps the shares of all kinds.
         """
         if not low <= high < low + 2**32:
             raise ValueError(f"integer({low}, {high}): give lowest and highest, at most 2**32 apart")
         return low + int(randbelow(self.rng, CHOICE if kind else OPERAND, high - low + 1))
 
     def pick(self, weights: Mapping[str, int] | Sequence[str], *, kind: bool = False) -> str:
-        """Draw one of several texts, by whole weights or each as likely."""
+        """Draw one of several texts, by whole weights, or uniformly from a sequence."""
         table = weights if isinstance(weights, Mapping) else dict.fromkeys(weights, 1)
         check_weights("pick", dict(table), tuple(table))
         drawn = self.integer(0, sum(table.values()) - 1, kind=kind)
@@ -70,26 +69,29 @@ class Choices:
 class Family:
     """A family of true programs. It writes prompts; the machine finds the answer and the worked steps.
 
-    ``parameters`` is a frozen dataclass of what a spec may set, whose ``__post_init__`` raises ValueError for what is
-    not allowed. ``form`` is "value" where a prompt leaves any number, "relation" where it leaves 0 or 1, and
-    ``room(parameters)`` the largest length of a prompt in tokens; ``answer(parameters)``, that of an answer, is by
-    default that of any answer of the form. ``version`` counts changes of what is written. ``needs`` names ablations
-    (`cadmus_gym.tasks.ablations`) under which no prompt may give its answer: such a prompt is drawn again.
+    ``parameters`` is a frozen dataclass of the parameters a spec may set; its ``__post_init__`` raises ValueError for
+    values that are not allowed. ``form`` is "value" if a prompt leaves any number, "relation" if it leaves 0 or 1.
+    ``room(parameters)`` is the largest length of a prompt in tokens, and ``answer(parameters)`` that of an answer, by
+    default the longest answer of the form. ``version`` counts changes to the programs. ``needs`` names ablations
+    (`cadmus_gym.tasks.ablations`); a prompt that gives its answer under one of them is drawn again.
 
-    A prompt comes from one of two functions:
+    Prompts come from one of two functions:
 
-    - ``compose(parameters, choices)`` in plain Python returns the text of a prompt, as for `cadmus_gym.assemble`; all
-      that is random comes from `Choices`. It is slow, and has no log-probabilities.
-    - ``write``, compiled by `writer`, with ``pack(parameters)``, the int64 array it is given. It is called as
-      ``write(parameters, rng, script, program, marks, work, machine)``, writes a prompt into ``program`` (L,) uint8
-      and its length to ``marks[PROMPT]``. It returns the hash of the problem, the same for all texts of one problem, or
-      0 for that of the expression which running the prompt computes (`cadmus_gym.tasks.solving.identify`). With a hash
-      of its own it also says what it knows of held-out facts (`cadmus_gym.tasks.facts`), at ``marks[OPERATED]``,
-      ``marks[HELD]`` and ``marks[SHOWN]``; where they stay 0 the hash alone decides on the split. What it marks at
-      ``marks[BARRED]`` is shown by splits of all problems only. Every choice is made through
-      `cadmus_gym.tasks.sampling`; where the script is guided, ``program`` holds the program whose choices are to be
-      found. ``derivations`` is the number of ways to write one program, told apart by the script; what it puts at
-      ``marks[STRATUM]`` is the same for choices after which operands are drawn alike.
+    - ``compose(parameters, choices)``, in plain Python, returns the text of a prompt, as for `cadmus_gym.assemble`. All
+      randomness comes from `Choices`. It is slow and has no log-probabilities.
+    - ``write``, compiled by `writer`, gets the int64 array ``pack(parameters)``. It is called as
+      ``write(parameters, rng, script, program, marks, work, machine)`` and writes a prompt into ``program`` (L,) uint8
+      and its length to ``marks[PROMPT]``.
+
+    ``write`` makes every choice through `cadmus_gym.tasks.sampling`. If the script is guided, ``program`` holds the
+    program whose choices are to be found. ``derivations`` is the largest number of ways to write one program;
+    ``script[DERIVATION]`` says which one is meant. Choices after which operands have the same distribution may share a
+    number above 0 in ``marks[STRATUM]``.
+
+    ``write`` returns 0, and then the key of the problem is the hash of the expression that the prompt computes
+    (`cadmus_gym.tasks.solving.identify`), or another hash, equal for all prompts of one problem. Then it also sets
+    ``marks[OPERATED]``, ``marks[HELD]`` and ``marks[SHOWN]`` for held-out facts (`cadmus_gym.tasks.facts`); if they
+    stay 0, the hash alone decides the split. Prompts with ``marks[BARRED]`` appear only in splits of all problems.
     """
 
     name: str
@@ -97,7 +99,7 @@ class Family:
     parameters: type
     form: str
     room: Callable[[Any], int]
-    write: Any = None  # what `writer` returned
+    write: Any = None  # from `writer`
     pack: Any = None  # a function from parameters to Ints
     answer: Callable[[Any], int] | None = None
     derivations: int = 1
@@ -112,9 +114,9 @@ class Family:
 
 
 def writer(function: Writer) -> Callable[[], Writer]:
-    """Return what compiles a writer to a plain function pointer, so that one driver serves every family and knows none.
+    """Decorate the ``write`` function of a family: return a function that compiles it to a function pointer.
 
-    It is compiled, or loaded from the cache, when it is first called for.
+    It is compiled, or loaded from the cache, on the first call. With function pointers one driver serves every family.
     """
 
     @functools.cache

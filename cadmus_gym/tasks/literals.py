@@ -1,4 +1,4 @@
-"""What writers put into a program and read from one: literals, operators, tokens."""
+"""Kernels that write literals, operators and tokens into a program, and read them from one."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def is_literal(program: Tokens, position: Int) -> bool:
 
 @kernel
 def literal_at(program: Tokens, position: Int, signed: bool) -> tuple[Int, Int]:
-    """Read the integer at a position, a `,` before it skipped: (value, position after it); -1 where there is none.
+    """Read the integer at a position, after an optional `,`: (value, position after it).
 
-    With ``signed`` a `neg` after it belongs to it.
+    The value is above LARGEST if there is none. With ``signed``, a `neg` after the digits is its sign.
     """
     if position < program.size and program[position] == COMMA:
         position += 1
@@ -53,7 +53,7 @@ def token_at(program: Tokens, position: Int) -> Int:
 
 @kernel
 def count_tokens(program: Tokens, first: Int, last: Int) -> Int:
-    """How many tokens of a program lie in [first, last], up to its thoughts."""
+    """Count the tokens in [first, last] before a program's thought."""
     count: Int = 0
     for position in range(program.size):
         if program[position] == op.OPEN or program[position] == 0:
@@ -64,7 +64,7 @@ def count_tokens(program: Tokens, first: Int, last: Int) -> Int:
 
 @kernel
 def draw_literal(rng: Words64, script: Ints, program: Tokens, position: Int, low: Int, high: Int) -> tuple[Int, Int]:
-    """Write an integer uniform in [low, high] at a position; return (it, the position after it)."""
+    """Draw an integer uniform in [low, high] and write it; return (value, position after it)."""
     seen: Int = 0
     if is_guided(script):
         seen = literal_at(program, position, low < 0)[0] - low
@@ -74,7 +74,7 @@ def draw_literal(rng: Words64, script: Ints, program: Tokens, position: Int, low
 
 @kernel
 def put_literal(program: Tokens, position: Int, value: Int) -> Int:
-    """Write an integer at a position, after `,` where it would run into a digit; return the position after it."""
+    """Write an integer, after a `,` if it would run into a digit; return the position after it."""
     if position > 0 and op.ZERO <= program[position - 1] < op.ZERO + 10:
         program[position] = COMMA
         position += 1
@@ -113,10 +113,10 @@ def draw_operator(
     avoided: Int,
     work: Ints,
 ) -> Int:
-    """Write add, sub or mul at a position and return what it makes of x and y.
+    """Draw add, sub or mul, write it, and return the value of applying it to x and y.
 
-    It is drawn by weight among those that keep the value within the limit and, where one of them does, from 0 and from
-    a number to be ``avoided``, of either sign. The last cells of ``work`` are used.
+    It is drawn by weight among the operators whose value is within the limit, preferring values that are neither 0 nor
+    plus or minus ``avoided``. Uses the last three cells of ``work``.
     """
     room = work.size - 3
     total = np.int64(0)

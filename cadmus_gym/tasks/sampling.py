@@ -1,8 +1,8 @@
 """Counter-based random numbers for kernels, and choices that can be replayed.
 
-A program is a function of a few integers alone, so nothing here keeps a state between programs or uses floating point.
-Numbers below a bound are drawn by multiplication with rejection, without bias (Lemire, *Fast Random Integer Generation
-in an Interval*, 2019).
+A program is a function of a few integers, so nothing here keeps state between programs or uses floating point. Integers
+below a bound are drawn without bias, by multiplication and rejection (Lemire, *Fast Random Integer Generation in an
+Interval*, 2019).
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ _LOW = np.uint64(0xFFFFFFFF)
 
 @kernel
 def randbelow(rng: Words64, source: Int, bound: Int) -> Int:
-    """Draw an integer in [0, bound) from one of the sources; bound is at most 2**32."""
+    """Draw an integer in [0, bound) from CHOICE or OPERAND; bound is at most 2**32."""
     size = np.uint64(bound)
     while True:
         rng[source] += GOLDEN
         product = (mix(np.uint64(rng[source])) >> np.uint64(32)) * size
-        # The lowest 2**32 mod bound remainders would give some results once too often.
+        # The lowest 2**32 mod bound remainders would make some results more likely than others.
         if (product & _LOW) >= (np.uint64(1) << np.uint64(32)) % size:
             return np.int64(product >> np.uint64(32))
 
 
-# A writer makes every choice through `uniform`, `weighted` or `happens`, so what it wrote can also be scored and
-# enumerated. The mode of its script says who decides; in all but the first the script keeps what was chosen.
-# - RANDOM: the random numbers
-# - GUIDED: what was seen in a given program
-# - SCRIPTED: the script, draw by draw, and the first outcome there is where it ends
+# A writer makes every choice through `uniform`, `categorical` or `bernoulli`, so its programs can also be scored and
+# enumerated. The mode of the script says what decides; in every mode but RANDOM the script records the draws.
+# - RANDOM: random numbers
+# - GUIDED: the outcome seen in a given program
+# - SCRIPTED: the outcomes recorded in the script; after the last one, the first possible outcome
 # - SAMPLED: random numbers for operands, the script for choices
-# With FORCED the choices of a script are listed apart, from CHOICES on.
+# With FORCED, outcomes of CHOICE are read from a list of their own, at cell CHOICES.
 MODE, DRAWN, GIVEN, FORCED, CHOSEN, IMPOSSIBLE, DERIVATION = range(7)
 RANDOM, GUIDED, SCRIPTED, SAMPLED = range(4)
 CHOICE, OPERAND = 0, 1  # the two sources of random numbers, the cells of `rng`
 MOST_DRAWS = 512
 CHOICES = 8
-DRAWS = CHOICES + MOST_DRAWS  # of five cells each: source, outcome, number of outcomes, its weight, the weight of all
+DRAWS = CHOICES + MOST_DRAWS  # five cells each: source, outcome, number of outcomes, its weight, the total weight
 SOURCE, TAKEN, OUTCOMES, WEIGHT, TOTAL, DRAW_CELLS = range(6)
 
 
 def new_script(mode: int) -> Ints:
-    """Return the script for a mode; all but RANDOM ones have room for the choices made."""
+    """Return a script for a mode. All but RANDOM ones have room for the draws."""
     room = 0 if mode == RANDOM else DRAWS + MOST_DRAWS * DRAW_CELLS
     script = np.zeros(CHOICES + room, np.int64)
     script[MODE] = mode
@@ -57,7 +57,7 @@ def new_script(mode: int) -> Ints:
 
 @kernel
 def rewind(script: Ints) -> None:
-    """Begin again, with the first draw."""
+    """Start again at the first draw."""
     script[DRAWN] = 0
     script[CHOSEN] = 0
     script[IMPOSSIBLE] = 0
@@ -75,7 +75,7 @@ def is_random(script: Ints, source: Int) -> bool:
 
 @kernel
 def replayed(script: Ints, source: Int, seen: Int) -> Int:
-    """The outcome to replay where no random number decides."""
+    """The outcome to replay when no random number decides."""
     if script[MODE] == GUIDED:
         return seen
     if source == CHOICE and script[FORCED]:
@@ -87,6 +87,7 @@ def replayed(script: Ints, source: Int, seen: Int) -> Int:
 
 @kernel
 def keep(script: Ints, source: Int, taken: Int, outcomes: Int, weight: Int, total: Int) -> None:
+    """Record a draw."""
     if script[DRAWN] == MOST_DRAWS:
         script[IMPOSSIBLE] = 1
         return
@@ -98,7 +99,7 @@ def keep(script: Ints, source: Int, taken: Int, outcomes: Int, weight: Int, tota
 
 @kernel
 def uniform(rng: Words64, script: Ints, source: Int, size: Int, seen: Int) -> Int:
-    """Choose an integer in [0, size), each as likely; size is at most 2**32."""
+    """Draw an integer in [0, size), all equally likely; size is at most 2**32. ``seen`` is the outcome when guided."""
     if is_random(script, source):
         return randbelow(rng, source, size)
     taken = replayed(script, source, seen)
@@ -111,7 +112,7 @@ def uniform(rng: Words64, script: Ints, source: Int, size: Int, seen: Int) -> In
 
 @kernel
 def categorical(rng: Words64, script: Ints, source: Int, weights: Ints, first: Int, count: Int, seen: Int) -> Int:
-    """Choose an integer in [0, count) by the weights from ``weights[first]`` on, at least one of them above 0."""
+    """Draw an integer in [0, count) with ``weights[first : first + count]``, at least one of them above 0."""
     total = np.int64(0)
     for k in range(count):
         total += weights[first + k]
@@ -149,5 +150,5 @@ def bernoulli(rng: Words64, script: Ints, source: Int, threshold: Int, seen: boo
 
 
 def threshold(share: float) -> int:
-    """Return the threshold of a share in [0, 1] for `happens`."""
+    """Return the threshold for `bernoulli` of a probability in [0, 1]."""
     return int(Fraction(str(share)) * 2**32)

@@ -1,7 +1,7 @@
-"""Policies that answer from a part of a prompt: what a score on an environment must be read against.
+"""Policies that answer from a part of a prompt: baselines for the scores on an environment.
 
-A shortcut is a function from prompts (N, P) uint8, padded with 0, and their lengths (N,) to the values (N,) int64 that
-it takes the prompts to leave. `COMPARE` lists those for two numbers and a relation.
+A shortcut is a function from prompts (N, P) uint8, padded with 0, and their lengths (N,) to its guesses at the values
+the prompts leave, (N,) int64. `COMPARE` lists shortcuts for two numbers and a relation.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ NO_DIGIT = -1
 
 
 def two_numbers(prompts: Tokens, lengths: NDArray[np.integer]) -> tuple[Ints, Ints, Ints]:
-    """Read prompts such as `812 97 lt`: (digits (N, 2, D), highest first and padded with -1; their counts (N, 2); the
-    tokens of the relations (N,))."""
+    """Read prompts such as `812 97 lt`.
+
+    Returns digits (N, 2, D), highest first and padded with -1; numbers of digits (N, 2); tokens of relations (N,).
+    """
     written = prompts.astype(np.int64) - op.ZERO
     is_digit = (written >= 0) & (written <= 9)
-    behind = np.argmin(is_digit, axis=1)  # the `,` between the numbers
+    comma = np.argmin(is_digit, axis=1)  # between the numbers
     last = np.asarray(lengths, np.int64) - 1  # the relation
-    starts = np.stack([np.zeros_like(behind), behind + 1], axis=1)
-    counts = np.stack([behind, last], axis=1) - starts
+    starts = np.stack([np.zeros_like(comma), comma + 1], axis=1)
+    counts = np.stack([comma, last], axis=1) - starts
     places = np.arange(counts.max(initial=1))
     columns = np.minimum(starts[:, :, None] + places, prompts.shape[1] - 1)
     digits = np.where(places < counts[:, :, None], written[np.arange(len(prompts))[:, None, None], columns], NO_DIGIT)
@@ -37,7 +39,7 @@ def two_numbers(prompts: Tokens, lengths: NDArray[np.integer]) -> tuple[Ints, In
 
 
 def digit_at(digits: Ints, counts: Ints, place: int) -> Ints:
-    """Return the digits (N, 2) at a place, from the end where it is negative; -1 where there is none."""
+    """Return the digits (N, 2) at a place, counted from the end if negative; -1 if there is none."""
     places = counts + place if place < 0 else np.full_like(counts, place)
     inside = (places >= 0) & (places < digits.shape[2])
     found = np.take_along_axis(digits, np.clip(places, 0, digits.shape[2] - 1)[:, :, None], axis=2)[:, :, 0]
@@ -49,7 +51,7 @@ def by_length(digits: Ints, counts: Ints) -> Ints:
 
 
 def by_places(*places: int) -> Order:
-    """Compare the digits at these places; the first that differ decide."""
+    """Compare the digits at these places; the first pair that differs decides."""
 
     def order(digits: Ints, counts: Ints) -> Ints:
         found = np.zeros(len(digits), np.int64)
@@ -67,13 +69,13 @@ def by_sum(digits: Ints, counts: Ints) -> Ints:
 
 
 def by_middle(digits: Ints, counts: Ints) -> Ints:
-    """Compare the digits in the middle."""
+    """Compare the middle digits."""
     pair = np.take_along_axis(digits, counts[:, :, None] // 2, axis=2)[:, :, 0]
     return np.asarray(np.sign(pair[:, 0] - pair[:, 1]))
 
 
 def by_first_number(places: slice) -> Order:
-    """Take the first number for the larger one where these digits of it are large."""
+    """Call the first number larger if these digits of it are large."""
 
     def order(digits: Ints, counts: Ints) -> Ints:
         seen = digits[:, 0, places]
@@ -83,13 +85,13 @@ def by_first_number(places: slice) -> Order:
 
 
 def by_count_of_equal_digits(digits: Ints, counts: Ints) -> Ints:
-    """Call numbers equal where all digits but one are, or all; otherwise the first the larger."""
+    """Call numbers equal if at most one digit differs; otherwise call the first larger."""
     same = ((digits[:, 0] == digits[:, 1]) & (digits[:, 0] != NO_DIGIT)).sum(axis=1)
     return np.where(same >= counts.max(axis=1) - 1, 0, 1)
 
 
 def then(*orders: Order) -> Order:
-    """Compare in one way, and where that finds both equal in the next."""
+    """Compare in one way, and if that finds both equal, in the next."""
 
     def order(digits: Ints, counts: Ints) -> Ints:
         found = np.zeros(len(digits), np.int64)
@@ -101,7 +103,7 @@ def then(*orders: Order) -> Order:
 
 
 def holds(relations: Ints, order: Ints) -> Ints:
-    """Return 1 where relations (N,) hold of two numbers in this order (N,), -1 where the first is less, else 0."""
+    """Return 1 if a relation (N,) holds for an order (N,), the sign of the first number minus the second; else 0."""
     found = np.select(
         [relations == op.EQ, relations == op.NE, relations == op.LT, relations == op.LE, relations == op.GE],
         [order == 0, order != 0, order < 0, order <= 0, order >= 0],
@@ -111,7 +113,7 @@ def holds(relations: Ints, order: Ints) -> Ints:
 
 
 def comparing(order: Order) -> Shortcut:
-    """Return the shortcut that answers by a guess at the order of the two numbers."""
+    """Return a shortcut that answers from a guess at the order of the two numbers."""
 
     def shortcut(prompts: Tokens, lengths: NDArray[np.integer]) -> Ints:
         digits, counts, relations = two_numbers(prompts, lengths)

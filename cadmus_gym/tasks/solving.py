@@ -1,12 +1,10 @@
 """What the machine adds to a prompt: the key of its problem, worked steps, and the answer that makes it true.
 
-The key is the hash of the expression that running the prompt computes: literals by their value, operations by what they
-are applied to, operands of commutative ones in either order, whichever words moved them to their places. So `3 4 add`,
-`4 3 add` and `3 4 swap add` are one problem, and so are two texts whose runs differ only in what has no part in the
-answer.
+The key is the hash of the expression that the prompt computes: literals by value, operations by their operands, in
+either order if the operation is commutative. Words that only move values do not matter. So `3 4 add`, `4 3 add` and
+`3 4 swap add` are one problem, and so are two prompts whose runs differ only in steps that the answer does not need.
 
-What the expression contains says on which side the problem is: a problem with a held-out fact is never trained on
-(`cadmus_gym.tasks.facts`).
+A problem whose expression contains a held-out fact is never trained on (`cadmus_gym.tasks.facts`).
 """
 
 from __future__ import annotations
@@ -27,14 +25,14 @@ from cadmus_gym.tasks.walking import DEPTH, LEFT, POSITION, RESULT, RIGHT, ROW, 
 STYLES = ("none", "values", "products", "digits", "trace", "stack")
 VALUES, PRODUCTS, DIGITS, TRACE, WHOLE = range(1, len(STYLES))
 ANSWER_ROOMS = {"value": 14, "relation": 2}  # tokens of the longest answer: `,` ten digits `neg eq end`; `not end`
-LEAST_THOUGHT = 3  # tokens of the shortest thought that holds one: a digit in parentheses
-# Working room of `identify`: for each register and each value on the stack the hash of the expression it comes from,
-# and FACTS cells further on what that contains.
+LEAST_THOUGHT = 3  # tokens of the shortest thought: a digit in parentheses
+# Working room of `identify`: for each register and each value on the stack, the hash of its expression, and FACTS cells
+# later the contents of that expression.
 HASH_A, HASH_B, HASHES = range(3)
 FACTS = 128
-OPERATION = 1  # whether it has an operation, and in steps of two, how many held-out facts
+OPERATION = 1  # the bit says whether it has an operation; the others count held-out facts
 ONE_FACT, MOST_FACTS = 2, 2**40
-SLACK = 40  # tokens of room a thought needs beyond its limit: what one instruction writes last
+SLACK = 40  # tokens that a thought may write past its limit: those of one instruction
 
 
 @kernel
@@ -51,12 +49,11 @@ def combine(token: Int, left: np.uint64, right: np.uint64) -> np.uint64:
 
 @kernel
 def identify(program: Tokens, prompt: Int, marks: Ints, work: Ints, machine: Ints) -> tuple[Int, Int, np.uint64]:
-    """Run a prompt, and find what each value was computed from: (outcome, depth, key).
+    """Run a prompt and hash the expression it computes; return (outcome, depth, key).
 
-    The tape stays in ``work``, and ``marks[WALKED]`` has the number of its rows, plus 1. The marks OPERATED, HELD and
-    SHOWN say what the expression contains: whether it has operations, and how many held-out facts, one that
-    stands in it
-    twice counted twice; and whether the run executes one, also mirrored or without a part in the answer.
+    The tape stays in ``work`` (WORK,), and ``marks[WALKED]`` is its number of rows plus 1. Of the other marks, OPERATED
+    says whether the expression has operations, and HELD counts its held-out facts, with repetitions. SHOWN says whether
+    the run executes a held-out fact or one that mirrors it, even if the answer does not need it.
     """
     shadow, tape = work[:SHADOW], work[SHADOW:]
     outcome, depth, rows = walk(program, prompt, tape, machine)
@@ -111,7 +108,7 @@ def identify(program: Tokens, prompt: Int, marks: Ints, work: Ints, machine: Int
             move(shadow, top, HASH_A if token == op.SET_A else HASH_B)
         elif token == op.GET_A or token == op.GET_B:
             move(shadow, HASH_A if token == op.GET_A else HASH_B, top + 1)
-        # What is left takes values away at the most: `drop` `if` `until` `times` and the like.
+        # All other tokens push nothing: `drop` `if` `until` `times` and so on.
     key = np.uint64(shadow[HASHES]) if depth > 0 else np.uint64(0)
     for k in range(1, depth):
         key = join(key, np.uint64(shadow[HASHES + k]))
@@ -129,8 +126,10 @@ def move(shadow: Ints, source: Int, target: Int) -> None:
 
 @kernel
 def put_parts(thought: Tokens, position: Int, stop: Int, x: Int, y: Int) -> Int:
-    """Write a product digit by digit: of the factor with fewer digits (the right one of two as long), lowest digit
-    first, each times the other factor, where there is more than one such product."""
+    """Write the partial products of x and y: each digit of the factor with fewer digits, lowest first, times the other.
+
+    Of two factors with equally many digits the right one is split. Nothing is written for a factor of one digit.
+    """
     factor, digits = x, y
     if abs(digits) < 10 or abs(factor) < 10:
         return position
@@ -153,8 +152,10 @@ def put_parts(thought: Tokens, position: Int, stop: Int, x: Int, y: Int) -> Int:
 
 @kernel
 def put_octal(thought: Tokens, position: Int, stop: Int, x: Int, y: Int, joined: Int) -> Int:
-    """Write two numbers and what joining their bits came to in base 8, where digits are joined each for itself; nothing
-    where a number is negative, or both have one such digit."""
+    """Write two operands of a bitwise operation and its result in base 8, where each digit stands for its own bits.
+
+    Nothing is written for negative operands, or if both have one octal digit.
+    """
     if x < 0 or y < 0 or (x < 8 and y < 8):
         return position
     for number in (x, y, joined):
@@ -171,17 +172,16 @@ def put_octal(thought: Tokens, position: Int, stop: Int, x: Int, y: Int, joined:
 
 @kernel
 def think(program: Tokens, marks: Ints, style: Int, limit: Int, thought: Tokens, work: Ints, machine: Ints) -> Int:
-    """Write worked steps of a prompt into ``thought``; return their length, 0 where none fit into ``limit``.
+    """Write worked steps into ``thought``; return their length, or 0 if there are none or they do not fit ``limit``.
 
-    They are read from the tape of the prompt in ``work``, which is made if ``marks[WALKED]`` says that there is none.
-
-    The styles, of every instruction executed that computes something:
+    The steps are read from the tape in ``work``; if ``marks[WALKED]`` is 0, the prompt is run first. The styles write,
+    for every executed instruction that computes a value:
 
     - values: its result
-    - products: also the parts of a product digit by digit, and the difference of two numbers that are compared
-    - digits: also two numbers whose bits are joined, and the result, in base 8
-    - trace: its name, then its result
-    - stack: for every instruction but literals, its name and all values on the stack after it
+    - products: also the partial products of `mul`, and the difference of two numbers that are compared
+    - digits: also the operands and result of bitwise operations, in base 8
+    - trace: its name and its result
+    - stack: its name and the whole stack after it, for all instructions except literals
 
     The last value is left out if it is the answer.
     """
@@ -189,7 +189,7 @@ def think(program: Tokens, marks: Ints, style: Int, limit: Int, thought: Tokens,
     if marks[WALKED] == 0:
         marks[WALKED] = walk(program, marks[PROMPT], tape, machine)[2] + 1
     rows = marks[WALKED] - 1
-    if style == WHOLE:  # the tape has the top of the stack only
+    if style == WHOLE:  # the tape holds only the top of the stack, so run the prompt again
         begin(program, marks[PROMPT], machine)
     depth: Int = 0
     stop = limit - 1
@@ -240,7 +240,7 @@ def think(program: Tokens, marks: Ints, style: Int, limit: Int, thought: Tokens,
 
 @kernel
 def put_answer(program: Tokens, position: Int, answer: Int, relation: bool) -> Int:
-    """Write what completes a program whose prompt leaves ``answer``; return its length."""
+    """Write the completion of a prompt that leaves ``answer``; return the length of the program."""
     if relation:
         if answer == 0:
             program[position] = op.NOT

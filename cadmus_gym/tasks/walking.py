@@ -1,5 +1,4 @@
-"""Running a prompt once, and keeping what each of its tokens did: the key, worked steps and strata all read
-that tape."""
+"""Running a prompt once, with a record of every token: the tape that the key, worked steps and strata read."""
 
 from __future__ import annotations
 
@@ -13,15 +12,15 @@ from cadmus_gym.language.memory import STACK, fresh, load, store
 from cadmus_gym.language.parsing import prepare
 from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS, SYNTAX
 
-# The cells of a row of the tape: the token (of a literal its first digit), the two values on top before it, the one on
-# top after it, how many there are then, and the token's position.
+# Cells of a row of the tape: the token (the first digit of a literal), the two values on top of the stack before it,
+# the value on top and the depth after it, and the token's position.
 TOKEN, LEFT, RIGHT, RESULT, DEPTH, POSITION, ROW = range(7)
-TAPE = STEPS * ROW  # integers of room that a tape takes
+TAPE = (STEPS + 1) * ROW  # cells of a tape; the row of the token past the step limit is begun too
 
 
 @kernel
 def begin(program: Tokens, prompt: Int, machine: Ints) -> Int:
-    """Close a prompt with `end` and prepare it to run; return RAN, or the verdict it has without a run."""
+    """Append `end` to a prompt and prepare it to run; return RAN, or the verdict of a prompt that cannot run."""
     program[prompt] = op.END
     fresh(machine)
     outcome, body, directives, cases = prepare(program[: prompt + 1], machine)
@@ -30,9 +29,9 @@ def begin(program: Tokens, prompt: Int, machine: Ints) -> Int:
 
 @kernel
 def step(program: Tokens, position: Int, depth: Int, machine: Ints) -> tuple[Int, Int, Int, Int]:
-    """Run the token at a position, of a literal all digits.
+    """Run the token at a position, or all digits of a literal.
 
-    Returns (outcome, depth, the position after it, tokens executed).
+    Returns (outcome, depth, position after it, tokens executed).
     """
     limit = 1
     if op.ZERO <= program[position] <= op.NINE:
@@ -44,9 +43,9 @@ def step(program: Tokens, position: Int, depth: Int, machine: Ints) -> tuple[Int
 
 @kernel
 def walk(program: Tokens, prompt: Int, tape: Ints, machine: Ints) -> tuple[Int, Int, Int]:
-    """Run a prompt, and write a row of the tape for each token (for a literal, one row).
+    """Run a prompt and write a row of ``tape`` (TAPE,) for each token, one row for a literal.
 
-    Returns (outcome, depth of the stack it left, rows).
+    Returns (outcome, depth of the stack at the end, number of rows).
     """
     outcome = begin(program, prompt, machine)
     depth: Int = 0
@@ -57,7 +56,7 @@ def walk(program: Tokens, prompt: Int, tape: Ints, machine: Ints) -> tuple[Int, 
         row = ROW * rows
         store(tape, row + TOKEN, np.int64(program[position]))
         store(tape, row + POSITION, position)
-        store(tape, row + LEFT, load(machine, STACK + depth - 2))  # below the stack are two cells that may be read
+        store(tape, row + LEFT, load(machine, STACK + depth - 2))  # two cells below the stack may be read
         store(tape, row + RIGHT, load(machine, STACK + depth - 1))
         outcome, depth, position, taken = step(program, position, depth, machine)
         steps += taken
@@ -72,7 +71,7 @@ def walk(program: Tokens, prompt: Int, tape: Ints, machine: Ints) -> tuple[Int, 
 
 @kernel
 def solve(program: Tokens, prompt: Int, machine: Ints) -> tuple[Int, Int]:
-    """Run a prompt without a tape: return (outcome, depth of the stack it left)."""
+    """Run a prompt without a tape; return (outcome, depth of the stack at the end)."""
     outcome = begin(program, prompt, machine)
     if outcome != RAN:
         return outcome, 0

@@ -30,17 +30,13 @@ def whole_to(last: int) -> Rule:
     return Rule(f"a whole number from 0 to {last}", lambda value: type(value) is int and 0 <= value <= last)
 
 
-def one_of(*values: str) -> Rule:
-    return Rule(", ".join(values), lambda value: value in values)
-
-
 def optional(rule: Rule) -> Rule:
     return Rule(f"{rule.allowed}, or None", lambda value: value is None or rule.holds(value))
 
 
-def check(settings: object, rules: Mapping[str, Rule], where: str = "") -> None:
-    """Raise ValueError, beginning with ``where``, for the first setting that breaks its rule."""
+def check(settings: object, rules: Mapping[str, Rule]) -> None:
+    """Raise ValueError for the first setting that breaks its rule."""
     for name, rule in rules.items():
         value = getattr(settings, name)
         if not rule.holds(value):
-            raise ValueError(f"{where}{name} = {value!r}; allowed: {rule.allowed}")
+            raise ValueError(f"{name} = {value!r}; allowed: {rule.allowed}")

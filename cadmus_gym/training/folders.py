@@ -14,7 +14,7 @@ from typing import Any
 
 import filelock
 
-from cadmus_gym.files import read_json, write_json
+from cadmus_gym.files import PARTIAL, read_json, write_json
 from cadmus_gym.training.settings import OF_CALL, Settings
 from cadmus_gym.training.states import load_state
 
@@ -62,8 +62,8 @@ def open_folder(
             _empty(folder)
             write_json(run, about)
         states.mkdir(exist_ok=True)
-        (states / "partial").touch()
-        (states / "partial").unlink()
+        (states / PARTIAL).touch()
+        (states / PARTIAL).unlink()
     except OSError as error:
         raise ValueError(
             f"{folder} cannot be used: {error.strerror or error} ({error.filename}); name another --folder"
@@ -78,7 +78,7 @@ def _resumes(settings: Settings) -> bool:
         raise ValueError(f"{folder} is a file")
     if settings.resume and run.is_file():
         return True
-    left = {LOCK, OWNER, "run.partial"}  # left by a process that was killed before it wrote run.json
+    left = {LOCK, OWNER, PARTIAL}  # left by a process that was killed before it wrote run.json
     if folder.is_dir() and not {path.name for path in folder.iterdir()} <= left:
         if not run.is_file():
             raise ValueError(f"{folder} holds something other than a run; name another --folder")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import json
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 import tyro
 
 from cadmus_gym.files import read_json
+from cadmus_gym.reading import convert, naming, read_toml
 from cadmus_gym.transformer.config import ModelConfig
 
 OF_CALL = ("folder", "resume", "overwrite", "extend")  # settings of one call of a script, not of the run
@@ -46,34 +45,10 @@ def read_recipe(name: str, kind: type[Kind], folder: Path, recipes: Path) -> Kin
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in recipes.glob("*.toml")))
         raise ValueError(f"recipe {name!r}: no file {path}; known: {names}, or give the path of a .toml")
-    values = read_values(path, kind, f"recipe {name}", without=("recipe", "parts", *OF_CALL))
-    settings: dict[str, Any] = {**values, "recipe": name, "folder": folder}
-    return kind(**settings)
-
-
-def read_values(path: Path, kind: type, where: str, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return the values that a TOML file gives for the fields of a dataclass, except those in ``without``.
-
-    Raises ValueError, beginning with ``where``, for a file that is not TOML, an unknown key or a missing key. The
-    dataclass checks the values.
-    """
-    with open(path, "rb") as file:
-        try:
-            values = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"{where}: {path} is not TOML: {error}") from None
-    kinds, entries = get_type_hints(kind), [entry for entry in dataclasses.fields(kind) if entry.name not in without]
-    known = [entry.name for entry in entries]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{where}: unknown key {key!r}; {hint}known: {', '.join(known)}")
-    required = [entry.name for entry in entries if entry.default is entry.default_factory is dataclasses.MISSING]
-    for key in required:
-        if key not in values:
-            raise ValueError(f"{where}: key {key!r} is missing; required: {', '.join(required)}")
-    return {key: float(value) if kinds[key] is float and type(value) is int else value for key, value in values.items()}
+    given = {"recipe": name, "parts": [], **dict.fromkeys(OF_CALL, False), "folder": folder}
+    values = read_toml(path)
+    with naming(path.name):
+        return convert(kind, values, given=given)
 
 
 # ---------------------------------------------------------------------------------------------- what code relies on

@@ -26,8 +26,8 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2)
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     path = folder / f"{step:0{STEP_DIGITS}}-{_digits(buffer.getbuffer())}.pt"
-    with atomic(path, folder / "partial") as partial:
-        partial.write_bytes(buffer.getbuffer())
+    with atomic(path) as file:
+        file.write(buffer.getbuffer())
     before = [old for old in _states(folder) if old.name[:STEP_DIGITS] < path.name[:STEP_DIGITS]]
     kept = {path, *before[len(before) - keep + 1 :]}  # not later ones, of a run that was set back
     for old in set(_states(folder)) - kept:

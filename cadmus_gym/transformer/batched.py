@@ -1,7 +1,7 @@
 """Completions of many rows at once, with PyTorch.
 
-Prompts of unequal length share a batch and a cache; rows that have ended are dropped from it. The computation is
-`Transformer.hidden`, the one that training runs.
+Prompts of unequal length share a batch and a cache, and finished rows are dropped from it. The computation is
+`Transformer.hidden`, as in training.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cadmus_gym.transformer.cache import Cache
 from cadmus_gym.transformer.model import Transformer, with_bos
 
 # Measured with 1M parameters on a busy CPU:
-SLOTS = 8  # A cache has a multiple of this many slots, and grows by this many: attention reads all of them.
+SLOTS = 8  # A cache has a multiple of this many slots and grows by this many; attention reads all of them.
 LEAST_SLOTS = 16  # Below 13 slots PyTorch's attention takes a slow path.
-PROMPTS = 64  # Prompts read at once; each such part is padded to its own longest.
-ROWS = 16  # Rows are dropped in groups of this size: oneDNN compiles a kernel for every new number of rows.
+PROMPTS = 64  # Prompts read at once, padded to the longest of them.
+ROWS = 16  # Rows are dropped this many at a time: oneDNN compiles a kernel for every new number of rows.
 
 
 @torch.inference_mode()
@@ -36,9 +36,10 @@ def complete_batch(
     uniforms: NDArray[np.float64],
     raw: bool,
 ) -> tuple[Tokens, NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-    """Complete prompts (B, L) as the model sees them: tokens, log-probabilities, raw ones (B, M), lengths (B,).
+    """Complete prompts (B, L) in the model's order of digits.
 
-    A length of -1 - t means that the logits of a row are not finite at token t; then no other row is complete.
+    Returns tokens, log-probabilities and raw log-probabilities, (B, M) each, and lengths (B,). A length of -1 - t means
+    that the logits of the row are not finite at token t; then the other rows are incomplete, too.
     """
     rows, max_tokens = uniforms.shape
     tokens = np.zeros(uniforms.shape, np.uint8)
@@ -50,7 +51,7 @@ def complete_batch(
     following = with_bos(torch.from_numpy(shown).to(device)).gather(1, last[:, None])[:, 0]
 
     held = np.arange(rows)  # the rows in the cache
-    ended = np.zeros(rows, np.bool_)  # which of those have ended; they are given `<pad>` until they are dropped
+    ended = np.zeros(rows, np.bool_)  # which of those have ended; they get `<pad>` until they are dropped
     allowed = automata.mask()
     for step in range(max_tokens):
         if cache.length == cache.positions.shape[1]:
@@ -70,7 +71,7 @@ def complete_batch(
         allowed = automata.mask()
         ended |= automata.done
         if not raw and not ended.all():
-            # Where nothing but `end` is allowed its log-probability is 0, and the model need not be run.
+            # If only `end` is allowed, its log-probability is 0 and the model need not run.
             forced = ~ended & allowed[:, op.END] & (allowed.sum(1) == 1)
             tokens[held[forced], step + 1], spent[held[forced]] = op.END, step + 2
             ended |= forced
@@ -79,7 +80,7 @@ def complete_batch(
             break
         following, room = drawn[0], -(-running.size // ROWS) * ROWS
         if room < held.size:
-            # Rows that run beyond the room move to places of rows that have ended; the others stay.
+            # Running rows past the room move to places of rows that have ended; the others stay.
             kept = np.arange(room)
             late = running[running >= room]
             kept[np.setdiff1d(kept, running)[: late.size]] = late
@@ -93,8 +94,8 @@ def complete_batch(
 
 
 def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32]) -> Cache:
-    """Return a cache of prompts (B, L) in order of their lengths (B,), all but the last token of each (or `<bos>`)."""
-    # A prompt that repeats the one before it (several completions are wanted) is read once.
+    """Return a cache of all tokens but the last of prompts (B, L), which are sorted by their lengths (B,)."""
+    # A prompt that repeats the one before it, for several completions, is read once.
     fresh = np.append(True, (shown[1:] != shown[:-1]).any(1) | (lengths[1:] != lengths[:-1]))
     device, few = model.embed_tokens.weight.device, lengths[fresh]
     longest = int(few[-1])
@@ -105,7 +106,7 @@ def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32])
         if (length := int(few[stop - 1])) > 0:
             model.hidden(prompts[start:stop, :length], cache=cache.part(start, stop), wanted=False)
     cache.length = longest
-    # No token of a prompt has read what comes after it, and from here on no token may.
+    # Hides the padding after each prompt from the tokens to come. (Attention is causal: no token of it was read.)
     cache.positions.masked_fill_(cache.positions >= torch.from_numpy(few).to(device)[:, None], -1)
     if len(prompts) < len(shown):
         source = torch.from_numpy(np.cumsum(fresh) - 1).to(device)
@@ -116,12 +117,12 @@ def _read_prompts(model: Transformer, shown: Tokens, lengths: NDArray[np.int32])
 def _draw(
     logits: Tensor, allowed: NDArray[np.bool_], temperature: float, uniforms: NDArray[np.float64]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw a token for each row of logits (B, 65): return it, its log-probability and its raw one, (B,) each."""
+    """Draw a token for each row of logits (B, 65). Return tokens, log-probabilities and raw ones, (B,) each."""
     masked = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -math.inf)
     if temperature > 0:
-        # The largest is moved to 0 first, so that no temperature is too small.
+        # The largest logit is shifted to 0 first, so that no temperature is too small.
         log_probs = ((masked - masked.amax(1, keepdim=True)) / temperature).log_softmax(1)
-        # Inverse of the cumulative distribution, in float64, where 32 random bits cannot round up to the total: the
+        # The inverse of the cumulative distribution, in float64, where 32 random bits cannot round up to the total. The
         # first token at which it exceeds the draw has a probability above 0.
         cumulative = log_probs.double().exp().cumsum(1)
         draws = torch.from_numpy(uniforms).to(logits.device)[:, None] * cumulative[:, -1:]
@@ -135,7 +136,7 @@ def _draw(
 
 @torch.inference_mode()
 def batch_logits(model: Transformer, programs: Tokens) -> NDArray[np.float32]:
-    """Return what a model predicts instead of each token of programs (B, L) as it sees them, (B, L, 65)."""
+    """Return the logits that predict each token of programs (B, L) in the model's order of digits, (B, L, 65)."""
     rows = with_bos(torch.from_numpy(programs).to(model.embed_tokens.weight.device))
     logits: NDArray[np.float32] = model(rows[:, :-1]).float().cpu().numpy()
     return logits

@@ -1,4 +1,4 @@
-"""Keys and values of tokens that a transformer has read, so that each further token costs one token."""
+"""The key-value cache: each new token of a row costs one token."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from cadmus_gym.transformer.config import ModelConfig
 
 
 class Cache:
-    """Keys and values of the tokens that a batch has seen.
+    """Keys and values of the tokens that a batch has read.
 
-    A slot is a column of the batch. The position of its token may differ from row to row, and -1 marks a slot that
-    is no token of that row (padding after a short prompt), so that rows of unequal length need no alignment.
+    A slot is a column of the batch. Its position may differ from row to row, and is -1 where a row has no token there
+    (padding after a short prompt), so rows of unequal length need no alignment.
 
-    Attention reads all slots, those not in use yet as well, and masks what is no token: on a CPU a block of memory
-    without gaps is read up to three times as fast. So give a cache few slots more than are in use, and let it `grow`.
+    Attention reads all slots, used or not, and masks those without a token: a CPU reads contiguous memory up to three
+    times as fast. So give a cache few more slots than are in use, and let it `grow`.
     """
 
     def __init__(self, config: ModelConfig, rows: int, slots: int, like: Tensor) -> None:
-        """Make an empty cache of ``rows`` by ``slots``, of the dtype and on the device of ``like``."""
+        """Create an empty cache with the dtype and device of ``like``."""
         shape = (rows, config.groups, slots, config.head_width)
-        # One tensor a layer. A masked slot counts 0 times what it holds, which therefore is finite from the start.
+        # One tensor per layer. A masked slot is multiplied by 0, so its content must be finite from the start.
         self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(config.layers)]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
         self.positions = torch.full((rows, slots), -1, device=like.device)  # int64
         self.length = 0  # slots in use
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, G, T, d) keys and values after the slots in use; return those of all slots, (B, G, S, d)."""
+        """Write keys and values (B, G, T, d) after the slots in use; return those of all slots, (B, G, S, d)."""
         stop = self.length + keys.shape[2]
         self.keys[layer][:, :, self.length : stop] = keys
         self.values[layer][:, :, self.length : stop] = values
@@ -41,16 +41,13 @@ class Cache:
         return self.keys[layer], self.values[layer]
 
     def part(self, start: int, stop: int) -> Cache:
-        """Return rows ``start`` to ``stop`` as a cache of their own, in the same memory."""
+        """Return a view of rows ``start`` to ``stop``."""
         part = copy.copy(self)
         part._replace(lambda store: store[start:stop])
         return part
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these rows, (K,) int64 without repeats, in this order; forget the others.
-
-        Only a row that changes its place is copied.
-        """
+        """Keep only these rows, (K,) int64 without repeats, in this order. Rows that stay in place are not copied."""
         kept = len(rows)
         moved = (rows != torch.arange(kept, device=rows.device)).nonzero()[:, 0]
         source = rows[moved]
@@ -59,11 +56,11 @@ class Cache:
         self._replace(lambda store: store[:kept])
 
     def grow(self, slots: int) -> None:
-        """Make room for so many slots."""
+        """Enlarge the cache to this many slots."""
         more = slots - self.positions.shape[1]
         room = torch.zeros_like(self.keys[0][:, :, :1]).expand(-1, -1, more, -1)
         for store in (self.keys, self.values):
-            for layer, held in enumerate(store):  # one by one, to need little memory
+            for layer, held in enumerate(store):  # one at a time, to save memory
                 store[layer] = torch.cat((held, room), dim=2)
         self.positions = F.pad(self.positions, (0, more), value=-1)
 

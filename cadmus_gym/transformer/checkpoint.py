@@ -1,12 +1,11 @@
-"""A model as a folder: written whole or not at all, read without unpickling.
+"""A model as a folder, replaced as a whole and read without unpickling.
 
-`model.safetensors` holds the weights; `config.json`, `generation_config.json`, `tokenizer.json` and
-`tokenizer_config.json` what `transformers` needs to load the folder as it is (``AutoModelForCausalLM``,
-``AutoTokenizer``, ``generate``); `card.json` what is known about the model: recipe, digests of its specs, seed, commit,
-metrics, the order of digits it was trained in (``endian``), the type its weights are stored in, and SHA-256 sums of
-weights and config, so that a flipped bit is refused and not sampled from. `choices.npz`, where a model has a record of
-what it was trained on, has a sum there too (`cadmus_gym.evaluation.trained`). A `README.md` says what the card says
-(`cadmus_gym.reports.models`).
+`model.safetensors` has the weights. `config.json`, `generation_config.json`, `tokenizer.json` and
+`tokenizer_config.json` let `transformers` load the folder as it is (``AutoModelForCausalLM``, ``AutoTokenizer``,
+``generate``). `card.json` says what is known about the model: recipe, digests of its specs, seed, commit, metrics, the
+order of digits it was trained in (``endian``), the type of its stored weights, and SHA-256 sums of weights and config,
+so that a flipped bit is an error. `choices.npz`, with a sum there too, is the record of what a model was trained on, if
+it has one (`cadmus_gym.evaluation.trained`). `README.md` presents the card (`cadmus_gym.reports.models`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from cadmus_gym.files import atomic, atomic_folder
+from cadmus_gym.files import PARTIAL, atomic, atomic_folder, sha256
 from cadmus_gym.language import isa as op
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 from cadmus_gym.transformer.model_files import (
@@ -41,8 +40,6 @@ from cadmus_gym.transformer.model_files import (
     has_config,
     packaged_models,
     read_model,
-    sha256,
-    standing,
     stored_name,
 )
 from cadmus_gym.transformer.tokenizer import CONFIG as TOKENIZER_CONFIG
@@ -61,7 +58,6 @@ __all__ = [
     "load_model",
     "packaged_models",
     "save_model",
-    "standing",
     "write_card",
     "write_texts",
 ]
@@ -70,7 +66,7 @@ GENERATION = "generation_config.json"
 WRITTEN = (WEIGHTS, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, CARD)
 HARMLESS = (README, GENERATION, TOKENIZER, TOKENIZER_CONFIG)  # files that a folder may have before its model
 OTHER_WEIGHTS = ("*.safetensors", "*.index.json", "pytorch_model*", "*.gguf")
-_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, which continue one line
+_PAIR = re.compile(r"\[\n\s+([-+.\de]+),\n\s+([-+.\de]+)\n\s+\]")  # two numbers, to be written on one line
 
 
 def save_model(
@@ -81,20 +77,20 @@ def save_model(
     *,
     max_tokens: int | None = None,
 ) -> None:
-    """Write a model and its card to a folder, instead of the one that stands there.
+    """Write a model and its card to a folder, replacing a model that is there.
 
-    model: a `Transformer`, also one that `torch.compile` or DistributedDataParallel has wrapped.
-    folder: a new one, an empty one, or that of a model; a link is followed. It is written beside and renamed: an error
-        or a crash at any moment leaves the previous one, whole (see `cadmus_gym.files.atomic_folder`). Files in it that
-        are not part of a model are kept, except a README.md that described the previous one.
-    card: anything JSON can hold (default: ``model.card``); its "endian" is ``model.endian`` where it has none, and its
-        "sha256" and "stored" are written here.
-    dtype: weights are rounded to it, and by default kept in the type they have. Computation is in float32 whatever the
-        type: the config says so, since `transformers` computes, and trains, in the type that it names.
-    max_tokens: what `generate` of `transformers` may write; by default as much as the context holds.
+    model: a `Transformer`, which `torch.compile` or DistributedDataParallel may have wrapped.
+    folder: a new one, an empty one, or that of a model; a link is followed. An error or a crash at any moment leaves
+        the previous model (see `cadmus_gym.files.atomic_folder`). Files that are not part of a model are kept, except a
+        README.md that described the previous one.
+    card: values that JSON can represent (default: ``model.card``). "sha256" and "stored" are added, and "endian" if it
+        is missing.
+    dtype: the type in which weights are stored; by default their own. The config names float32 in any case, since
+        `transformers` computes, and trains, in the type that the config names.
+    max_tokens: the most tokens that `generate` of `transformers` writes; by default as many as fit the context.
 
     Raises ValueError, before anything is written, for a folder that cannot be replaced (see `check_target`), a card
-    that JSON cannot hold, an unknown endian, and weights that are not those of the model's config, or not finite.
+    that JSON cannot represent, an unknown endian, and weights that are not finite or not those of the model's config.
     """
     target = check_target(folder)
     model = _unwrapped(model)
@@ -104,7 +100,7 @@ def save_model(
         max_tokens = max(1, model.config.context - 1)
     dtype = dtype or model.embed_tokens.weight.dtype
     _json(known, "card")
-    # Copies on the CPU: safetensors wants contiguous tensors that share no memory.
+    # Copies on the CPU: safetensors needs contiguous tensors that share no memory.
     weights = {
         stored_name(name): tensor.detach().to("cpu", dtype, copy=True).contiguous()
         for name, tensor in model.state_dict().items()
@@ -116,7 +112,7 @@ def save_model(
         if target.is_dir():
             gone = (*WRITTEN, RECORD, README) if (target / WEIGHTS).is_file() else WRITTEN
             for path in target.iterdir():
-                if path.name not in gone:
+                if path.name not in (*gone, PARTIAL):
                     _copy(path, new / path.name)
         (new / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
         write_texts(new, model.config, known["endian"], max_tokens)
@@ -126,10 +122,10 @@ def save_model(
 
 
 def check_target(folder: str | os.PathLike[str]) -> Path:
-    """Return the folder that `save_model` would write, links followed.
+    """Return the folder that `save_model` would write, with links resolved.
 
-    Raises ValueError where it could not or should not: for a file, a folder that holds something other than a model,
-    other weights that would be lost, the working directory or a parent of it, a mount point, or a read-only place.
+    Raises ValueError for a file, a folder that holds something other than a model, other weights that would be lost,
+    the working directory or a parent of it, a mount point, and a read-only place.
     """
     target = Path(os.path.realpath(folder))
     if target in (Path.cwd(), *Path.cwd().parents):
@@ -140,7 +136,7 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
         os.stat(target)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except OSError as error:  # such as a link that leads to itself
+    except OSError as error:  # such as a link to itself
         raise ValueError(f"{folder} cannot be written: {error.strerror}") from None
     if target.exists() and not target.is_dir():
         raise ValueError(f"{folder} is a file; name a folder")
@@ -168,15 +164,15 @@ def load_model(
     *,
     endian: str | None = None,
 ) -> Transformer:
-    """Return the model of a folder, or of a name that comes with the package, with ``card``, ``endian`` and ``record``.
+    """Return the model of a folder, or a packaged model by its name, with its ``card``, ``endian`` and ``record``.
 
-    A name means the packaged model even where a folder of that name exists ("./nano" and ``Path("nano")`` are the
-    folder). A folder that `transformers` saved loads too: its card is empty, and ``endian``, the order of digits that
-    the model reads, is to be given where its config does not say.
+    A name means the packaged model even if there is a folder of that name ("./nano" and ``Path("nano")`` mean the
+    folder). A folder that `transformers` has saved loads too. Its card is empty; give ``endian``, the order of digits
+    that the model reads, if its config does not have it.
 
-    Raises FileNotFoundError where there is no such model, or a file of it is missing, and ValueError, naming the
-    file, for a damaged one, a config of any other model, weights that are not those of the config or not
-    finite, and an endian that is unknown or not the one that the folder names.
+    Raises FileNotFoundError if there is no such model or a file of it is missing, and ValueError, naming the file, for
+    a damaged file, the config of another model, weights that are not finite or not those of the config, and an endian
+    that is unknown or not that of the folder.
     """
     found = read_model(name, endian)
     model = Transformer(found.config)
@@ -186,18 +182,19 @@ def load_model(
 
 
 def write_card(folder: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
-    """Write the card of a model that stands in a folder anew, at once and whole; weights and config stay.
+    """Replace the card of a model in a folder. Weights and config stay.
 
-    Raises ValueError for a card that JSON cannot hold or an unknown endian.
+    Raises ValueError for a card that JSON cannot represent or an unknown endian.
     """
     path = Path(folder) / CARD
     check_endian(card.get("endian", "big"), "card")
-    with atomic(path) as partial:
-        partial.write_text(_json({**card, **_facts(path.parent)}, "card"), encoding="utf-8")
+    text = _json({**card, **_facts(path.parent)}, "card")
+    with atomic(path) as file:
+        file.write(text.encode())
 
 
 def write_texts(folder: Path, config: ModelConfig, endian: str, max_tokens: int) -> None:
-    """Write to a folder what `transformers` reads beside the weights: config, generation config and tokenizer."""
+    """Write the other files that `transformers` reads to a folder: config, generation config and tokenizer."""
     generation = {
         "bos_token_id": op.BOS,
         "eos_token_id": op.END,
@@ -227,7 +224,7 @@ def _llama_config(config: ModelConfig, endian: str) -> dict[str, Any]:
 
 
 def _unwrapped(model: nn.Module) -> Transformer:
-    """Return the transformer inside what `torch.compile` or DistributedDataParallel makes of it."""
+    """Return the transformer that `torch.compile` or DistributedDataParallel has wrapped."""
     inner = model
     while (wrapped := [inner._modules[name] for name in ("_orig_mod", "module") if name in inner._modules]) != []:
         assert wrapped[0] is not None
@@ -238,20 +235,20 @@ def _unwrapped(model: nn.Module) -> Transformer:
 
 
 def _unknown(folder: Path) -> set[str]:
-    """Return the names of the files that make a folder somebody's own; hidden files do not."""
+    """Return the names of files that a model may not replace. Hidden files are not among them."""
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {*HARMLESS}
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder holds a model of this package, or nothing that anyone would miss."""
+    """Return whether a folder holds a model of this package, or nothing that matters."""
     names = _unknown(folder)
-    if not names or (WEIGHTS in names and names <= {*WRITTEN, RECORD}):  # of ours, though its config may be damaged
+    if not names or (WEIGHTS in names and names <= {*WRITTEN, RECORD}):  # ours, though its config may be damaged
         return True
     return has_config(folder)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    """Return what a card says about the files beside it."""
+    """Return the entries of a card about the files next to it."""
     with safetensors.safe_open(folder / WEIGHTS, "pt") as weights:
         dtype = weights.get_tensor(next(iter(weights.keys()))).dtype
     present = [name for name in (WEIGHTS, CONFIG, RECORD) if (folder / name).is_file()]
@@ -263,7 +260,7 @@ def _json(value: Mapping[str, Any], what: str) -> str:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         return _PAIR.sub(r"[\1, \2]", text)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the {what} is no JSON: {error}") from error
+        raise ValueError(f"the {what} cannot be written as JSON: {error}") from error
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -271,7 +268,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _copy(path: Path, new: Path) -> None:
-    """Copy a file, a folder or a link; anything else is skipped."""
+    """Copy a file, a folder or a link, and skip anything else."""
     if path.is_dir() and not path.is_symlink():
         shutil.copytree(path, new, symlinks=True)
     elif path.is_file() or path.is_symlink():

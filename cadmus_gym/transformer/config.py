@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of a transformer; the vocabulary is always the 65 tokens. The defaults make 1.0M parameters.
+    """Sizes of a transformer over the 65 tokens. The defaults have 1.0M parameters.
 
     Raises ValueError, naming field, value and what is allowed.
     """
@@ -17,7 +17,7 @@ class ModelConfig:
     layers: int = 5
     heads: int = 4
     key_value_heads: int | None = None  # None: as many as heads; fewer: grouped-query attention
-    hidden: int = 0  # of the SwiGLU; 0: 8/3 of the width, in whole eights, as much as a plain MLP of four times it
+    hidden: int = 0  # of the SwiGLU; 0: 8/3 of the width, in whole eights: as large as an MLP of 4 times the width
     context: int = 512  # positions, `<bos>` included
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
@@ -39,7 +39,7 @@ class ModelConfig:
             else:
                 _require(type(value) is int and value > 0, field.name, value, "an integer above 0")
         even = self.width % (2 * self.heads) == 0
-        _require(even, "heads", self.heads, f"what divides width = {self.width} into even parts (rotary)")
+        _require(even, "heads", self.heads, f"divisors of width = {self.width} that give heads of even width (rotary)")
         whole = self.heads % self.groups == 0
         _require(whole, "key_value_heads", self.groups, f"a divisor of heads = {self.heads}")
 
@@ -49,7 +49,7 @@ class ModelConfig:
 
     @property
     def groups(self) -> int:
-        """Key-value heads, as a number."""
+        """The number of key-value heads."""
         return self.key_value_heads or self.heads
 
 

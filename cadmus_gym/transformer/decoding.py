@@ -1,9 +1,9 @@
-"""Completions of few rows, compiled, on one core and without PyTorch.
+"""Completions of a few rows, compiled, on one core and without PyTorch.
 
 With one row and a small model PyTorch spends nearly all of its time on calls. Here the forward path of
-`cadmus_gym.transformer.model` is written as loops, and a completion is one call, with the automata and the random
-numbers of `cadmus_gym.transformer.batched`. Tests hold the two paths to the same completions and, to float tolerance,
-log-probabilities.
+`cadmus_gym.transformer.model` is written as loops, and a completion is one call, with the same automata and random
+numbers as `cadmus_gym.transformer.batched`. Tests check that both return the same completions and, to float tolerance,
+the same log-probabilities.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = NDArray[np.float32]
 
-# What is completed here, not by a batch; ROWS = 0 leaves all to PyTorch. Measured on one core of an Intel Xeon with
-# AVX-512 beside one thread of PyTorch: 1M parameters take 1/4 of the time for 1 to 4 rows, 1/2.6 for 16 and 1/1.1 for
-# 64; 19M take 1/1.3 for one row, 38M more time for 4.
+# Limits up to which this is faster than PyTorch; ROWS = 0 turns it off. Measured on one core of an Intel Xeon with
+# AVX-512 against one thread of PyTorch: with 1M parameters 4 times as fast for 1 to 4 rows, 2.6 times for 16 and 1.1
+# times for 64; with 19M 1.3 times as fast for one row; with 38M slower for 4.
 ROWS = 16
 WORK = 20_000_000  # rows times parameters
-BLOCK = 16  # So many tokens of a prompt are read at once: each weight is then loaded once for all of them.
+BLOCK = 16  # tokens of a prompt that are read at once, so that each weight is loaded once for all of them
 
-_decoders: WeakKeyDictionary[Transformer, Decoder] = WeakKeyDictionary()  # their memory is reused
+_decoders: WeakKeyDictionary[Transformer, Decoder] = WeakKeyDictionary()  # to reuse their memory
 
 
 class Weights(NamedTuple):
-    """The weights of L layers laid end to end; a map's rows are its outputs."""
+    """The weights of L layers, stacked. The rows of a matrix are its outputs."""
 
     embedding: Floats  # (65, width)
     cos: Floats  # (context, d)
-    sin: Floats  # (context, d), with the signs in it
+    sin: Floats  # (context, d), including the signs
     norms: Floats  # (L, 2, width)
     mapped: Floats  # (L, width + 2 shared, width): queries, keys, values
     mixed: Floats  # (L, width, width)
-    opened: Floats  # (L, 2 hidden, width): gates, then what they gate
+    opened: Floats  # (L, 2 hidden, width): gates, then the values they gate
     closed: Floats  # (L, width, hidden)
     norm: Floats  # (width,)
     output: Floats  # (65, width)
 
 
 class Room(NamedTuple):
-    """Where one row is computed."""
+    """Memory for the computation of one row."""
 
     keys: Floats  # (L, G, slots, d)
     values: Floats
@@ -69,10 +69,9 @@ class Room(NamedTuple):
 
 
 class Decoder:
-    """A transformer for few rows at a time, as numpy arrays.
+    """A transformer for a few rows at a time, as numpy arrays.
 
-    It takes the place of a `Transformer` where a model only completes: ``config``, ``endian`` and ``card`` are the
-    same.
+    It replaces a `Transformer` that only completes, and has the same ``config``, ``endian`` and ``card``.
     """
 
     def __init__(self, config: ModelConfig, card: dict[str, Any], endian: str = "big") -> None:
@@ -92,8 +91,7 @@ class Decoder:
         )
 
     def fill(self, weights: Mapping[str, Floats]) -> None:
-        """Copy all weights, by the names of `cadmus_gym.transformer.model_files.shapes`, and ``cos`` and ``sin`` where
-        given."""
+        """Copy all weights, named as in `cadmus_gym.transformer.model_files.shapes`, and "cos" and "sin" if given."""
         own = self.weights
 
         def join(target: Floats, *names: str) -> None:
@@ -120,9 +118,9 @@ class Decoder:
         uniforms: NDArray[np.float64],
         raw: bool,
     ) -> tuple[Tokens, Floats, Floats, NDArray[np.int32]]:
-        """Complete prompts (B, L) as the model sees them: tokens, log-probabilities, raw ones (B, M), lengths (B,).
+        """Complete prompts (B, L) in the model's order of digits, like `cadmus_gym.transformer.batched.complete_batch`.
 
-        Where logits are not finite, a length is -1 - the number of tokens written before.
+        A length of -1 - t means that the logits of the row are not finite at token t.
         """
         count, most = uniforms.shape
         rows = np.zeros((count, 1 + shown.shape[1] + most), np.uint8)
@@ -155,7 +153,7 @@ class Decoder:
         return tokens, log_probs, raw_log_probs, spent
 
     def logits(self, programs: Tokens) -> Floats:
-        """Return what is predicted instead of each token of programs (B, L) as the model sees them, (B, L, 65)."""
+        """Return the logits that predict each token of programs (B, L) in the model's order of digits, (B, L, 65)."""
         found = np.empty((*programs.shape, len(VOCABULARY)), np.float32)
         room = self._room(programs.shape[1])
         for program, logits in zip(programs, found, strict=True):
@@ -172,7 +170,7 @@ class Decoder:
 
 
 def load_decoder(name: str | os.PathLike[str]) -> Decoder:
-    """Return the model of a folder, or of a name that comes with the package. Raises errors as `load_model` does."""
+    """Return the model of a folder, or a packaged model by its name. Errors are those of `load_model`."""
     found = read_model(name)
     decoder = Decoder(found.config, found.card, found.endian)
     decoder.fill(found.weights)
@@ -180,10 +178,10 @@ def load_decoder(name: str | os.PathLike[str]) -> Decoder:
 
 
 def decoder_of(model: Transformer | Decoder, rows: int) -> Decoder | None:
-    """Return what completes this many rows faster than the model, with the same result; None where nothing does.
+    """Return a decoder that completes this many rows faster than the model, or None.
 
-    A model is left to itself where it is too large, on a GPU, in another type than float32, or where anything in it is
-    hooked or replaced. Weights are copied at each call: no counter notices every way in which they change.
+    None if the model is too large, on a GPU, not in float32, or if anything in it is hooked or replaced. Weights are
+    copied at each call, since no counter notices every way in which they can change.
     """
     if isinstance(model, Decoder):
         return model
@@ -217,7 +215,7 @@ def decoder_of(model: Transformer | Decoder, rows: int) -> Decoder | None:
 
 
 def _rotations(config: ModelConfig) -> tuple[Floats, Floats]:
-    """The buffers ``cos`` and ``sin`` of a `Transformer`."""
+    """Return the buffers ``cos`` and ``sin`` of a `Transformer`."""
     half = np.arange(0, config.head_width, 2, dtype=np.float32) / np.float32(config.head_width)
     frequencies = np.float32(1.0) / np.float32(config.rope_theta) ** half
     angles = np.outer(np.arange(config.context, dtype=np.float32), frequencies)
@@ -226,7 +224,7 @@ def _rotations(config: ModelConfig) -> tuple[Floats, Floats]:
 
 
 def sums(function: Function) -> Function:
-    """As `kernel`, with the terms of a sum in any order: only so are they added several at once."""
+    """Like `kernel`, but sums may be reordered, so that several terms are added at once."""
     return kernel(function, reassociate=True)
 
 
@@ -248,8 +246,10 @@ def complete_row(
     log_probs: Floats,
     raw_log_probs: Floats,
 ) -> Int:
-    """Write a completion after the first ``size`` tokens, of which the room holds ``known``; return its length, or
-    -1 - its length so far where logits are not finite."""
+    """Write a completion after the first ``size`` tokens, of which ``known`` have been read into the room.
+
+    Returns its length, or -1 - t if the logits are not finite at token t.
+    """
     last = size - 1
     for start in range(known, last, BLOCK):
         read(tokens[start : min(start + BLOCK, last)], start, weights, room, eps)
@@ -271,7 +271,7 @@ def complete_row(
             choices = 0
             for k in range(allowed.size):
                 choices += allowed[k]
-            if choices == 1 and allowed[op.END]:  # its log-probability is 0, and the model need not be run
+            if choices == 1 and allowed[op.END]:  # its log-probability is 0, and the model need not run
                 tokens[last + 1] = op.END
                 return step + 2
     return max_tokens
@@ -279,7 +279,7 @@ def complete_row(
 
 @kernel
 def read_row(tokens: Tokens, weights: Weights, room: Room, eps: float, logits: Floats) -> None:
-    """Fill (T, 65) with the logits of what follows each of T tokens, `<bos>` the first of them."""
+    """Fill (T, 65) with the logits of the token after each of T tokens, the first of which is `<bos>`."""
     for start in range(0, tokens.size, BLOCK):
         stop = min(start + BLOCK, tokens.size)
         read(tokens[start:stop], start, weights, room, eps)
@@ -288,8 +288,10 @@ def read_row(tokens: Tokens, weights: Weights, room: Room, eps: float, logits: F
 
 @kernel
 def read(tokens: Tokens, position: Int, weights: Weights, room: Room, eps: float) -> None:
-    """Read at most BLOCK tokens from ``position`` on, once all before them have been read: leave what the output layer
-    reads in ``room.normed``, and add their keys and values to those before."""
+    """Read at most BLOCK tokens from ``position`` on, after all tokens before them.
+
+    Writes their final hidden states to ``room.normed``, and adds their keys and values to the room.
+    """
     count, head_width, groups = tokens.size, weights.cos.shape[1], room.keys.shape[1]
     width = weights.norm.size
     heads = width // head_width
@@ -330,7 +332,7 @@ def read(tokens: Tokens, position: Int, weights: Weights, room: Room, eps: float
 
 @kernel
 def draw(logits: Floats, allowed: NDArray[np.int8], temperature: float, uniform: float) -> tuple[Int, float, float]:
-    """Draw a token: return it, its log-probability under the mask and at the temperature, and the model's own."""
+    """Draw a token. Return it, its log-probability under the mask and at the temperature, and its raw one."""
     top = masked_top = -np.inf
     token = 0
     for k in range(logits.size):
@@ -358,7 +360,7 @@ def draw(logits: Floats, allowed: NDArray[np.int8], temperature: float, uniform:
 
 @sums
 def multiply(weight: Floats, x: Floats, out: Floats) -> None:
-    """Fill (T, N) with x (T, K) times weight (N, K) transposed."""
+    """Fill (T, N) with x (T, K) times the transpose of weight (N, K)."""
     whole = weight.shape[0] // 4 * 4
     for n in range(0, whole, 4):
         w0, w1, w2, w3 = weight[n], weight[n + 1], weight[n + 2], weight[n + 3]
@@ -381,7 +383,7 @@ def multiply(weight: Floats, x: Floats, out: Floats) -> None:
 
 @sums
 def normalize(x: Floats, gain: Floats, eps: float, out: Floats) -> None:
-    """Fill (T, K) with x over its root mean square, times the gain (K,)."""
+    """Fill (T, K) with x divided by its root mean square, times the gain (K,)."""
     for t in range(x.shape[0]):
         total = np.float32(0)
         for k in range(gain.size):
@@ -393,7 +395,7 @@ def normalize(x: Floats, gain: Floats, eps: float, out: Floats) -> None:
 
 @sums
 def attend(query: Floats, keys: Floats, values: Floats, pattern: Floats) -> None:
-    """Put in the place of a query (d,) what it reads from the first S keys and values; ``pattern`` (S,) is room."""
+    """Replace a query (d,) by its output over the first S keys and values. ``pattern`` (S,) is overwritten."""
     scale, top = np.float32(1) / np.sqrt(np.float32(query.size)), np.float32(-np.inf)
     for s in range(pattern.size):
         score, key = np.float32(0), keys[s]
@@ -415,7 +417,7 @@ def attend(query: Floats, keys: Floats, values: Floats, pattern: Floats) -> None
 
 @kernel
 def rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
-    """Turn each pair (x[k], x[k + d/2]) by a token's angles."""
+    """Rotate each pair (x[k], x[k + d/2]) by a token's angles."""
     half = x.size // 2
     for k in range(half):
         out[k] = x[k] * cos[k] + x[k + half] * sin[k]
@@ -424,7 +426,7 @@ def rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
 
 @kernel
 def gate(opened: Floats, gated: Floats) -> None:
-    """Fill (T, K) with SiLU of the first K of 2 K columns, times the others."""
+    """Fill (T, K) with SiLU of the first K of 2 K columns, times the other K."""
     for t in range(gated.shape[0]):
         for k in range(gated.shape[1]):
             value = opened[t, k]

@@ -1,8 +1,8 @@
-"""Completions from a model: batched, under a form, with the log-probabilities of what was drawn.
+"""Completions from a model: batched, constrained by a form, with their log-probabilities.
 
-Many rows are computed by `cadmus_gym.transformer.batched`, a few by `cadmus_gym.transformer.decoding`. Either way a
-completion's log-probabilities are those that a full forward pass over the finished program gives, to float tolerance,
-whatever else was in the batch.
+Many rows are computed by `cadmus_gym.transformer.batched`, a few by `cadmus_gym.transformer.decoding`. Either way the
+log-probabilities agree, to float tolerance, with a full forward pass over the finished program, whatever else was in
+the batch.
 """
 
 from __future__ import annotations
@@ -38,15 +38,14 @@ COLDEST, HOTTEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).
 class Completions:
     """N completions of at most M tokens, in the order of their prompts. Rows are padded with 0.
 
-    Tokens are in the language's own order of digits. Where the model writes the other one (``endian="little"``),
-    log-probabilities stay in the order in which it wrote: ``log_probs[n, m]`` is that of
-    ``cadmus_gym.language.forms.reverse_digits(tokens)[n, m]``.
+    Tokens are in the language's own order of digits. Log-probabilities are in the model's: with ``endian="little"``,
+    ``log_probs[n, m]`` belongs to ``cadmus_gym.language.forms.reverse_digits(tokens)[n, m]``.
     """
 
     tokens: Tokens  # (N, M) uint8, `end` included
     lengths: NDArray[np.int32]  # (N,)
-    log_probs: NDArray[np.float32]  # (N, M), of the distribution drawn from: under the mask, at the temperature
-    raw_log_probs: NDArray[np.float32] | None  # (N, M), of the model itself: no mask, temperature 1; on request
+    log_probs: NDArray[np.float32]  # (N, M), of the sampling distribution: masked, at the temperature
+    raw_log_probs: NDArray[np.float32] | None  # (N, M), of the model: no mask, temperature 1; only with raw=True
     programs: Tokens  # (N, L) uint8, prompt and completion
     prompt_lengths: NDArray[np.int32]  # (N,)
 
@@ -64,10 +63,10 @@ def generate(
     raw: bool = False,
     report: Report | None = None,
 ) -> Completions:
-    """Let a model complete prompts under these rules; other arguments are those of `cadmus_gym.complete`.
+    """Complete prompts under these rules. The other arguments are those of `cadmus_gym.complete`.
 
-    Raises ValueError for prompts that are none or that the rules do not let finish, for what does not fit the model's
-    context, and for any other argument out of range; FloatingPointError for logits that are not finite.
+    Raises ValueError for prompts that are invalid, cannot be finished under the rules or exceed the model's context,
+    and for other arguments out of range; FloatingPointError for logits that are not finite.
     """
     rows, lengths = _rows(prompts, prompt_lengths)
     endian = model.endian if endian is None else endian
@@ -80,16 +79,16 @@ def generate(
             f"prompt {lengths.argmax()} has {longest} tokens; allowed: below {context}, the model's context"
         )
     if not 1 <= max_tokens <= context - longest:
-        spare = f"1 to {context - longest}, what prompts of up to {longest} tokens leave of the context of {context}"
+        spare = f"1 to {context - longest}, what prompts of {longest} tokens leave of the context of {context}"
         raise ValueError(f"max_tokens = {max_tokens}; allowed: {spare}")
-    if temperature > 0:  # what float32 can divide by, on either path
+    if temperature > 0:  # float32 must be able to divide by it
         temperature = min(max(temperature, COLDEST), HOTTEST)
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}; allowed: 1 or more")
     if thoughts < 0:
         raise ValueError(f"thought_tokens = {thoughts}; allowed: 0 or more, or None")
     max_tokens = int(max_tokens)
-    thoughts = min(int(thoughts), max_tokens + 1)  # more cannot be spent
+    thoughts = min(int(thoughts), max_tokens + 1)  # more cannot be used
     rules = Rules(rules.form, rules.words, max_tokens, thoughts)
     automata = Automata(rules, rows, lengths, endian)
     if endian == "little":
@@ -99,7 +98,7 @@ def generate(
     log_probs, raw_log_probs = np.zeros((2, *tokens.shape), np.float32)
     spent = np.zeros(len(rows), np.int32)
     complete_batch = _completer(model, min(len(rows), batch_size))
-    order = np.argsort(lengths, kind="stable")  # rows of a length go together, to waste little on padding
+    order = np.argsort(lengths, kind="stable")  # batches of similar lengths need little padding
     for start in range(0, len(rows), batch_size):
         batch = order[start : start + batch_size]
         some = copy.copy(automata)
@@ -127,7 +126,7 @@ def generate(
 
 
 def check_temperature(temperature: object) -> float:
-    """Return a temperature as float, or raise ValueError unless it is a finite number from 0."""
+    """Return a temperature as a float. Raises ValueError unless it is finite and at least 0."""
     number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
     if not number or not 0 <= cast(float, temperature) <= sys.float_info.max:
         raise ValueError(f"temperature = {temperature!r}; allowed: 0 (greedy) or a finite number above")
@@ -135,7 +134,7 @@ def check_temperature(temperature: object) -> float:
 
 
 def _completer(model: Transformer | Decoder, rows: int) -> Callable[..., Any]:
-    """Return what completes this many rows of a model at once."""
+    """Return the function that completes a batch of this many rows."""
     if (decoder := decoder_of(model, rows)) is not None:
         return decoder.complete
     from cadmus_gym.transformer.batched import complete_batch
@@ -145,7 +144,7 @@ def _completer(model: Transformer | Decoder, rows: int) -> Callable[..., Any]:
 
 
 def logits_of(model: Transformer | Decoder, programs: Tokens) -> NDArray[np.float32]:
-    """Return what a model predicts instead of each token of programs (B, L) as it sees them, (B, L, 65)."""
+    """Return the logits that predict each token of programs (B, L) in the model's order of digits, (B, L, 65)."""
     if (decoder := decoder_of(model, len(programs))) is not None:
         return decoder.logits(programs)
     from cadmus_gym.transformer.batched import batch_logits
@@ -170,7 +169,7 @@ def not_finite(model: Transformer | Decoder, prompt: int, step: int) -> Floating
 
 @kernel
 def fill_uniforms(seed: Int, rows: Ints, uniforms: NDArray[np.float64]) -> None:
-    """Fill (B, M) with numbers from 0 up to 1, each a function of (seed, row, step) alone."""
+    """Fill (B, M) with uniform numbers in [0, 1), each a function of (seed, row, step) only."""
     for k in range(rows.size):
         word = join(np.uint64(seed), np.uint64(rows[k]))
         for step in range(uniforms.shape[1]):
@@ -196,7 +195,7 @@ def _rows(
         rows[np.arange(rows.shape[1]) >= ends[:, None]] = op.PAD
     else:
         if lengths is not None:
-            raise ValueError("prompt_lengths go with prompts in one array; those of a sequence have their own")
+            raise ValueError("prompt_lengths goes with prompts in one array; those in a sequence have their own")
         programs = [as_tokens(prompt) for prompt in prompts]
         ends = np.array([program.size for program in programs], np.int32)
         rows = np.zeros((len(programs), ends.max(initial=0)), np.uint8)

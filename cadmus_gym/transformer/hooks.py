@@ -1,4 +1,4 @@
-"""Named points of a model's computation, to look at what passes there and to edit it."""
+"""Named points of a model's computation, at which activations can be read and edited."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Hook(nn.Identity):
-    """A named point of the computation. Costs one call, changes nothing, and takes forward hooks."""
+    """A named point of the computation: an identity that takes forward hooks."""
 
 
 class Hooked(nn.Module):
@@ -19,16 +19,16 @@ class Hooked(nn.Module):
         """Return the names of all hook points, such as "layers.0.residual_between", layer by layer.
 
         Each layer has residual_before, self_attn.pattern, self_attn.mixed, residual_between, mlp.activation and
-        residual_after; their shapes stand beside them in `cadmus_gym.transformer.model`.
+        residual_after; `cadmus_gym.transformer.model` gives their shapes.
         """
         return [name for name, module in self.named_modules() if isinstance(module, Hook)]
 
     @contextmanager
     def hooked(self, actions: Mapping[str, Callable[[Tensor], Tensor | None]]) -> Iterator[None]:
-        """Within this context, ``actions[name]`` is called with the value at each named point.
+        """Within this context, call ``actions[name]`` with the value at each named point.
 
-        What it returns takes the value's place, unless it is None. A name is one of `hook_points`, or of any
-        submodule that returns one tensor ("layers.0.self_attn.q_proj"); any other is a ValueError.
+        If it returns a tensor, that replaces the value. A name is one of `hook_points`, or that of any submodule that
+        returns one tensor ("layers.0.self_attn.q_proj"). Raises ValueError for an unknown name.
 
             seen = []
             with model.hooked({"layers.1.residual_after": seen.append, "layers.0.mlp": torch.zeros_like}):

@@ -1,4 +1,4 @@
-"""Linear maps without bias, multiplied by whichever of a CPU's libraries is the faster."""
+"""Linear maps without bias, computed by the faster of two libraries on a CPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.autograd.function import once_differentiable
 
 
 class Product(torch.autograd.Function):
-    """x (..., K) times weight (N, K) transposed, by oneDNN's float32 kernels; has first derivatives only.
+    """x (..., K) times the transpose of weight (N, K), by oneDNN's float32 kernels; first derivatives only.
 
-    PyTorch sends float32 products to MKL, which on an AMD processor leaves half of the vector unit idle: measured on
-    a Zen 5 core, 99 against 215 GFLOP/s. (Elsewhere the two are level.) oneDNN compiles a kernel for each shape it
-    meets and is slow to start, so products of few rows stay with MKL. ``Product.enabled = False`` leaves all there.
+    PyTorch computes float32 products with MKL, which uses only half of the vector unit on an AMD processor: 99 against
+    215 GFLOP/s on a Zen 5 core. (Elsewhere the two are equally fast.) oneDNN compiles a kernel for each shape and is
+    slow to start, so MKL keeps products of few rows. ``Product.enabled = False`` leaves it all of them.
     """
 
     enabled = hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -41,7 +41,7 @@ class Product(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """Return x (..., K) times weight (N, K) transposed, by the faster way."""
+    """Return x (..., K) times the transpose of weight (N, K), by the faster library."""
     few = x.numel() < Product.LEAST_ROWS * x.shape[-1]
     if few or x.dtype != torch.float32 or not x.is_cpu or not Product.enabled or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight)
@@ -62,7 +62,7 @@ class Linear(nn.Linear):
 
 
 def together(x: Tensor, maps: Sequence[Linear]) -> Tensor:
-    """Apply several maps to x and lay what they give end to end; in one product, unless one of them is hooked."""
+    """Apply several maps to x and concatenate the results; in one product, unless one of them is hooked."""
     if any(one._forward_hooks for one in maps):
         return torch.cat([one(x) for one in maps], dim=-1)
     return linear(x, torch.cat([one.weight for one in maps]))

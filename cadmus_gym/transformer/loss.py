@@ -14,7 +14,7 @@ from cadmus_gym.transformer.model import with_bos
 def losses(model: nn.Module, tokens: Tensor, prompt_lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Return -log p of each token of programs (B, T) given those before it, summed over prompts and over completions.
 
-    Both are (B,) float32, in nats. Rows are padded with 0, which counts nowhere.
+    Both are (B,) float32, in nats. Rows are padded with 0, which is ignored.
     """
     logits = model(with_bos(tokens)[:, :-1]).float()  # (B, T, 65)
     each = F.cross_entropy(logits.flatten(0, 1), tokens.flatten().long(), ignore_index=op.PAD, reduction="none")

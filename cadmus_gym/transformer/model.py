@@ -1,17 +1,17 @@
-"""The transformer: Llama to the letter, small enough to read in one sitting, with points to look in and edit (`hooks`).
+"""The transformer: exactly Llama, small enough to read in one sitting, with hook points in every layer.
 
-Pre-norm RMSNorm, rotary positions (the two halves of a head turn against each other, as in Hugging Face's port),
-SwiGLU, no biases; optionally grouped-query attention and tied embeddings. Parameters carry Hugging Face's names
-without the leading ``model.``, so that a saved folder loads as ``transformers.LlamaForCausalLM``.
+Pre-norm RMSNorm, rotary positions (pairing the two halves of a head, as in Hugging Face's port), SwiGLU, no biases;
+optionally grouped-query attention and tied embeddings. Parameters have Hugging Face's names without the leading
+``model.``, so a saved folder loads as ``transformers.LlamaForCausalLM``.
 
-There is one forward path. Training calls ``model(tokens)`` on rows padded on the right: attention is causal, so what
-stands after a program never reaches it. Generation calls the same with a `Cache` and with positions. Rows of a batch
-should be of similar length; there is no packing of several programs into one row, as at these lengths the work that
-attention would do between them costs more than a little padding.
+There is one forward path. Training calls ``model(tokens)`` on rows padded on the right: attention is causal, so the
+padding never reaches a program. Generation calls the same with a `Cache` and with positions. Rows of a batch should be
+of similar length. Programs are not packed into one row: at these lengths attention between them would cost more than
+the padding.
 
 Sources: Touvron et al. 2023 (arXiv:2302.13971, Llama), Su et al. 2021 (arXiv:2104.09864, rotary positions), Shazeer
-2020 (arXiv:2002.05202, SwiGLU), Ainslie et al. 2023 (arXiv:2305.13245, grouped queries). Hook points are those of
-TransformerLens, pared down.
+2020 (arXiv:2002.05202, SwiGLU), Ainslie et al. 2023 (arXiv:2305.13245, grouped queries). The hook points are a subset
+of TransformerLens's.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from cadmus_gym.transformer.config import ModelConfig as ModelConfig
 from cadmus_gym.transformer.hooks import Hook, Hooked
 from cadmus_gym.transformer.linear import Linear, linear, together
 
-# Up to how many tokens in a row plain attention is the faster one for training on a CPU; what it keeps for the
-# gradient grows with the square. Measured on a Zen 5 core against the fused kernel: level in float32, twice as fast in
-# bfloat16. Without gradients the fused kernel is the faster one for rows, and level for a token added to a cache.
+# The longest row for which plain attention trains faster on a CPU; its memory for the gradient grows with the square.
+# Measured on a Zen 5 core against the fused kernel: equally fast in float32, twice as fast in bfloat16. Without
+# gradients the fused kernel is faster for whole rows, and equally fast for a token that is added to a cache.
 PLAIN_UP_TO = 256
-# Added to a masked score. exp() of it is 0 in every float type, and unlike -inf it leaves a row of padding finite.
+# Added to a masked score: exp() of it is 0 in every float type, and unlike -inf it keeps a row of padding finite.
 HIDDEN = -3e4
 
 
 def with_bos(tokens: Tensor) -> Tensor:
     """Return token rows (B, L) of any integer type with `<bos>` in front, (B, L + 1) int64.
 
-    Programs start at their first real token; `<bos>` is what a model puts before them, in training as in
-    generation: ``model(with_bos(programs)[:, :-1])`` holds at ``[:, t]`` the logits for ``programs[:, t]``.
+    Programs start at their first real token, and the model puts `<bos>` before them. So the logits for
+    ``programs[:, t]`` are ``model(with_bos(programs)[:, :-1])[:, t]``.
     """
     return F.pad(tokens.long(), (1, 0), value=op.BOS)
 
 
 class View(NamedTuple):
-    """What all layers share in one forward pass."""
+    """Values that all layers share in one forward pass."""
 
     cos: Tensor  # (B or 1, T, 1, d), of the tokens' positions
     sin: Tensor
@@ -61,7 +61,7 @@ class View(NamedTuple):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[k], x[k + d/2]) of x (B, T, H, d) by its token's angles; ``sin`` has the signs in it."""
+    """Rotate each pair (x[k], x[k + d/2]) of x (B, T, H, d) by its token's angles. ``sin`` includes the signs."""
     first, second = x.chunk(2, dim=-1)
     return torch.addcmul(x * cos.to(x.dtype), torch.cat((second, first), dim=-1), sin.to(x.dtype))
 
@@ -75,8 +75,8 @@ class Attention(nn.Module):
         self.k_proj = Linear(config.width, shared)
         self.v_proj = Linear(config.width, shared)
         self.o_proj = Linear(config.width, config.width)
-        self.pattern = Hook()  # (B, H, T, S), over the keys a distribution
-        self.mixed = Hook()  # (B, H, T, d), what each head has read
+        self.pattern = Hook()  # (B, H, T, S), a distribution over keys
+        self.mixed = Hook()  # (B, H, T, d), the output of each head
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         rows, length, _ = x.shape
@@ -90,7 +90,7 @@ class Attention(nn.Module):
             mask = view.mask
             if mask is None:
                 mask = torch.full((length, length), HIDDEN, dtype=x.dtype, device=x.device).triu(1)
-            # Neighbouring heads share their keys: laid end to end, their queries need no repeated keys.
+            # Adjacent heads share keys. Their queries are concatenated, so that keys need not be repeated.
             grouped = (queries * self.head_width**-0.5).reshape(rows, keys.shape[1], -1, self.head_width)
             scores = (grouped @ keys.transpose(2, 3)).view(*queries.shape[:3], -1) + mask  # (B, H, T, S)
             pattern = self.pattern(scores.softmax(-1))
@@ -108,7 +108,7 @@ class Attention(nn.Module):
         return out
 
     def remember(self, x: Tensor, view: View, cache: Cache) -> None:
-        """Enter the keys and values of x (B, T, width) in the cache, and leave the rest."""
+        """Write only the keys and values of x (B, T, width) to the cache."""
         keys, values = together(x, (self.k_proj, self.v_proj)).view(*x.shape[:2], -1, self.head_width).chunk(2, dim=2)
         cache.extend(self.layer, rotate(keys, view.cos, view.sin).transpose(1, 2), values.transpose(1, 2))
 
@@ -145,13 +145,15 @@ class Layer(nn.Module):
 
 
 class Transformer(Hooked):
-    """Tokens to logits over the 65 tokens; weights drawn from ``seed``.
+    """A decoder from tokens to logits over the 65 tokens, with weights drawn from ``seed``.
 
-    ``attention`` chooses between two computations that agree to float tolerance: "plain" (matrix products), "fused"
-    (F.scaled_dot_product_attention), or "auto", the faster one: fused on a GPU; on a CPU plain where gradients are
-    wanted or one token is added. Where the pattern is hooked it is plain. ``endian``, the order of digits the model was
-    trained in, ``card``, what else is known about it, and ``record``, what it was trained on, travel with it; see
-    `cadmus_gym.transformer.checkpoint` and `cadmus_gym.evaluation.trained`.
+    Attributes:
+        attention: "plain" (matrix products), "fused" (F.scaled_dot_product_attention) or "auto", the faster of the two:
+            fused on a GPU; on a CPU plain for gradients and for a single token. They agree to float tolerance. If the
+            pattern is hooked, attention is always plain.
+        endian: the order of digits the model was trained in.
+        card, record: what else is known about the model, and what it was trained on. They are saved with it; see
+            `cadmus_gym.transformer.checkpoint` and `cadmus_gym.evaluation.trained`.
     """
 
     cos: Tensor
@@ -175,15 +177,15 @@ class Transformer(Hooked):
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Draw all weights afresh, from a generator of their own.
+        """Draw new weights from a seed.
 
-        A matrix has variance 1 / inputs, so that it keeps the size of what passes through at every width; the two
-        that write into the residual stream are divided by sqrt(2 layers), so that its size does not grow with depth
-        (Radford et al. 2019, GPT-2, section 2.3). Embeddings have standard deviation 0.02, as there: a tied model
-        starts near the uniform distribution. Under Muon (400 steps of arithmetic, one seed each) matrices half that
-        size and embeddings five times did as well, within two points of truth rate.
+        A matrix has variance 1 / inputs, which preserves the scale of activations at every width. The two that write to
+        the residual stream are divided by sqrt(2 layers), so that its scale does not grow with depth (Radford et al.
+        2019, GPT-2, section 2.3). Embeddings have standard deviation 0.02, as there: a tied model starts near the
+        uniform distribution. In 400 steps with Muon (one seed each), matrices of half the scale and embeddings of five
+        times the scale did equally well, within two points of truth rate.
         """
-        if self.embed_tokens.weight.is_meta:  # names and shapes are all there is
+        if self.embed_tokens.weight.is_meta:  # there are only names and shapes
             return
         generator = torch.Generator(self.embed_tokens.weight.device).manual_seed(seed)
         for name, weight in self.named_parameters():
@@ -196,21 +198,21 @@ class Transformer(Hooked):
             weight.normal_(0.0, deviation, generator=generator)
 
     def encode(self, text: str) -> Tensor:
-        """Return the ids (T,) int64 that the model reads for a text in the notation for people, `<bos>` in front.
+        """Return the ids (T,) int64 of a text in the notation for people, with `<bos>` in front.
 
-        Digits are in the model's own order, and ids on its device: ``model(model.encode("12 7 add")[None])``.
-        Raises ValueError for an unknown word, and for a `<bos>` in the text's first place.
+        Digits are in the model's order, and ids on its device: ``model(model.encode("12 7 add")[None])``. Raises
+        ValueError for an unknown word, and for a text that starts with `<bos>`.
         """
         program = assemble(text)
         if program[:1].tolist() == [op.BOS]:
-            raise ValueError(f"{text!r} starts with <bos>, which is put in front; start at the first real token")
+            raise ValueError(f"{text!r} starts with <bos>, which is added; start at the first real token")
         row = torch.from_numpy(reverse_digits(program) if self.endian == "little" else program)
         return with_bos(row[None])[0].to(self.embed_tokens.weight.device)
 
     def decode(self, tokens: Tensor | ArrayLike) -> str:
-        """Return the text, in the notation for people, of ids (T,) as the model reads or writes them.
+        """Return ids (T,) in the model's order of digits as a text in the notation for people.
 
-        `<bos>` in front and `<pad>` on either side are left out. Raises ValueError for anything but a row of token ids.
+        `<bos>` in front and `<pad>` at either end are left out. Raises ValueError for anything but a row of token ids.
         """
         program = bare(as_tokens(tokens.cpu().numpy() if isinstance(tokens, Tensor) else tokens))
         return disassemble(reverse_digits(program) if self.endian == "little" else program)
@@ -220,7 +222,7 @@ class Transformer(Hooked):
         return Cache(self.config, rows, slots, self.embed_tokens.weight)
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """Return logits (B, T, 65) for what follows each token; arguments and errors as in `hidden`."""
+        """Return the logits (B, T, 65) of the token after each token. Arguments and errors are those of `hidden`."""
         return self.logits(self.hidden(tokens, positions, cache))
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -230,17 +232,16 @@ class Transformer(Hooked):
     def hidden(
         self, tokens: Tensor, positions: Tensor | None = None, cache: Cache | None = None, *, wanted: bool = True
     ) -> Tensor:
-        """Return what the output layer reads, the normed residual stream (B, T, width), at every token.
+        """Return the final hidden state of every token, (B, T, width), which the output layer reads.
 
-        tokens: (B, T), any integer type; a row may be padded on the right with anything, and gives at its real
-            tokens what it gives alone.
-        positions: (B, T) int64, each token's place in its row from 0, -1 for padding anywhere. A token sees those
-            of its row at positions 0 up to its own, cached ones included. Default: 0, 1, 2 ... after the cache.
-        cache: holds the tokens before these, and is extended by these.
-        wanted: False where only the cache is to be extended: what the last layer does after keys and values is left
-            out, unless something is hooked, and what is returned is of no use.
+        tokens: (B, T), any integer type. Padding on the right may be anything and changes nothing before it.
+        positions: (B, T) int64, the position of each token in its row, from 0; -1 for padding anywhere. A token attends
+            to positions 0 up to its own, including cached ones. Default: 0, 1, 2 ... after those in the cache.
+        cache: keys and values of the tokens before these, to which these are added.
+        wanted: False if only the cache is needed. Then the last layer computes keys and values only (unless something
+            is hooked), and the result is meaningless.
 
-        Raises ValueError where tokens are no (B, T) or exceed the context or the cache.
+        Raises ValueError unless tokens are (B, T) and fit the context and the cache.
         """
         start = 0 if cache is None else cache.length
         room = self.config.context if cache is None else cache.positions.shape[1]
@@ -266,7 +267,7 @@ class Transformer(Hooked):
         return out
 
     def _view(self, length: int, positions: Tensor | None, cache: Cache | None, start: int) -> View:
-        """Say what ``length`` tokens see, from slot ``start`` of the cache on, and enter their positions there."""
+        """Return the view of ``length`` tokens, and write their positions to the cache from slot ``start`` on."""
         if self.attention not in ("auto", "plain", "fused"):
             raise ValueError(f"model.attention = {self.attention!r}; allowed: auto, plain, fused")
         faster = self.cos.is_cpu and start + length <= PLAIN_UP_TO and (torch.is_grad_enabled() or length == 1)

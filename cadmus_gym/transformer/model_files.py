@@ -1,9 +1,7 @@
-"""A model's folder, read without PyTorch: where it lies, whether it is whole, and what it holds."""
+"""A model's folder, read without PyTorch: where it is, whether it is intact, and what it contains."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
+from cadmus_gym.files import read_object, sha256, standing
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.transformer.config import ModelConfig
 from cadmus_gym.transformer.tokenizer import endian_of
@@ -21,7 +20,7 @@ WEIGHTS, CONFIG, CARD, README = "model.safetensors", "config.json", "card.json",
 RECORD = "choices.npz"  # of a model trained with focus, see `cadmus_gym.evaluation.trained`
 PACKAGED = Path(__file__).parents[1] / "_models"
 
-# Our sizes by the names that Hugging Face's LlamaConfig has for them, and what all our models have in common.
+# The names of our sizes in Hugging Face's LlamaConfig, and the settings that all our models share.
 SIZES = {
     "width": "hidden_size",
     "layers": "num_hidden_layers",
@@ -40,22 +39,22 @@ COMMON = {
     "mlp_bias": False,
 }
 
-# The types weights are stored in.
+# The types in which weights may be stored.
 _FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": np.uint16}
 
 
 class ModelFiles(NamedTuple):
-    """What the folder of a model holds."""
+    """The content of a model's folder."""
 
     config: ModelConfig
     weights: dict[str, NDArray[np.float32]]  # by the names of `Transformer.state_dict`
     card: dict[str, Any]
     endian: str
-    record: bytes  # content of `RECORD`, empty where there is none
+    record: bytes  # content of `RECORD`, or empty
 
 
 def read_model(name: str | os.PathLike[str], endian: str | None = None) -> ModelFiles:
-    """Read the folder of a model, or of a name in the package; ``endian`` and errors are those of `load_model`."""
+    """Read the folder of a model, or a packaged model by its name. Arguments and errors are those of `load_model`."""
     try:
         return _read_folder(find_model(name), endian)
     except FileNotFoundError:
@@ -66,7 +65,7 @@ def read_model(name: str | os.PathLike[str], endian: str | None = None) -> Model
 
 def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
     card, record = read_card(folder)
-    config = _model_config(_read_json(folder / CONFIG), folder / CONFIG)
+    config = _model_config(read_object(folder / CONFIG), folder / CONFIG)
     order = endian_of(folder, endian)
     weights = _needed(_read_weights(folder / WEIGHTS), config, folder / WEIGHTS)
     compare({name: weight.shape for name, weight in weights.items()}, config, folder / WEIGHTS)
@@ -75,28 +74,28 @@ def _read_folder(folder: Path, endian: str | None) -> ModelFiles:
 
 
 def read_card(folder: Path) -> tuple[dict[str, Any], bytes]:
-    """Return the card of a model's folder and its record, each empty where there is none.
+    """Return the card and the record of a model's folder; either is empty if there is none.
 
-    Raises FileNotFoundError where a file of the model is missing, ValueError where one is not what the card says.
+    Raises FileNotFoundError if a file of the model is missing, ValueError if a checksum is not that of the card.
     """
     if missing := [file for file in (WEIGHTS, CONFIG) if not (folder / file).is_file()]:
         raise FileNotFoundError(f"{folder / missing[0]} is missing; {_instead(folder)}")
-    card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    card = read_object(folder / CARD) if (folder / CARD).is_file() else {}
     sums = card.get("sha256", {})  # absent where the folder was not written by `save_model`
     present = [file for file in (WEIGHTS, CONFIG, RECORD) if (folder / file).is_file()]
     for file in present:
         if isinstance(sums, dict) and file in sums and sums[file] != sha256(folder / file):
             raise ValueError(
-                f"{folder / file} is damaged: its SHA-256 is not the one in {CARD} (where another program has written "
-                f"it since, {CARD} is not its card: remove that)"
+                f"{folder / file} is damaged: its SHA-256 is not the one in {CARD} (if another program has written it "
+                f"since, remove {CARD})"
             )
     return card, (folder / RECORD).read_bytes() if RECORD in present else b""
 
 
 def has_config(folder: Path) -> bool:
-    """Whether a folder has the config of a model of this package."""
+    """Return whether a folder has the config of a model of this package."""
     try:
-        _model_config(_read_json(folder / CONFIG), folder / CONFIG)
+        _model_config(read_object(folder / CONFIG), folder / CONFIG)
     except (ValueError, FileNotFoundError):
         return False
     return True
@@ -107,17 +106,10 @@ def packaged_models() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED.glob(f"*/{CONFIG}"))
 
 
-def standing(folder: str | os.PathLike[str]) -> Path:
-    """Return where the last complete content of a folder written by `atomic_folder` stands: itself or ``.previous``."""
-    folder, target = Path(folder), Path(os.path.realpath(folder))
-    previous = target.with_name(target.name + ".previous")
-    return previous if not os.path.exists(folder) and previous.is_dir() else folder
-
-
 def find_model(name: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model: of a packaged one by its name, otherwise the one given.
+    """Return the folder of a packaged model by its name, otherwise the given folder.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError if there is none.
     """
     packaged = packaged_models()
     if isinstance(name, str) and name in packaged:
@@ -151,34 +143,26 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def stored_name(name: str) -> str:
-    """Return Hugging Face's name of a parameter."""
+    """Return the name of a parameter in Hugging Face's LlamaForCausalLM."""
     return name if name.startswith("lm_head.") else f"model.{name}"
 
 
 def compare(found: Mapping[str, tuple[int, ...]], config: ModelConfig, where: object) -> None:
-    """Raise ValueError where stored names or shapes of weights are not those of a config."""
+    """Raise ValueError unless the names and shapes of stored weights are those of a config."""
     wanted = {stored_name(name): shape for name, shape in shapes(config).items()}
     for name in sorted(found.keys() ^ wanted.keys()):
-        what = "is missing" if name in wanted else "belongs to no part of the model"
-        raise ValueError(f"{where}: {name} {what}, by {CONFIG}")
+        what = "is missing" if name in wanted else "is not part of the model"
+        raise ValueError(f"{where}: {name} {what} according to {CONFIG}")
     for name, shape in wanted.items():
         if tuple(found[name]) != shape:
-            raise ValueError(f"{where}: {name} has shape {tuple(found[name])}; by {CONFIG} it is {shape}")
+            raise ValueError(f"{where}: {name} has shape {tuple(found[name])}; allowed by {CONFIG}: {shape}")
 
 
 def check_finite(finite: Mapping[str, bool], where: object) -> None:
-    """Raise ValueError where the weights of a name are not all finite."""
+    """Raise ValueError unless all weights are finite."""
     for name, holds in finite.items():
         if not holds:
             raise ValueError(f"{where}: {name} has weights that are NaN or infinite")
-
-
-def sha256(path: Path) -> str:
-    """Return the sum of a file's content; that of a text does not depend on how its lines end."""
-    if path.suffix == ".json":
-        return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _model_config(entries: dict[str, Any], path: Path) -> ModelConfig:
@@ -201,7 +185,7 @@ def _model_config(entries: dict[str, Any], path: Path) -> ModelConfig:
 
 
 def _read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read the tensors of a file, in whatever floating-point type they are stored, as float32."""
+    """Read the tensors of a file, stored in any floating-point type, as float32."""
     try:
         entries = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
@@ -218,18 +202,18 @@ def _read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _needed(weights: dict[str, NDArray[np.float32]], config: ModelConfig, path: Path) -> dict[str, NDArray[np.float32]]:
-    """Return weights without what transformers may add: a tied output layer's copy, and frequencies."""
+    """Return weights without those that transformers may add: the copy of a tied output layer, and frequencies."""
     kept = {name: weight for name, weight in weights.items() if not name.endswith("rotary_emb.inv_freq")}
     head, embeddings = kept.get("lm_head.weight"), kept.get("model.embed_tokens.weight")
     if config.tied and head is not None and embeddings is not None:
         if not np.array_equal(head, embeddings):
-            raise ValueError(f"{path}: lm_head.weight is not model.embed_tokens.weight, but {CONFIG} ties the two")
+            raise ValueError(f"{path}: lm_head.weight differs from model.embed_tokens.weight, but {CONFIG} ties them")
         del kept["lm_head.weight"]
     return kept
 
 
 def _instead(folder: Path) -> str:
-    """Say what a folder without readable weights has, and what to do."""
+    """Return what a folder without readable weights contains, and what to do about it."""
     names = sorted(path.name for path in folder.iterdir())
     if any(name.endswith(".safetensors.index.json") for name in names):
         return "the weights are in several files: save_pretrained(folder, max_shard_size='100GB') writes one"
@@ -238,13 +222,3 @@ def _instead(folder: Path) -> str:
     if pickled := [name for name in names if name.startswith("pytorch_model")]:
         return f"{pickled[0]} is pickled, which is not read: save it as safetensors"
     return f"a model is {WEIGHTS} and {CONFIG}, and {CARD} where it was written by this package"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of the decoder, or for bytes that are not UTF-8
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__}; allowed: an object")
-    return value

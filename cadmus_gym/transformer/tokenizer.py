@@ -1,12 +1,12 @@
-r"""The vocabulary as a tokenizer of Hugging Face: two files of JSON that `tokenizers` and `transformers` load.
+r"""A Hugging Face tokenizer for the vocabulary: two JSON files that `tokenizers` and `transformers` load.
 
-The files are complete, so that ``AutoTokenizer`` needs neither this package nor remote code. A text is in
-the notation for people: the normalizer writes a `,` between two numbers and `neg` after a negative one, and the decoder
-takes both away, each as `cadmus_gym.assemble` and `cadmus_gym.disassemble` do. For a model that reads the lowest digit
-first, both reverse every number.
+``AutoTokenizer`` needs neither this package nor remote code. Texts are in the notation for people. Like
+`cadmus_gym.assemble`, the normalizer writes a `,` between two numbers and `neg` after a negative one; like
+`cadmus_gym.disassemble`, the decoder removes both. For a model that reads the lowest digit first, both reverse every
+number.
 
-All of it is done by regular expressions whose matches are replaced by a fixed text. Those are Oniguruma's: `\K` lets a
-match begin there, `\G` is where the last match ended, `\g<name>` matches a group again, within itself too.
+Everything is done by regular expressions whose matches are replaced by a fixed text. The syntax is Oniguruma's: a match
+begins at `\K`, `\G` is the end of the last match, `\g<name>` matches a group again, even within itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cadmus_gym.language.isa import ID, INSTRUCTIONS, VOCABULARY
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 DIGITS = 32  # the longest number that is reversed; an int64 has 19 digits
 
-# At each match, up to where a header ends: between its numbers stands a `,` even after a negative one.
+# Matches within a header, where a `,` separates numbers even after a negative one.
 _HEADER = "|".join(x.name for x in INSTRUCTIONS if x.group == "header" and x.name != "do")
 _IN_HEADER = rf"(?:\A ?(?:<bos> )?(?=(?:{_HEADER})(?!\S))|(?!\A)\G)(?:(?!(?<!\S)do(?!\S)).)*?(?<!\S)"
 
@@ -31,10 +31,9 @@ _IN_HEADER = rf"(?:\A ?(?:<bos> )?(?=(?:{_HEADER})(?!\S))|(?!\A)\G)(?:(?!(?<!\S)
 def write_tokenizer(folder: str | os.PathLike[str], endian: str) -> list[Path]:
     """Write `tokenizer.json` and `tokenizer_config.json` to a folder, such as a model's; return their paths.
 
-    ``transformers.AutoTokenizer.from_pretrained(folder)`` then gives to a text the ids that a model of this ``endian``
-    reads, ``<bos>`` in front, and to ids the text: `Transformer.encode` and `Transformer.decode`. Rows of a batch are
-    padded on the left, for ``generate``. Unlike those two it reads every text: an unknown word, or a number of more
-    than `DIGITS` digits, is ``<pad>``.
+    ``transformers.AutoTokenizer.from_pretrained(folder)`` then encodes and decodes like `Transformer.encode` and
+    `Transformer.decode` of a model of this ``endian``. Batches are padded on the left, for ``generate``. Unlike those
+    two it accepts every text: an unknown word, or a number of more than `DIGITS` digits, becomes ``<pad>``.
 
     Raises ValueError for an unknown endian.
     """
@@ -47,15 +46,15 @@ def write_tokenizer(folder: str | os.PathLike[str], endian: str) -> list[Path]:
 
 
 def check_endian(endian: object, where: object) -> None:
-    """Raise ValueError, beginning with ``where``, for what is not an order of digits."""
+    """Raise ValueError, beginning with ``where``, unless this is an order of digits."""
     if not isinstance(endian, str) or endian not in ENDIANS:
         raise ValueError(f"{where}: endian = {endian!r}; allowed: {', '.join(ENDIANS)}")
 
 
 def endian_of(folder: str | os.PathLike[str], given: str | None = None) -> str:
-    """Return the order in which the model of a folder reads digits: what its card or config says, or what is given.
+    """Return the order in which the model of a folder reads digits: that of its card or config, or else the given one.
 
-    Raises ValueError where none of them says, where two do not agree, and for an unknown endian.
+    Raises ValueError if none of them has it, if two disagree, and for an unknown order.
     """
     said = {"the argument": given} if given is not None else {}
     for name in ("card.json", "config.json"):
@@ -70,8 +69,8 @@ def endian_of(folder: str | os.PathLike[str], given: str | None = None) -> str:
         check_endian(endian, where)
     if not said:
         raise ValueError(
-            f"{folder} does not say in which order its model reads digits; give endian: 'little' where it was trained "
-            "with the lowest first, else 'big'"
+            f"{folder} does not say in which order its model reads digits; give endian: 'little' if it was trained "
+            "with the lowest digit first, else 'big'"
         )
     (first, endian), *others = said.items()
     for where, other in others:
@@ -144,7 +143,7 @@ def _tokenizer(endian: str) -> dict[str, Any]:
 def _reversing() -> list[dict[str, Any]]:
     """Return the replacements that reverse each number: 123 becomes ...___|123, then ...321|123, then 321.
 
-    A place with k others between it and the bar is filled with the digit that has k others between it and the bar.
+    The place that is k places before the bar gets the digit that is k places after it.
     """
     places = _replace(rf"(?<![0-9])(?=[0-9]{{2,{DIGITS}}}(?![0-9]))", DIGITS * "_" + "|")
     mirrored = r"_(?=(?<between>\||[_0-9]\g<between>[0-9])%d)"

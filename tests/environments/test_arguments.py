@@ -60,11 +60,11 @@ def test_a_seed_may_have_any_integer_type(kind: Any) -> None:
     expected = vectors[0].reset(seed=7)
     for vector, seed in zip(vectors[1:], (kind(7), np.array([7, 8, 9]).astype(kind), range(7, 10)), strict=True):
         equal(vector.reset(seed=seed), expected)
-    equal(vectors[0].np_random.random(3), vectors[1].np_random.random(3))  # what Gymnasium seeds
+    equal(vectors[0].np_random.random(3), vectors[1].np_random.random(3))  # the generator that Gymnasium seeds
 
 
 def test_unseeded_rows_draw_their_seeds_from_np_random() -> None:
-    """Rows without a seed of their own take one from `np_random`; those that are not reset take none."""
+    """Rows without a seed draw one from `np_random` at their first reset, and keep it."""
     one, other = (cg.CadmusVectorEnv(3, "Cadmus-Arith-v0") for _ in range(2))
     for vector in (one, other):
         vector._np_random, _ = gymnasium.utils.seeding.np_random(4)
@@ -74,7 +74,7 @@ def test_unseeded_rows_draw_their_seeds_from_np_random() -> None:
     assert seeds[1] == 5
     assert len(np.unique(seeds)) == 3
     one.reset()
-    equal(one.state().seeds, seeds)  # streams go on
+    equal(one.state().seeds, seeds)  # streams continue
     assert one.state().indices.tolist() == [2, 2, 2]
 
 
@@ -112,7 +112,7 @@ def test_an_invalid_argument_is_a_value_error(arguments: dict[str, Any]) -> None
 @pytest.mark.parametrize("make", [cg.CadmusEnv, cg.CadmusVectorEnv, cg.load_spec, gymnasium.make, gymnasium.make_vec])
 @pytest.mark.parametrize("kind", [ValueError, TypeError])
 def test_an_unknown_keyword_is_both_a_value_error_and_a_type_error(make: Any, kind: type[Exception]) -> None:
-    """TorchRL's GymEnv tries `frameskip` first, and waits for a TypeError with these words."""
+    """TorchRL's GymEnv tries `frameskip` first and expects a TypeError with these words."""
     arguments = ["Cadmus-Arith-v0"] if make is not cg.CadmusVectorEnv else [1, "Cadmus-Arith-v0"]
     with pytest.raises(kind, match=r"unexpected keyword argument 'frameskip'; known: .*reward"):
         make(*arguments, frameskip=1)

@@ -120,7 +120,7 @@ def test_a_pickled_vector_environment_resumes(id: str) -> None:
 
 
 def test_spawned_workers_play_the_same_episodes() -> None:
-    """One id will do: workers are given a spec like any other process."""
+    """One id suffices, since workers receive a spec like any other process."""
     id = IDS[-1]
     workers = AsyncVectorEnv([lambda: gymnasium.make(f"cadmus_gym:{id}")] * 2, context="spawn")
     try:
@@ -151,7 +151,7 @@ def test_spaces_of_different_endians_are_not_equal(endian: str) -> None:
         assert again == space
         assert again != other
         assert repr(again) == f"TokenSpace({space.shape[0]}, endian={endian!r})"
-    assert plain == space == plain  # which says no order
+    assert plain == space == plain  # a plain box has no endian
     assert space != gymnasium.spaces.Box(0, 64, (3,), np.uint8)
     assert space != 5
     assert cg.CadmusVectorEnv(2, endian=endian).single_observation_space == space

@@ -18,7 +18,7 @@ from cadmus_gym.language.isa import ID
 @each_endian
 @pytest.mark.parametrize("tight", [False, True])
 def test_the_mask_equals_that_of_the_automaton(id: str, endian: str, tight: bool) -> None:
-    """All along an episode, up to where the budget leaves one way only."""
+    """At every step of an episode, until the budget leaves only one way."""
     episode = cg.load_spec(id).episode
     spec = cg.load_spec(id, episode={"thought_tokens": episode.max_tokens if tight else episode.thought_tokens})
     environment, chooser = cg.CadmusEnv(spec, endian=endian), np.random.default_rng(2)
@@ -43,7 +43,7 @@ WORDS += ["def", "ret", "call"]
 
 @each_endian
 def test_masks_leave_room_to_close_every_open_block(endian: str) -> None:
-    """An agent that opens blocks wherever it may, and `end`s only where nothing else is left."""
+    """The agent opens blocks whenever it may, and ends only if nothing else is left."""
     spec = cg.load_spec("Cadmus-Arith-v0", form="words", words=WORDS)
     count, budget = 64, spec.episode.max_tokens
     vector, chooser = (
@@ -58,10 +58,10 @@ def test_masks_leave_room_to_close_every_open_block(endian: str) -> None:
         masks = infos["action_mask"]
         np.testing.assert_array_equal(masks, automata.mask())
         assert masks.any(axis=1).all()
-        wishes = chooser.random(masks.shape)
-        wishes[:, [ID["if"], ID["times"], ID["begin"], ID["def"]]] += turn < budget // 2
-        wishes[:, op.END] = -1
-        tokens = np.where(masks, wishes, -2).argmax(axis=1)
+        scores = chooser.random(masks.shape)
+        scores[:, [ID["if"], ID["times"], ID["begin"], ID["def"]]] += turn < budget // 2
+        scores[:, op.END] = -1
+        tokens = np.where(masks, scores, -2).argmax(axis=1)
         automata.push(tokens)
         deepest = max(deepest, int(automata.cells[:, DEPTH].max()))
         _, _, terminated, _, infos = vector.step(tokens)
@@ -77,7 +77,7 @@ def test_masks_leave_room_to_close_every_open_block(endian: str) -> None:
 
 @each_id
 def test_the_mask_after_the_last_step_allows_every_token(id: str) -> None:
-    """What comes next is not read, and -inf for all of 65 logits is a NaN."""
+    """The next token is not read, and 65 logits of -inf would make a NaN."""
     environment, rest = plays(id)
     for token in rest:
         *_, info = environment.step(token)
@@ -90,7 +90,7 @@ def test_the_mask_after_the_last_step_allows_every_token(id: str) -> None:
 
 @each_mode
 def test_every_mask_allows_some_token(mode: AutoresetMode) -> None:
-    """In all rows, at all times: a policy with logits of -inf must never be without a token."""
+    """In all rows, at all times, since a policy masks logits with -inf and needs at least one finite one."""
     vector = cg.CadmusVectorEnv(4, "Cadmus-Arith-v0", autoreset_mode=mode)
     assert vector.action_masks().all()
     _, info = vector.reset(seed=0)
@@ -139,7 +139,7 @@ def test_every_token_outside_the_mask_ends_the_episode_without_reward(id: str, e
 
 @each_endian
 def test_agents_that_open_blocks_eagerly_finish_within_the_budget(endian: str) -> None:
-    """An agent that opens blocks and thoughts whenever it may, and never closes one before it must."""
+    """The agent opens blocks and thoughts eagerly, and closes them only when it must."""
     spec, count = words_spec(), 96
     vector = cg.CadmusVectorEnv(count, spec, endian=endian)
     single = cg.CadmusEnv(spec, endian=endian)
@@ -163,9 +163,9 @@ def test_agents_that_open_blocks_eagerly_finish_within_the_budget(endian: str) -
         else:
             observation, reward, *over, one = single.step(int(actions[0]))
             result = (observation, one, reward, *over)
-        told = {key: info[key][0] if key == "action_mask" else info[key][0].item() for key in result[1]}
+        row_info = {key: info[key][0] if key == "action_mask" else info[key][0].item() for key in result[1]}
         ends = (rewards[0].item(), bool(terminated[0]), bool(truncated[0]))
-        equal(result, (observations[0], told, *ends))
+        equal(result, (observations[0], row_info, *ends))
         spent = np.where(idle, 0, spent + 1)
         assert spent.max() <= budget
         assert not truncated.any()
@@ -182,7 +182,7 @@ def test_agents_that_open_blocks_eagerly_finish_within_the_budget(endian: str) -
 @pytest.mark.parametrize("id", BOUND)
 @each_endian
 def test_other_forms_never_truncate(id: str, endian: str) -> None:
-    """With tokens of thought for as long as may be, episodes come to their `end` within the budget."""
+    """Even agents that think as long as they may reach `end` within the budget."""
     budget = cg.load_spec(id).episode.max_tokens
     vector = cg.CadmusVectorEnv(64, id, endian=endian)
     _, info = vector.reset(seed=0)

@@ -1,4 +1,4 @@
-"""Policies of any kind: whatever they write is judged as an environment judges it."""
+"""Policies of any kind are judged as in an environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT = 24
 
 
 def own(spec: cg.Spec, prompts: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The stream's own completions of the first prompts of test."""
+    """The stream's completions of the first prompts of the test split."""
     programs, lengths = cg.Stream(spec, "test", 3).batch(0, len(prompts))
     return [p[n:][p[n:] > 0] for p, n in zip(programs, lengths, strict=True)]
 
@@ -82,14 +82,14 @@ def test_completions_outside_the_form_are_not_true() -> None:
     texts = ["drop 1 end", "( 1 ) 0 eq 0 eq end", "5 5 5", "", "( " * 70]
     assert verdicts(ARITH, [cg.assemble(text) for text in texts]) == ["UNTERMINATED"] * 5
     assert verdicts(OPEN, [cg.assemble("drop 1 end")] * 2) == ["TRUE"] * 2
-    # after `end` nothing counts, nor does it after an id that is no token's
+    # nothing counts after `end` or an invalid id
     answers = own(ARITH, first(count=4)[0])
     tails = ([1, 2, 3], [99], [-1, 2**40], [])
     rows = [np.concatenate([answer, np.array(tail, np.int64)]) for answer, tail in zip(answers, tails, strict=True)]
     assert verdicts(ARITH, rows) == ["TRUE"] * 4
     rows = [np.concatenate([np.array(head, np.int64), answers[0]]) for head in ([65], [-1], [2**62], [0], [1])]
     assert verdicts(ARITH, rows) == ["UNTERMINATED"] * 5
-    # under the free form `<pad>` and `<bos>` may be written, ids of no token not
+    # under the form `free`, `<pad>` and `<bos>` are legal, invalid ids are not
     one = cg.assemble("drop 1 end").astype(np.int64)
     assert verdicts(OPEN, [np.insert(one, 1, 65), np.insert(one, 1, -7)]) == ["UNTERMINATED"] * 2
 
@@ -122,7 +122,7 @@ def test_invalid_completions_are_a_value_error(completions: Any, message: str) -
 
 
 class Parrot:
-    """An agent that writes given completions, found by the prompt, step by step; it sees digits in its own order."""
+    """An agent that writes given completions token by token, looked up by prompt in its endian."""
 
     def __init__(self, endian: str, masked: bool = True) -> None:
         prompts, lengths = first()
@@ -175,7 +175,7 @@ def test_an_agent_can_be_evaluated(endian: str, masked: bool) -> None:
 
 
 class Fixed:
-    """An agent of few words."""
+    """An agent that repeats one action."""
 
     def __init__(self, actions: Any, shape: tuple[int, ...] | None = None, endian: str | None = None) -> None:
         self.actions = actions

@@ -28,13 +28,13 @@ def test_episode_i_has_the_prompt_of_program_i(id: str, endian: str, split: str)
 
 @each_id
 def test_each_row_takes_its_prompts_in_order_at_its_own_pace(id: str) -> None:
-    """Rows whose episodes end at other rates take their prompts from the queue each at its own pace."""
+    """Rows whose episodes end at different rates take prompts from their queues at different rates."""
     count, player = 6, np.random.default_rng(0)
     vector = cg.CadmusVectorEnv(count, id, autoreset_mode="SameStep")
     observations, info = vector.reset(seed=100)
     episode, quick = np.zeros(count, int), np.linspace(0.02, 0.6, count)
     fresh = np.ones(count, np.bool_)
-    last = op.END if id in FREE else 0  # under all other forms `<pad>` is illegal, which ends an episode too
+    last = op.END if id in FREE else 0  # `<pad>` is illegal under all other forms, which ends an episode too
     for _ in range(600):
         for row in range(count):
             programs, lengths = beginning(id, "train", 100 + row)
@@ -188,7 +188,7 @@ def test_an_invalid_prompt_is_a_value_error_and_changes_nothing(prompt: Any, cou
 )
 def test_a_given_prompt_stays_a_prefix_of_its_program(id: str, prompt: str, fits: bool) -> None:
     tokens = cg.assemble(prompt)
-    cg.CadmusEnv(id).reset(options={"prompt": tokens})  # the language's own order takes all of them
+    cg.CadmusEnv(id).reset(options={"prompt": tokens})  # big-endian accepts all of them
     environment = cg.CadmusEnv(id, endian="little")
     if not fits:
         with pytest.raises(ValueError, match="ends inside a literal: under endian 'little'"):

@@ -50,7 +50,7 @@ def test_returned_results_never_change_later(id: str, mode: AutoresetMode) -> No
 
 
 def arrays_of(result: Any) -> list[NDArray[Any]]:
-    """All arrays in a result, however deep."""
+    """All arrays in a result, at any depth."""
     if isinstance(result, dict):
         return arrays_of(list(result.values()))
     if isinstance(result, np.ndarray) and result.dtype != object:

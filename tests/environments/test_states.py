@@ -44,7 +44,7 @@ def test_a_state_can_be_restored_any_number_of_times(id: str, endian: str) -> No
         restored, info = environment.restore(state)
         np.testing.assert_array_equal(restored, saved.tokens[0])
         np.testing.assert_array_equal(info["action_mask"], saved.masks[0])
-        last = number % 2  # one story takes the first token allowed, one the last
+        last = number % 2  # odd stories take the last allowed token, even ones the first
         story: list[Any] = []
         while not (story and (story[-1][2] or story[-1][3])):
             story.append(environment.step(int(np.flatnonzero(environment.action_masks())[-last])))
@@ -54,7 +54,7 @@ def test_a_state_can_be_restored_any_number_of_times(id: str, endian: str) -> No
     if saved.masks.sum() > 1:
         assert len(stories[0]) != len(stories[1]) or stories[0][0][0].tolist() != stories[1][0][0].tolist()
     equal(vars(state), vars(saved))
-    equal(stories[0][-1], stories[1][-1])  # whatever was played, the next prompt is the same
+    equal(stories[0][-1], stories[1][-1])  # the next prompt is the same in all of them
 
 
 @each_id
@@ -69,7 +69,7 @@ def test_vector_episodes_can_be_forked_by_index(id: str) -> None:
         source = source if row in (0, 4) else row
         np.testing.assert_array_equal(observations[row], before.tokens[source])
         np.testing.assert_array_equal(info["action_mask"][row], before.masks[source])
-    for _ in range(20):  # the twins go on alike, on to their next episodes
+    for _ in range(20):  # forked episodes stay equal, and so do the next ones
         actions = vector.action_masks().argmax(axis=1)
         observations, *_ = vector.step(actions)
         np.testing.assert_array_equal(observations[0], observations[3])
@@ -121,7 +121,7 @@ def test_an_invalid_index_is_a_value_error(rows: Any) -> None:
 
 
 def played(id: str = "Cadmus-Arith-v0", **keywords: Any) -> cg.CadmusVectorEnv:
-    """A vector with a row just begun, one amid its completion, one that has ended."""
+    """A vector environment with one episode that has ended, one just begun, and one in progress."""
     vector = cg.CadmusVectorEnv(3, id, **keywords)
     vector.reset(seed=0)
     vector.step([int(np.flatnonzero(mask)[-1]) for mask in vector.action_masks()])
@@ -137,12 +137,12 @@ def test_the_arrays_of_a_state_are_read_only() -> None:
         equal(vars(one), vars(state))
     lengths = state.lengths.copy()
     made = dataclasses.replace(state, lengths=lengths)
-    lengths[:] = 0  # what it is made of may change, and is not kept
+    lengths[:] = 0  # the array passed in is copied
     equal(made.lengths, state.lengths)
 
 
 def numbers(array: NDArray[Any]) -> list[Any]:
-    """Values that a state's array may be changed to."""
+    """Values to write into an array of a state."""
     if array.dtype == np.bool_:
         return [False, True]
     info = np.iinfo(array.dtype)
@@ -156,7 +156,7 @@ def numbers(array: NDArray[Any]) -> list[Any]:
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("spec", ["Cadmus-Arith-v0", "Cadmus-Open-v0", "words"])
 def test_an_edited_state_is_rejected_or_can_be_played(name: str, spec: str) -> None:
-    """Nothing that arrays may hold ends the process, or reads memory of others."""
+    """No content of the arrays crashes the process or reads out of bounds."""
     vector = played(words_spec() if spec == "words" else spec)
     state, chooser, refused = vector.state(), np.random.default_rng(0), 0
     for _ in range(60):
@@ -173,9 +173,9 @@ def test_an_edited_state_is_rejected_or_can_be_played(name: str, spec: str) -> N
             assert "state that was edited cannot be restored" in str(error)  # noqa: PT017
             refused += 1
             continue
-        except AssertionError:  # accepted, so it is not what it was
+        except AssertionError:  # it was accepted, so the environment changed
             equal(vars(vector.state()), vars(changed))
-        with contextlib.suppress(ResetNeeded):  # by a row that has not begun
+        with contextlib.suppress(ResetNeeded):  # from a row that has not begun
             for _ in range(6):
                 vector.step(chooser.integers(65, size=3))
         vector.restore(state)
@@ -217,7 +217,7 @@ def test_the_error_for_an_edited_state_names_the_array() -> None:
 
 
 def test_a_state_past_its_budget_is_rejected() -> None:
-    """Where more is written than the budget has, memory of others would be."""
+    """An episode that writes past its budget would write out of bounds."""
     environment = cg.CadmusEnv("Cadmus-Open-v0", episode={"max_tokens": 4, "thought_tokens": 0})
     environment.reset(seed=0)
     states = [environment.state()]

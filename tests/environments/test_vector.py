@@ -30,15 +30,15 @@ def test_sub_environment_k_equals_a_single_environment_step_by_step(id: str, end
         observations, rewards, terminated, truncated, info = vector.step(actions)
         for k, single in enumerate(singles):
             result = (*single.reset(), 0.0, False, False) if over[k] else single.step(int(actions[k]))
-            told = {key: values[k] for key, values in info.items() if key[0] != "_" and info[f"_{key}"][k]}
+            row_info = {key: values[k] for key, values in info.items() if key[0] != "_" and info[f"_{key}"][k]}
             expected = (result[0], *result[2:], result[1]) if over[k] else result
             equal(observations[k], expected[0])
             assert (rewards[k], terminated[k], truncated[k]) == expected[1:4]
-            assert told.keys() == expected[4].keys()
+            assert row_info.keys() == expected[4].keys()
             for key, value in expected[4].items():
-                np.testing.assert_array_equal(told[key], value)
+                np.testing.assert_array_equal(row_info[key], value)
             if terminated[k] or truncated[k]:
-                outcomes.add((bool(truncated[k]), told["verdict"], bool(told["illegal"])))
+                outcomes.add((bool(truncated[k]), row_info["verdict"], bool(row_info["illegal"])))
         over = terminated | truncated
         player.ended(over)
     verdicts = {verdict for _, verdict, _ in outcomes}

@@ -1,4 +1,4 @@
-"""Forms: what is allowed is what a second, plain definition of each form says, and it can always be finished."""
+"""Forms: masks allow exactly what a second, plain definition allows, and always leave a way to finish."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def push(automata: Automata, name: str) -> None:
     automata.push(np.array([ID[name]]))
 
 
-# A second definition. A completion is viable when some ending makes it a word of the form within the budgets.
+# The second definition: a completion is viable if some ending makes it a word of the form within the budgets.
 
-# A form's words as regular expressions over one letter a token: d z digits and 0, n neg, = eq, ! not, . end, * others.
+# Regular expressions over one letter per token: d and z for digits and 0, n neg, = eq, ! not, . end, * any other.
 LETTERS = dict.fromkeys(BODY, "*") | dict.fromkeys(DIGITS, "d")
 LETTERS |= {"0": "z", "neg": "n", "eq": "=", "not": "!", "(": "(", ")": ")", "end": "."}
 THOUGHTS = r"(\([dzn=!*]*\))*"
@@ -65,11 +65,11 @@ def thought_tokens(letters: str) -> int:
 
 
 def by_grammar(form: str, endian: str, begun: str, max_tokens: int, thought_budget: int) -> Viable:
-    """Viable completions by the regular expressions; ``begun`` is what the prompt has already begun of a word."""
+    """Viability by regular expressions; ``begun`` is the part of the word that the prompt already has."""
 
     def viable(completion: Names) -> bool:
         letters = begun + "".join(LETTERS.get(name, "?") for name in completion)
-        inside = begun.startswith("(")  # the prompt's share of a thought is not the completion's expense
+        inside = begun.startswith("(")  # tokens of a thought in the prompt do not count
         for ending in ENDINGS:
             word = letters + ending
             spent = thought_tokens(word) - (len(begun) if inside else 0)
@@ -85,7 +85,7 @@ def by_grammar(form: str, endian: str, begun: str, max_tokens: int, thought_budg
 
 
 def thinks(names: Names) -> Iterator[bool]:
-    """Of each token whether it is part of a thought, its parentheses included."""
+    """Whether each token is part of a thought, including its parentheses."""
     inside = False
     for name in names:
         yield inside or name == "("
@@ -93,7 +93,7 @@ def thinks(names: Names) -> Iterator[bool]:
 
 
 def closers(names: Names) -> Names:
-    """The shortest way to close what is open at the end of some tokens, and `end`."""
+    """The shortest way to close everything open after some tokens, and `end`."""
     closer = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
     opened: Names = []
     thought = list(thinks(names))
@@ -106,7 +106,7 @@ def closers(names: Names) -> Names:
 
 
 def by_nesting(words: Names, prompt: Names, max_tokens: int, thought_budget: int) -> Viable:
-    """Viable completions by the naive interpreter: closed the shortest way, the program is read without complaint."""
+    """Viability by the naive interpreter: closed the shortest way, the program is well formed."""
 
     def viable(completion: Names) -> bool:
         if "end" in completion[:-1]:
@@ -125,7 +125,7 @@ def by_nesting(words: Names, prompt: Names, max_tokens: int, thought_budget: int
 def walk(
     automata: Automata, viable: Viable, max_tokens: int, chooser: random.Random, liked: tuple[str, ...] = ()
 ) -> Names:
-    """Play allowed tokens at random to the end, comparing at each what is allowed with what is viable."""
+    """Play random allowed tokens to the end; at each step, compare the allowed tokens with the viable ones."""
     completion: Names = []
     while not automata.done[0]:
         now = allowed(automata)
@@ -141,12 +141,12 @@ def walk(
 
 
 def is_read(names: Names) -> bool:
-    """Whether machine and naive interpreter both read a program."""
+    """Whether both the machine and the naive interpreter find a program well formed."""
     refused = ("SYNTAX", "UNTERMINATED")
     return cg.run(cg.encode(" ".join(names))).verdict.name not in refused and naive.judge(names).verdict not in refused
 
 
-# What a prompt has begun of a completion: fresh starts, literals, signs, comparisons, thoughts left open.
+# The part of a completion that a prompt already has: nothing, a literal, a sign, a comparison, an open thought.
 BEGINNINGS = {
     "": "",
     "1 2 , 7 add": "",
@@ -229,7 +229,7 @@ def test_answer_allows_exactly_either_grammar(prompt: str, endian: str) -> None:
 @pytest.mark.parametrize("endian", ENDIANS)
 @pytest.mark.parametrize("prompt", ["5 5 eq", "5 , 5 eq", "0 , 0 eq", "1 2 , 3 neg eq", "5 ( 1 ) 5 eq", "1 0 , 0 eq"])
 def test_answer_reads_a_comparison_of_two_numbers_as_a_question(prompt: str, endian: str) -> None:
-    """Not for an answer that has begun, which could only end; but the answer's own `eq` can."""
+    """It is not read as an answer that can only end; the answer's own `eq` is."""
     automata = automaton("answer", prompt.split(), max_tokens=9, thought_tokens=4, endian=endian)
     assert allowed(automata) == {"(", "not", "end", *DIGITS}
     push(automata, "7")
@@ -322,7 +322,7 @@ def test_free_may_continue_a_header(header: str) -> None:
 @property_test
 @given(data=st.data())
 def test_every_masked_prefix_can_still_be_finished(data: st.DataObject) -> None:
-    """Whatever is allowed is played; no mask is ever empty before `end`, which always comes within the budget."""
+    """Any allowed tokens can be played: no mask is empty before `end`, which always comes within the budget."""
     form = data.draw(st.sampled_from(("value", "relation", "answer", "words")))
     endian = data.draw(st.sampled_from(ENDIANS))
     max_tokens = data.draw(st.integers(3, 30))
@@ -548,7 +548,7 @@ def test_masks_of_ended_completions_allow_nothing(form: str) -> None:
 
 
 def mirrored(names: Names) -> Names:
-    """Every maximal run of digits reversed, by a regular expression over the text."""
+    """Reverse every run of digits, by a regular expression over the text."""
     text = "".join(chr(ID[name] + 1) for name in names)
     digits = f"[{chr(ID['0'] + 1)}-{chr(ID['9'] + 1)}]+"
     return [VOCABULARY[ord(letter) - 1] for letter in re.sub(digits, lambda run: run[0][::-1], text)]

@@ -17,7 +17,7 @@ from support import programs
 
 import cadmus_gym as cg
 from cadmus_gym.language import isa, notation
-from cadmus_gym.streams.seen import splits_of
+from cadmus_gym.streams.problems import splits_of
 
 PAGE = Path(cg.__file__).parent / "LANGUAGE.md"
 TOKENS = """
@@ -170,7 +170,7 @@ def test_assemble_undoes_disassemble_for_programs() -> None:
 @property_test
 @given(st.lists(st.integers(-(2**31) + 1, 2**31 - 1), max_size=8), st.lists(st.integers(-99, 99), max_size=8))
 def test_numbers_in_the_notation_have_the_values_the_machine_reads(inputs: list[int], more: list[int]) -> None:
-    """Numbers in a row are values in a row, in a body and in a case, whatever their signs."""
+    """Consecutive numbers of any sign are consecutive values, in a body and in a case."""
     words = " ".join(map(str, inputs))
     literals = " ".join(map(str, more))
     outcome = cg.run(cg.assemble(f"case {words} to {words} do end"))

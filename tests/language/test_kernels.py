@@ -1,4 +1,4 @@
-"""Kernels stay inside their arrays, and the cache never holds code of other sources or flags."""
+"""Kernels stay within their arrays, and the cache never returns stale code."""
 
 import hashlib
 import importlib
@@ -95,7 +95,7 @@ def test_bounds_checking_finds_a_planted_overrun(cache: Path) -> None:
 
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder where nothing says where compiled code is kept, and the package cannot be written."""
+    """A folder, with no cache folder set in the environment and a read-only package."""
     for name in ("CADMUS_GYM_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
@@ -112,7 +112,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def module(source: str, name: str = "mine") -> Any:
-    """What a file of a user's own would be as a module."""
+    """A user's file, as a module."""
     sys.modules[name] = made = types.ModuleType(name)
     exec(textwrap.dedent(source), vars(made))
     return made
@@ -132,7 +132,7 @@ def kept(folder: Path) -> list[str]:
 
 
 def call(function: Any, value: Any) -> tuple[int, bool]:
-    """The result of a kernel, and whether it was compiled for it."""
+    """The result of a kernel, and whether it was compiled for this call."""
     result = function(value)
     return result, not function._cache_hits
 

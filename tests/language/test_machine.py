@@ -27,14 +27,14 @@ Seen = tuple[str, int, int, list[int], int]
 
 
 def seen(names: list[str]) -> Seen:
-    """What the machine says of a program."""
+    """The machine's outcome for a program."""
     outcome = cg.run(cg.encode(" ".join(names)))
     assert outcome.true == (outcome.verdict == cg.Verdict.TRUE)
     return outcome.verdict.name, outcome.passed, outcome.cases, list(outcome.stack), outcome.steps
 
 
 def expected(names: list[str]) -> Seen:
-    """What the naive interpreter says of it."""
+    """The naive interpreter's outcome."""
     result = naive.judge(names)
     return result.verdict, result.passed, result.cases, result.stack, result.steps
 
@@ -217,7 +217,7 @@ def test_outcomes_by_hand(program: str, verdict: str, passed: int, cases: int, s
 
 @pytest.fixture(scope="module")
 def mass() -> tuple[list[list[str]], list[Seen]]:
-    """Generated programs, shortest first so that batches are narrow and wide, with what is expected."""
+    """Generated programs with their expected outcomes, sorted by length so that batches differ in width."""
     rows = sorted(programs.sample(MASS, seed=2024), key=len)
     return rows, [expected(names) for names in rows]
 
@@ -238,7 +238,7 @@ def test_the_sample_shows_every_verdict(mass: tuple[list[list[str]], list[Seen]]
 
 
 def test_the_sample_executes_every_token(mass: tuple[list[list[str]], list[Seen]]) -> None:
-    """Every token is come to in programs that end well, so no branch is compared on faults alone."""
+    """Programs without faults execute every token, so no branch is compared on faults alone."""
     executed: Counter[str] = Counter()
     for names, result in list(zip(*mass, strict=True))[::8]:
         if result[0] in ("TRUE", "FALSE"):
@@ -262,14 +262,14 @@ def test_run_batch_agrees_with_the_naive_interpreter(mass: tuple[list[list[str]]
 def test_threads_and_padding_change_nothing(mass: tuple[list[list[str]], list[Seen]]) -> None:
     chosen = [names for names in mass[0] if len(names) <= 100]
     random.Random(1).shuffle(chosen)
-    assert len(chosen) > 20_000  # a small batch is left to one thread
+    assert len(chosen) > 20_000  # smaller batches run on one thread
     width = max(map(len, chosen))
     verdicts, passed = cg.run_batch(padded(chosen), threads=1)
     for threads, wider in ((2, 0), (3, 1), (4, 0), (64, 0), (None, 63)):
         again = cg.run_batch(padded(chosen, width + wider), threads=threads)
         assert np.array_equal(again[0], verdicts)
         assert np.array_equal(again[1], passed)
-    for start in range(0, 600, 7):  # in small batches, each with a width of its own
+    for start in range(0, 600, 7):  # in small batches of different widths
         part = chosen[start : start + 7]
         again = cg.run_batch(padded(part), threads=2)
         assert np.array_equal(again[0], verdicts[start : start + 7])
@@ -298,7 +298,7 @@ def test_trace_agrees_with_the_naive_interpreter(mass: tuple[list[list[str]], li
             for step in trace
         ]
         assert found == wanted, names
-        # The token that is one too many is told of, but was not executed.
+        # The token past the step limit is reported, but was not executed.
         assert result[4] == sum(step.fault != cg.Verdict.STEP_LIMIT for step in trace)
         if trace and trace[-1].fault is None and trace[-1].case == result[2] - 1:
             assert list(trace[-1].stack) == result[3]
@@ -340,7 +340,7 @@ OPERANDS = (0, 1, -1, 2, -2, 3, -3, 7, -10, 46340, -46341, 65536, -32768, 2**30,
 
 @pytest.mark.parametrize("name", [x.name for x in INSTRUCTIONS if x.group in ("arithmetic", "comparison", "logic")])
 def test_operations_at_the_ends_of_the_range(name: str) -> None:
-    """Every operation on every pair of small and extreme values, whichever it takes."""
+    """Every operation on every pair of small and extreme values."""
     for pair in product(OPERANDS, repeat=2):
         names = ["case", *programs.integer_list(list(pair)), "to", "do", name, "end"]
         assert seen(names) == expected(names)
@@ -348,7 +348,7 @@ def test_operations_at_the_ends_of_the_range(name: str) -> None:
 
 # The table of instructions, measured.
 
-# Where an instruction needs company to stand in a body: what stands before and behind it.
+# Where an instruction needs company to stand in a body: what stands before and after it.
 COMPANY = {
     "(": ("", ")"),
     "if": ("", "fi"),
@@ -368,9 +368,9 @@ EXECUTED = [x for x in INSTRUCTIONS if x.group not in ("frame", "header") and x.
 
 def depths(name: str, height: int) -> tuple[int, int, cg.Verdict | None]:
     """Run an instruction on a stack of zeros; return the depth before and after it, and its fault."""
-    before, behind = COMPANY.get(name, ("", ""))
+    before, rest = COMPANY.get(name, ("", ""))
     start = [*before.split(), *programs.literal(height), "times", "0", "next"]
-    steps = list(cg.trace(cg.encode(" ".join([*start, name, *behind.split(), "end"]))))
+    steps = list(cg.trace(cg.encode(" ".join([*start, name, *rest.split(), "end"]))))
     first = next(k for k, step in enumerate(steps) if step.position == len(start))
     return len(steps[first - 1].stack), len(steps[first].stack), steps[first].fault
 
@@ -394,7 +394,7 @@ def test_stack_effects_equal_the_instruction_table(name: str) -> None:
 
 @pytest.mark.parametrize("name", [x.name for x in EXECUTED if x.name not in ("div", "mod")])
 def test_a_full_stack_overflows_only_where_it_grows(name: str) -> None:
-    """A full stack is no fault for an instruction that frees the room it needs."""
+    """An instruction that frees the room it needs runs on a full stack."""
     instruction = INSTRUCTIONS[ID[name]]
     grows = instruction.pushes > instruction.pops
     assert depths(name, 63)[2] is None
@@ -405,7 +405,7 @@ def test_a_full_stack_overflows_only_where_it_grows(name: str) -> None:
 
 @pytest.mark.parametrize("name", cg.VOCABULARY)
 def test_each_token_is_legal_only_where_the_language_allows_it(name: str) -> None:
-    """Each token alone in a body, in a thought, behind `use` and `avoid`, and first in a program."""
+    """Each token alone in a body, in a thought, after `use` and `avoid`, and first in a program."""
     operation = ID[name] >= ID[","] and name not in ("(", ")")
     needs_company = (
         "<pad> <bos> case to do use avoid within exactly ( ) if else fi times next i begin until def ret call"

@@ -72,7 +72,7 @@ def test_batch_shapes_and_dtypes() -> None:
 
 
 def test_rows_are_judged_up_to_their_own_end() -> None:
-    """A row without `end`, or with something open at its end, does not go on in the row below."""
+    """A row without `end`, or with an open block or thought, does not continue into the next row."""
     rows = [
         "1 1 1 1",
         "end 1 1 1",
@@ -107,14 +107,14 @@ def test_rows_are_judged_up_to_their_own_end() -> None:
         ("12 3 times dup", (12, 3)),  # up to a block
         ("case 5 6 to 30 case 1 to 1 do 2", (5, 6, 2)),
         ("case 5 6 to 30 do mul end 7", (30,)),
-        ("case 5 6", ()),  # a header that is not closed
-        ("use use do 1", ()),  # and those that are wrong
+        ("case 5 6", ()),  # an open header
+        ("use use do 1", ()),  # invalid headers
         ("case 9999999999 to do 1", ()),
         ("within", ()),
     ],
 )
 def test_standing_returns_the_stack_of_an_unfinished_program(program: str, stack: tuple[int, ...]) -> None:
-    before = np.array([ID["7"]], np.uint8)  # in memory, where nothing may be read
+    before = np.array([ID["7"]], np.uint8)  # before the program in memory, where nothing may be read
     assert standing(np.concatenate([before, cg.assemble(program)])[1:]) == stack
 
 

@@ -50,14 +50,14 @@ def test_rewards_by_hand(endian: str) -> None:
     assert judge_ids(ID, prompts, torch.from_numpy(padded), endian=endian).tolist() == REWARDS
 
 
-def test_the_other_order_of_digits_is_another_completion() -> None:
+def test_the_other_endian_changes_the_completion() -> None:
     completion = ids_of("19 eq end", "little")
     assert judge_ids(ID, ["12 7 add"], [completion], endian="little").tolist() == [1.0]
     assert judge_ids(ID, ["12 7 add"], [completion], endian="big").tolist() == [0.0]
 
 
 @pytest.mark.parametrize("id", [ID, "Cadmus-Compare-v0", "Cadmus-Open-v0"])
-def test_rewards_are_those_of_the_environment(id: str) -> None:
+def test_rewards_equal_those_of_the_environment(id: str) -> None:
     rng = np.random.default_rng(0)
     programs, lengths = cg.Stream(id, "test").batch(0, 40)
     prompts = [program[:length] for program, length in zip(programs, lengths, strict=True)]
@@ -88,7 +88,7 @@ def test_a_completion_beyond_the_budget_earns_nothing() -> None:
         assert judge_ids("Cadmus-Open-v0", ["12 7 add"], [completion], endian="big").tolist() == [reward]
 
 
-def test_a_reward_function_as_trl_calls_it() -> None:
+def test_reward_function_has_the_signature_of_trl() -> None:
     reward = reward_function(ID, endian="little")
     assert reward.__name__ == "cadmus_reward"  # under which TRL logs it
     assert not inspect.iscoroutinefunction(reward)
@@ -119,12 +119,12 @@ def test_a_reward_function_as_trl_calls_it() -> None:
         ([[{"role": "user", "content": "12 7 add"}]], [[op.END]], "prompt 0: token ids are integers"),
     ],
 )
-def test_what_is_no_completion_is_refused(prompts: Any, completions: Any, message: str) -> None:
+def test_invalid_completions_are_rejected(prompts: Any, completions: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         judge_ids(ID, prompts, completions, endian="big")
 
 
-def test_the_order_of_digits_is_checked() -> None:
+def test_endian_is_checked() -> None:
     with pytest.raises(ValueError, match="endian = 'middle'"):
         reward_function(ID, endian="middle")
     with pytest.raises(ValueError, match="no split 'none'"):

@@ -32,7 +32,7 @@ from cadmus_gym.rl.sb3 import (
         ("Cadmus-Open-v0", {"episode": {"max_tokens": 7, "thought_tokens": 4}, "thoughts": {"share": 0.0}}),
     ],
 )
-def test_steps_are_those_of_dummy_vec_env(spec: str, overrides: dict[str, Any]) -> None:
+def test_steps_equal_those_of_dummy_vec_env(spec: str, overrides: dict[str, Any]) -> None:
     ours = make(spec, **overrides)
     theirs = DummyVecEnv([lambda: Monitor(gym.make(spec, **overrides)) for _ in range(5)])
     assert ours.observation_space == theirs.observation_space
@@ -86,7 +86,7 @@ def check_reset_infos(ours: CadmusVecEnv, theirs: DummyVecEnv) -> None:
         np.testing.assert_array_equal(one["action_mask"], other["action_mask"])
 
 
-def test_prompts_come_by_options_and_leave_the_streams_as_they_are() -> None:
+def test_prompts_from_options_do_not_advance_the_streams() -> None:
     ours, theirs = make(), DummyVecEnv([lambda: gym.make("Cadmus-Arith-v0") for _ in range(5)])
     for options in ({"prompt": "7 2 add"}, [{"prompt": "1 2 mul"}, {}, {}, {"prompt": "3 4 sub 5"}, {}]):
         for env in (ours, theirs):
@@ -115,7 +115,7 @@ def test_prompts_come_by_options_and_leave_the_streams_as_they_are() -> None:
     ],
     ids=repr,
 )
-def test_a_reset_that_raises_changes_nothing(options: Any) -> None:
+def test_a_failed_reset_changes_nothing(options: Any) -> None:
     ours = make()
     ours.reset()
     before = ours.state()
@@ -128,7 +128,7 @@ def test_a_reset_that_raises_changes_nothing(options: Any) -> None:
         assert torch.equal(after[name], tensor), name
 
 
-def test_episodes_that_were_changed_are_not_restored() -> None:
+def test_modified_state_is_not_restored() -> None:
     ours = make()
     ours.reset()
     ours.step(choose(get_action_masks(ours), np.random.default_rng(0)))
@@ -152,14 +152,14 @@ def test_episodes_that_were_changed_are_not_restored() -> None:
 
 
 @pytest.mark.parametrize("actions", [[1.5] * 5, [65] * 5, [1] * 4, None, "1", [True] * 5, [np.nan] * 5], ids=repr)
-def test_bad_actions_are_a_value_error(actions: Any) -> None:
+def test_invalid_actions_raise_value_error(actions: Any) -> None:
     ours = make()
     ours.reset()
     with pytest.raises(ValueError, match="token ids"):
         ours.step(actions)
 
 
-def test_infos_may_be_written_into() -> None:
+def test_infos_are_separate_dicts() -> None:
     env = make()
     env.reset()
     infos = env.step(choose(get_action_masks(env), np.random.default_rng(0)))[3]
@@ -200,13 +200,13 @@ def test_attributes_and_methods_of_sub_environments() -> None:
     assert "program" in make(render_mode="ansi").env_method("render")[0]
 
 
-def test_an_environment_that_does_not_fit_is_refused() -> None:
+def test_environment_longer_than_the_context_is_rejected() -> None:
     for keywords in ({}, {"autoreset_mode": "Disabled"}, {"autoreset_mode": "SameStep", "copy": False}):
-        with pytest.raises(ValueError, match="make the environment with autoreset_mode='SameStep' and copy=True"):
+        with pytest.raises(ValueError, match="SB3 needs an environment with autoreset_mode='SameStep' and copy=True"):
             CadmusVecEnv(cg.CadmusVectorEnv(2, **keywords))
 
 
-def test_minibatches_hold_whole_stretches_and_each_step_once() -> None:
+def test_minibatches_have_whole_rows_and_each_step_once() -> None:
     agent = make_agent(make(count=6), n_steps=8, batch_size=16)
     learn(agent, 1)
     buffer = agent.rollout_buffer
@@ -222,7 +222,7 @@ def test_minibatches_hold_whole_stretches_and_each_step_once() -> None:
     assert len(list(buffer.get(None))) == 1
 
 
-def test_it_learns() -> None:
+def test_ppo_learns() -> None:
     env = make(EASY_SPEC, count=64)
     agent = make_agent(env, n_steps=16, batch_size=256, n_epochs=1, learning_rate=3e-3, stats_window_size=500)
     learn(agent, 2)
@@ -232,7 +232,7 @@ def test_it_learns() -> None:
     assert np.mean(agent.ep_success_buffer) > 0.6
 
 
-def test_what_is_saved_goes_on_to_the_bit() -> None:
+def test_a_restored_agent_continues_bit_by_bit() -> None:
     whole = make_agent(make(EASY_SPEC, count=32))
     learn(whole, 2)
     file = io.BytesIO()

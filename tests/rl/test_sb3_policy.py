@@ -21,12 +21,10 @@ import cadmus_gym as cg
 from cadmus_gym.evaluation.completing import complete
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata, reverse_digits
+from cadmus_gym.rl.prefixes import SPARE, lengths_of, shared_prefixes
 from cadmus_gym.rl.sb3 import (
-    SPARE,
     CadmusVecEnv,
     TransformerPolicy,
-    lengths_of,
-    shared_prefixes,
 )
 from cadmus_gym.training.batches import plan_chunks
 from cadmus_gym.transformer.cache import Cache
@@ -41,7 +39,7 @@ def folder(model: Transformer, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_its_log_probabilities_are_those_of_complete(model: Transformer, folder: Path) -> None:
+def test_policy_log_probabilities_equal_those_of_complete(model: Transformer, folder: Path) -> None:
     env = make(count=30, endian="little")
     policy = make_agent(env, folder).policy
     spec = cg.load_spec("Cadmus-Arith-v0")
@@ -74,7 +72,7 @@ def test_its_log_probabilities_are_those_of_complete(model: Transformer, folder:
     assert np.unique(done.log_probs.round(3)).size > 100
 
 
-def test_greedy_play_in_the_environment_is_what_complete_writes(folder: Path) -> None:
+def test_greedy_episodes_equal_complete(folder: Path) -> None:
     env = make(EASY_SPEC, count=40, endian="little")
     agent = make_agent(env, folder)
     env.seed(11)
@@ -103,7 +101,7 @@ def check_followed(policy: TransformerPolicy, observations: np.ndarray) -> None:
             torch.testing.assert_close(policy.transformer.hidden(alone)[0, -1], hidden, atol=1e-4, rtol=1e-4)
 
 
-def test_followed_rows_are_read_as_rows_alone_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow_equals_forward(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cadmus_gym.transformer.model.Cache", Poisoned)
     env = make(count=9, endian="little")
     policy = make_agent(env, folder).policy
@@ -124,7 +122,7 @@ def test_followed_rows_are_read_as_rows_alone_are(folder: Path, monkeypatch: pyt
         observations, _, _, _ = env.step(choose(masks, rng))
 
 
-def test_followed_rows_are_read_anew_when_weights_have_changed(folder: Path) -> None:
+def test_follow_reads_rows_again_after_weights_changed(folder: Path) -> None:
     env = make(endian="little")
     policy = make_agent(env, folder).policy
     observations = torch.from_numpy(env.reset())
@@ -145,7 +143,7 @@ def test_followed_rows_are_read_anew_when_weights_have_changed(folder: Path) -> 
     assert not torch.allclose(before, followed)
 
 
-def test_many_rows_of_unequal_lengths_are_read_in_their_order(folder: Path) -> None:
+def test_rows_of_unequal_lengths_keep_their_order(folder: Path) -> None:
     policy = make_agent(make(endian="little"), folder).policy
     rng = np.random.default_rng(0)
     rows = np.zeros((600, policy.observation_space.shape[0]), np.uint8)
@@ -161,7 +159,7 @@ def test_many_rows_of_unequal_lengths_are_read_in_their_order(folder: Path) -> N
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=12))
-def test_each_row_begins_the_one_that_stands_for_it(programs: list[list[int]]) -> None:
+def test_each_row_is_a_prefix_of_its_chosen_row(programs: list[list[int]]) -> None:
     rows = np.array([program + [0] * (7 - len(program)) for program in programs], np.uint8)
     lengths = lengths_of(rows)
     chosen, where = shared_prefixes(rows, lengths)
@@ -174,7 +172,7 @@ def test_each_row_begins_the_one_that_stands_for_it(programs: list[list[int]]) -
     assert sorted(bytes(rows[k, : lengths[k]]) for k in chosen) == sorted(longest)
 
 
-def test_gradients_are_those_of_rows_alone(folder: Path) -> None:
+def test_gradients_equal_those_of_separate_rows(folder: Path) -> None:
     env = make(count=4, endian="little")
     policy = make_agent(env, folder).policy
     rng = np.random.default_rng(0)
@@ -197,7 +195,7 @@ def test_gradients_are_those_of_rows_alone(folder: Path) -> None:
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3 * float(gradients[1].abs().max()))
 
 
-def test_an_untrained_policy_never_ends_an_episode_illegally() -> None:
+def test_untrained_policy_never_takes_an_illegal_action() -> None:
     env = make("Cadmus-Compare-v0", count=64)
     agent = make_agent(env)
     observations, ended = env.reset(), 0
@@ -210,7 +208,7 @@ def test_an_untrained_policy_never_ends_an_episode_illegally() -> None:
     assert ended > 500
 
 
-def test_under_free_an_observation_ends_before_trailing_pads(folder: Path) -> None:
+def test_free_form_ignores_trailing_pads(folder: Path) -> None:
     env = make("Cadmus-Open-v0", endian="little")
     policy = make_agent(env, folder).policy
     observations = env.reset()
@@ -225,7 +223,7 @@ def test_under_free_an_observation_ends_before_trailing_pads(folder: Path) -> No
     torch.testing.assert_close(read[0], alone, atol=1e-5, rtol=1e-4)
 
 
-def test_a_policy_knows_its_model_and_survives_a_file(folder: Path, tmp_path: Path) -> None:
+def test_a_saved_policy_loads_with_its_model(folder: Path, tmp_path: Path) -> None:
     env = make(endian="little")
     policy = make_agent(env, folder).policy
     assert policy.transformer.endian == "little"
@@ -257,13 +255,13 @@ class Scaled(VecEnvWrapper):
 
 
 @pytest.mark.parametrize("wrapper", [Scaled, lambda env: VecFrameStack(env, 2), lambda env: VecFrameStack(env, 1)])
-def test_a_wrapper_that_changes_the_observations_is_refused(wrapper: Any, folder: Path) -> None:
+def test_wrapper_that_changes_observations_is_rejected(wrapper: Any, folder: Path) -> None:
     wide = ModelConfig(width=32, layers=1, heads=2, hidden=64, context=1024)
-    with pytest.raises(ValueError, match=r"reads tokens, the TokenSpace of a Cadmus environment, not Box\(0"):
+    with pytest.raises(ValueError, match=r"reads the TokenSpace of a Cadmus environment, not Box\(0"):
         make_agent(wrapper(make()), wide)
 
 
-def test_normalised_observations_are_refused() -> None:
+def test_normalized_observations_are_rejected() -> None:
     agent = make_agent(VecNormalize(make(EASY_SPEC)))
     with pytest.raises(ValueError, match=r"not token ids, whole numbers 0\.\.64: remove the wrapper"):
         learn(agent, 1)
@@ -271,7 +269,7 @@ def test_normalised_observations_are_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, 65.0, -1.0, 256.0, np.nan, np.inf, 1e9])
-def test_observations_that_are_not_tokens_are_refused(value: float) -> None:
+def test_observations_that_are_not_tokens_are_rejected(value: float) -> None:
     policy = make_agent(make()).policy
     rows = torch.zeros((2, policy.observation_space.shape[0]))
     rows[:, :3] = 64.0
@@ -285,11 +283,11 @@ def test_observations_that_are_not_tokens_are_refused(value: float) -> None:
         policy.evaluate_actions(rows, torch.zeros(2, dtype=torch.int64))
 
 
-def test_an_environment_in_the_other_order_of_digits_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_environment_with_the_other_endian_is_rejected(folder: Path, tmp_path: Path) -> None:
     little, big = make(endian="little"), make(endian="big")
-    with pytest.raises(ValueError, match="digits in the order 'little', the environment in 'big': give the env"):
+    with pytest.raises(ValueError, match="in the order 'little', the environment writes them in 'big': give the env"):
         make_agent(big, folder)
-    with pytest.raises(ValueError, match="digits in the order 'big', the environment in 'little'"):
+    with pytest.raises(ValueError, match="digits in the order 'big', the environment writes them in 'little'"):
         make_agent(little, policy_kwargs={"model": TINY, "endian": "big"})
     assert make_agent(little).policy.transformer.endian == "little"  # fresh weights take the environment's
     agent = make_agent(little, folder)

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import pytest
 
-from cadmus_gym.streams.spec import SPECS
+from cadmus_gym.streams.loading import SPECS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORKLOADS = ["short arithmetic", "with cases", "loops at the step limit"]

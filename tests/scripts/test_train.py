@@ -18,11 +18,11 @@ from support.pretraining import TINY, assert_same_weights, interrupt, scalars, w
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
+from cadmus_gym import files
 from cadmus_gym.evaluation.truth import EVALUATION_SEED
 from cadmus_gym.reports import models
 from cadmus_gym.training import batches, states
 from cadmus_gym.training.record import unpack
-from cadmus_gym.transformer import model_files
 from cadmus_gym.transformer.checkpoint import RECORD, load_model
 
 SPLITS = ["train", "test", "wide", "long", "large", "pairs"]
@@ -115,7 +115,7 @@ def test_the_record_reproduces_the_programs_of_every_step(
     stream = cg.Stream("Cadmus-Arith-v0", seed=int(more[1]))
     programs, _ = stream.gather(np.full(numbers.size, stream.seed), numbers)
     assert np.array_equal(programs, np.concatenate(used))
-    assert card["sha256"][RECORD] == model_files.sha256(tmp_path / "run" / "model" / RECORD)
+    assert card["sha256"][RECORD] == files.sha256(tmp_path / "run" / "model" / RECORD)
 
 
 def test_the_model_of_an_evaluation_has_the_record_up_to_that_step(

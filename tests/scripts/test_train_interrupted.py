@@ -16,6 +16,7 @@ import pytest
 import torch
 from support.pretraining import TINY, assert_same_weights, interrupt, run, scalars, start
 
+from cadmus_gym.files import PARTIAL
 from cadmus_gym.reports import models
 from cadmus_gym.training import batches, learner, states
 from cadmus_gym.transformer.checkpoint import load_model
@@ -205,7 +206,7 @@ def test_a_run_stopped_by_a_full_disk_resumes(
         patch.setattr(os, "fsync", full)
         assert script.main(["--folder", str(folder), *TINY]) == 1
     assert "No space left on device. All that was saved is intact" in capsys.readouterr().err
-    assert not (folder / "states" / "partial").exists()
+    assert not (folder / "states" / PARTIAL).exists()
     assert script.main(["--folder", str(folder), "--resume"]) == 0
     assert_same_weights(finished[0], folder)
 

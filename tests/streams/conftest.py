@@ -1,4 +1,4 @@
-"""Fixtures of several tests."""
+"""Fixtures for tests of streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def registry() -> Iterator[None]:
-    """Forget afterwards what a test registers."""
+    """Restore the registries after a test."""
     specs, known = dict(cg.SPECS), dict(gymnasium.registry)
     yield
     cg.SPECS.clear()

@@ -1,4 +1,4 @@
-"""A stream as a torch dataset: whoever takes part, together they give the stream."""
+"""A stream as a torch dataset: all workers and ranks together yield the stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rows(dataset: cg.StreamDataset, workers: int = 0) -> list[dict[str, torch.Te
     return list(loader)
 
 
-def test_a_dataset_is_the_stream() -> None:
+def test_a_dataset_yields_the_stream() -> None:
     batches = rows(cg.StreamDataset(ID, "test", 3, start=50, count=210, batch_size=64))
     programs, lengths = cg.Stream(ID, "test", 3).batch(50, 210)
     assert [len(batch["tokens"]) for batch in batches] == [64, 64, 64, 18]
@@ -32,7 +32,7 @@ def test_a_dataset_is_the_stream() -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_workers_give_the_same_batches_in_the_same_order(workers: int) -> None:
+def test_any_number_of_workers_yields_the_same_batches_in_order(workers: int) -> None:
     dataset = cg.StreamDataset(ID, count=500, batch_size=64)
     for one, other in zip(rows(dataset), rows(dataset, workers), strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)
@@ -40,7 +40,7 @@ def test_workers_give_the_same_batches_in_the_same_order(workers: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(("ranks", "workers"), [(2, 0), (3, 2)])
-def test_ranks_give_each_program_once(ranks: int, workers: int) -> None:
+def test_ranks_together_yield_each_program_once(ranks: int, workers: int) -> None:
     sets = [cg.StreamDataset(ID, count=500, batch_size=32, rank=k, world_size=ranks) for k in range(ranks)]
     batches = [batch for dataset in sets for batch in rows(dataset, workers)]
     batches.sort(key=lambda batch: int(batch["index"][0]))
@@ -49,7 +49,7 @@ def test_ranks_give_each_program_once(ranks: int, workers: int) -> None:
 
 
 def grouped(patch: pytest.MonkeyPatch, rank: int, ranks: int) -> None:
-    """Make this process one of a group."""
+    """Make this process part of a process group."""
     patch.setattr(torch.distributed, "is_initialized", lambda: True)
     patch.setattr(torch.distributed, "get_rank", lambda: rank)
     patch.setattr(torch.distributed, "get_world_size", lambda: ranks)
@@ -59,7 +59,7 @@ def firsts(batches: list[dict[str, torch.Tensor]]) -> list[int]:
     return [int(batch["index"][0]) for batch in batches]
 
 
-def test_ranks_are_those_of_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_defaults_to_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
     before = cg.StreamDataset(ID, count=60, batch_size=10)
     grouped(monkeypatch, 1, 3)
     for dataset in (before, cg.StreamDataset(ID, count=60, batch_size=10)):
@@ -78,7 +78,7 @@ def test_workers_take_the_rank_of_their_parent(monkeypatch: pytest.MonkeyPatch, 
     assert firsts(list(loader)) == [10, 30, 50]
 
 
-def test_a_pickle_takes_the_rank_of_the_process_it_is_iterated_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_uses_the_rank_of_the_iterating_process(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = cg.StreamDataset(ID, count=60, batch_size=10)
     with monkeypatch.context() as patch:
         grouped(patch, 1, 2)
@@ -89,7 +89,7 @@ def test_a_pickle_takes_the_rank_of_the_process_it_is_iterated_in(monkeypatch: p
     assert firsts(rows(pickle.loads(sent))) == [0, 10, 20, 30, 40, 50]
 
 
-def test_processes_without_a_group_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_without_a_group_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     dataset = cg.StreamDataset(ID, count=60, batch_size=10)
     with pytest.raises(RuntimeError, match=r"WORLD_SIZE = 2, but torch\.distributed is not initialised"):
@@ -101,13 +101,13 @@ def test_processes_without_a_group_are_refused(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 11, 39, 60, 61])
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_its_length_is_the_number_of_batches(count: int, ranks: int) -> None:
+def test_len_is_the_number_of_batches(count: int, ranks: int) -> None:
     for rank in range(ranks):
         dataset = cg.StreamDataset(ID, count=count, batch_size=10, rank=rank, world_size=ranks)
         assert len(dataset) == len(DataLoader(dataset, batch_size=None)) == len(rows(dataset))
 
 
-def test_without_a_count_it_has_no_end_and_is_pickled() -> None:
+def test_a_dataset_without_a_count_is_endless_and_can_be_pickled() -> None:
     dataset = pickle.loads(pickle.dumps(cg.StreamDataset({ID: 1, "Cadmus-Compare-v0": 1}, batch_size=10)))
     batches = iter(dataset)
     assert firsts([next(batches) for _ in range(4)]) == [0, 10, 20, 30]
@@ -126,6 +126,6 @@ def test_without_a_count_it_has_no_end_and_is_pickled() -> None:
         ({"split": "none"}, "no split 'none'"),
     ],
 )
-def test_mistakes_are_told(arguments: dict[str, Any], words: str) -> None:
+def test_mistakes_are_errors(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         cg.StreamDataset(ID, **arguments)

@@ -1,4 +1,4 @@
-"""Streams as Parquet: what comes back is the stream, whatever happened in between."""
+"""Streams as Parquet files: complete, resumable, and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.streams.export import export
+from cadmus_gym.files import PARTIAL
+from cadmus_gym.streams.export import export_stream
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -19,9 +20,9 @@ ID = "Cadmus-Arith-v0"
 
 
 @pytest.mark.parametrize("id", [ID, "Cadmus-Compare-v0", "Cadmus-Mix-v0"])
-def test_what_is_read_is_the_stream(id: str, tmp_path: Path) -> None:
+def test_files_hold_the_stream(id: str, tmp_path: Path) -> None:
     stream = cg.Stream(id, "test", seed=4)
-    paths = export(stream, tmp_path / "data", 2500, shard_size=1000)
+    paths = export_stream(stream, tmp_path / "data", 2500, shard_size=1000)
     assert [path.name for path in paths] == [
         "test-000000000000-000000001000.parquet",
         "test-000000001000-000000002000.parquet",
@@ -44,7 +45,7 @@ def test_what_is_read_is_the_stream(id: str, tmp_path: Path) -> None:
     assert set(read["digest"]) == {stream.digest}
 
 
-def test_an_export_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_export_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream, batch, calls = cg.Stream(ID), cg.Stream.batch, []
 
     def killed(self: cg.Stream, start: int, count: int) -> object:
@@ -55,18 +56,18 @@ def test_an_export_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(cg.Stream, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
-        export(stream, tmp_path, 250, shard_size=100)
-    (tmp_path / "_partial").write_bytes(b"half a file")
+        export_stream(stream, tmp_path, 250, shard_size=100)
+    (tmp_path / PARTIAL).write_bytes(b"half a file")
     replayed: list[tuple[int, int]] = []
-    export(stream, tmp_path, 250, shard_size=100, report=lambda *done: replayed.append(done))
+    export_stream(stream, tmp_path, 250, shard_size=100, report=lambda *done: replayed.append(done))
     assert calls == [(0, 100), (100, 100), (100, 100), (200, 50)]
     assert replayed == [(100, 250), (200, 250), (250, 250)]
     assert parquet.read_table(tmp_path)["index"].to_pylist() == list(range(250))
 
 
-def test_another_folder_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    export(cg.Stream(ID), folder, 20, shard_size=10)
+    export_stream(cg.Stream(ID), folder, 20, shard_size=10)
     for stream, count, key in (
         (cg.Stream(ID, seed=1), 20, "seed"),
         (cg.Stream(ID, "test"), 20, "split"),
@@ -74,29 +75,29 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
         (cg.Stream(ID), 30, "count"),
     ):
         with pytest.raises(ValueError, match=rf"_export.json: {key} = .*name another folder"):
-            export(stream, folder, count, shard_size=10)
+            export_stream(stream, folder, count, shard_size=10)
     (tmp_path / "notes.txt").touch()
     for path in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(ValueError, match="holds something else than an export"):
-            export(cg.Stream(ID), path, 20)
+        with pytest.raises(ValueError, match="holds something other than an export"):
+            export_stream(cg.Stream(ID), path, 20)
     with pytest.raises(ValueError, match="count = -1"):
-        export(cg.Stream(ID), tmp_path / "new", -1)
+        export_stream(cg.Stream(ID), tmp_path / "new", -1)
 
 
-def test_damage_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     stream = cg.Stream(ID)
-    first, second = export(stream, tmp_path, 20, shard_size=10)
+    first, second = export_stream(stream, tmp_path, 20, shard_size=10)
     content = first.read_bytes()
     first.write_bytes(content[:-20])
     with pytest.raises(ValueError, match=rf"{first.name} is damaged"):
-        export(stream, tmp_path, 20, shard_size=10)
+        export_stream(stream, tmp_path, 20, shard_size=10)
     first.write_bytes(content)
     parquet.write_table(parquet.read_table(second).slice(1), second)
     with pytest.raises(ValueError, match=rf"{second.name} does not hold 10 programs"):
-        export(stream, tmp_path, 20, shard_size=10)
+        export_stream(stream, tmp_path, 20, shard_size=10)
     (tmp_path / "_export.json").write_text("{")
     with pytest.raises(ValueError, match=r"_export.json is damaged"):
-        export(stream, tmp_path, 20, shard_size=10)
+        export_stream(stream, tmp_path, 20, shard_size=10)
 
 
 def test_the_command_writes_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +109,7 @@ def test_the_command_writes_files(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert np.array_equal(np.concatenate(tokens), programs[programs > 0])
 
 
-def test_without_pyarrow_it_says_what_to_install(
+def test_without_pyarrow_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -29,7 +29,7 @@ from cadmus_gym.tasks import sampling
 from cadmus_gym.tasks.sampling import RANDOM
 
 
-def test_a_mixture_takes_its_parts_by_weight_each_as_it_would_be_alone() -> None:
+def test_a_mixture_draws_unchanged_parts_by_weight() -> None:
     weights = {"Cadmus-Arith-v0": 3, "Cadmus-Compare-v0": 1}
     mixture = cg.Stream(weights, "test", seed=9)
     programs, lengths = mixture.batch(50, COUNT)
@@ -50,8 +50,8 @@ MIX = "Cadmus-Mix-v0"
 
 
 @pytest.mark.parametrize("split", cg.load_spec(MIX).splits)
-def test_a_mixed_environment_is_its_parts_by_weight(split: str) -> None:
-    """Of those that have a split of its name; the programs are those its parts would write alone."""
+def test_a_mixed_environment_draws_its_parts_by_weight(split: str) -> None:
+    """Only parts that have the split take part, and each program equals one of the part alone."""
     spec = cg.load_spec(MIX)
     weights = {id: weight for id, weight in spec.mixture.items() if split in cg.load_spec(id).splits}
     stream = cg.Stream(spec, split, seed=9)
@@ -97,7 +97,7 @@ def test_weights_of_mixtures_by_hand(tmp_path: Path) -> None:
     assert cg.Stream({"Cadmus-Arith-v0": 2, "Cadmus-Compare-v0": 4}).weights.tolist() == [1, 2]
 
 
-def test_worked_steps_asked_of_a_mixed_environment_reach_its_parts() -> None:
+def test_overridden_thoughts_of_a_mixture_reach_its_parts() -> None:
     plain = cg.load_spec(MIX)
     shown = cg.load_spec(MIX, thoughts={"share": 1.0, "style": "trace", "limit": 60})
     never = cg.load_spec(MIX, thoughts={"share": 1.0, "style": "none"})
@@ -117,7 +117,7 @@ def test_worked_steps_asked_of_a_mixed_environment_reach_its_parts() -> None:
     assert shown.digests() != plain.digests()
 
 
-def test_every_program_of_a_mixed_environment_is_a_success_in_it() -> None:
+def test_every_program_of_a_mixed_environment_earns_its_reward() -> None:
     for split in ("train", "reserved"):
         programs, lengths = cg.Stream(MIX, split, seed=2).batch(0, 60)
         environment = cg.CadmusEnv(MIX, split=split)
@@ -129,7 +129,7 @@ def test_every_program_of_a_mixed_environment_is_a_success_in_it() -> None:
             assert (reward, terminated, info["is_success"]) == (1.0, True, True)
 
 
-def test_a_mixture_is_pure_too() -> None:
+def test_a_mixture_is_a_pure_function_of_seed_and_index() -> None:
     mixture = cg.Stream({id: 1 + k for k, id in enumerate(IDS)}, "train", seed=4)
     programs, lengths = mixture.batch(0, 5000, threads=1)
     for start, stop in ((0, 1), (1, 700), (700, 5000)):
@@ -140,12 +140,12 @@ def test_a_mixture_is_pure_too() -> None:
     np.testing.assert_array_equal(again[::-1], programs)
 
 
-def test_a_mixture_of_one_is_that_one() -> None:
+def test_a_mixture_of_one_part_equals_that_part() -> None:
     alone, mixed = cg.Stream("Cadmus-Arith-v0", "test"), cg.Stream({"Cadmus-Arith-v0": 5}, "test")
     np.testing.assert_array_equal(alone.batch(0, 100)[0], mixed.batch(0, 100)[0])
 
 
-def test_weights_are_in_the_digest_of_a_mixture() -> None:
+def test_the_digest_of_a_mixture_covers_its_weights() -> None:
     weights = [(1, 1), (1, 2), (2, 1)]
     digests = {cg.Stream({IDS[0]: one, IDS[1]: other}).digest for one, other in weights}
     assert len(digests) == 3
@@ -177,7 +177,7 @@ def test_numbers_below_a_bound_are_uniform(bound: int) -> None:
 
 @pytest.mark.parametrize("parts", [2, 3, 4])
 def test_numbers_below_a_large_bound_have_no_bias(parts: int) -> None:
-    """Without rejection a bound of three quarters of the range would give every third number twice as often."""
+    """Without rejection, a bound of three quarters of the range would make every third number twice as likely."""
     values = draws(3 * 2**30, 30_000, seed=parts)
     assert values.max() < 3 * 2**30
     assert evenly(np.bincount(values % parts, minlength=parts))
@@ -190,20 +190,20 @@ def test_the_largest_bound_is_the_whole_range() -> None:
     assert values.max() >= 2**32 - 2**24
 
 
-def test_mixing_loses_nothing() -> None:
+def test_mixing_is_a_bijection() -> None:
     mixed = [int(hashing.mix(np.uint64(word))) for word in range(1, 20_001)]
     assert len(set(mixed)) == 20_000
     for place in range(64):
         assert close_to(sum(word >> place & 1 for word in mixed), 20_000, 0.5), place
 
 
-def test_the_order_of_what_is_joined_matters() -> None:
+def test_joining_depends_on_the_order() -> None:
     one, two = np.uint64(1), np.uint64(2)
     assert hashing.join(one, two) != hashing.join(two, one)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_a_share_happens_that_often(share: float) -> None:
+def test_a_bernoulli_choice_has_its_probability(share: float) -> None:
     rng, script, bound = np.zeros(2, np.uint64), sampling.new_script(RANDOM), sampling.threshold(share)
     happened = sum(bool(sampling.bernoulli(rng, script, 1, bound, False)) for _ in range(20_000))
     assert close_to(happened, 20_000, share)
@@ -211,7 +211,7 @@ def test_a_share_happens_that_often(share: float) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5000])
-def test_a_share_without_a_problem_is_a_clear_error(count: int) -> None:
+def test_a_share_without_a_problem_is_an_error(count: int) -> None:
     spec = Spec(
         "None-v0",
         "arith",
@@ -246,7 +246,7 @@ EXTREMES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("parameters", EXTREMES, ids=str)
-def test_extreme_parameters_still_give_true_programs_within_the_limit(parameters: dict[str, Any]) -> None:
+def test_extreme_parameters_give_true_programs_within_the_limit(parameters: dict[str, Any]) -> None:
     spec = Spec("Extreme-v0", "arith", {"all": Split()}, parameters=parameters)
     programs, lengths = cg.Stream(spec, "all").batch(0, 2000)
     assert not cg.run_batch(programs)[0].any()
@@ -266,7 +266,7 @@ def test_extreme_parameters_still_give_true_programs_within_the_limit(parameters
     ],
     ids=str,
 )
-def test_extreme_values_still_give_true_programs_of_their_pool(parameters: dict[str, Any]) -> None:
+def test_extreme_reserved_values_give_true_programs_of_their_pool(parameters: dict[str, Any]) -> None:
     spec = Spec("Extreme-v0", "compare", {"all": Split()}, parameters=parameters)
     all_parameters = spec.split_parameters("all")
     programs, prompt_lengths = cg.Stream(spec, "all").batch(0, 5000)

@@ -1,4 +1,4 @@
-"""Splits that no longer leave the training distribution: a warning says so, once, and ours give none."""
+"""A split that overlaps train warns once, and shipped splits do not overlap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.streams import stream
-from cadmus_gym.streams.stream import overlap
+from cadmus_gym.streams.stream import overlap_of
 from cadmus_gym.testing import check_programs
 
 SMALL: dict[str, Any] = {"operations": {"1": 1, "2": 1, "3": 1}, "operands": [0, 9]}
@@ -22,18 +22,18 @@ OURS = [(id, split) for id in cg.SPECS for split in cg.load_spec(id).splits]
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No warning was given yet."""
+    """Forget which warnings were given."""
     monkeypatch.setattr(stream, "_COMPARED", set())
 
 
 @pytest.mark.parametrize(("id", "split"), OURS)
-def test_ours_leave_the_training_distribution_where_they_say_so(id: str, split: str) -> None:
+def test_shipped_splits_do_not_overlap_train(id: str, split: str) -> None:
     cg.Stream(id, split)  # and a warning is an error
     for part, _ in cg.load_spec(id).parts:
-        assert split not in part.splits or overlap(part, split) == 0
+        assert split not in part.splits or overlap_of(part, split) == 0
 
 
-def test_a_split_inherited_by_a_variant_is_warned_of_once() -> None:
+def test_an_overlapping_inherited_split_warns_once() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", **SMALL)
     with pytest.warns(UserWarning, match=r"Cadmus-Arith-v0 \(arith.toml\) \[splits.long\]: train could write") as seen:
         cg.Stream(spec, "long")
@@ -46,25 +46,25 @@ def test_a_split_inherited_by_a_variant_is_warned_of_once() -> None:
     cg.Stream(cg.load_spec("Cadmus-Arith-v0", operands=[0, 9]), "long")
 
 
-def test_the_share_is_that_of_prompts_which_train_does_write() -> None:
+def test_the_share_agrees_with_prompts_that_train_writes() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", operands=[0, 9], splits={"some": {"parameters": {"operands": [0, 18]}}})
     prompts, lengths = cg.Stream(spec).prompts(np.zeros(400_000, np.int64), np.arange(400_000))
     train = {row[:n].tobytes() for row, n in zip(prompts, lengths, strict=True)}
     with pytest.warns(UserWarning, match=r"\[splits.some\]"):
         asked, sizes = cg.Stream(spec, "some").prompts(np.zeros(256, np.int64), np.arange(256))
     written = np.mean([row[:n].tobytes() in train for row, n in zip(asked, sizes, strict=True)])
-    assert 0.05 < written <= overlap(spec, "some") < written + 0.1
-    assert overlap(spec, "long") == overlap(spec, "train") == overlap(spec, "test") == 0
+    assert 0.05 < written <= overlap_of(spec, "some") < written + 0.1
+    assert overlap_of(spec, "long") == overlap_of(spec, "train") == overlap_of(spec, "test") == 0
 
 
-def test_a_share_keeps_a_split_with_the_same_kinds_of_prompts_apart() -> None:
+def test_disjoint_shares_prevent_overlap() -> None:
     parameters = {"operations": {"3": 1}}
     spec = cg.load_spec("Cadmus-Arith-v0", **SMALL, splits={"long": {"parameters": parameters, "share": [0, 0.1]}})
     cg.Stream(spec, "long")
-    assert overlap(spec, "long") == 0
+    assert overlap_of(spec, "long") == 0
 
 
-def test_a_part_of_a_mixture_is_named(tmp_path: Path) -> None:
+def test_the_warning_names_the_part_of_a_mixture(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(
         'base = "Cadmus-Arith-v0"\nid = "Small-v0"\n[parameters]\noperands = [0, 9]\noperations = {1 = 1, 3 = 1}\n'
     )
@@ -104,11 +104,11 @@ def pairs(tmp_path: Path) -> Iterator[Path]:
     sys.modules.pop("pairs_family", None)
 
 
-def test_problems_are_compared_where_a_family_cannot_be_read(pairs: Path) -> None:
+def test_a_family_in_plain_python_is_compared_by_problems(pairs: Path) -> None:
     with pytest.warns(UserWarning, match=r"Pairs-v0 \(pairs.toml\) \[splits.more\]"):
         cg.Stream(pairs, "more")
     assert (
-        0.2 < overlap(cg.load_spec(pairs), "more") < 0.45
+        0.2 < overlap_of(cg.load_spec(pairs), "more") < 0.45
     )  # at most (39 / 59) ** 2 of 0.9, if all of train were drawn
     for split in ("train", "test", "held"):
         cg.Stream(pairs, split)

@@ -1,4 +1,4 @@
-"""Probabilities of programs: they add up to 1 where all programs can be listed."""
+"""Probabilities of programs, against enumerations of small settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = [(name, split) for name in SMALL for split in ("train", "test")]
 
 
 @pytest.mark.parametrize(("name", "split"), CASES)
-def test_probabilities_are_those_of_all_ways_to_write_a_program_and_of_what_is_seen(name: str, split: str) -> None:
+def test_probabilities_agree_with_enumeration_and_with_frequencies(name: str, split: str) -> None:
     expected = support_of(name, split)
     stream = cg.Stream(small(name), split, seed=17)
     scores = stream.score(rows_of(list(expected)))
@@ -40,7 +40,7 @@ def test_probabilities_are_those_of_all_ways_to_write_a_program_and_of_what_is_s
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_what_the_stream_never_writes_has_no_probability(name: str) -> None:
+def test_programs_that_the_stream_never_writes_have_probability_zero(name: str) -> None:
     spec = small(name)
     train, test = support_of(name, "train"), support_of(name, "test")
     assert train.keys().isdisjoint(test)
@@ -62,7 +62,7 @@ def test_what_the_stream_never_writes_has_no_probability(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["arith", "compare", "loop"])
-def test_a_wrong_answer_leaves_the_probability_of_its_prompt(name: str) -> None:
+def test_a_wrong_answer_does_not_change_the_probability_of_its_prompt(name: str) -> None:
     spec = small(name)
     stream = cg.Stream(spec, "test")
     programs, lengths = stream.batch(0, 50)
@@ -101,8 +101,8 @@ def test_estimated_normalisers_agree_with_exact_ones(name: str) -> None:
         assert rough.error.max() < 0.1
 
 
-def test_estimates_err_by_as_much_as_they_say() -> None:
-    """Over all kinds of choices of all settings the error is one standard error in root mean square."""
+def test_errors_of_estimates_match_their_standard_errors() -> None:
+    """Over all kinds of programs of all settings, the root mean square error is one standard error."""
     found = []
     for name in SMALL:
         spec = small(name, thoughts=Thoughts())
@@ -127,7 +127,7 @@ def shares_of(name: str, split: str, samples: int) -> list[Share]:
     return [*scorer.shares.values()]
 
 
-def test_an_estimate_is_a_share_of_its_samples_with_the_error_of_one() -> None:
+def test_an_estimate_is_a_binomial_share_of_its_samples() -> None:
     spec = small("register")
     program = cg.Stream(spec, "test").batch(0, 1)[0][0]
     program = program[program > 0]
@@ -141,7 +141,7 @@ def test_an_estimate_is_a_share_of_its_samples_with_the_error_of_one() -> None:
     assert prompt + math.log(share.value) == pytest.approx(known + math.log(kept.value))
 
 
-def test_shares_are_found_once_a_stream() -> None:
+def test_shares_are_computed_once_per_stream() -> None:
     stream = cg.Stream(small("register"), "test")
     programs, _ = stream.batch(0, 10)
     rough = stream.score(programs, budget=0, samples=100)
@@ -149,7 +149,7 @@ def test_shares_are_found_once_a_stream() -> None:
     assert not rough.exact.any()
 
 
-def test_where_no_sample_is_kept_one_is_assumed() -> None:
+def test_one_kept_sample_is_assumed_if_there_is_none() -> None:
     spec = small("register", splits={"rare": Split((0.0, 0.01))}, parameters={"operations": {"2": 1}})
     program = cg.Stream(spec, "rare").batch(0, 1)[0][0]
     scorer = Scorer(spec, "rare", 0, 2)
@@ -158,8 +158,8 @@ def test_where_no_sample_is_kept_one_is_assumed() -> None:
 
 
 @pytest.mark.parametrize("name", ["compare", "compare, reserved"])
-def test_derivations_that_divide_by_one_share_have_its_error_in_common(name: str) -> None:
-    """A pair may be of several kinds, each with a share of its own, or have two reserved values, and one share."""
+def test_derivations_with_the_same_share_have_the_same_error(name: str) -> None:
+    """A pair may be of several kinds with different shares, or have two reserved values with the same share."""
     scorer = Scorer(small(name), "test", 100_000, 1)
     programs, _ = cg.Stream(small(name), "test").batch(0, 200)
     several = both = 0

@@ -1,4 +1,4 @@
-"""Probabilities of mixtures and of what ships; entropies."""
+"""Probabilities of mixtures and of shipped environments; entropies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from support.probability import (
 
 import cadmus_gym as cg
 from cadmus_gym.language import isa as op
-from cadmus_gym.streams.probability import Entropy, score_mixture
+from cadmus_gym.streams.probability import Score
+from cadmus_gym.streams.scores import Entropy, score_mixture
 from cadmus_gym.streams.spec import Spec, Split
 
 IDS = list(cg.SPECS)
@@ -50,8 +51,8 @@ def _toml(value: Any) -> str:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_mixture_adds_up_its_parts(tmp_path: Path, split: str) -> None:
-    """Also where two of them write the same programs."""
+def test_the_probability_of_a_mixture_is_the_sum_over_its_parts(tmp_path: Path, split: str) -> None:
+    """This holds if two parts write the same programs."""
     weights = {"arith": 3, "arith, uneven": 2, "compare": 1, "function": 4}
     paths = {write_small(tmp_path, name, 0.5): weight for name, weight in weights.items()}
     expected: dict[bytes, float] = defaultdict(float)
@@ -71,8 +72,8 @@ def test_a_mixture_adds_up_its_parts(tmp_path: Path, split: str) -> None:
 def test_a_mixture_by_hand() -> None:
     """Weights 1 and 3: prompts 0.25 * 0.2 + 0.75 * 0.1, whole programs 0.25 * 0.2 * 0.5 + 0.75 * 0.1."""
     parts: list[Any] = [
-        SimpleNamespace(score=lambda _: (math.log(0.2), math.log(0.5), 0.01)),
-        SimpleNamespace(score=lambda _: (math.log(0.1), 0.0, 0.04)),
+        SimpleNamespace(score=lambda _: Score(math.log(0.2), math.log(0.5), 0.01)),
+        SimpleNamespace(score=lambda _: Score(math.log(0.1), 0.0, 0.04)),
     ]
     scores = score_mixture(parts, np.array([1, 3]), cg.assemble("1 2 add 3 eq end"))
     assert math.exp(scores.prompt) == pytest.approx(0.125)
@@ -82,7 +83,7 @@ def test_a_mixture_by_hand() -> None:
     assert not scores.exact
 
 
-def test_a_mixture_with_estimates_says_how_good_they_are(tmp_path: Path) -> None:
+def test_a_mixture_of_estimates_has_a_standard_error(tmp_path: Path) -> None:
     paths = {write_small(tmp_path, name, 0.5): 1 for name in ("arith", "arith, uneven", "loop")}
     programs, _ = cg.Stream(paths, "test", seed=3).batch(0, 300)
     exact = cg.Stream(paths, "test").score(programs)
@@ -91,8 +92,8 @@ def test_a_mixture_with_estimates_says_how_good_they_are(tmp_path: Path) -> None
     assert (np.abs(rough.log_prob - exact.log_prob) <= SIGMAS * rough.error).all()
 
 
-def test_the_variance_of_a_mixture_is_that_of_its_parts(tmp_path: Path) -> None:
-    """Of a sum of probabilities with independent errors, where several parts write the same program too."""
+def test_the_variance_of_a_mixture_adds_up_over_its_parts(tmp_path: Path) -> None:
+    """Parts have independent errors, and several may write the same program."""
     weights = {"arith": 3, "arith, uneven": 2, "loop": 1}
     paths = {write_small(tmp_path, name, 0.5): weight for name, weight in weights.items()}
     programs, _ = cg.Stream(paths, "test", seed=3).batch(0, 300)
@@ -141,7 +142,7 @@ def test_every_program_of_a_stream_has_a_probability(id: str, split: str) -> Non
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_comparisons_have_exact_probabilities(split: str) -> None:
-    """Those of all comparisons of a kind add up to the share of the kind, and estimates agree with them."""
+    """Those of all comparisons of a kind add up to its share, and estimates agree with them."""
     stream = cg.Stream("Cadmus-Compare-v0", split, seed=8)
     parameters = stream.specs[0].split_parameters(split)
     lengths, order = parameters.lengths, parameters.order
@@ -157,8 +158,8 @@ def test_comparisons_have_exact_probabilities(split: str) -> None:
     weights = dict.fromkeys(order, weight)  # of the classes of numbers that may be pairs of a kind
     weights["swap"] = lengths["4"] + lengths["5"]
     share = sum(order[kind] * lengths["1-2"] / weights[kind] for kind in order if kind != "swap") / sum(order.values())
-    randbelow = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
-    assert total(randbelow) == pytest.approx(sixth * share, rel=1e-9)
+    pairs = [f"{x} {y} lt {'end' if x < y else 'not end'}" for x in range(100) for y in range(100)]
+    assert total(pairs) == pytest.approx(sixth * share, rel=1e-9)
     programs, _ = stream.batch(0, 40)
     exact, rough = stream.score(programs), cg.Stream(stream.specs[0], split).score(programs, budget=0, samples=20_000)
     assert exact.exact.all()
@@ -190,7 +191,7 @@ def test_programs_of_extreme_parameters_have_a_probability_too(task: str, parame
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_anything_can_be_scored(id: str) -> None:
+def test_any_tokens_can_be_scored(id: str) -> None:
     stream = cg.Stream(id, "train", seed=4)
     chooser = np.random.default_rng(9)
     garbage = chooser.integers(0, 65, (2000, stream.length + 30))

@@ -1,4 +1,4 @@
-"""What a stream has shown: counts, splits and neighbours against a replay of all its programs."""
+"""Counts, splits and neighbours against a replay of all programs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ import pytest
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
-from cadmus_gym.streams.probability import Scorer
-from cadmus_gym.streams.seen import CHUNK, Index, Programs, certain, edits, splits_of
+from cadmus_gym.files import PARTIAL
+from cadmus_gym.streams.index import Index
+from cadmus_gym.streams.problems import Reader, certain, splits_of
+from cadmus_gym.streams.seen import CHUNK, Programs, edits
 from cadmus_gym.streams.spec import Split
 from cadmus_gym.tasks import TASKS
 from cadmus_gym.tasks.family import Choices, Family
 
 COUNT = 20_000
-LITTLE = 4_096  # programs of a run: several runs, the last one not asked for as a whole
+LITTLE = 4_096  # programs per run: several runs, and the last one is only partly requested
 IDS = ["Cadmus-Arith-v0", "Cadmus-Stack-v0", "Cadmus-Compare-v0"]
 
 Text = tuple[int, ...]
 
 
 class Replay:
-    """The first programs of a stream, and an index of them in little runs."""
+    """The first programs of a stream, and an index of them in small runs."""
 
     def __init__(self, id: str | dict[str, int]) -> None:
         self.stream = cg.Stream(id, seed=5)  # type: ignore[arg-type]
@@ -48,7 +50,7 @@ def replay(request: pytest.FixtureRequest) -> Replay:
 
 
 def one_apart(one: Text, other: Text) -> bool:
-    """Whether one token inserted, deleted or replaced makes one text of the other."""
+    """Whether two texts are one insertion, deletion or replacement of a token apart."""
     if abs(len(one) - len(other)) > 1 or one == other:
         return False
     short, long = sorted((one, other), key=len)
@@ -56,7 +58,7 @@ def one_apart(one: Text, other: Text) -> bool:
     return short[same + (len(short) == len(long)) :] == long[same + 1 :]
 
 
-def test_counts_are_those_of_a_replay(replay: Replay) -> None:
+def test_counts_agree_with_a_replay(replay: Replay) -> None:
     rng = np.random.default_rng(0)
     chosen = [replay.programs[k] for k in rng.integers(0, COUNT, 40)]
     texts = chosen + [program[: int(rng.integers(len(program)))] for program in chosen]
@@ -71,7 +73,7 @@ def test_counts_are_those_of_a_replay(replay: Replay) -> None:
     assert replay.index.count(arrays).sum() > replay.index.count(arrays, COUNT).sum()  # all of the last run
 
 
-def test_texts_are_in_the_notation_for_people_or_padded_ids(replay: Replay) -> None:
+def test_texts_may_be_notation_or_padded_ids(replay: Replay) -> None:
     program = replay.programs[7]
     texts = [cg.disassemble(program), np.array([*program, 0, 0])]
     assert replay.index.count(texts, COUNT).tolist() == [replay.beginning(program)] * 2
@@ -89,12 +91,12 @@ def test_texts_are_in_the_notation_for_people_or_padded_ids(replay: Replay) -> N
         replay.index.count(["1"], replay.index.size + 1)
 
 
-def test_prompts_are_counted_where_they_are_the_whole_prompt(replay: Replay) -> None:
+def test_only_whole_prompts_are_counted(replay: Replay) -> None:
     times = Counter(replay.prompts[:9_000])
     prompts = list(times)[:200]
     counts = replay.index.count_prompts([np.array(prompt) for prompt in prompts], 9_000)
     assert counts.tolist() == [times[prompt] for prompt in prompts]
-    twice = [*prompts, *prompts]  # a question may be asked again
+    twice = [*prompts, *prompts]  # questions may repeat
     _, scanned = Programs(replay.stream, COUNT).ask([], [np.array(prompt) for prompt in twice], 9_000)
     assert scanned.tolist() == [times[prompt] for prompt in twice]
     assert replay.index.count_prompts([np.array(prompt[:-1]) for prompt in prompts[:20]]).sum() == 0
@@ -116,7 +118,7 @@ def test_programs_in_any_order_are_counted() -> None:
     assert done == [(CHUNK, numbers.size), (2 * CHUNK, numbers.size), (numbers.size, numbers.size)]
 
 
-def test_neighbours_are_those_of_a_replay(replay: Replay) -> None:
+def test_neighbours_agree_with_a_replay(replay: Replay) -> None:
     times = Counter(replay.prompts)
     found = 0
     common = [prompt for prompt, _ in times.most_common(8)]
@@ -139,7 +141,7 @@ def test_edits_are_all_that_are_one_token_away() -> None:
 
 
 @pytest.mark.parametrize("id", cg.SPECS)
-def test_every_prompt_and_program_is_read(id: str) -> None:
+def test_every_prompt_and_program_can_be_read(id: str) -> None:
     for split in cg.load_spec(id).splits:
         stream = cg.Stream(id, split, seed=1)
         index = Index(stream, run_size=1)
@@ -166,7 +168,7 @@ def test_problems_belong_to_the_split_that_writes_them() -> None:
     assert splits_of(spec, cg.assemble("5 7")) == {}
 
 
-def test_a_wrong_answer_has_a_problem_too() -> None:
+def test_a_program_with_a_wrong_answer_can_be_read() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     right, wrong = (splits_of(spec, cg.assemble(f"12 7 add {answer} eq end")) for answer in (19, 18))
     assert cg.disassemble(wrong["train"].prompt) == "12 7 add"
@@ -174,7 +176,7 @@ def test_a_wrong_answer_has_a_problem_too() -> None:
     assert [cg.disassemble(program) for program in wrong["train"].programs] == ["12 7 add 19 eq end"]
 
 
-def test_the_programs_of_a_prompt_are_those_with_the_worked_steps_and_without_that_a_stream_writes() -> None:
+def test_a_prompt_is_completed_with_and_without_worked_steps() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", thoughts={"style": "values", "limit": 48})
     prompt, short, long = "12 7 add 3 mul", "12 7 add 3 mul 57 eq end", "12 7 add 3 mul ( 19 ) 57 eq end"
     for share, expected in ((0.0, [short]), (0.5, [short, long]), (1.0, [long])):
@@ -185,13 +187,13 @@ def test_the_programs_of_a_prompt_are_those_with_the_worked_steps_and_without_th
 
 def test_a_split_keeps_the_problems_from_its_first_hash_to_its_last() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", apart="problems")
-    scorer, tokens = Scorer(spec, "train", 0, 1), cg.assemble("12 7 add")
-    problem = scorer.read(tokens)
+    reader, tokens = Reader(spec, "train"), cg.assemble("12 7 add")
+    problem = reader.read(tokens)
     assert problem is not None
     key = problem.key
     for first, last, kept in ((key, key, True), (key + 1, key + 2, False), (key - 2, key - 1, False), (0, key, True)):
-        scorer.sieve = scorer.sieve._replace(bounds=np.array([first, last, 0], np.uint64))
-        problem = scorer.read(tokens)
+        reader.sieve = reader.sieve._replace(bounds=np.array([first, last, 0], np.uint64))
+        problem = reader.read(tokens)
         assert problem is not None
         assert problem.kept == kept
 
@@ -216,7 +218,7 @@ def compose(parameters: NoParameters, choices: Choices) -> str:
 COMPOSED = Family("composed", 1, NoParameters, "value", lambda parameters: 6, compose=compose)
 
 
-def test_a_family_in_plain_python_is_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_in_plain_python_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "composed", COMPOSED)
     spec = cg.Spec("Composed-v0", "composed", {"train": Split((0.1, 1.0)), "test": Split((0.0, 0.1))})
     stream = cg.Stream(spec)
@@ -232,7 +234,7 @@ def test_a_family_in_plain_python_is_counted_too(monkeypatch: pytest.MonkeyPatch
         assert split == "train" or times[prompt] == 0
 
 
-def test_what_a_family_in_plain_python_writes_is_not_claimed(
+def test_splits_of_a_family_in_plain_python_are_uncertain(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = ["from dataclasses import dataclass", "from cadmus_gym.tasks import Family"]
@@ -255,7 +257,7 @@ def test_what_a_family_in_plain_python_writes_is_not_claimed(
     assert "is of split" not in out
 
 
-def test_an_index_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_index_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = cg.Stream(IDS[0], seed=5)
     texts = [row[row > 0][:6] for row in stream.batch(0, 30)[0]]
     whole = Index(stream, tmp_path / "whole", run_size=1000)
@@ -272,7 +274,7 @@ def test_an_index_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(cg.Stream, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
         Index(stream, tmp_path / "parts", run_size=1000).build(4000)
-    (tmp_path / "parts" / "partial").write_bytes(b"half a run")
+    (tmp_path / "parts" / PARTIAL).write_bytes(b"half a run")
     replayed: list[tuple[int, int]] = []
     Index(stream, tmp_path / "parts").build(3500, lambda *done: replayed.append(done))
     assert calls == [0, 1000, 2000, 2000, 3000]
@@ -285,7 +287,7 @@ def test_an_index_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     )
 
 
-def test_a_run_that_is_missing_is_built_again(tmp_path: Path) -> None:
+def test_a_missing_run_is_built_again(tmp_path: Path) -> None:
     stream = cg.Stream(IDS[0])
     Index(stream, tmp_path, run_size=500).build(1500)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -296,7 +298,7 @@ def test_a_run_that_is_missing_is_built_again(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_another_folder_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_refused(tmp_path: Path) -> None:
     stream, folder = cg.Stream(IDS[0]), tmp_path / "index"
     Index(stream, folder, run_size=500).build(1000)
     for other, size, key in (
@@ -309,7 +311,7 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     for path in (tmp_path / "mine", tmp_path / "mine" / "notes.txt"):
-        with pytest.raises(ValueError, match="holds something else than an index"):
+        with pytest.raises(ValueError, match="holds something other than an index"):
             Index(stream, path)
     for size in (0, 2**32 + 1):
         with pytest.raises(ValueError, match=f"run_size = {size}: give a number of programs from 1 to {2**32}"):
@@ -317,7 +319,7 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
     assert Index(stream, run_size=2**32).run_size == 2**32
 
 
-def test_damage_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     stream, folder = cg.Stream(IDS[0]), tmp_path / "index"
     Index(stream, folder, run_size=500).build(1000)
     run = next(folder.glob("run-000001-*"))
@@ -341,7 +343,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_the_command_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_counts_splits_and_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stream, upto = cg.Stream(IDS[0], seed=3), 30_000
     rows, lengths = stream.batch(0, upto)
     program, length = rows[lengths.argmin()], lengths.min()
@@ -374,6 +376,6 @@ def test_the_command_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["12 7 ad", "--upto", "10"], "is not a token"),
     ],
 )
-def test_mistakes_are_told(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_errors(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["seen", *arguments, "--stream", IDS[0]]) == 2
     assert words in capsys.readouterr().err

@@ -20,7 +20,7 @@ import cadmus_gym as cg
 GOLDEN: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("golden.json").read_text())
 
 
-def test_an_unknown_id_comes_with_a_suggestion() -> None:
+def test_unknown_id_gets_a_suggestion() -> None:
     with pytest.raises(ValueError, match=r"'Cadmus-Arit-v0'.*did you mean Cadmus-Arith-v0"):
         cg.load_spec("Cadmus-Arit-v0")
     with pytest.raises(ValueError, match=r"registered are .*Cadmus-Arith-v0"):
@@ -28,7 +28,7 @@ def test_an_unknown_id_comes_with_a_suggestion() -> None:
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_an_unknown_split_or_keyword_is_named(id: str) -> None:
+def test_unknown_split_or_keyword_is_named(id: str) -> None:
     splits = ", ".join(cg.load_spec(id).splits)
     for make in (gymnasium.make, gymnasium.make_vec):
         with pytest.raises(ValueError, match=rf"{id}: no split 'nowhere'; it has {splits}"):
@@ -56,16 +56,16 @@ def test_an_unknown_split_or_keyword_is_named(id: str) -> None:
         ({"words": ["dup"]}, ["words", "'value'"]),
         ({"form": "words"}, ["words", "needs a list"]),
         ({"splits": {"train": 5}}, ["[splits.train]", "5", "a table"]),
-        ({"reward": None}, ["reward", "None", "a text"]),
+        ({"reward": None}, ["reward", "None", "a string"]),
     ],
 )
-def test_a_mistake_in_an_override_names_id_and_key(overrides: dict[str, Any], parts: list[str]) -> None:
+def test_wrong_override_names_id_and_key(overrides: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ValueError, match=r"^Cadmus-Arith-v0") as raised:
         cg.load_spec("Cadmus-Arith-v0", **overrides)
     assert [part for part in parts if part not in str(raised.value)] == [], str(raised.value)
 
 
-def test_overrides_change_what_they_name_and_nothing_else() -> None:
+def test_overrides_change_nothing_else() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     before = dataclasses.asdict(spec)
     after = dataclasses.asdict(
@@ -81,7 +81,7 @@ def test_overrides_change_what_they_name_and_nothing_else() -> None:
     assert dataclasses.asdict(spec) == before
 
 
-def test_an_override_of_parameters_merges_by_key_and_splits_keep_their_own() -> None:
+def test_override_of_parameters_keeps_other_keys_and_those_of_splits() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", parameters={"operands": [0, 9]})
     assert spec.split_parameters("train").operands == (0, 9)
     assert spec.split_parameters("train").limit == 9999
@@ -96,7 +96,7 @@ def test_an_override_can_add_a_split() -> None:
     assert cg.Stream(spec, "small").batch(0, 5)[0].shape[0] == 5
 
 
-def test_an_override_of_the_form_drops_words_that_it_cannot_have() -> None:
+def test_override_of_the_form_drops_words() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", form="words", words=["dup", "eq"])
     assert spec.words == ("dup", "eq")
     assert spec.override(form="value").words == ()
@@ -119,12 +119,12 @@ def golden() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def test_what_an_id_gives_has_not_changed_and_none_is_left_out() -> None:
+def test_programs_of_every_id_equal_the_golden_ones() -> None:
     assert golden() == GOLDEN
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_digests_tell_all_splits_apart(id: str) -> None:
+def test_digests_of_splits_differ(id: str) -> None:
     digests = cg.load_spec(id).digests()
     assert len(set(digests.values())) == len(digests)
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests.values())
@@ -142,14 +142,14 @@ def test_digests_tell_all_splits_apart(id: str) -> None:
     ],
     ids=["split", "description", "reward", "episode", "form", "words"],
 )
-def test_what_does_not_shape_a_program_does_not_shift_a_digest(overrides: dict[str, Any]) -> None:
+def test_digest_of_a_split_ignores_what_does_not_shape_programs(overrides: dict[str, Any]) -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     other = spec.override(**overrides)
     assert {name: other.digests()[name] for name in spec.splits} == spec.digests()
     assert other.digest != spec.digest
 
 
-def test_a_split_may_be_described_anew() -> None:
+def test_description_is_not_in_the_digest_of_a_split() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     splits = {name: dataclasses.replace(split, description="other") for name, split in spec.splits.items()}
     assert dataclasses.replace(spec, splits=splits).digests() == spec.digests()
@@ -215,18 +215,18 @@ SHAPING: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("id", "overrides"), [(id, change) for id in SHAPING for change in SHAPING[id]], ids=str)
-def test_what_shapes_a_program_changes_its_digest(id: str, overrides: dict[str, Any]) -> None:
+def test_digest_of_a_split_depends_on_what_shapes_programs(id: str, overrides: dict[str, Any]) -> None:
     assert cg.load_spec(id, **overrides).digests()["train"] != cg.load_spec(id).digests()["train"]
 
 
-def test_a_share_is_in_the_digest() -> None:
+def test_digest_depends_on_the_share() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     shares = [[0.1, 1.0], [0.1, 0.9], [0.1, 0.90000001], [0.2, 1.0]]
     digests = {spec.override(splits={"train": {"share": share}}).digests()["train"] for share in shares}
     assert len(digests) == len(shares)
 
 
-def test_the_weights_of_a_mixture_are_in_its_digests() -> None:
+def test_digest_depends_on_the_weights_of_a_mixture() -> None:
     values = {"id": "My-Mix-v0", "form": "answer"}
     one, other = (
         cg.load_spec({**values, "mixture": {"Cadmus-Arith-v0": 1, "Cadmus-Compare-v0": weight}}) for weight in (1, 2)
@@ -234,7 +234,7 @@ def test_the_weights_of_a_mixture_are_in_its_digests() -> None:
     assert all(one.digest_of(split) != other.digest_of(split) for split in ("train", "test"))
 
 
-def test_a_default_that_is_written_out_is_the_same_spec(write: Any) -> None:
+def test_explicit_defaults_give_the_same_digest(write: Any) -> None:
     short = cg.load_spec(write(f"{ARITH}{TRAIN}"))
     long = cg.load_spec(
         write(
@@ -245,7 +245,7 @@ def test_a_default_that_is_written_out_is_the_same_spec(write: Any) -> None:
     assert long.digests() == short.digests()
 
 
-def test_the_id_is_in_no_digest_of_a_split() -> None:
+def test_digest_of_a_split_does_not_depend_on_the_id() -> None:
     assert cg.load_spec("Cadmus-Open-v0").digests() == cg.load_spec("Cadmus-Arith-v0").digests()
 
 

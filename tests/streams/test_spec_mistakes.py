@@ -41,17 +41,17 @@ UNKNOWN_KEYS = {
 
 
 WRONG_TYPES = {
-    "id": (f'id = 5\ntask = "arith"\n{TRAIN}', ["id", "5", "a text"]),
-    "task": (f'id = "My-v0"\ntask = ["arith"]\n{TRAIN}', ["task", "arith", "a text"]),
-    "description": top("description = 5", "description", "5", "a text"),
-    "form": top("form = 5", "form", "5", "a text"),
+    "id": (f'id = 5\ntask = "arith"\n{TRAIN}', ["id", "5", "a string"]),
+    "task": (f'id = "My-v0"\ntask = ["arith"]\n{TRAIN}', ["task", "arith", "a string"]),
+    "description": top("description = 5", "description", "5", "a string"),
+    "form": top("form = 5", "form", "5", "a string"),
     "words": top('form = "words"\nwords = "dup"', "words", "'dup'", "a list"),
-    "one of words": top('form = "words"\nwords = ["dup", 5]', "words", "5", "a text"),
-    "reward": top("reward = true", "reward", "True", "a text"),
+    "one of words": top('form = "words"\nwords = ["dup", 5]', "words", "5", "a list of strings"),
+    "reward": top("reward = true", "reward", "True", "a string"),
     "parameters": top("parameters = 5", "parameters", "5", "a table"),
     "thoughts": top('thoughts = "none"', "[thoughts]", "'none'", "a table"),
     "thoughts.share": at("thoughts", 'share = "all"', "share", "'all'", "a number"),
-    "thoughts.style": at("thoughts", "style = 1", "style", "1", "a text"),
+    "thoughts.style": at("thoughts", "style = 1", "style", "1", "a string"),
     "thoughts.limit": at("thoughts", "limit = 1.5", "limit", "1.5", "a whole number"),
     "a truth value for a number": at("thoughts", "limit = true", "limit", "True", "a whole number"),
     "episode": top("episode = 64", "[episode]", "64", "a table"),
@@ -60,16 +60,16 @@ WRONG_TYPES = {
     "splits": (f"splits = 5\n{ARITH}", ["splits", "5", "a table"]),
     "split": (f"{ARITH}[splits]\ntrain = 5", ["[splits.train]", "5", "a table"]),
     "share": at("splits.train", "share = 0.5", "share", "0.5", "a list"),
-    "share of one": at("splits.train", "share = [0.5]", "share", "[0.5]", "a list of 2 numbers"),
-    "share of three": at("splits.train", "share = [0, 0.5, 1]", "share", "a list of 2 numbers"),
-    "share of texts": at("splits.train", 'share = ["0", "1"]', "share", "'0'", "a number"),
-    "split's description": at("splits.train", "description = 5", "description", "5", "a text"),
+    "share of one": at("splits.train", "share = [0.5]", "share", "[0.5]", "a list of two numbers"),
+    "share of three": at("splits.train", "share = [0, 0.5, 1]", "share", "a list of two numbers"),
+    "share of strings": at("splits.train", 'share = ["0", "1"]', "share", "'0'", "two numbers, e.g. [0.0, 1.0]"),
+    "split's description": at("splits.train", "description = 5", "description", "5", "a string"),
     "split's parameters": at("splits.train", "parameters = 5", "parameters", "5", "a table"),
     "split's operands": at("splits.train.parameters", "operands = 5", "operands", "5", "a list"),
     "split's weight": at("splits.train.parameters.operators", 'add = "x"', "add", "'x'", "a whole number"),
     "operands": arith("operands = 5", "operands", "5", "a list"),
-    "operands of one": arith("operands = [5]", "operands", "[5]", "a list of 2 whole numbers"),
-    "operands of floats": arith("operands = [0.0, 9.0]", "operands", "0.0", "a whole number"),
+    "operands of one": arith("operands = [5]", "operands", "[5]", "a list of two whole numbers"),
+    "operands of floats": arith("operands = [0.0, 9.0]", "operands", "0.0", "two whole numbers, e.g. [0, 99]"),
     "operators": arith('operators = ["add"]', "operators", "['add']", "a table"),
     "a weight": at("parameters.operators", "add = 1.5", "add", "1.5", "a whole number"),
     "operations": arith("operations = 2", "operations", "2", "a table"),
@@ -82,7 +82,7 @@ WRONG_TYPES = {
     "outer": compare("outer = [0]", "outer", "[0]", "a number"),
     "reserved": compare("reserved = 97", "reserved", "97", "a list"),
     "reserved_from": compare('reserved_from = "10000"', "reserved_from", "'10000'", "a whole number"),
-    "pool": compare("pool = 1", "pool", "1", "a text"),
+    "pool": compare("pool = 1", "pool", "1", "a string"),
 }
 
 
@@ -215,8 +215,8 @@ FAMILIES = {
     "stack: only words that end": _stack("stack_words = { drop = 1, rot = 1 }", "stack_words", "'drop'", "dup, swap"),
     "stack: held out, no pair": _stack('held_out = ["swap"]', "held_out", "'swap'", "'dup pick'"),
     "stack: held out, no word": _stack('held_out = ["swap add"]', "held_out", "'swap add'"),
-    "stack: nothing behind a word": _stack(
-        'stack_words = { swap = 1 }\nheld_out = ["swap swap"]', "stack_words", "behind 'swap'"
+    "stack: nothing after a word": _stack(
+        'stack_words = { swap = 1 }\nheld_out = ["swap swap"]', "stack_words", "after 'swap'"
     ),
     "stack: no order words": _stack("stack_words = { dup = 1, over = 1 }", "stack_words", "swap or rot"),
     "stack: pool": _stack('pool = "all"', "pool", "'all'", "open, held"),
@@ -389,16 +389,14 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "parts"), MISTAKES)
-def test_a_mistake_is_a_value_error_that_says_where_and_what_is_allowed(
-    write: Any, text: str, parts: list[str]
-) -> None:
+def test_error_says_where_and_what_is_allowed(write: Any, text: str, parts: list[str]) -> None:
     with pytest.raises(ValueError, match=r"^my\.toml") as raised:
         cg.load_spec(write(text))
     message = str(raised.value)
     assert [part for part in parts if part not in message] == [], message
 
 
-def test_the_room_of_completions_is_that_of_answers_and_of_thoughts_where_a_program_has_any() -> None:
+def test_completion_room_includes_worked_steps_if_there_are_any() -> None:
     arith = cg.load_spec("Cadmus-Arith-v0")
     answer = cg.load_spec("Cadmus-Arith-v0", thoughts={"share": 0.0}).completion_room
     assert answer == cg.load_spec("Cadmus-Arith-v0", thoughts={"style": "none"}).completion_room
@@ -417,7 +415,7 @@ def test_the_room_of_completions_is_that_of_answers_and_of_thoughts_where_a_prog
 
 
 @pytest.mark.parametrize("id", ["", "no version!", "My Arith-v0", "/My-Arith-v0"])
-def test_an_id_that_cannot_be_registered_is_a_value_error(write: Any, registry: None, id: str) -> None:
+def test_invalid_id_is_rejected(write: Any, registry: None, id: str) -> None:
     with pytest.raises(ValueError, match=r"^my\.toml.*id"):
         cg.register(write(f'id = "{id}"\ntask = "arith"\n{TRAIN}'))
     assert id not in cg.SPECS
@@ -443,14 +441,14 @@ def test_an_id_that_cannot_be_registered_is_a_value_error(write: Any, registry: 
         written("thoughts", "limit = 4096"),
     ],
 )
-def test_every_valid_boundary_is_accepted(write: Any, text: str) -> None:
+def test_valid_boundaries_are_accepted(write: Any, text: str) -> None:
     spec = cg.load_spec(write(text))
     for split in spec.splits:
         programs, _ = cg.Stream(spec, split).batch(0, 50)
         assert not cg.run_batch(programs)[0].any()
 
 
-def test_a_file_that_is_not_there_is_a_file_not_found_error(tmp_path: Path) -> None:
+def test_missing_file_raises_file_not_found_error(tmp_path: Path) -> None:
     for ask in (cg.load_spec, cg.register):
         with pytest.raises(FileNotFoundError):
             ask(tmp_path / "nowhere.toml")

@@ -1,4 +1,4 @@
-"""Splits are apart: no problem, and no held-out fact, of test is in train."""
+"""Splits: no problem and no held-out fact of test is in train, and prompts follow their distribution."""
 
 from __future__ import annotations
 
@@ -31,13 +31,10 @@ from support.streams import (
 import cadmus_gym as cg
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import ID, VOCABULARY
-from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.verdicts import RAN
-from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Spec, Split
-from cadmus_gym.streams.writing import attempts_of, fill, options_of, sieve_of
-from cadmus_gym.tasks import sampling
-from cadmus_gym.tasks.family import MARKS, WORK
+from cadmus_gym.streams.writing import attempts_of, fill, new_workspace, options_of, sieve_of
 from cadmus_gym.tasks.sampling import RANDOM
 from cadmus_gym.tasks.solving import SLACK
 
@@ -45,7 +42,7 @@ RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
 def distinct(rows: Rows, lengths: Lengths) -> tuple[Rows, Lengths]:
-    """The distinct prompts of some programs, padded with 0, and their lengths."""
+    """Return the distinct prompts of programs, padded with 0, and their lengths."""
     kept = rows[:, : int(lengths.max())] * (np.arange(int(lengths.max())) < lengths[:, None])
     kept = np.unique(kept, axis=0)
     return kept, (kept != 0).sum(axis=1).astype(np.int32)
@@ -56,7 +53,7 @@ def distinct_prompts(rows: Rows, lengths: Lengths) -> list[str]:
 
 
 def problems(rows: Rows, lengths: Lengths) -> set[Any]:
-    """The problems of some programs: of two numbers in a relation which they are, else the expression computed."""
+    """Return the problems of programs: pairs of numbers for comparisons, otherwise expressions."""
     found = set()
     for row, length in zip(*distinct(rows, lengths), strict=True):
         names = [VOCABULARY[token] for token in row[:length]]
@@ -66,7 +63,7 @@ def problems(rows: Rows, lengths: Lengths) -> set[Any]:
 
 
 def literals(rows: Rows) -> NDArray[np.int64]:
-    """The magnitudes of all literals anywhere in these programs."""
+    """Return the magnitudes of all literals anywhere in these programs."""
     found, value = [], np.full(len(rows), -1, np.int64)
     for column in [*rows.T, np.zeros(len(rows), np.uint8)]:
         digit = (column >= op.ZERO) & (column <= op.NINE)
@@ -76,20 +73,20 @@ def literals(rows: Rows) -> NDArray[np.int64]:
 
 
 def everywhere(spec: Spec, **parameters: Any) -> Spec:
-    """The spec with one split, "all", that holds every problem."""
+    """Return the spec with one split, "all", of all problems."""
     return dataclasses.replace(spec, splits={"all": Split()}, parameters=spec.parameters | parameters)
 
 
 @pytest.fixture(scope="module")
 def training_problems() -> set[Any]:
-    """What the training streams of all environments show together, each from two seeds."""
+    """All problems in the training streams of all environments, from two seeds each."""
     found = set()
     for id in IDS:
         found |= problems(*cg.Stream(id, "train").gather(np.repeat([0, 99], 5000), np.tile(np.arange(5000), 2)))
     return found
 
 
-def test_the_key_of_the_test_sees_twins() -> None:
+def test_equivalent_prompts_have_equal_keys() -> None:
     def key(text: str) -> Any:
         row = cg.assemble(text)
         found = evaluate(spelled(row[None], np.array([row.size], np.int32))[0])[0]
@@ -120,7 +117,7 @@ SMALLER: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_training_problems_come_up_again_and_test_problems_do_not(id: str) -> None:
+def test_other_seeds_repeat_training_problems_and_show_no_test_problem(id: str) -> None:
     spec = cg.load_spec(id, **SMALLER.get(id, {}))
     one, other, held_out = (
         problems(*cg.Stream(spec, split, seed=seed).batch(0, 8000))
@@ -131,7 +128,7 @@ def test_training_problems_come_up_again_and_test_problems_do_not(id: str) -> No
     assert held_out & (one | other) == set()
 
 
-def test_what_is_test_stays_test_whatever_else_changes(training_problems: set[Any]) -> None:
+def test_test_problems_stay_out_of_train_under_overrides(training_problems: set[Any]) -> None:
     changes: list[tuple[str, dict[str, Any]]] = [
         ("Cadmus-Arith-v0", {"thoughts": {"share": 0.0}}),
         ("Cadmus-Arith-v0", {"operators": {"add": 5, "mul": 1, "sub": 2}, "operations": {"1": 1}}),
@@ -146,7 +143,7 @@ def test_what_is_test_stays_test_whatever_else_changes(training_problems: set[An
 
 
 def test_a_tenth_of_the_problems_is_test() -> None:
-    """Of the 5050 sums and 10000 differences of two numbers below 100, all found, as many as the share says."""
+    """All 5050 sums and 10000 differences of two numbers below 100 are found, and the share of them is in test."""
     for operator, problems in (("add", 5050), ("sub", 10_000)):
         spec = cg.load_spec("Cadmus-Arith-v0", operators={operator: 1}, operations={"1": 1})
         kept = {
@@ -159,7 +156,7 @@ def test_a_tenth_of_the_problems_is_test() -> None:
 
 
 def in_support(task: str, train: Any, prompt: str) -> bool:
-    """Whether the parameters of training allow a problem, its hash aside."""
+    """Whether the parameters of train allow a problem, whatever its hash."""
     if task == "compare":
         modulus, rest = train.reserved
         return all(
@@ -213,7 +210,7 @@ def test_training_shows_the_neighbours_of_reserved_values() -> None:
     assert (values % 97 == 13).sum() > 300  # below those that are reserved
 
 
-def test_the_reserved_split_asks_of_reserved_values_and_their_neighbours_in_one_digit() -> None:
+def test_the_reserved_split_compares_reserved_values_with_neighbours_in_one_digit() -> None:
     programs, lengths = cg.Stream("Cadmus-Compare-v0", "reserved").batch(0, COUNT)
     prompts = spelled(programs, lengths)
     numbers = np.array([re.findall(r"[0-9]+", prompt) for prompt in prompts])
@@ -241,8 +238,8 @@ def test_truth_is_a_fair_coin_for_each_relation(split: str) -> None:
 
 
 @pytest.mark.parametrize("split", cg.load_spec("Cadmus-Compare-v0").splits)
-def test_the_larger_number_stands_on_either_side(split: str) -> None:
-    """For eq and ne order tells nothing; for the others it follows from the truth."""
+def test_the_larger_number_is_on_either_side(split: str) -> None:
+    """For eq and ne the order is random; for the others it follows from the truth."""
     programs, lengths = cg.Stream("Cadmus-Compare-v0", split, seed=22).batch(0, 20_000)
     ascending = Counter()
     for prompt, relation in zip(spelled(programs, lengths), programs[np.arange(20_000), lengths - 1], strict=True):
@@ -253,7 +250,7 @@ def test_the_larger_number_stands_on_either_side(split: str) -> None:
 
 
 def places_of(kind: str, digits: int, outer: float) -> dict[int, float]:
-    """How likely each place is to be the first that differs."""
+    """Return the probability of each place to be the first that differs."""
     if kind == "swap":
         return dict.fromkeys(range(1, digits - 2), 1 / (digits - 3))
     places = range(digits - (kind == "near"))  # a carry needs a digit after it
@@ -265,8 +262,10 @@ def places_of(kind: str, digits: int, outer: float) -> dict[int, float]:
 
 
 def expected_strata(parameters: Any) -> dict[Any, float]:
-    """How likely are a tie, a first difference at each place, and each pair of lengths, for eq and ne and the others;
-    for numbers of each class, whose longest have that many digits."""
+    """Return the probabilities of a tie, of a first difference at each place, and of each pair of lengths.
+
+    They are given for eq and ne and for the others, by class of numbers, named by its largest number of digits.
+    """
     strata: Counter[Any] = Counter()
     classes = {int(name.split("-")[-1]): weight for name, weight in parameters.lengths.items()}
     counts = sorted({*classes, *range(1, 3)} if "1-2" in parameters.lengths else classes)
@@ -341,7 +340,7 @@ KINDS: dict[str, Any] = {  # what tells that two numbers, the lower first, writt
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pairs_are_of_their_kind(kind: str) -> None:
+def test_pairs_match_their_kind(kind: str) -> None:
     lengths = {"4": 1, "7": 1} if kind != "length" else {"1-2": 1, "4": 1, "7": 1}
     spec = everywhere(cg.load_spec("Cadmus-Compare-v0"), order={kind: 1}, lengths=lengths, relations={"lt": 1}, ties=0)
     different = set()
@@ -357,7 +356,7 @@ def test_pairs_are_of_their_kind(kind: str) -> None:
 
 @pytest.fixture(scope="module")
 def expressions() -> list[tuple[Any, int, list[tuple[str, int, int, int]], list[int], str]]:
-    """Expressions of one to three operations with uneven weights, all problems."""
+    """Expressions of one to three operations with uneven weights, from a split of all problems."""
     spec = everywhere(cg.load_spec("Cadmus-Arith-v0"), **UNEVEN)
     programs, lengths = cg.Stream(spec, "all").batch(0, 50_000)
     return [evaluate(prompt) for prompt in spelled(programs, lengths)]
@@ -383,13 +382,13 @@ def test_negative_operands_are_uniform() -> None:
         assert evenly(np.bincount(column + 7, minlength=11))
 
 
-def test_the_number_of_operations_goes_by_weight(expressions: Any) -> None:
+def test_the_number_of_operations_follows_its_weights(expressions: Any) -> None:
     sizes = Counter(len(found[2]) for found in expressions)
     for size, weight in UNEVEN["operations"].items():
         assert close_to(sizes[int(size)], len(expressions), weight / 6)
 
 
-def test_every_shape_of_a_size_is_as_likely(expressions: Any) -> None:
+def test_all_shapes_of_a_size_are_equally_likely(expressions: Any) -> None:
     shapes = Counter(found[4] for found in expressions)
     for size, ways in ((1, 1), (2, 2), (3, 5)):
         counts = [count for shape, count in shapes.items() if shape.count("o") == size]
@@ -420,7 +419,7 @@ def test_each_operator_is_drawn_by_weight_among_those_within_the_limit(expressio
 
 
 @pytest.mark.parametrize(("id", "split"), [case for case in SPLITS if cg.load_spec(case[0]).task == "arith"])
-def test_every_value_on_the_way_is_within_the_limit(id: str, split: str) -> None:
+def test_every_intermediate_value_is_within_the_limit(id: str, split: str) -> None:
     parameters = cg.load_spec(id).split_parameters(split)
     programs, lengths = cg.Stream(id, split, seed=31).batch(0, 10_000)
     for prompt in spelled(programs, lengths):
@@ -431,7 +430,7 @@ def test_every_value_on_the_way_is_within_the_limit(id: str, split: str) -> None
 
 
 def steps(operations: list[tuple[str, int, int, int]], style: str) -> list[int]:
-    """What a worked solution writes down."""
+    """Return the numbers of a worked solution."""
     written = []
     for number, (operator, x, y, result) in enumerate(operations):
         if style == "products" and operator == "*" and min(abs(x), abs(y)) >= 10:
@@ -444,7 +443,7 @@ def steps(operations: list[tuple[str, int, int, int]], style: str) -> list[int]:
 
 
 def in_thought(values: list[int]) -> str:
-    """Literals in a thought, with `,` where digits would run together."""
+    """Return literals in a thought, with `,` between digits of different literals."""
     texts = [f"{-value}n" if value < 0 else str(value) for value in values]
     text = "".join(text if k == 0 or texts[k - 1].endswith("n") else f",{text}" for k, text in enumerate(texts))
     return f"({text})" if values else ""
@@ -465,7 +464,7 @@ WORKED = {
 
 
 @pytest.mark.parametrize("case", WORKED)
-def test_worked_steps_are_right_and_as_many_as_asked_for(case: str) -> None:
+def test_worked_steps_are_right_and_have_the_requested_share(case: str) -> None:
     split, overrides = WORKED[case]
     spec = cg.load_spec("Cadmus-Arith-v0", **overrides)
     programs, lengths = cg.Stream(spec, split, seed=41).batch(0, 6000)
@@ -490,8 +489,8 @@ def test_worked_steps_are_right_and_as_many_as_asked_for(case: str) -> None:
 
 @pytest.mark.parametrize("limit", [3, 4, 16])
 @pytest.mark.parametrize("split", ["train", "wide", "long", "large"])
-def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: int) -> None:
-    """Behind a row stands another, or memory that is not the stream's."""
+def test_steps_longer_than_their_limit_stay_within_their_buffers(split: str, limit: int) -> None:
+    """After a row comes another row, or memory that is not the stream's."""
     spec = cg.load_spec("Cadmus-Arith-v0", thoughts={"limit": limit})
     stream = cg.Stream(spec, split)
     base = np.uint64(int(stream.digest[:16], 16))
@@ -509,12 +508,7 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
             guarded[None, : stream.length],
             np.zeros(1, np.int32),
             np.zeros(1, np.uint64),
-            thought[: limit + SLACK],
-            np.zeros(2, np.uint64),
-            sampling.new_script(RANDOM),
-            np.zeros(MARKS, np.int64),
-            np.zeros(WORK, np.int64),
-            scratch(stream.length),
+            new_workspace(spec, RANDOM, stream.length)._replace(thought=thought[: limit + SLACK]),
         )
         assert missing == (-1, RAN)
         assert (thought[limit + SLACK :] == 255).all(), index
@@ -522,10 +516,10 @@ def test_steps_too_long_for_their_limit_write_nowhere_else(split: str, limit: in
 
 
 @pytest.mark.parametrize(("id", "split"), SPLITS)
-def test_keys_are_those_that_a_scorer_reads_from_the_prompts(id: str, split: str) -> None:
+def test_keys_agree_with_a_reader_of_the_prompts(id: str, split: str) -> None:
     stream, count = cg.Stream(id, split, seed=3), 200
     prompts, lengths = stream.prompts(np.full(count, 3), np.arange(count))
-    scorers = [Scorer(spec, split, 0, 1) for spec in stream.specs]
+    readers = [Reader(spec, split) for spec in stream.specs]
     for key, row, length in zip(stream.keys(np.full(count, 3), np.arange(count)), prompts, lengths, strict=True):
-        read = [problem for scorer in scorers if (problem := scorer.read(row[:length])) is not None]
+        read = [problem for reader in readers if (problem := reader.read(row[:length])) is not None]
         assert int(key) in {problem.key for problem in read if problem.kept}

@@ -7,23 +7,23 @@ from support import symbolic
 import cadmus_gym as cg
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, prompts_of
 from cadmus_gym.language import isa as op
-from cadmus_gym.streams.strata import STRATA, Strata, families_of, strata
+from cadmus_gym.streams.strata import STRATA, Strata, families_of, strata_of
 from cadmus_gym.tasks.facts import held_out
 
 OPERATORS = {*cg.VOCABULARY[cg.VOCABULARY.index("add") : cg.VOCABULARY.index("xor") + 1]}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 
 
-def strata_of(*prompts: str) -> Strata:
+def strata_of_texts(*prompts: str) -> Strata:
     rows = [cg.assemble(prompt) for prompt in prompts]
     padded = np.zeros((len(rows), max(map(len, rows))), np.uint8)
     for padded_row, row in zip(padded, rows, strict=True):
         padded_row[: row.size] = row
-    return strata(padded, np.array([row.size for row in rows]))
+    return strata_of(padded, np.array([row.size for row in rows]))
 
 
 def naive_carries(x: int, y: int) -> int:
-    """Column by column, as on paper."""
+    """Count carries column by column, as on paper."""
     one, two = sorted((abs(x), abs(y)), reverse=True)
     sign = 1 if (x < 0) == (y < 0) else -1
     count = 0
@@ -43,7 +43,7 @@ def naive_product(x: int, y: int) -> int:
 
 
 def held_out_facts(prompt: np.ndarray) -> int:
-    """In the expression that a prompt leaves, by the naive interpreter."""
+    """Count held-out facts in the expression of a prompt, by the naive interpreter."""
     operations = symbolic.in_expression([cg.VOCABULARY[token] for token in prompt])
     return sum(held_out(cg.VOCABULARY.index(name), *values) for name, *values in operations if len(values) == 2)
 
@@ -81,10 +81,10 @@ def naive(prompt: np.ndarray) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("id", cg.SPECS)
-def test_strata_are_those_of_a_naive_count(id: str) -> None:
+def test_strata_agree_with_a_naive_count(id: str) -> None:
     for split in cg.load_spec(id).splits:
         prompts, lengths = prompts_of(id, split, 60, seed=5)
-        labels = strata(prompts, lengths).labels()
+        labels = strata_of(prompts, lengths).labels()
         assert tuple(labels) == STRATA
         for k, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
             expected = naive(prompt[:length])
@@ -92,7 +92,7 @@ def test_strata_are_those_of_a_naive_count(id: str) -> None:
 
 
 def test_by_hand() -> None:
-    labels = strata_of(
+    labels = strata_of_texts(
         "12 7 add",  # 19
         "18 7 add 1 sub",  # 25, then 24
         "99 1 add",  # two carries, and none out of nothing
@@ -121,13 +121,13 @@ def test_negative_literals_and_held_out_facts_are_counted_in_a_stream() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", negative=0.5)
     for split, least in (("train", 0), ("test", 1)):
         prompts, lengths = prompts_of(spec, split, 300)
-        found = strata(prompts, lengths)
+        found = strata_of(prompts, lengths)
         assert (found.facts >= 1).all() if least else not found.facts.any()
         assert set(found.negatives) >= {0, 1, 2}
     assert set(found.labels()["operations, held-out facts"]) >= {"1, 1", "2, 1", "2, 2"}
 
 
-def test_families_are_those_of_the_parts_of_a_mixture() -> None:
+def test_families_of_a_mixture_come_from_its_parts() -> None:
     mix = cg.load_spec("Cadmus-Mix-v0")
     prompts, lengths = prompts_of(mix, "test", 2000)
     families = families_of(mix, "test", 2000, EVALUATION_SEED)
@@ -148,4 +148,4 @@ def test_families_are_those_of_the_parts_of_a_mixture() -> None:
 )
 def test_a_prompt_that_does_not_run_is_refused(prompt: str, verdict: str) -> None:
     with pytest.raises(ValueError, match=rf"prompt 1, .*{verdict}"):
-        strata_of("1", prompt)
+        strata_of_texts("1", prompt)

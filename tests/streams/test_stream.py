@@ -40,14 +40,14 @@ def test_every_program_is_true(id: str, split: str) -> None:
 
 
 @pytest.mark.parametrize(("id", "split"), SPLITS)
-def test_the_naive_interpreter_finds_them_true_too(id: str, split: str) -> None:
+def test_every_program_is_true_for_the_naive_interpreter(id: str, split: str) -> None:
     programs, _ = cg.Stream(id, split, seed=2).batch(0, 300)
     verdicts = [naive.judge([VOCABULARY[token] for token in program if token]).verdict for program in programs]
     assert Counter(verdicts) == {"TRUE": 300}
 
 
 @pytest.mark.parametrize(("id", "split"), SPLITS)
-def test_a_program_is_a_prompt_a_completion_one_end_and_padding(id: str, split: str) -> None:
+def test_a_program_is_prompt_completion_end_and_padding(id: str, split: str) -> None:
     stream = cg.Stream(id, split, seed=3)
     programs, lengths = stream.batch(0, COUNT)
     assert (programs.dtype, lengths.dtype) == (np.uint8, np.int32)
@@ -55,8 +55,8 @@ def test_a_program_is_a_prompt_a_completion_one_end_and_padding(id: str, split: 
     ends = programs == op.END
     assert (ends.sum(axis=1) == 1).all()
     stop = ends.argmax(axis=1)
-    behind = np.arange(stream.length) > stop[:, None]
-    assert ((programs == 0) == behind).all()
+    after = np.arange(stream.length) > stop[:, None]
+    assert ((programs == 0) == after).all()
     assert ((lengths > 0) & (lengths <= stop)).all()
     assert lengths.max() <= stream.prompt_room
 
@@ -67,13 +67,13 @@ def test_a_prompt_never_ends_inside_a_literal(id: str, split: str) -> None:
     rows = np.arange(COUNT)
     last, first = programs[rows, lengths - 1], programs[rows, lengths]
     inside = (last >= op.ZERO) & (last <= op.NINE)
-    goes_on = ((first >= op.ZERO) & (first <= op.NINE)) | (first == ID["neg"])
-    assert not (inside & goes_on).any()
+    continues = ((first >= op.ZERO) & (first <= op.NINE)) | (first == ID["neg"])
+    assert not (inside & continues).any()
 
 
 @pytest.mark.parametrize("endian", forms.ENDIANS)
 @pytest.mark.parametrize(("id", "split"), SPLITS)
-def test_every_completion_is_of_the_form_and_within_the_budget(id: str, split: str, endian: str) -> None:
+def test_every_completion_has_the_form_and_fits_the_budget(id: str, split: str, endian: str) -> None:
     spec = cg.load_spec(id)
     programs, lengths = cg.Stream(id, split, seed=5).batch(0, 4000)
     automata = Automata(spec.rules, programs, lengths, endian)
@@ -90,7 +90,7 @@ def test_every_completion_is_of_the_form_and_within_the_budget(id: str, split: s
 
 @pytest.mark.parametrize("id", IDS)
 def test_a_changed_answer_is_false(id: str) -> None:
-    """The test of truth can fail: another digit in an answer, or `not` put in or taken out, makes a program false."""
+    """Another digit in an answer, or an added or removed `not`, makes a program false."""
     programs, lengths = cg.Stream(id, "train", seed=6).batch(0, 500)
     for program, length in zip(programs, lengths.tolist(), strict=True):
         names = [VOCABULARY[token] for token in program if token]
@@ -103,7 +103,7 @@ def test_a_changed_answer_is_false(id: str) -> None:
 
 
 @pytest.mark.parametrize(("id", "split"), SPLITS)
-def test_ranges_chunks_gathers_and_threads_give_the_same(id: str, split: str) -> None:
+def test_programs_do_not_depend_on_ranges_gathers_or_threads(id: str, split: str) -> None:
     stream = cg.Stream(id, split, seed=11)
     programs, lengths = stream.batch(100, 5000)
     for threads in (1, 2, 3, 7):
@@ -118,7 +118,7 @@ def test_ranges_chunks_gathers_and_threads_give_the_same(id: str, split: str) ->
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_a_gather_takes_any_seeds_in_any_order(id: str) -> None:
+def test_gather_takes_any_seeds_in_any_order(id: str) -> None:
     chooser = np.random.default_rng(0)
     seeds, indices = chooser.integers(0, 2**63 - 1, 60), chooser.integers(0, 2**63 - 1, 60)
     programs, lengths = cg.Stream(id, "test").gather(seeds, indices)
@@ -139,7 +139,7 @@ def fingerprints() -> dict[str, str]:
     return prints
 
 
-def test_another_process_gives_the_same() -> None:
+def test_another_process_gives_the_same_programs() -> None:
     code = "import json, test_stream; print(json.dumps(test_stream.fingerprints()))"
     folders = [str(ROOT), *map(str, Path(__file__).parents[:2])]
     path = f"import sys; sys.path[:0] = {folders}; "
@@ -148,7 +148,7 @@ def test_another_process_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize(("id", "split"), SPLITS)
-def test_neighbouring_seeds_and_indices_share_nothing_beyond_chance(id: str, split: str) -> None:
+def test_neighbouring_seeds_and_indices_are_independent(id: str, split: str) -> None:
     count = 4000
     stream = cg.Stream(id, split)
     found = {seed: stream.gather([seed] * (count + 8), range(count + 8))[0] for seed in (0, 1, 2, 1000)}
@@ -204,7 +204,7 @@ def test_a_bad_range_is_a_value_error(start: Any, count: Any) -> None:
         cg.Stream("Cadmus-Arith-v0").batch(start, count)
 
 
-def test_prompts_alone_hold_nothing_else() -> None:
+def test_prompts_equal_those_of_batch() -> None:
     stream = cg.Stream("Cadmus-Arith-v0")
     (prompts, lengths), (programs, same) = stream.prompts(np.zeros(200, int), np.arange(200)), stream.batch(0, 200)
     assert np.array_equal(lengths, same)
@@ -217,12 +217,12 @@ def test_the_last_program_has_the_number_before_2_to_the_63() -> None:
     assert np.array_equal(stream.batch(2**63 - 1, 1)[0], stream.gather([0], [2**63 - 1])[0])
 
 
-def test_no_threads_are_a_value_error() -> None:
+def test_zero_threads_are_a_value_error() -> None:
     with pytest.raises(ValueError, match="threads"):
         cg.Stream("Cadmus-Arith-v0").batch(0, 1, threads=0)
 
 
-def test_nothing_asked_for_is_nothing_given() -> None:
+def test_empty_requests_give_empty_arrays() -> None:
     stream = cg.Stream("Cadmus-Arith-v0")
     for programs, lengths in (stream.batch(0, 0), stream.gather([], [])):
         assert (programs.shape, lengths.shape) == ((0, stream.length), (0,))

@@ -1,1 +1,1 @@
-"""What several tests need: a second interpreter, programs of all kinds, worked steps done by hand."""
+"""Support for tests: a second interpreter, generated programs, worked steps, and episodes."""

@@ -27,7 +27,7 @@ def integer_list(numbers: list[int]) -> Names:
 
 
 def join(*parts: Names) -> Names:
-    """Return the parts in a row, with `,` where two literals would run together."""
+    """Return the parts joined, with `,` between literals that would run together."""
     names: Names = []
     for part in parts:
         if names and part and names[-1].isdecimal() and part[0].isdecimal():
@@ -37,7 +37,7 @@ def join(*parts: Names) -> Names:
 
 
 class Writer:
-    """Writes a body that takes no value that is not there: it knows how high the stack is at each token.
+    """Writes a body that never underflows the stack, by tracking its height at each token.
 
     `floor` is the height below which the block being written must not reach.
     """
@@ -65,7 +65,7 @@ class Writer:
         self.put(literal(number), 1)
 
     def ensure(self, count: int) -> None:
-        """Write literals until `count` values may be taken, and drop what would crowd the stack."""
+        """Write literals until `count` values may be taken, and drop values if there are too many."""
         while self.height - self.floor < count:
             self.push()
         while self.height > 24 and self.height - self.floor > count:
@@ -141,7 +141,7 @@ class Writer:
         self.put(["fi"])
 
     def turns(self, depth: int) -> None:
-        """`times A next` with few turns, at times none or fewer than none."""
+        """`times A next` with few turns, sometimes zero or negative."""
         self.put(literal(self.rng.choice((0, 1, 1, 2, 2, 3, 4, 5, -1))))
         self.put(["times"])
         before = self.height
@@ -152,7 +152,7 @@ class Writer:
         self.put(["next"])
 
     def countdown(self, depth: int) -> None:
-        """`begin A until` with a counter on the stack, which A does not reach."""
+        """`begin A until` with a counter on the stack, which A does not touch."""
         self.push(self.rng.randint(0, 4))
         self.put(["begin"])
         floor, self.floor = self.floor, self.height
@@ -194,7 +194,7 @@ class Writer:
         self.height = height
 
     def body(self, statements: int, depth: int) -> Names:
-        """Write a whole body, with a function in some."""
+        """Write a whole body, sometimes with a function."""
         if self.rng.random() < 0.35:
             self.stretch(self.rng.randint(0, 2), 1)
             self.define(depth)
@@ -208,7 +208,7 @@ def working_body(rng: random.Random, height: int = 0) -> Names:
 
 
 def finished(rng: random.Random, body: Names, inputs: list[int] | None = None) -> Names:
-    """Write after a body what leaves a single 1, where the body ends without a fault."""
+    """Append tokens so that the program leaves a single 1, unless the body ends with a fault."""
     head = [] if inputs is None else ["case", *integer_list(inputs), "to", "do"]
     left = naive.judge([*head, *body, "end"]).stack
     if not left:

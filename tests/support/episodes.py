@@ -29,7 +29,7 @@ each_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 
 
 def equal(one: Any, other: Any, where: str = "") -> None:
-    """Assert that two results of an environment are the same, keys, types, dtypes and shapes included."""
+    """Assert that two results of an environment are equal, including keys, types, dtypes and shapes."""
     assert type(one) is type(other), where
     if isinstance(one, dict):
         assert one.keys() == other.keys(), where
@@ -50,7 +50,7 @@ def equal(one: Any, other: Any, where: str = "") -> None:
 
 
 def reported(result: Any) -> Any:
-    """What a reset reports of the rows it has reset: SyncVectorEnv leaves zeros in the masks of others."""
+    """The result of a reset with zeros in the masks of other rows, as SyncVectorEnv returns it."""
     observations, info = result
     return observations, {**info, "action_mask": info["action_mask"] * info["_action_mask"][:, None]}
 
@@ -62,13 +62,13 @@ def tokens_of(text: str, endian: str = "big") -> list[int]:
 
 @functools.lru_cache(64)
 def beginning(spec: str, split: str, seed: int) -> tuple[NDArray[np.uint8], list[int]]:
-    """The first programs of a stream, more than any test here plays, and the lengths of their prompts."""
+    """The first programs of a stream, more than any test plays, and the lengths of their prompts."""
     programs, lengths = cg.Stream(spec, split, seed=seed).batch(0, 700)
     return programs, lengths.tolist()
 
 
 def completion_of(observation: NDArray[np.uint8], endian: str, seed: int, spec: Any, split: str) -> list[int]:
-    """The completion of the stream's program that a prompt begins, as an agent writes it; by search in the stream."""
+    """The completion of a prompt in the stream's program, as an agent writes it, found by searching the stream."""
     for program, length in zip(*beginning(spec, split, seed), strict=True):
         shown = reverse_digits(program) if endian == "little" else program
         if (shown[:length] == observation[:length]).all() and not observation[length:].any():
@@ -77,7 +77,7 @@ def completion_of(observation: NDArray[np.uint8], endian: str, seed: int, spec: 
 
 
 class Player:
-    """Plays episodes side by side: right completions, legal tokens with `end` soon or late, at times any token."""
+    """Plays episodes side by side: true completions, legal tokens that end soon or late, sometimes any token."""
 
     def __init__(
         self, id: str, count: int, seed: int, endian: str, mode: AutoresetMode = AutoresetMode.NEXT_STEP
@@ -153,7 +153,7 @@ BLOCK_WORDS = (
 
 
 def words_spec(words: tuple[str, ...] = BLOCK_WORDS, max_tokens: int = 14) -> cg.Spec:
-    """Prompts of arithmetic, to be completed under the form `words`, with blocks."""
+    """A spec of arithmetic prompts completed under the form `words`, with blocks."""
     thoughts = {"share": 0.0, "style": "none"}
     episode = {"max_tokens": max_tokens, "thought_tokens": 5}
     return cg.load_spec("Cadmus-Arith-v0", form="words", words=list(words), episode=episode, thoughts=thoughts)
@@ -161,7 +161,7 @@ def words_spec(words: tuple[str, ...] = BLOCK_WORDS, max_tokens: int = 14) -> cg
 
 @contextlib.contextmanager
 def unchanged(environment: Any) -> Iterator[None]:
-    """Hold that what is done in here leaves an environment as it was, its random numbers included."""
+    """Assert that the block leaves an environment unchanged, including its random numbers."""
     before, rng = environment.state(), copy.deepcopy(environment.np_random.bit_generator.state)
     yield
     equal(vars(environment.state()), vars(before))

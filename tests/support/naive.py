@@ -1,9 +1,8 @@
-"""A second interpreter of the language, slow and plain, to hold the machine against.
+"""A second interpreter of the language, slow and plain, to test the machine against.
 
-It is written from the description of the language alone and shares nothing with the machine. It knows no
-jumps, no table of targets and no position counter: a body is parsed into a tree, and to run it is to rewrite
-a list of what is left to do. A block is replaced by what it unfolds to, a call by the body of the function,
-`i` by the number it stands for. Integers are Python's own.
+It is written from LANGUAGE.md alone and shares nothing with the machine. It has no jumps, no table of targets and no
+program counter. A body is parsed into a tree, and running it rewrites a list of remaining nodes: a block is replaced by
+its expansion, a call by the body of the function, and `i` by its number. Integers are Python's.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ FRAME_TOKENS = ("<pad>", "<bos>", "end")
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a program; `cases` counts the runs it asks for, `stack` is what the last one left."""
+    """The outcome of a program; `cases` is the number of runs, and `stack` what the last one left."""
 
     verdict: str
     passed: int
@@ -38,14 +37,14 @@ class Result:
 
 
 class Fault(Exception):
-    """A verdict that ends a run, or refuses a program, at once."""
+    """A verdict that ends a run or the reading of a program."""
 
     def __init__(self, verdict: str) -> None:
         super().__init__(verdict)
         self.verdict = verdict
 
 
-# What a program is made of.
+# The parts of a program.
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ class Node:
     inner: tuple[Node, ...] = ()
     other: tuple[Node, ...] | None = None  # the part after `else`
     closers: tuple[int, ...] = ()  # positions of the tokens that close `inner` and `other`
-    continues: bool = False  # a digit that lengthens the literal before it
-    value: int = 0  # what `i` stands for, or the turns that `next` has after it
-    turns: int = 0  # how many turns `next` is to make
+    continues: bool = False  # a digit that extends the literal before it
+    value: int = 0  # the number for `i`, or the turns done at `next`
+    turns: int = 0  # the number of turns in total at `next`
 
 
 @dataclass
 class Header:
-    """The directives and cases in front of a body."""
+    """The directives and cases before a body."""
 
     directives: list[tuple[str, str, int]] = field(default_factory=list)  # (kind, OP, N)
     cases: list[tuple[list[int], list[int]]] = field(default_factory=list)
@@ -82,7 +81,7 @@ class Program:
 
 
 class Reader:
-    """Takes the tokens before `end` one by one, and raises Fault("SYNTAX") where they make no program."""
+    """Reads the tokens before `end` one by one, and raises Fault("SYNTAX") if they are not a program."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
@@ -156,7 +155,7 @@ class Reader:
         self.demand(spelled in DIGITS)
         while self.peek() in DIGITS:
             spelled += self.take()
-        self.demand(len(spelled.lstrip("0")) <= len(str(LARGEST)))  # int() refuses thousands of digits
+        self.demand(len(spelled.lstrip("0")) <= len(str(LARGEST)))  # int() rejects thousands of digits
         number = int(spelled.lstrip("0") or "0")
         self.demand(number <= LARGEST)
         if self.peek() == "neg":
@@ -167,7 +166,7 @@ class Reader:
     # The body.
 
     def block(self, closers: tuple[str, ...], depth: int, in_times: bool) -> tuple[Node, ...]:
-        """Read up to one of `closers`, which is left to be taken; without closers, up to the end."""
+        """Read up to one of `closers`, which is not consumed; without closers, up to the end."""
         nodes = []
         while self.peek() not in (closers or ("",)):
             nodes.append(self.node(depth, in_times))
@@ -182,7 +181,7 @@ class Reader:
             self.take()
             return Node(name, position)
         self.demand(name not in (*FRAME_TOKENS, *HEADER_TOKENS))
-        self.demand(name not in (")", "else", "fi", "next", "until", "ret"))  # none that closes nothing
+        self.demand(name not in (")", "else", "fi", "next", "until", "ret"))  # closers without an opener
         self.text.append(name)
         if name in ("if", "times", "begin", "def"):
             self.demand(depth < DEEPEST_BLOCK)
@@ -255,7 +254,7 @@ EFFECTS: dict[str, tuple[int, Effect]] = {
 
 
 def with_turn(nodes: tuple[Node, ...], turn: int) -> list[Node]:
-    """Return a loop's body for one turn: each `i` that belongs to this loop is given its number."""
+    """Return a loop's body for one turn, with the number of the turn in each `i` of this loop."""
     written = []
     for node in nodes:
         if node.name == "i":
@@ -271,7 +270,7 @@ def with_turn(nodes: tuple[Node, ...], turn: int) -> list[Node]:
 
 @dataclass(frozen=True)
 class Step:
-    """One token the run came to, with the state after it; at a fault, the state before it."""
+    """One executed token, with the state after it; at a fault, the state before it."""
 
     position: int
     token: str
@@ -281,7 +280,7 @@ class Step:
 
 
 class Run:
-    """One run of a body. After `go`, `fault` names what ended it early, or is None."""
+    """One run of a body. After `go`, `fault` names the verdict that ended it early, or is None."""
 
     def __init__(self, program: Program, inputs: list[int], watched: bool = False) -> None:
         self.function = program.function
@@ -345,10 +344,10 @@ class Run:
             (before,) = self.pop(1) if node.continues else (0,)
             self.push(10 * before + int(name))
         elif name == "pick":
-            (randbelow,) = self.pop(1)
-            if not 0 <= randbelow < len(self.stack):
+            (index,) = self.pop(1)
+            if not 0 <= index < len(self.stack):
                 raise Fault("STACK_UNDERFLOW")
-            self.push(self.stack[len(self.stack) - 1 - randbelow])
+            self.push(self.stack[len(self.stack) - 1 - index])
         elif name in ("a!", "b!"):
             (self.registers[name[0]],) = self.pop(1)
         elif name in ("a@", "b@"):

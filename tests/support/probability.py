@@ -1,4 +1,4 @@
-"""What tests of probabilities share."""
+"""Small settings of every family, and their programs and probabilities by enumeration."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 import cadmus_gym as cg
 from cadmus_gym.language.isa import VOCABULARY
-from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec, Split, Thoughts
-from cadmus_gym.streams.writing import attempt, keeps, sieve_of
+from cadmus_gym.streams.writing import attempt, keeps, new_workspace, sieve_of
 from cadmus_gym.tasks import Choices, Family, sampling
-from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
+from cadmus_gym.tasks.family import PROMPT
 from cadmus_gym.tasks.sampling import (
     CHOICE,
     DRAW_CELLS,
@@ -138,7 +137,7 @@ def small(name: str, **changes: Any) -> Spec:
 
 @dataclass
 class Written:
-    """A prompt that a writer can make: the probability of its operands under its choices, and whether it is kept."""
+    """A prompt that a writer can make: the probability of its operands given its choices, and whether it is kept."""
 
     prompt: bytes
     operands: float
@@ -146,19 +145,18 @@ class Written:
 
 
 def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], float], dict[Any, list[Written]]]:
-    """All ways to write a prompt: the probability of each kind of choices, and what can be written under it."""
+    """Return the probability of each kind of choices, and all prompts that can be written under it."""
     sieve = sieve_of(spec, split)
     length = spec.prompt_room + 2
-    script = sampling.new_script(SCRIPTED)
-    marks, parameters = np.zeros(MARKS, np.int64), spec.family.pack(spec.split_parameters(split))
-    work, machine = np.zeros(WORK, np.int64), scratch(length)
+    parameters, space = spec.family.pack(spec.split_parameters(split)), new_workspace(spec, SCRIPTED, length)
+    script, marks = space.script, space.marks
     kinds: dict[tuple[int, ...], float] = {}
     written: dict[Any, list[Written]] = defaultdict(list)
     while True:
         sampling.rewind(script)
         program = np.zeros(length, np.uint8)
-        rng = np.zeros(2, np.uint64)
-        outcome, key = attempt(spec.family.write(), parameters, rng, script, program, marks, work, machine)
+        space.rng[:] = 0
+        outcome, key = attempt(spec.family.write(), parameters, program, space)
         assert outcome == RAN
         draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
         chosen = draws[:, SOURCE] == CHOICE
@@ -166,7 +164,7 @@ def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], flo
         kind = tuple(draws[chosen, TAKEN].tolist())
         kinds[kind] = float(np.prod(shares[chosen]))
         prompt = program[: marks[PROMPT]].tobytes()
-        kept = keeps(sieve, np.uint64(key), program, marks, machine)
+        kept = keeps(sieve, np.uint64(key), program, marks, space.machine)
         written[kind].append(Written(prompt, float(np.prod(shares[~chosen])), kept))
         left = np.flatnonzero(draws[:, TAKEN] + 1 < draws[:, OUTCOMES])
         if left.size == 0:
@@ -176,7 +174,7 @@ def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], flo
 
 
 def completions(spec: Spec, prompt: bytes) -> dict[bytes, float]:
-    """The programs that a prompt is completed to, and how likely each is."""
+    """Return the programs that complete a prompt, with their probabilities."""
     names: Names = [VOCABULARY[token] for token in prompt]
     found: dict[bytes, float] = defaultdict(float)
     for thinks in (0, 1):
@@ -192,7 +190,7 @@ def support_of(name: str, split: str) -> dict[bytes, float]:
 
 
 def support(spec: Spec, split: str) -> dict[bytes, float]:
-    """All programs of a split with their probabilities, by enumeration alone."""
+    """Return all programs of a split with their probabilities, by enumeration."""
     kinds, written = enumerate_prompts(spec, split)
     assert math.fsum(kinds.values()) == pytest.approx(1, abs=1e-12)
     prompts: dict[bytes, float] = defaultdict(float)
@@ -218,7 +216,7 @@ def rows_of(programs: list[bytes], length: int = 0) -> NDArray[np.uint8]:
 
 
 def labels(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """One number a row."""
+    """Return a hash of each row."""
     weights = np.random.default_rng(0).integers(0, 2**63, rows.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
     found = np.zeros(len(rows), np.uint64)
     for column, weight in zip(rows.T, weights, strict=True):
@@ -227,7 +225,7 @@ def labels(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def agree(stream: cg.Stream, expected: Mapping[bytes, float], count: int) -> None:
-    """Hold how often programs come up against their probabilities, by chi-square."""
+    """Check the frequencies of programs against their probabilities, by chi-square."""
     programs, _ = stream.batch(0, count)
     names = labels(rows_of(list(expected), stream.length))
     assert np.unique(names).size == len(expected)

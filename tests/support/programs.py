@@ -41,7 +41,7 @@ def body_noise(rng: random.Random) -> Names:
 
 
 def block_noise(rng: random.Random) -> Names:
-    """Well-nested blocks around tokens without any discipline."""
+    """Well-nested blocks around arbitrary tokens."""
 
     def stretch(depth: int, loops: bool, function: bool) -> Names:
         names: Names = []
@@ -71,7 +71,7 @@ def block_noise(rng: random.Random) -> Names:
 
 
 def header_noise(rng: random.Random) -> Names:
-    """A header with one token in some wrong, missing, doubled or at a limit, before a small body."""
+    """A header before a small body, sometimes with one token wrong, missing or doubled, or at a limit."""
     names: Names = []
     for _ in range(rng.choice((0, 1, 2, 7, 8, 9))):
         kind = rng.choice(("use", "avoid", "within", "exactly"))
@@ -92,7 +92,7 @@ def header_noise(rng: random.Random) -> Names:
 
 
 def working(rng: random.Random) -> Names:
-    """A working body as it is: most leave something else than 1."""
+    """A working body unchanged; most do not leave a single 1."""
     return ["<bos>"] * (rng.random() < 0.2) + [*working_body(rng), "end"]
 
 
@@ -157,12 +157,12 @@ def with_header(rng: random.Random, near_miss: bool) -> Names:
 
 
 def true_header(rng: random.Random) -> Names:
-    """Directives and cases that hold, but for bodies that end in a fault or leave too much."""
+    """Directives and cases that hold, unless the body ends in a fault or leaves too many values."""
     return with_header(rng, near_miss=False)
 
 
 def near_miss(rng: random.Random) -> Names:
-    """Directives and cases of which one is a little wrong."""
+    """Directives and cases, one of them slightly wrong."""
     return with_header(rng, near_miss=True)
 
 
@@ -205,7 +205,7 @@ def faulty(rng: random.Random) -> Names:
 
 
 def deep(rng: random.Random) -> Names:
-    """Blocks nested 14 to 18 deep around little, in a function or not."""
+    """Blocks nested 14 to 18 deep around a small body, sometimes in a function."""
     depth = rng.choice((14, 15, 16, 17, 18))
     opened: list[str] = []
     names: Names = []
@@ -234,7 +234,7 @@ def deep(rng: random.Random) -> Names:
 
 
 def recursive(rng: random.Random) -> Names:
-    """A function that calls itself 28 to 34 or 61 to 66 times, with a loop around each call in some."""
+    """A function that calls itself 28 to 34 or 61 to 66 times, sometimes with a loop around each call."""
     looped = rng.random() < 0.5
     count = rng.randint(28, 34) if looped else rng.randint(61, 66)
     call = rng.choice((["1", "times", "call", "next"], ["2", "times", "i", "if", "call", "fi", "next"]))
@@ -325,13 +325,13 @@ def mutated(rng: random.Random) -> Names:
 
 
 def limit(rng: random.Random) -> Names:
-    """One of the programs at a limit, as it is or with one token changed."""
+    """One of the programs at a limit, sometimes with one token changed."""
     names = rng.choice(list(LIMITS.values()))[0].split()
     return names if rng.random() < 0.3 else mutated_once(rng, names)
 
 
 def read_limits() -> dict[str, tuple[str, str]]:
-    """The programs of limits.txt: group and name -> (program, verdict)."""
+    """Read limits.txt: group and name -> (program, verdict)."""
     limits: dict[str, tuple[str, str]] = {}
     group = ""
     for line in (Path(__file__).parent / "limits.txt").read_text("utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""What tests of streams share: programs read by means of the tests' own."""
+"""Readers of programs and statistics for tests of streams."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LETTERS = bytes(
 
 
 def spelled(rows: Rows, lengths: Lengths) -> list[str]:
-    """The first tokens of each row of arith with one letter a token: digits, `,` n + - * ( ), e for `eq`, `.` for
+    """Return the first tokens of each row of arith, one letter per token: digits, `,` n + - * ( ), e for `eq`, `.` for
     `end`."""
     letters = np.frombuffer(_LETTERS, np.uint8)[rows]
     return [row[:length].tobytes().decode() for row, length in zip(letters, lengths.tolist(), strict=True)]
@@ -69,18 +69,18 @@ def evaluate(prompt: str) -> tuple[Any, int, list[tuple[str, int, int, int]], li
 
 
 def pair(prompt: str) -> tuple[int, int]:
-    """The problem of two numbers to be compared: which they are, in any order."""
+    """Return the problem of a comparison: its two numbers in ascending order."""
     one, other = re.findall(r"[0-9]+", prompt)
     return min(int(one), int(other)), max(int(one), int(other))
 
 
 def close_to(seen: float, count: float, chance: float) -> bool:
-    """Whether ``seen`` of ``count`` is what a chance gives, within some standard deviations."""
+    """Whether ``seen`` of ``count`` agrees with a probability, within SIGMAS standard deviations."""
     return abs(seen - count * chance) <= SIGMAS * math.sqrt(count * chance * (1 - chance)) + 1
 
 
 def evenly(counts: NDArray[np.int64] | list[int]) -> bool:
-    """Whether counts are those of a uniform distribution, by their chi-square."""
+    """Whether counts agree with a uniform distribution, by their chi-square."""
     seen = np.asarray(counts, float)
     expected = seen.sum() / seen.size
     return float(((seen - expected) ** 2 / expected).sum()) <= seen.size + SIGMAS * math.sqrt(2 * seen.size)

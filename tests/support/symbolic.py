@@ -1,6 +1,6 @@
-"""The expression that running a prompt computes, found by the naive interpreter on values that know their origin.
+"""The expression that a prompt computes, found by the naive interpreter on values that record their origin.
 
-Two prompts are one problem when their expressions are the same, operands of commutative operations in either order.
+Two prompts are one problem if their expressions are equal, with operands of commutative operations in either order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def combined(name: str, operands: list[int]) -> Key:
 
 
 class Symbolic(naive.Run):
-    """A run that also keeps every operation it executes with the values it was applied to."""
+    """A run that also records every executed operation with its operands."""
 
     def execute(self, node: naive.Node) -> None:
         if node.name not in COMPUTES:
@@ -67,17 +67,17 @@ def run_of(prompt: list[str]) -> Symbolic:
 
 
 def expression(prompt: list[str]) -> Key:
-    """The key of the one value a prompt, given by token names, leaves."""
+    """Return the expression of the one value that a prompt, given by token names, leaves."""
     (value,) = run_of(prompt).stack
     return key_of(value)
 
 
 def executed(prompt: list[str]) -> list[Operation]:
-    """Every operation that running a prompt executes, whether or not it has a part in the answer."""
+    """Return every operation that a prompt executes, whether or not the answer depends on it."""
     return getattr(run_of(prompt), "executed", [])
 
 
 def in_expression(prompt: list[str]) -> list[Operation]:
-    """The operations of the expression, as often as they stand in it."""
+    """Return the operations of the expression, with repetitions."""
     (value,) = run_of(prompt).stack
     return value.operations if isinstance(value, Traced) else []

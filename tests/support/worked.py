@@ -1,4 +1,4 @@
-"""Worked steps and answers, told again from what the naive interpreter saw."""
+"""Worked steps and answers, from the steps of the naive interpreter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def story(names: Names) -> list[naive.Step]:
 
 
 def spelled(values: list[str | int]) -> Names:
-    """Names and integers as tokens, with `,` where digits would run together."""
+    """Return names and integers as tokens, with `,` between digits of different integers."""
     names: Names = []
     for value in values:
         if isinstance(value, str):
@@ -29,7 +29,7 @@ def spelled(values: list[str | int]) -> Names:
 
 
 def parts(x: int, y: int) -> list[int]:
-    """A product digit by digit, of the factor with fewer digits, of the right one of two as long."""
+    """Return the partial products of x * y: one per digit of the factor with fewer digits, or of the right one."""
     if min(abs(x), abs(y)) < 10:
         return []
     whole, digits = (x, y) if len(str(abs(y))) <= len(str(abs(x))) else (y, x)
@@ -38,7 +38,7 @@ def parts(x: int, y: int) -> list[int]:
 
 
 def thought_of(names: Names, style: str, limit: int) -> Names:
-    """The thought a style writes after a prompt, with its parentheses, or nothing."""
+    """Return the thought that a style writes after a prompt, with parentheses, or nothing."""
     replayed: list[str | int] = []
     last: list[str | int] = []  # what only the last instruction wrote, left out where its value is the answer
     value, before = None, ()

@@ -1,4 +1,4 @@
-"""Prompts read with a construct ignored, and that the constructs environments are named after are needed."""
+"""Ablations rewrite prompts as expected, and environments need the constructs they are named after."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support import naive
 
 import cadmus_gym as cg
 from cadmus_gym.language.isa import VOCABULARY, Tokens
-from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Spec, Split
 from cadmus_gym.tasks import TASKS, Choices, Family
 from cadmus_gym.tasks.ablations import ABLATIONS, GROWTH, answers, number_of, read_as
@@ -37,7 +37,7 @@ def names_of(prompt: Tokens) -> Names:
 
 
 def right(prompts: Tokens, lengths: NDArray[np.int32], name: str) -> NDArray[np.bool_]:
-    """Which prompts keep their answer under an ablation."""
+    """Return which prompts keep their answer under an ablation."""
     true, all_ran = answers(prompts, lengths)
     assert all_ran.all()
     found, ran = answers(prompts, lengths, name)
@@ -45,7 +45,7 @@ def right(prompts: Tokens, lengths: NDArray[np.int32], name: str) -> NDArray[np.
     return same
 
 
-# The rewriting, told again.
+# The rewriting again, in plain Python.
 
 
 def rewritten(names: Names, name: str) -> Names:
@@ -63,7 +63,7 @@ def rewritten(names: Names, name: str) -> Names:
 
 
 def answer_of(names: Names) -> int | None:
-    """The one value that a prompt leaves, or None."""
+    """Return the one value that a prompt leaves, or None."""
     try:
         run = naive.Run(naive.parse([*names, "end"]), []).go()
     except naive.Fault:
@@ -72,7 +72,7 @@ def answer_of(names: Names) -> int | None:
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_answers_are_those_of_the_naive_interpreter_on_prompts_rewritten_by_hand(id: str) -> None:
+def test_answers_agree_with_the_naive_interpreter_on_rewritten_prompts(id: str) -> None:
     prompts, lengths = (rows[:15] for rows in prompts_of(id, "test"))
     for name in (None, *ABLATIONS):
         found, ran = answers(prompts, lengths, name)
@@ -102,7 +102,7 @@ def test_answers_are_those_of_the_naive_interpreter_on_prompts_rewritten_by_hand
         ("second of last", "3 9 sub 4 add", "3 9 sub 4 swap drop"),
     ],
 )
-def test_readings_by_hand(name: str, text: str, reading: str) -> None:
+def test_prompts_are_rewritten_as_expected(name: str, text: str, reading: str) -> None:
     tokens = cg.assemble(text)
     out = np.full(GROWTH * tokens.size + 1, 255, np.uint8)
     size = read_as(tokens, tokens.size, number_of(name), out)
@@ -110,12 +110,12 @@ def test_readings_by_hand(name: str, text: str, reading: str) -> None:
     assert (out[size:] == 255).all()
 
 
-def test_every_ablation_changes_answers_somewhere() -> None:
+def test_every_ablation_changes_some_answer() -> None:
     for name in ABLATIONS:
         assert any(not right(*prompts_of(id, "test", 200), name).all() for id in IDS), name
 
 
-def test_answers_are_the_same_on_any_number_of_threads() -> None:
+def test_answers_do_not_depend_on_the_number_of_threads() -> None:
     prompts, lengths = cg.Stream("Cadmus-Loop-v0", "test").prompts(np.zeros(9000, np.int64), np.arange(9000))
     for one, other in zip(answers(prompts, lengths, "one turn", 1), answers(prompts, lengths, "one turn"), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -143,8 +143,8 @@ PATTERNED: dict[str, tuple[set[str], str]] = {
 @pytest.mark.parametrize(
     ("id", "split"), [(id, split) for id in PATTERNED for split in cg.load_spec(id).splits if split != "train"]
 )
-def test_no_constant_pattern_of_truth_values_is_right_often(id: str, split: str) -> None:
-    """Every four conditions or relations of the text, in turn, read as the same four bits."""
+def test_constant_truth_values_are_seldom_right(id: str, split: str) -> None:
+    """Conditions or relations are replaced by four bits, repeated along the prompt."""
     prompts, lengths = prompts_of(id, split)
     true, _ = answers(prompts, lengths)
     words, reading = PATTERNED[id]
@@ -165,7 +165,7 @@ def test_no_constant_pattern_of_truth_values_is_right_often(id: str, split: str)
 
 
 @pytest.mark.parametrize("split", cg.load_spec("Cadmus-Stack-v0").splits)
-def test_no_prompt_of_a_stream_does_without_what_its_family_needs(split: str) -> None:
+def test_no_prompt_gives_its_answer_under_a_needed_ablation(split: str) -> None:
     for name in TASKS["stack"].needs:
         assert not right(*prompts_of("Cadmus-Stack-v0", split), name).any()
 
@@ -179,8 +179,8 @@ STACK = {
 }
 
 
-def written(monkeypatch: pytest.MonkeyPatch, needs: tuple[str, ...], split: Split, count: int) -> tuple[Any, Scorer]:
-    """Prompts of a small stack task with these needs, each with its probability, and what reads them."""
+def written(monkeypatch: pytest.MonkeyPatch, needs: tuple[str, ...], split: Split, count: int) -> tuple[Any, Reader]:
+    """Return prompts of a small stack task with these needs, with their probabilities, and a reader of them."""
     monkeypatch.setitem(TASKS, "stack", dataclasses.replace(TASKS["stack"], needs=needs))
     stream = cg.Stream(Spec("Small-v0", "stack", {"only": split}, parameters=STACK), "only")
     programs, places = np.unique(stream.batch(0, count)[0], axis=0, return_index=True)
@@ -192,18 +192,18 @@ def written(monkeypatch: pytest.MonkeyPatch, needs: tuple[str, ...], split: Spli
         tuple(names_of(program[:length])): chance
         for program, length, chance in zip(programs, lengths.tolist(), chances.tolist(), strict=True)
     }
-    return found, Scorer(stream.specs[0], "only", 0, 1)
+    return found, Reader(stream.specs[0], "only")
 
 
 @pytest.mark.parametrize("share", [(0.0, 1.0), (0.1, 1.0), (0.0, 0.5)])
-def test_needs_leave_out_what_does_without_them_and_nothing_else(
+def test_needs_reject_exactly_the_prompts_that_do_without_them(
     share: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in a split of all problems; and the probabilities are those of what is left."""
+    """This holds for a split of all problems too, and probabilities are those of the prompts that remain."""
     split = Split(share)
     needs = TASKS["stack"].needs
     whole, _ = written(monkeypatch, (), split, 60_000)
-    kept, scorer = written(monkeypatch, needs, split, 10_000)
+    kept, reader = written(monkeypatch, needs, split, 10_000)
     assert math.fsum(whole.values()) == pytest.approx(1, abs=1e-4)
     assert math.fsum(kept.values()) == pytest.approx(1, abs=1e-4)
     needy = {
@@ -217,13 +217,13 @@ def test_needs_leave_out_what_does_without_them_and_nothing_else(
     for names, chance in needy.items():
         assert kept.get(names, chance / total) == pytest.approx(chance / total, rel=1e-3)
     for names in whole:
-        problem = scorer.read(cg.encode(" ".join(names)))
+        problem = reader.read(cg.encode(" ".join(names)))
         assert problem is not None
         assert problem.kept == (names in needy)
 
 
-def test_needs_of_a_family_that_finds_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relation is never right where its opposite is, so nothing is left out."""
+def test_a_family_with_its_own_keys_may_have_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relation and its opposite never agree, so no prompt is rejected."""
     programs, _ = cg.Stream("Cadmus-Compare-v0", "test").batch(0, 500)
     family = dataclasses.replace(TASKS["compare"], needs=("relations negated",))
     monkeypatch.setitem(TASKS, "compare", family)
@@ -250,13 +250,13 @@ def plain(needs: tuple[str, ...]) -> Family:
 PLAIN, MISTAKEN = plain(("no order words",)), plain(("no words",))
 
 
-def test_a_family_in_plain_python_has_needs_too() -> None:
+def test_a_family_in_plain_python_may_have_needs() -> None:
     def make(name: str) -> Spec:
         return Spec("Plain-v0", f"{__name__}:{name}", {"all": Split()}, apart="problems")
 
     prompts, lengths = cg.Stream(make("PLAIN"), "all").prompts(np.zeros(300, np.int64), np.arange(300))
     assert not right(prompts, lengths, "no order words").any()
-    read = Scorer(make("PLAIN"), "all", 0, 1).read
+    read = Reader(make("PLAIN"), "all").read
     found = [read(cg.assemble(f"{x} {y} swap sub")) for x, y in ((3, 4), (4, 4))]
     assert [problem is not None and problem.kept for problem in found] == [True, False]
     with pytest.raises(ValueError, match="needs: ablation 'no words': known are"):

@@ -1,4 +1,4 @@
-"""No training program executes a held-out fact, and every test problem rests on one."""
+"""No training program executes a held-out fact, and every test problem has one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import cadmus_gym as cg
 from cadmus_gym.language.isa import ID, VOCABULARY
 from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.verdicts import RAN
-from cadmus_gym.streams.probability import Scorer
+from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Split
 from cadmus_gym.tasks import TASKS, Choices, Family
 from cadmus_gym.tasks.facts import held_out, mirrors_held_out
@@ -29,7 +29,7 @@ Operation = symbolic.Operation
 
 
 def plain_fact(operation: Operation) -> Any:
-    """The fact of a binary operation, by its definition; None where it makes none."""
+    """Return the fact of a binary operation, by its definition; None if it is not a fact."""
     name, *values = operation
     if len(values) < 2 or min(map(abs, values)) < 2:
         return None
@@ -90,12 +90,12 @@ def test_a_tenth_of_all_facts_is_held_out(name: str) -> None:
 
 
 def test_known_facts() -> None:
-    """One hash for good: these are in a test split in every version."""
+    """The hash never changes: these are held out in every version."""
     assert [x for x in range(2, 40) if held_out(ID["mul"], 28, x)] == [4, 6, 11, 25, 27, 28, 38]
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_train_executes_no_held_out_fact_and_test_rests_on_one(id: str) -> None:
+def test_train_executes_no_held_out_fact_and_every_test_problem_has_one(id: str) -> None:
     shown = {plain_fact(o) for names in prompts_of(id, "train") for o in symbolic.executed(names)} - {None}
     for names in prompts_of(id, "train"):
         assert not any(is_held_out(operation, mirrored=True) for operation in symbolic.executed(names)), names
@@ -106,16 +106,16 @@ def test_train_executes_no_held_out_fact_and_test_rests_on_one(id: str) -> None:
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_a_prompt_of_any_split_is_on_the_side_of_its_facts(id: str) -> None:
-    """Out-of-distribution splits hold both kinds; read as problems of train and test, each lies where it belongs."""
+def test_facts_decide_the_split_of_every_prompt(id: str) -> None:
+    """Out-of-distribution splits have both kinds; exactly one of train and test keeps each of their problems."""
     spec = cg.load_spec(id)
-    scorers = {split: Scorer(spec, split, 0, 1) for split in ("train", "test")}
+    readers = {split: Reader(spec, split) for split in ("train", "test")}
     everything = cg.Stream(replace(spec, splits={"all": Split()}), "all", seed=1)
     rows, lengths = everything.prompts(np.ones(1500, np.int64), np.arange(1500))
     sides = {"train": 0, "test": 0, "neither": 0}
     for row, length in zip(rows, lengths, strict=True):
         names = prompt_names(row, length)
-        read = {split: scorer.read(row[:length]) for split, scorer in scorers.items()}
+        read = {split: reader.read(row[:length]) for split, reader in readers.items()}
         kept = {split for split, problem in read.items() if problem is not None and problem.kept}
         held = any(map(is_held_out, symbolic.in_expression(names)))
         shown = any(is_held_out(operation, mirrored=True) for operation in symbolic.executed(names))
@@ -135,7 +135,7 @@ def held_in(prompt: str) -> int:
     return int(marks[HELD])
 
 
-def test_a_held_out_fact_is_counted_as_often_as_it_stands_in_the_expression() -> None:
+def test_every_occurrence_of_a_held_out_fact_counts() -> None:
     x, y = next((x, y) for x in range(2, 99) for y in range(2, x) if held_out(ID["mul"], x, y))
     assert held_in(f"{x} {y} mul") == 1
     assert held_in(f"{y} {x} mul dup inc add") == 2
@@ -150,13 +150,13 @@ class Nothing:
 
 
 def moves(parameters: Nothing, choices: Choices) -> str:
-    """A prompt without operations, or with one that makes no fact."""
+    """A prompt without operations, or with one that is not a fact."""
     x, y = choices.integer(0, 99), choices.integer(0, 99)
     return f"{x} {y} {choices.pick(['drop', 'swap drop'])}" if choices.integer(0, 1) else f"{min(x, 1)} {y} add"
 
 
 @pytest.mark.parametrize("apart", ["facts", "problems"])
-def test_without_operations_the_key_decides_and_without_facts_a_problem_is_one_of_train(
+def test_the_key_decides_without_operations_and_train_gets_problems_without_facts(
     apart: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TASKS, "moves", Family("moves", 1, Nothing, "value", lambda _: 8, compose=moves))
@@ -177,14 +177,14 @@ def test_without_operations_the_key_decides_and_without_facts_a_problem_is_one_o
             assert operated.any()
 
 
-def test_a_split_of_too_few_facts_says_what_to_do() -> None:
+def test_a_split_with_too_few_facts_is_an_error_with_advice() -> None:
     with pytest.raises(ValueError, match=r"\[splits.test\]: none of .* apart = 'problems'"):
         cg.Stream(cg.load_spec("Cadmus-Arith-v0", operands=[0, 1]), "test")
     cg.Stream(cg.load_spec("Cadmus-Arith-v0", operands=[0, 1], operations={"4": 1}, apart="problems"), "test")
 
 
-def test_shares_divide_the_held_out_problems_and_the_others() -> None:
-    """A split may be divided further: into parts that share no problem and hold what they should."""
+def test_narrower_shares_divide_held_out_problems_and_others() -> None:
+    """The parts share no problem and have held-out problems or others, as their shares say."""
     splits = {"a": (0.0, 0.05), "b": (0.05, 0.1), "c": (0.1, 0.5), "d": (0.5, 1.0)}
     spec = replace(cg.load_spec("Cadmus-Arith-v0"), splits={name: Split(share) for name, share in splits.items()})
     keys: dict[str, set[int]] = {}

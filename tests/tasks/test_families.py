@@ -1,4 +1,4 @@
-"""Families of programs: what is one problem, worked steps told again, what each may show and how often."""
+"""Task families: keys of problems, worked steps, and the distribution of prompts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STACK_WORDS = ("dup", "drop", "swap", "over", "rot", "pick")
 
 
 def everywhere(task: str, **parameters: Any) -> Spec:
-    """A spec of a task with one split, "all", that holds every problem."""
+    """Return a spec of a task with one split, "all", of all problems."""
     spec = cg.load_spec(IDS[task])
     return dataclasses.replace(spec, splits={"all": Split()}, parameters=spec.parameters | parameters)
 
@@ -48,7 +48,7 @@ def prompts(spec: Spec | str, split: str, count: int, seed: int = 0) -> list[Nam
 
 
 def words(names: Names) -> Iterator[str | int]:
-    """Tokens with each literal as one integer, the `neg` after it included, and without `,`."""
+    """Return tokens with each literal as one integer, including a `neg` after it, and without `,`."""
     for word in re.sub(r"(?<=\d) neg\b", "n", re.sub(r"(?<=\d) (?=\d)", "", " ".join(names))).split():
         if word != ",":
             yield (-int(word[:-1]) if word.endswith("n") else int(word)) if word[0].isdigit() else word
@@ -59,7 +59,7 @@ def close_to(seen: float, count: float, chance: float) -> bool:
 
 
 def by_weight(seen: Counter[Any], weights: dict[Any, int]) -> bool:
-    """Whether things come up as often as their weights say, and nothing else does."""
+    """Whether outcomes occur as often as their weights say, and no others occur."""
     total = sum(weights.values())
     return seen.keys() <= weights.keys() and all(
         close_to(seen[name], seen.total(), weight / total) for name, weight in weights.items()
@@ -70,7 +70,7 @@ def by_weight(seen: Counter[Any], weights: dict[Any, int]) -> bool:
 
 
 def key_of(names: Names) -> int | None:
-    """The package's hash of the problem, or None where the prompt leaves no one value."""
+    """Return the key of a prompt, or None if it does not leave one value."""
     program = np.zeros(len(names) + 1, np.uint8)
     program[:-1] = [ID[name] for name in names]
     outcome, depth, key = identify(
@@ -80,7 +80,7 @@ def key_of(names: Names) -> int | None:
 
 
 def check_keys(found: list[Names]) -> int:
-    """Hold the package's hashes against expressions; return how many texts share a problem with an earlier one."""
+    """Compare keys with expressions; return how many texts share a problem with an earlier one."""
     texts = {" ".join(names): names for names in found}
     keys = {text: key_of(names) for text, names in texts.items()}
     expressions = {text: symbolic.expression(names) for text, names in texts.items()}
@@ -101,7 +101,7 @@ FEW: dict[str, dict[str, Any]] = {  # problems that come up again in other words
 
 
 @pytest.mark.parametrize("task", VALUES)
-def test_two_prompts_have_one_key_when_they_compute_the_same(task: str) -> None:
+def test_prompts_have_the_same_key_if_they_compute_the_same(task: str) -> None:
     assert check_keys(prompts(everywhere(task, **FEW[task]), "all", 1500)) > 0
     check_keys(prompts(IDS[task], "train", 500))
 
@@ -113,7 +113,7 @@ def test_families_share_problems() -> None:
 
 
 def anything(chooser: random.Random) -> Names:
-    """A straight line of instructions that leaves one value, most of them on few literals."""
+    """Return random instructions without blocks that leave one value."""
     names: Names = []
     depth = 0
     set_registers: set[str] = set()
@@ -139,7 +139,7 @@ def anything(chooser: random.Random) -> Names:
     return names
 
 
-def test_keys_are_those_of_expressions_for_any_straight_line() -> None:
+def test_keys_agree_with_expressions_for_random_straight_lines() -> None:
     chooser = random.Random(3)
     found = [names for names in (anything(chooser) for _ in range(8000)) if key_of(names) is not None]
     assert {name for names in found for name in names} >= {*naive.EFFECTS, "pick", "a!", "a@", "b!", "b@"}
@@ -178,13 +178,13 @@ def test_keys_by_hand(one: str, other: str, same: bool) -> None:
     assert (keys[0] == keys[1]) == same
 
 
-# Worked steps, told again from what the naive interpreter saw.
+# Worked steps again, from the steps of the naive interpreter.
 
 
 @pytest.mark.parametrize("limit", [3, 12, 30, 400])
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("task", IDS)
-def test_worked_steps_are_those_of_the_style_or_none_where_they_are_too_long(task: str, style: str, limit: int) -> None:
+def test_worked_steps_follow_the_style_and_are_left_out_if_too_long(task: str, style: str, limit: int) -> None:
     episode = {"max_tokens": 500, "thought_tokens": 0}
     spec = cg.load_spec(IDS[task], thoughts={"share": 1.0, "style": style, "limit": limit}, episode=episode)
     lengths = []
@@ -203,7 +203,7 @@ def test_worked_steps_are_those_of_the_style_or_none_where_they_are_too_long(tas
         assert min(lengths) == 0  # some were too long
 
 
-def test_a_thought_as_long_as_its_limit_is_written_and_one_longer_is_not() -> None:
+def test_a_thought_of_the_limit_is_written_and_a_longer_one_is_not() -> None:
     at_the_limit = 0
     for task in VALUES:
         whole = {"share": 1.0, "style": "trace", "limit": 400}
@@ -227,7 +227,7 @@ def think_length(names: Names, limit: int) -> int:
 
 
 @pytest.mark.parametrize("task", IDS)
-def test_the_share_of_worked_steps_is_the_one_asked_for(task: str) -> None:
+def test_worked_steps_have_the_requested_share(task: str) -> None:
     thoughts = {"share": 0.3, "style": "stack", "limit": 400}
     spec = cg.load_spec(IDS[task], thoughts=thoughts, episode={"max_tokens": 500})
     programs, _ = cg.Stream(spec).batch(0, COUNT)
@@ -313,7 +313,7 @@ READERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("task", VALUES)
-def test_splits_of_other_kinds_show_no_kind_that_training_shows(task: str) -> None:
+def test_splits_of_other_kinds_share_no_kind_with_train(task: str) -> None:
     spec = cg.load_spec(IDS[task])
     trained = {READERS[task](names) for names in prompts(spec, "train", COUNT // 2)}
     assert trained == {READERS[task](names) for names in prompts(spec, "test", COUNT // 2)}
@@ -323,7 +323,7 @@ def test_splits_of_other_kinds_show_no_kind_that_training_shows(task: str) -> No
 
 
 @pytest.mark.parametrize(("task", "split"), [case for case in SPLITS if case[0] in VALUES])
-def test_values_on_the_way_stay_within_the_limit_and_operands_in_their_range(task: str, split: str) -> None:
+def test_values_stay_within_the_limit_and_operands_within_their_range(task: str, split: str) -> None:
     spec = cg.load_spec(IDS[task])
     parameters = spec.split_parameters(split)
     limit = getattr(parameters, "limit", 2**31)
@@ -341,7 +341,7 @@ def test_values_on_the_way_stay_within_the_limit_and_operands_in_their_range(tas
 
 
 def pairs_of(task: str, names: Names) -> set[str]:
-    """Pairs of operators that follow one another, or of stack words with nothing but an index between them."""
+    """Return pairs of consecutive operators, or of stack words with nothing but an index between them."""
     if task == "arith":
         return {" ".join(both) for both in pairwise(name for name in names if name in OPERATORS)}
     seen = [word for word, behind in pairwise([*words(names), ""]) if not (isinstance(word, int) and behind == "pick")]
@@ -349,7 +349,7 @@ def pairs_of(task: str, names: Names) -> set[str]:
 
 
 @pytest.mark.parametrize("task", ["arith", "stack"])
-def test_held_out_pairs_are_shown_by_their_split_in_every_program_and_by_no_other(task: str) -> None:
+def test_every_program_of_the_held_split_shows_a_held_out_pair_and_no_other_split_does(task: str) -> None:
     spec = cg.load_spec(IDS[task])
     held = {*spec.split_parameters("pairs").held_out}
     assert held
@@ -368,7 +368,7 @@ def test_held_out_pairs_are_shown_by_their_split_in_every_program_and_by_no_othe
 # Shares and weights.
 
 
-def test_logic_goes_by_its_weights() -> None:
+def test_logic_follows_its_weights() -> None:
     weights: dict[str, Any] = {
         "operands": [5, 20],
         "bits": {"1": 3, "2": 1},
@@ -396,7 +396,7 @@ def test_logic_goes_by_its_weights() -> None:
     assert close_to(sum(names[-1] == "add" for names in found), COUNT, 0.5)
 
 
-def test_stack_goes_by_its_sizes() -> None:
+def test_stack_follows_its_sizes() -> None:
     weights: dict[str, Any] = {"literals": {"2": 1, "4": 3}, "moves": {"2": 2, "3": 1}}
     found = prompts(everywhere("stack", **weights), "all", COUNT)
     kinds = [read_stack(names) for names in found]
@@ -407,7 +407,7 @@ def test_stack_goes_by_its_sizes() -> None:
     assert {name for names in few for name in names if name in STACK_WORDS} == {"swap", "dup"}
 
 
-def test_register_goes_by_its_weights() -> None:
+def test_register_follows_its_weights() -> None:
     weights: dict[str, Any] = {"operations": {"2": 1, "3": 2, "5": 1}}
     found = prompts(everywhere("register", **weights, operands=[2, 9], limit=10**6), "all", COUNT)
     assert by_weight(Counter(str(read_register(names)[0]) for names in found), weights["operations"])
@@ -430,7 +430,7 @@ def arms(tree: tuple[naive.Node, ...]) -> Iterator[tuple[naive.Node, ...]]:
             yield from arms(node.other)
 
 
-def test_branch_goes_by_its_weights_and_computes_in_both_arms() -> None:
+def test_branch_follows_its_weights_and_computes_in_both_arms() -> None:
     relations = {"lt": 3, "ge": 1}
     depths = {"1": 1, "2": 2, "3": 1}
     blocks = {"1": 2, "2": 1}
@@ -462,7 +462,7 @@ def test_branch_goes_by_its_weights_and_computes_in_both_arms() -> None:
 
 
 def arm_values(tree: tuple[naive.Node, ...], value: int) -> Iterator[int]:
-    """What each operation after conditions makes of a value, in arms that are taken and in those that are not."""
+    """Return the results of all operations in conditions, in arms that are taken and in those that are not."""
     run = naive.Run(naive.Program(naive.Header(), (), None, []), [])
     run.stack = [value]
     for node in tree:
@@ -478,7 +478,7 @@ def arm_values(tree: tuple[naive.Node, ...], value: int) -> Iterator[int]:
             yield run.stack[-1]
 
 
-def test_arms_that_are_not_taken_stay_within_the_limit_too() -> None:
+def test_arms_not_taken_stay_within_the_limit() -> None:
     spec = everywhere("branch", limit=150)
     largest = 0
     for names in prompts(spec, "all", 1500):
@@ -491,7 +491,7 @@ def test_arms_that_are_not_taken_stay_within_the_limit_too() -> None:
     assert 140 < largest <= 150
 
 
-def test_loop_goes_by_its_weights() -> None:
+def test_loop_follows_its_weights() -> None:
     weights: dict[str, Any] = {"kinds": {"times": 3, "until": 1}, "items": {"1": 1, "2": 3}}
     spec = everywhere("loop", **weights, turns=[2, 6], factors=[2, 4], indexed=0.4, limit=10**8)
     found = prompts(spec, "all", COUNT)
@@ -508,7 +508,7 @@ def test_loop_goes_by_its_weights() -> None:
     assert {names[names.index("until") - 1] for names in found if "until" in names} == {"le", "ge"}
 
 
-def test_function_goes_by_its_weights() -> None:
+def test_function_follows_its_weights() -> None:
     kinds = {"plain": 1, "count": 2, "fold": 3, "double": 4}
     found = [
         read_function(names)
@@ -523,7 +523,7 @@ def test_function_goes_by_its_weights() -> None:
 
 
 @pytest.mark.parametrize(("task", "split"), SPLITS)
-def test_no_answer_is_the_answer_too_often(task: str, split: str) -> None:
+def test_no_single_answer_is_frequent(task: str, split: str) -> None:
     spec = cg.load_spec(IDS[task], thoughts={"share": 0.0})
     programs, lengths = cg.Stream(spec, split, seed=12).batch(0, 20_000)
     answers = Counter(
@@ -575,7 +575,7 @@ EXTREMES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("task", "parameters"), EXTREMES, ids=str)
-def test_parameters_at_their_ends_still_give_true_programs(task: str, parameters: dict[str, Any]) -> None:
+def test_boundary_parameters_give_true_programs(task: str, parameters: dict[str, Any]) -> None:
     thoughts = {"share": 1.0, "style": "stack", "limit": 200}
     spec = cg.load_spec(everywhere(task, **parameters), thoughts=thoughts, episode={"max_tokens": 300})
     stream = cg.Stream(spec, "all")

@@ -1,4 +1,4 @@
-"""The keys of problems, by which splits are kept apart, are promises: they are what they were."""
+"""Keys of problems never change, because they decide the splits."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def found() -> dict[str, dict[str, object]]:
     return {"splits": splits, "negative literals": {"train": first_keys(NEGATIVE, "train")}, "prompts": prompts}
 
 
-def test_keys_have_not_changed_and_none_is_left_out() -> None:
+def test_keys_equal_the_pinned_ones_for_every_split() -> None:
     assert found() == json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
-def test_what_is_pinned_has_negative_literals_and_every_instruction() -> None:
+def test_pinned_programs_cover_negative_literals_and_every_instruction() -> None:
     programs, lengths = cg.Stream(NEGATIVE, "train", seed=0).batch(0, 4)
     assert any("neg" in cg.decode(program[:length]) for program, length in zip(programs, lengths, strict=True))
     executed = {token for prompt in PROMPTS for token in cg.decode(cg.assemble(prompt)).split()}
@@ -99,7 +99,7 @@ def test_what_is_pinned_has_negative_literals_and_every_instruction() -> None:
         ("-5 inc", "1 -5 add"),
     ],
 )
-def test_texts_of_one_problem_have_one_key(one: str, other: str) -> None:
+def test_texts_of_one_problem_share_a_key(one: str, other: str) -> None:
     assert key_of(one) == key_of(other)
 
 

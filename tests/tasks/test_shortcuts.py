@@ -1,4 +1,4 @@
-"""Shortcuts: what they answer, by hand and in plain Python, and how seldom that is right."""
+"""Shortcuts: their answers, and how seldom these are right."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def answers(name: str, prompts: list[str]) -> list[int]:
 
 
 def by_outer_digits(prompt: str) -> int:
-    """The answer by lengths, then first digits, then last digits."""
+    """Answer by lengths, then first digits, then last digits."""
     left, right, relation = prompt.split()
     one, other = (len(left), left[0], left[-1]), (len(right), right[0], right[-1])
     truth = {"eq": one == other, "ne": one != other, "lt": one < other, "le": one <= other, "gt": one > other}
@@ -52,7 +52,7 @@ def by_outer_digits(prompt: str) -> int:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_it_takes_more_than_a_shortcut(split: str) -> None:
+def test_shortcuts_are_seldom_right(split: str) -> None:
     programs, lengths = cg.Stream(ID, split, seed=31).batch(0, COUNT)
     truth = (programs[np.arange(COUNT), lengths] == op.END).astype(np.int64)
     prompts = [cg.disassemble(row[:length]) for row, length in zip(programs, lengths, strict=True)]
@@ -97,6 +97,6 @@ def test_it_takes_more_than_a_shortcut(split: str) -> None:
     ],
 )
 def test_shortcuts_by_hand(name: str, prompt: str, answer: int) -> None:
-    """Alone and beside longer prompts and shorter ones."""
+    """Alone, and in a batch with longer and shorter prompts."""
     assert answers(name, [prompt]) == [answer]
     assert answers(name, ["123456 1234567 lt", prompt, "1 2 lt"])[1] == answer

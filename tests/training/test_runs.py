@@ -126,50 +126,6 @@ def assert_refused(script: ModuleType, capsys: pytest.CaptureFixture[str], argum
         assert part in reported
 
 
-# ---------------------------------------------------------------------------------------------- files
-
-
-def test_an_edited_json_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "some.json"
-    files.write_json(path, {"seed": 10, "rates": (0.1, 1e-7), "name": "Ontañón", "none": None})
-    assert files.read_json(path) == {"seed": 10, "rates": [0.1, 1e-7], "name": "Ontañón", "none": None}
-    text = path.read_text()
-    for changed in (text.replace('"seed": 10', '"seed": 11'), text.replace('"none"', '"some"')):
-        path.write_text(changed)
-        with pytest.raises(ValueError, match=r"some.json was edited or is damaged"):
-            files.read_json(path)
-    for damaged in ("", text[: len(text) // 2], "[" * 100_000, '"text"', '{"seed": 10}', "\udcff"):
-        path.write_bytes(damaged.encode(errors="surrogateescape"))
-        with pytest.raises(ValueError, match=r"some.json (is damaged|has no checksum)"):
-            files.read_json(path)
-
-
-def test_a_failed_write_leaves_the_previous_json_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "some.json"
-    files.write_json(path, {"seed": 1})
-    flushed: list[int] = []
-
-    def full(handle: int) -> None:
-        flushed.append(handle)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        files.write_json(path, {"seed": 2})
-    assert flushed  # before it replaces the other
-    assert files.read_json(path) == {"seed": 1}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_an_unwritable_output_is_found_before_the_work(tmp_path: Path) -> None:
-    files.check_output(tmp_path / "new" / "table.json")
-    assert list((tmp_path / "new").iterdir()) == []
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file" / "table.json", tmp_path / "new", Path("/proc/table.json")):
-        with pytest.raises(ValueError, match=rf"{path} cannot be written: "):
-            files.check_output(path)
-
-
 # ---------------------------------------------------------------------------------------------- folders and locks
 
 
@@ -200,7 +156,7 @@ def test_a_run_starts_in_a_folder_left_by_a_kill_before_run_json_was_written(
     tmp_path: Path, held: contextlib.ExitStack
 ) -> None:
     (tmp_path / "run").mkdir()
-    for name in ("lock", "owner", "run.partial"):
+    for name in ("lock", "owner", files.PARTIAL):
         (tmp_path / "run" / name).touch()
     open_folder(held, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "run.json").is_file()
@@ -429,7 +385,7 @@ def test_ppo_resumes_without_the_checkpoint(
         ("transformer", {}, "table.json cannot be written: "),
         ("transformer", {"env": "Cadmus-Arit-v0"}, "did you mean Cadmus-Arith-v0"),
         ("study", {"study": "factors"}, "factors.json cannot be written: "),
-        ("study", {"study": "run.toml"}, "run.toml is not TOML: "),
+        ("study", {"study": "run.toml"}, "run.toml: not TOML: "),
         ("evaluate", {}, "model.safetensors is damaged"),
     ],
 )

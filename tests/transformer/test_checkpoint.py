@@ -60,7 +60,7 @@ def test_round_trip(tmp_path: Path, config: ModelConfig) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of transformers
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_transformers_loads_the_folder_as_it_is(tmp_path: Path, config: ModelConfig) -> None:
+def test_transformers_loads_a_saved_folder(tmp_path: Path, config: ModelConfig) -> None:
     transformers = pytest.importorskip("transformers")
     model = model_of(config)
     save_model(model, tmp_path / "x", {"endian": "little"})
@@ -80,7 +80,7 @@ def test_transformers_loads_the_folder_as_it_is(tmp_path: Path, config: ModelCon
 
 @pytest.mark.filterwarnings("ignore")  # of transformers
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_folder_of_transformers_without_our_keys_needs_an_endian(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_folder_saved_by_transformers_needs_an_endian(tmp_path: Path, dtype: torch.dtype) -> None:
     transformers = pytest.importorskip("transformers")
     sizes = {"vocab_size": 65, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"intermediate_size": 48, "max_position_embeddings": 64, "tie_word_embeddings": True}
@@ -99,7 +99,7 @@ def test_a_folder_of_transformers_without_our_keys_needs_an_endian(tmp_path: Pat
         load_model(tmp_path / "x", endian="big")
 
 
-def test_what_transformers_may_add_is_left_out(tmp_path: Path) -> None:
+def test_load_model_ignores_weights_that_transformers_adds(tmp_path: Path) -> None:
     model, folder = model_of(), tmp_path / "x"
     save_model(model, folder, {})
     (folder / CARD).unlink()
@@ -110,7 +110,9 @@ def test_what_transformers_may_add_is_left_out(tmp_path: Path) -> None:
     assert same(load_model(folder), model)
     weights["lm_head.weight"][0, 0] += 1
     safetensors.torch.save_file(weights, folder / WEIGHTS)
-    with pytest.raises(ValueError, match=r"lm_head\.weight is not model\.embed_tokens\.weight, but config\.json ties"):
+    with pytest.raises(
+        ValueError, match=r"lm_head\.weight differs from model\.embed_tokens\.weight, but config\.json ties"
+    ):
         load_model(folder)
 
 
@@ -122,7 +124,7 @@ def test_what_transformers_may_add_is_left_out(tmp_path: Path) -> None:
         ("pytorch_model.bin", r"pytorch_model\.bin is pickled, which is not read"),
     ],
 )
-def test_weights_in_another_form_are_named(tmp_path: Path, name: str, message: str) -> None:
+def test_error_explains_weights_in_other_formats(tmp_path: Path, name: str, message: str) -> None:
     save_model(model_of(), tmp_path, {})
     (tmp_path / WEIGHTS).rename(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=message):
@@ -131,7 +133,7 @@ def test_weights_in_another_form_are_named(tmp_path: Path, name: str, message: s
 
 @pytest.mark.filterwarnings("ignore")  # of transformers
 @pytest.mark.parametrize("name", checkpoint.packaged_models())
-def test_a_packaged_model_is_true_under_the_defaults_of_transformers(name: str) -> None:
+def test_packaged_model_answers_correctly_in_transformers(name: str) -> None:
     transformers = pytest.importorskip("transformers")
     folder = model_files.PACKAGED / name
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -166,7 +168,7 @@ def test_transformers_trains_in_the_type_of_the_config(tmp_path: Path) -> None:
     assert losses[2] < losses[0]
 
 
-def test_the_model_s_own_card_is_kept(tmp_path: Path) -> None:
+def test_save_model_keeps_the_card_of_the_model(tmp_path: Path) -> None:
     model = model_of()
     model.endian, model.card = "little", {"seed": 3}
     save_model(model, tmp_path / "x")
@@ -182,7 +184,7 @@ def stored(folder: Path) -> tuple[str, str]:
     return (json.loads((folder / CARD).read_text())["stored"], json.loads((folder / CONFIG).read_text())["dtype"])
 
 
-def test_types(tmp_path: Path) -> None:
+def test_dtype_of_saved_and_loaded_weights(tmp_path: Path) -> None:
     save_model(model_of().to(torch.bfloat16), tmp_path / "x", {})
     assert stored(tmp_path / "x") == ("bfloat16", "float32")
     assert load_model(tmp_path / "x").embed_tokens.weight.dtype == torch.float32
@@ -192,7 +194,7 @@ def test_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_are_stored_in_another_type(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_weights_may_be_stored_in_another_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
     model = model_of()
     save_model(model, tmp_path / "x", {}, dtype)
     assert model.embed_tokens.weight.dtype == torch.float32
@@ -209,7 +211,7 @@ def test_weights_are_stored_in_another_type(tmp_path: Path, dtype: torch.dtype) 
     assert size < (tmp_path / "x" / WEIGHTS).stat().st_size < size + 4000
 
 
-def test_a_card_is_written_anew_and_the_readme_goes_with_the_model(tmp_path: Path) -> None:
+def test_write_card_keeps_the_model_and_save_model_drops_the_readme(tmp_path: Path) -> None:
     folder = tmp_path / "x"
     save_model(model_of(), folder, {"seed": 3})
     before = (folder / WEIGHTS).read_bytes()
@@ -217,7 +219,7 @@ def test_a_card_is_written_anew_and_the_readme_goes_with_the_model(tmp_path: Pat
     assert load_model(folder).card["seed"] == 4
     assert (folder / WEIGHTS).read_bytes() == before
     assert {path.name for path in folder.iterdir()} == set(WRITTEN)
-    with pytest.raises(ValueError, match="the card is no JSON"):
+    with pytest.raises(ValueError, match="the card cannot be written as JSON"):
         write_card(folder, {"seed": float("nan")})
     assert load_model(folder).card["seed"] == 4
     (folder / "README.md").write_text("of seed 4")
@@ -225,7 +227,7 @@ def test_a_card_is_written_anew_and_the_readme_goes_with_the_model(tmp_path: Pat
     assert {path.name for path in folder.iterdir()} == set(WRITTEN)
 
 
-def test_a_record_goes_with_its_model(tmp_path: Path) -> None:
+def test_a_record_is_saved_and_loaded_with_its_model(tmp_path: Path) -> None:
     """From folder to folder, in any type; and no model gets that of another."""
     choices = np.arange(8, dtype=np.uint8)
     model, folder = model_of(), tmp_path / "x"
@@ -258,7 +260,7 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     load_model(tmp_path / "x")
 
 
-def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+def test_flipped_bit_is_detected(tmp_path: Path) -> None:
     folder = tmp_path / "x"
     save_model(model_of(), folder, {})
     for name in (WEIGHTS, CONFIG):
@@ -271,7 +273,7 @@ def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     load_model(folder)
 
 
-def test_damage_without_sums_is_refused(tmp_path: Path) -> None:
+def test_damage_is_detected_without_checksums(tmp_path: Path) -> None:
     """A card written by hand has no sums; a file that was cut or is none is found all the same."""
     folder = tmp_path / "x"
     save_model(model_of(), folder, {})
@@ -290,7 +292,7 @@ def test_damage_without_sums_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"card\.json is damaged"):
         load_model(folder)
     (folder / CARD).write_text("[]")
-    with pytest.raises(ValueError, match=r"card\.json holds list; allowed: an object"):
+    with pytest.raises(ValueError, match=r"card\.json is damaged: it holds a list, not an object"):
         load_model(folder)
     (folder / CARD).write_text('{"endian": "middle"}')
     with pytest.raises(ValueError, match=r"card\.json: endian = 'middle'; allowed: big, little"):
@@ -307,17 +309,17 @@ def test_damage_without_sums_is_refused(tmp_path: Path) -> None:
         ({"num_attention_heads": 3}, "ModelConfig: heads = 3; allowed"),
         ({"head_dim": 16}, "head_dim = 16; allowed: width / heads = 8"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "allowed: rope_type = 'default'"),
-        ({"num_hidden_layers": 1}, r"model\.layers\.1\.\S+ belongs to no part of the model, by config\.json"),
-        ({"num_hidden_layers": 3}, r"model\.layers\.2\.\S+ is missing, by config\.json"),
+        ({"num_hidden_layers": 1}, r"model\.layers\.1\.\S+ is not part of the model according to config\.json"),
+        ({"num_hidden_layers": 3}, r"model\.layers\.2\.\S+ is missing according to config\.json"),
         ({"tie_word_embeddings": False}, r"lm_head\.weight is missing"),
         (
             {"intermediate_size": 40},
-            r"model\.layers\.0\.mlp\.\S+ has shape \(.*48.*\); by config\.json it is \(.*40.*\)",
+            r"model\.layers\.0\.mlp\.\S+ has shape \(.*48.*\); allowed by config\.json: \(.*40.*\)",
         ),
-        ({"num_key_value_heads": 2}, r"k_proj\.weight has shape \(32, 32\); by config.json it is \(16, 32\)"),
+        ({"num_key_value_heads": 2}, r"k_proj\.weight has shape \(32, 32\); allowed by config.json: \(16, 32\)"),
     ],
 )
-def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_config_of_another_model_is_rejected(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     folder = tmp_path / "x"
     save_model(model_of(), folder, {})
     config = json.loads((folder / CONFIG).read_text()) | changes
@@ -327,7 +329,7 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str
         load_model(folder)
 
 
-def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match=r"no model 'nana': no such folder; models in the package: "):
         load_model("nana")
     save_model(model_of(), tmp_path / "models" / "nano-test", {"seed": 5})
@@ -345,8 +347,8 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_bad_cards_write_nothing(tmp_path: Path) -> None:
     for card, message in (
-        ({"seed": np.int64(3)}, "the card is no JSON: .*int64"),
-        ({"loss": float("nan")}, "the card is no JSON"),
+        ({"seed": np.int64(3)}, "the card cannot be written as JSON: .*int64"),
+        ({"loss": float("nan")}, "the card cannot be written as JSON"),
         ({"endian": "middle"}, "endian = 'middle'; allowed: big, little"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -354,7 +356,7 @@ def test_bad_cards_write_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_the_packaged_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_means_the_folder_and_a_name_the_packaged_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_model(model_of(), "nano", {"seed": 11})
     for folder in (Path("nano"), "./nano", str(tmp_path / "nano")):

@@ -151,7 +151,7 @@ def test_a_folder_is_read_without_its_model(config: ModelConfig, dtype: torch.dt
     np.testing.assert_allclose(logits_of(decoder, programs), batch_logits(model, programs), atol=1e-4)
 
 
-def test_changed_weights_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_follows_changed_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """However they are changed: optimizers count it, `.data` and numpy do not."""
     model = tiny(CONFIGS["untied"])
     options = {"form": "free", "max_tokens": 9, "raw": True}
@@ -176,7 +176,7 @@ class Louder(Transformer):
         return 2 * super().logits(hidden)
 
 
-def test_a_model_that_is_not_as_written_is_left_to_itself() -> None:
+def test_modified_model_gets_no_decoder() -> None:
     model = tiny()
     assert decoder_of(model, 1) is not None
     assert decoder_of(model, decoding.ROWS) is not None
@@ -254,7 +254,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("options", "said"), WRONG)
-def test_arguments_of_a_wrong_type_are_refused_alike(
+def test_both_paths_reject_arguments_of_a_wrong_type(
     options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_decoder("nano-arith")
@@ -266,15 +266,13 @@ def test_arguments_of_a_wrong_type_are_refused_alike(
 
 
 @pytest.mark.parametrize("prompts", [None, 3, "12 7 add"])
-def test_what_is_no_sequence_of_prompts_is_refused(prompts: Any) -> None:
+def test_invalid_prompts_are_rejected(prompts: Any) -> None:
     with pytest.raises(ValueError, match="prompts = "):
         complete(load_decoder("nano-arith"), prompts)
 
 
 @pytest.mark.parametrize("options", [{"temperature": 1e-300}, {"temperature": 1e300}, {"raw": "yes"}])
-def test_extreme_arguments_mean_the_same_on_both_paths(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_paths_agree_on_extreme_arguments(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     few = complete(load_decoder("nano-arith"), ["12 7 add"], thought_tokens=10**30, **options)
     monkeypatch.setattr(decoding, "ROWS", 0)
     many = complete(cg.load_model("nano-arith"), ["12 7 add"], thought_tokens=10**30, **options)
@@ -282,7 +280,7 @@ def test_extreme_arguments_mean_the_same_on_both_paths(
     assert np.allclose(few.log_probs, many.log_probs, atol=1e-4)
 
 
-def test_a_whole_temperature_compiles_nothing_anew() -> None:
+def test_integer_temperature_reuses_compiled_kernels() -> None:
     model = load_decoder("nano-arith")
     complete(model, ["12 7 add"], temperature=1.0)
     compiled = decoding.complete_row.signatures  # type: ignore[attr-defined]

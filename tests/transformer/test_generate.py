@@ -11,7 +11,7 @@ from cadmus_gym.language.forms import Automata, Rules, reverse_digits
 from cadmus_gym.language.machine import run, run_batch
 from cadmus_gym.language.notation import assemble, decode, encode
 from cadmus_gym.language.verdicts import Verdict
-from cadmus_gym.streams.spec import load_spec
+from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.transformer import batched
 from cadmus_gym.transformer.cache import Cache
 from cadmus_gym.transformer.checkpoint import load_model
@@ -93,7 +93,7 @@ def check_by_full_passes(
 @pytest.mark.parametrize("endian", ["big", "little"])
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 @pytest.mark.parametrize("form", FORMS)
-def test_log_probabilities_are_those_of_a_full_pass(model, form, temperature, endian):
+def test_log_probabilities_equal_those_of_a_full_pass(model, form, temperature, endian):
     done = complete(
         model,
         [assemble(prompt) for prompt in PROMPTS],
@@ -108,7 +108,7 @@ def test_log_probabilities_are_those_of_a_full_pass(model, form, temperature, en
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_batch_does_not_matter(model, temperature, monkeypatch):
+def test_completions_do_not_depend_on_the_batch(model, temperature, monkeypatch):
     """Rows dropped, moved and alone, the cache grown, prompts read once for three completions: all the same."""
     prompts, lengths = prompts_of(75)
     calls = {"keep": 0, "copied": 0, "grow": 0}
@@ -144,7 +144,7 @@ def test_the_batch_does_not_matter(model, temperature, monkeypatch):
         assert np.array_equal(shuffled.tokens, done.tokens[order])
 
 
-def test_hooks_see_all_and_change_nothing_by_being_there(model):
+def test_hooks_see_every_activation_and_change_nothing(model):
     """Also where products are joined and the end of the last layer is left out when nobody looks."""
     prompts, lengths = prompts_of(9)
     options = {"form": "value", "temperature": 1.0, "max_tokens": 24}
@@ -166,7 +166,7 @@ def test_hooks_see_all_and_change_nothing_by_being_there(model):
 
 
 @pytest.mark.parametrize("attention", ["plain", "fused"])
-def test_either_attention(model, attention):
+def test_completions_under_either_attention(model, attention):
     prompts, lengths = prompts_of(9)
     model.attention = attention
     try:
@@ -177,7 +177,7 @@ def test_either_attention(model, attention):
     assert np.array_equal(done.prompt_lengths, lengths)
 
 
-def test_seeds(model):
+def test_completions_depend_on_the_seed(model):
     prompts, _ = prompts_of(30)
     options = {"form": "value", "temperature": 1.0, "max_tokens": 24}
     first, same, other = (complete(model, prompts, seed=seed, **options) for seed in (1, 1, 2))
@@ -187,7 +187,7 @@ def test_seeds(model):
     assert any(not np.array_equal(first.tokens[k], first.tokens[k + 1]) for k in range(0, 30, 3))  # of one prompt
 
 
-def test_raw_log_probabilities_change_nothing_else(model):
+def test_raw_changes_nothing_else(model):
     for form in ("value", "relation"):
         with_raw, without = (
             complete(model, PROMPTS_TOKENS, form=form, temperature=1.0, raw=raw, max_tokens=24) for raw in (True, False)
@@ -230,7 +230,7 @@ def test_extreme_temperatures(model, temperature):
         assert not done.log_probs.any()
 
 
-def test_the_order_of_digits_is_the_model_s(model):
+def test_endian_defaults_to_that_of_the_model(model):
     """A model of the other endian, shown the reversed prompt, writes the reversed completion."""
     prompts = [encode("1 2 , 7 add"), encode("3 4 5 , 6 7 mul")]
     mirrored = [reverse_digits(prompt) for prompt in prompts]
@@ -262,7 +262,7 @@ def test_budgets(model):
     assert full.lengths[0] <= 4
 
 
-def test_prompts_come_in_many_shapes(model):
+def test_prompts_may_have_many_shapes(model):
     texts = ["12 7 add", "5", "-1"]
     tokens = [encode(text) for text in ("1 2 , 7 add", "5", "1 neg")]
     rows = np.zeros((3, 9), np.int64)
@@ -293,7 +293,7 @@ def test_models_that_ship_complete_what_people_write(name):
     assert [decode(row[row > 0]) for row in done.tokens[:2]] == ["1 9 eq end", "0 eq end"]
 
 
-def test_a_prompt_that_its_completion_would_lengthen_is_refused_under_little_endian(model):
+def test_little_endian_rejects_a_prompt_that_an_answer_would_lengthen(model):
     for prompt in (encode("1 2"), encode("1 2 , 7")):
         complete(model, [prompt], form="value", endian="big", max_tokens=9)
         with pytest.raises(ValueError, match=r"prompt 0, .* ends inside a literal: under endian 'little'"):
@@ -301,14 +301,14 @@ def test_a_prompt_that_its_completion_would_lengthen_is_refused_under_little_end
     complete(model, [encode("1 2")], form="relation", endian="little", max_tokens=9)
 
 
-def test_text_that_may_be_token_text_is_warned_of(model):
+def test_token_text_as_prompt_warns(model):
     with pytest.warns(UserWarning, match="is read as `1 2 7 add`, .* it is `12 7 add`") as warned:
         done = complete(model, ["1 2 , 7 add"], form="value", max_tokens=12)
     assert warned[0].filename == __file__
     assert decode(done.programs[0, :6]) == "1 , 2 , 7 add"
 
 
-def test_a_pad_that_belongs_to_a_prompt_is_read(model):
+def test_pad_inside_a_prompt_is_read(model):
     """Rows alike but for the length of their prompts are not the same prompt."""
     rows, options = np.tile(encode("1 2 <pad>"), (2, 1)), {"form": "free", "max_tokens": 6, "raw": True}
     both = complete(model, rows, prompt_lengths=[2, 3], **options)
@@ -319,7 +319,7 @@ def test_a_pad_that_belongs_to_a_prompt_is_read(model):
     assert not np.allclose(both.log_probs[0, 0], both.log_probs[1, 0], atol=1e-4)
 
 
-def test_nothing_to_complete(model):
+def test_no_prompts(model):
     for prompts in ([], np.zeros((0, 5), np.uint8)):
         done = complete(model, prompts, form="value", max_tokens=12)
         assert done.tokens.shape[0] == done.programs.shape[0] == done.lengths.size == 0
@@ -335,7 +335,7 @@ def test_nothing_to_complete(model):
         (["1 2", "twelve"], {}, "is not a token"),
         (np.zeros(3, np.uint8), {}, r"shape \(3,\); allowed: \(N, L\)"),
         (np.full((1, 2), 65), {}, "token id 65"),
-        (["1 2"], {"prompt_lengths": [2]}, "those of a sequence have their own"),
+        (["1 2"], {"prompt_lengths": [2]}, "those in a sequence have their own"),
         (np.full((2, 3), 14), {"prompt_lengths": [1, 4]}, "prompt_lengths run from 1 to 4; allowed: 0 to 3"),
         (np.full((2, 3), 14), {"prompt_lengths": [1.0, 2.0]}, "allowed: integers"),
         (["<bos> 1"], {}, "prompt 0 starts with <bos>"),
@@ -346,7 +346,7 @@ def test_nothing_to_complete(model):
         (["1"], {"spec": "Cadmus-Arit-v0"}, "did you mean Cadmus-Arith-v0"),
         (["1"], {"spec": "Cadmus-Arith-v0", "max_tokens": None}, "max_tokens = 80; allowed: 1 to 63"),
         (["1"], {"max_tokens": 0}, "max_tokens = 0; allowed: 1 to 63"),
-        (["1"], {"max_tokens": 64}, "allowed: 1 to 63, what prompts of up to 1 tokens leave of the context of 64"),
+        (["1"], {"max_tokens": 64}, "allowed: 1 to 63, what prompts of 1 tokens leave of the context of 64"),
         (["1" * 64], {}, "prompt 0 has 64 tokens; allowed: below 64"),
         (["1"], {"thought_tokens": -1}, "thought_tokens = -1; allowed: 0 or more"),
         (["1"], {"temperature": -1.0}, "temperature = -1.0; allowed"),
@@ -356,7 +356,7 @@ def test_nothing_to_complete(model):
         (["1"], {"endian": "middle"}, "endian = 'middle'"),
     ],
 )
-def test_what_cannot_be_completed_is_refused(model, prompts, options, message):
+def test_complete_rejects_what_cannot_be_completed(model, prompts, options, message):
     with pytest.raises(ValueError, match=message):
         complete(model, prompts, **{"form": "value", "max_tokens": 12, **options})
 
@@ -374,7 +374,7 @@ def test_uniforms():
     assert not np.isin(again, uniforms).any()
 
 
-def test_the_largest_draw_stays_within_the_allowed(model):
+def test_largest_uniform_draws_an_allowed_token(model):
     """At the end of the unit interval rounding must not pass the last token that has a probability."""
     logits = torch.zeros(1, 65)
     allowed = np.zeros((1, 65), np.bool_)
@@ -397,7 +397,7 @@ def test_no_temperature_is_too_small():
 NANO = ("Cadmus-Compare-v0", "Cadmus-Arith-v0", "Cadmus-Stack-v0")
 
 
-def test_form_and_budget_are_those_of_the_models_own_environment() -> None:
+def test_complete_defaults_to_the_rules_of_the_environment() -> None:
     """Of nano its mixture's, so that relations are answered too; another environment's on request."""
     nano = load_model("nano")
     for id in NANO:
@@ -437,7 +437,7 @@ def test_logits_that_are_not_finite_are_an_error(where: str, temperature: float)
         complete(broken(where), PROMPTS_TOKENS, form="value", max_tokens=9, temperature=temperature)
 
 
-def test_the_prompt_of_logits_that_are_not_finite_is_named() -> None:
+def test_error_names_the_prompt_with_infinite_logits() -> None:
     with pytest.raises(FloatingPointError, match=r"prompt 3: .*embed_tokens.weight"):
         complete(broken("a prompt"), PROMPTS_TOKENS, form="value", max_tokens=9, batch_size=2)
     model = Transformer(SMALL, seed=1)
@@ -450,7 +450,7 @@ def test_the_prompt_of_logits_that_are_not_finite_is_named() -> None:
     assert np.isfinite(whole.log_probs).all()
 
 
-def test_where_no_allowed_token_can_come_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_possible_token_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model, logits = Transformer(SMALL, seed=1), torch.full((1, 65), -torch.inf)
     logits[0, 0] = 0.0  # `<pad>`, which the form does not allow
     monkeypatch.setattr(model, "logits", lambda hidden: logits.expand(len(hidden), 65))

@@ -52,7 +52,7 @@ def test_later_tokens_do_not_change_earlier_logits(config, attention):
 
 @pytest.mark.parametrize("attention", ["plain", "fused"])
 @pytest.mark.parametrize("config", [SMALL, GROUPED])
-def test_a_padded_row_gives_what_it_gives_alone(config, attention):
+def test_padding_does_not_change_logits(config, attention):
     model, lengths = model_of(config, attention), [1, 5, 9]
     tokens = tokens_of(3, 9)
     alone = [model(tokens[k : k + 1, :length])[0] for k, length in enumerate(lengths)]
@@ -114,7 +114,7 @@ def test_cached_steps_equal_one_pass(config, attention):
 
 
 @torch.no_grad()
-def test_a_cache_goes_on_without_positions():
+def test_a_cache_continues_without_positions():
     model, tokens = model_of(), tokens_of(2, 9)
     cache = model.new_cache(2, 9)
     parts = [model(tokens[:, start:stop], cache=cache) for start, stop in ((0, 4), (4, 8), (8, 9))]
@@ -122,7 +122,7 @@ def test_a_cache_goes_on_without_positions():
 
 
 @pytest.mark.parametrize("config", [SMALL, GROUPED])
-def test_a_small_batch_can_be_memorised(config):
+def test_model_memorizes_a_small_batch(config):
     model, tokens = Transformer(config), tokens_of(4, 10)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
@@ -151,7 +151,7 @@ def test_with_bos():
     assert with_bos(rows).dtype == torch.int64
 
 
-def test_fresh_weights():
+def test_initial_weights_depend_on_the_seed_alone():
     config = ModelConfig(width=256, layers=2, heads=4, hidden=680)
     model, again, other = Transformer(config, seed=3), Transformer(config, seed=3), Transformer(config, seed=4)
     torch.manual_seed(0)
@@ -182,8 +182,8 @@ def test_the_default_has_a_million_parameters():
         ("layers", True, "an integer above 0"),
         ("hidden", 12.0, "an integer above 0"),
         ("context", "9", "an integer above 0"),
-        ("heads", 3, "what divides width = 32 into even parts"),
-        ("heads", 32, "what divides width = 32 into even parts"),
+        ("heads", 3, "divisors of width = 32 that give heads of even width"),
+        ("heads", 32, "divisors of width = 32 that give heads of even width"),
         ("key_value_heads", 3, "a divisor of heads = 4"),
         ("key_value_heads", 0, "an integer above 0"),
         ("rope_theta", 0, "a finite number above 0"),
@@ -191,18 +191,18 @@ def test_the_default_has_a_million_parameters():
         ("tied", 1, "True or False"),
     ],
 )
-def test_a_config_says_what_is_wrong(field, value, allowed):
+def test_config_rejects_impossible_sizes(field, value, allowed):
     with pytest.raises(ValueError, match=f"{field} = .*; allowed: {allowed}"):
         replace(SMALL, **{field: value})
 
 
-def test_a_config_fills_in():
+def test_config_fills_in_defaults():
     assert ModelConfig(heads=8).key_value_heads == 8
     assert ModelConfig(rope_theta=100).rope_theta == 100.0
     assert type(ModelConfig(rope_theta=100).rope_theta) is float
 
 
-def test_too_many_tokens_are_refused():
+def test_more_tokens_than_the_context_are_rejected():
     model = model_of()
     for tokens in (tokens_of(1, 65), tokens_of(1, 1)[0], tokens_of(1, 0)):
         with pytest.raises(ValueError, match=r"allowed: \(B, T\) with T from 1 to 64"):
@@ -246,7 +246,7 @@ def test_hooks_see_and_edit():
     assert torch.equal(model(tokens), before)  # and all is as it was
 
 
-def test_unknown_hook_points_are_refused():
+def test_unknown_hook_points_are_rejected():
     model = model_of()
     actions = {"layers.0.mlp": torch.zeros_like, "layers.9.mlp": torch.zeros_like}
     message = "no hook point 'layers.9.mlp'; known: layers.0.residual_before, "

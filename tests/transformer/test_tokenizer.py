@@ -53,7 +53,7 @@ def test_a_text_by_hand(pair: tuple[Any, Transformer]) -> None:
     assert tokenizer.decode(ids) == model.decode(ids) == text
 
 
-def test_every_token_stands_for_itself(pair: tuple[Any, Transformer]) -> None:
+def test_every_token_is_one_token(pair: tuple[Any, Transformer]) -> None:
     tokenizer, _ = pair
     assert tokenizer.get_vocab_size() == len(cg.VOCABULARY)
     for id, name in enumerate(cg.VOCABULARY):
@@ -62,7 +62,7 @@ def test_every_token_stands_for_itself(pair: tuple[Any, Transformer]) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_texts_are_read_as_a_model_reads_them(pair: tuple[Any, Transformer], text: str) -> None:
+def test_tokenizer_equals_transformer_encode(pair: tuple[Any, Transformer], text: str) -> None:
     tokenizer, model = pair
     program = text.removeprefix("<bos> ")
     ids = tokenizer.encode(program).ids
@@ -121,7 +121,7 @@ def test_a_model_encodes_and_decodes() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of transformers
 @pytest.mark.parametrize("endian", ENDIANS)
-def test_transformers_agrees(tmp_path: Path, capsys: pytest.CaptureFixture[str], endian: str) -> None:
+def test_logits_equal_those_of_transformers(tmp_path: Path, capsys: pytest.CaptureFixture[str], endian: str) -> None:
     transformers = pytest.importorskip("transformers")
     assert main(["tokenizer", str(tmp_path / "new"), "--endian", endian]) == 0
     assert [Path(line).name for line in capsys.readouterr().out.split()] == ["tokenizer.json", "tokenizer_config.json"]
@@ -140,7 +140,7 @@ def test_transformers_agrees(tmp_path: Path, capsys: pytest.CaptureFixture[str],
         assert padded.attention_mask[0] == [0, 1, 1, 1]
 
 
-def test_the_order_of_digits_is_the_model_s_or_requested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_endian_of_the_model_or_the_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tokenizer", str(tmp_path)]) == 2
     assert "does not say in which order its model reads digits; give endian" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

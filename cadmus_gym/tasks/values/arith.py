@@ -1,12 +1,12 @@
-"""arith: evaluate an expression in postfix, such as ``12 7 add 3 mul``; the answer is a number.
+"""arith: evaluate a postfix expression, such as ``12 7 add 3 mul``; the answer is a number.
 
-Operands are uniform, the shape of the expression is uniform among all of its size, and each operator is drawn by weight
-among those that keep the value within the limit: nothing is ever thrown away.
+Operands are uniform. The shape of the expression is uniform among all shapes of its size. Each operator is drawn by
+weight among those that keep the value within the limit, so no prompt is ever rejected.
 
 A share of the operands can be negative: the language writes `neg` after the number, as in ``12 5 neg add``.
 
-Pairs of operations that follow one another can be held out: they are shown only where ``pool = "held"``, and there the
-last two operations are such a pair.
+Pairs of consecutive operations can be held out. Only splits with ``pool = "held"`` show them, as their last two
+operations.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MOST_OPERATIONS = 7
 LOW, HIGH, LIMIT, POOL, NEGATIVE = range(5)
 SIZES = 5  # weight of each number of operations, from 1
 WEIGHTS = SIZES + MOST_OPERATIONS  # weight of each operator
-HELD = WEIGHTS + len(OPERATORS)  # for each operator and each after it, whether the pair is held out
+HELD = WEIGHTS + len(OPERATORS)  # for each operator and each next one, whether the pair is held out
 SHAPES = HELD + len(OPERATORS) ** 2  # number of ways to continue, see `_shapes`
 SIDE = MOST_OPERATIONS + 2
 ALLOWED = SIDE  # working room: the values on the stack while writing, then weights
@@ -50,9 +50,9 @@ ALLOWED = SIDE  # working room: the values on the stack while writing, then weig
 
 @dataclass(frozen=True)
 class Parameters:
-    """``operands`` [lowest, highest]; the share of those above 0 that are made ``negative``; weights
-    of ``operators`` and of the number of ``operations``; ``limit`` on the magnitude of every value on the way;
-    ``held_out`` pairs such as "sub mul", shown only by the ``pool`` "held"."""
+    """``operands`` [lowest, highest]; the share of positive operands that are made ``negative``; weights of
+    ``operators`` and of the number of ``operations``; ``limit`` on the magnitude of every intermediate value;
+    ``held_out`` pairs such as "sub mul", shown only if ``pool`` is "held"."""
 
     operands: tuple[int, int] = (0, 99)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
@@ -67,7 +67,7 @@ class Parameters:
         check_share("negative", self.negative)
         if self.negative and self.operands[0] < 0:
             raise ValueError(
-                f"negative = {self.negative}: operands = {list(self.operands)} may be below 0 already; give 0"
+                f"negative = {self.negative}: operands = {list(self.operands)} already include numbers below 0; give 0"
             )
         check_weights("operators", self.operators, OPERATORS)
         check_sizes("operations", self.operations, 1, MOST_OPERATIONS)
@@ -83,7 +83,7 @@ class Parameters:
             raise ValueError(f"held_out = {list(self.held_out)}: only pairs that end in mul can be held out")
         if pairs and not {"add", "sub"} <= self.operators.keys():
             raise ValueError(f"held_out = {list(self.held_out)}: needs both operators add and sub")
-        # Of x + y and x - y one is no larger than the larger of both. Without one of them all must be small enough.
+        # One of x + y and x - y is no larger than the larger operand. Without both, all values must be within limits.
         reach = self._reach(max(map(int, self.operations)))
         if reach > self.limit and not {"add", "sub"} <= self.operators.keys():
             raise ValueError(
@@ -103,7 +103,7 @@ class Parameters:
             raise ValueError(f"limit = {self.limit}: held-out pairs may reach {reach}; raise the limit to that")
 
     def _reach(self, operations: int) -> int:
-        """A bound on the values of expressions of that many operations."""
+        """Return a bound on the values of expressions of that many operations."""
         reach = [max(map(abs, self.operands))]
         for size in range(1, operations + 1):
             pairs = [(reach[k], reach[size - 1 - k]) for k in range(size)]
@@ -113,7 +113,7 @@ class Parameters:
 
 
 def _shapes() -> list[int]:
-    """Ways to complete a postfix expression, by the literals still to come and the values on the stack."""
+    """Return the number of ways to complete a postfix expression, by literals left and values on the stack."""
     ways = [[0] * SIDE for _ in range(SIDE)]
     for literals in range(SIDE):
         for depth in range(SIDE - literals):
@@ -147,8 +147,10 @@ def room(parameters: Parameters) -> int:
 
 @kernel
 def allow(parameters: Ints, x: Int, y: Int, previous: Int, left: Int, work: Ints) -> None:
-    """Put the weights of the operators that may be applied to x and y after the one before at ALLOWED; ``left`` is
-    the number of operations still to come, this one included."""
+    """Write the weights of the operators that may be applied to x and y after the ``previous`` one to ALLOWED.
+
+    ``left`` is the number of operations left, including this one.
+    """
     for k in range(3):
         weight = parameters[WEIGHTS + k]
         held = previous >= 0 and parameters[HELD + 3 * previous + k] == 1

@@ -1,8 +1,8 @@
-"""branch: what do nested conditions leave, such as ``12 7 add dup 20 lt if 3 mul else 5 sub fi``; a number.
+"""branch: evaluate nested conditions, such as ``12 7 add dup 20 lt if 3 mul else 5 sub fi``; the answer is a number.
 
-A value is computed and then goes through several blocks of conditions, each nested to a given depth, both arms of which
-compute something. A condition compares two numbers, or the value itself with a number near it, and is as likely to hold
-as not; so no constant reading of all conditions is right often.
+A value passes through several blocks of conditions, each nested to a given depth. Both arms of a condition compute
+something. A condition compares two numbers, or the value with a number near it, and is as likely to hold as not. So a
+policy that takes all conditions to be true, or all to be false, is seldom right.
 """
 
 from __future__ import annotations
@@ -38,17 +38,16 @@ BLOCKS = 5
 DEPTHS = BLOCKS + MOST
 OPERATOR_WEIGHTS = DEPTHS + MOST
 RELATION_WEIGHTS = OPERATOR_WEIGHTS + len(OPERATORS)
-# Working room: for each condition open, five cells: the value before it, whether it holds, how deep its other arm is to
-# be, whether that arm is being written, and what the first arm came to.
+# Working room: five cells for each open condition: the value before it, whether it holds, the depth of its second arm,
+# whether that arm is being written, and the result of the first arm.
 ENTRY, HOLDS, OTHER, SECOND, RESULT, FRAME = range(6)
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """``operands`` [lowest, highest], at least 0; weights of ``operators``, of the number of ``blocks`` one after
-    another, of the ``depths`` of nesting in each, and of ``relations``; the share of ``live`` conditions, on the value
-    itself and a number at most ``distance`` from it; ``limit`` on the magnitude of every value, also in the arm that is
-    not taken."""
+    """``operands`` [lowest, highest], at least 0; weights of ``operators``, of the number of consecutive ``blocks``, of
+    the nesting ``depths`` of a block, and of ``relations``; the share of ``live`` conditions, which compare the value
+    with a number at most ``distance`` away; ``limit`` on the magnitude of every value, in both arms."""
 
     operands: tuple[int, int] = (2, 99)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
@@ -95,7 +94,7 @@ def room(parameters: Parameters) -> int:
 
 @kernel
 def nesting(program: Tokens, position: Int) -> tuple[Int, Int]:
-    """How deep conditions are nested from a position to the `else` or `fi` that closes it; the position after that."""
+    """Return how deep conditions are nested up to the `else` or `fi` that closes an arm, and the position after it."""
     depth: Int = 0
     deepest: Int = 0
     while position < program.size and program[position] != 0:
@@ -113,7 +112,7 @@ def nesting(program: Tokens, position: Int) -> tuple[Int, Int]:
 
 @kernel
 def count_blocks(program: Tokens) -> Int:
-    """How many blocks a prompt has that stand in no other."""
+    """Count the outermost blocks of a prompt."""
     blocks: Int = 0
     depth: Int = 0
     for position in range(program.size):
@@ -130,7 +129,7 @@ def count_blocks(program: Tokens) -> Int:
 
 @kernel
 def depth_of_block(program: Tokens, position: Int) -> Int:
-    """How deep the first block from a position on is nested."""
+    """Return how deep the first block at or after a position is nested."""
     depth: Int = 0
     deepest: Int = 0
     while position < program.size and program[position] != op.OPEN and program[position] != 0:
@@ -179,7 +178,7 @@ def draw_condition(
 def write_block(
     rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints, value: Int, work: Ints
 ) -> tuple[Int, Int]:
-    """Write nested conditions on a value; return (what they make of it, the position after it)."""
+    """Write nested conditions on a value; return (the value after them, the position after them)."""
     guided = is_guided(script)
     low, high, limit = parameters[LOW], parameters[HIGH], parameters[LIMIT]
     seen = depth_of_block(program, position) - 1 if guided else np.int64(0)
@@ -188,11 +187,11 @@ def write_block(
     while True:
         if need > 0:
             holds, position = draw_condition(rng, script, program, position, parameters, value)
-            # One arm is one less deep, the other at most that: of both depths every pair as likely.
+            # One arm is one level less deep, the other at most that; all such pairs of depths are equally likely.
             seen = 0
             if guided:
-                one, behind = nesting(program, position)
-                two, _ = nesting(program, behind)
+                one, second = nesting(program, position)
+                two, _ = nesting(program, second)
                 seen = two if one == need - 1 else need + one
             pair = uniform(rng, script, OPERAND, 2 * need - 1, seen)
             one, two = (need - 1, pair) if pair < need else (pair - need, need - 1)

@@ -1,21 +1,20 @@
-"""compare: does a relation hold of two numbers, such as ``812 97 lt``; the answer is `end` or `not end`.
+"""compare: does a relation hold between two numbers, such as ``812 97 lt``; the answer is `end` or `not end`.
 
-Whether it holds is a fair coin for each relation. Which numbers are compared is under control, so that it takes all
-digits to answer: of most random pairs the count of digits or the first digit alone decides. A pair that is no tie is of
-one of these kinds:
+Every relation holds with probability 1/2. Pairs of numbers are chosen so that all digits matter: of most random pairs,
+the number of digits or the first digit alone gives the order. A pair that is not a tie is of one of these kinds:
 
-- digit: equal but for one digit
-- swap: equal but for two digits that change places, neither of them the first or the last one
-- tail: equal up to one digit, and any digits after it
-- near: less than ten apart over a carry, such as 1999 and 2002
+- digit: the numbers differ in one digit
+- swap: two digits change places, neither of them the first or the last
+- tail: equal up to some digit, with random digits after it
+- near: less than ten apart across a carry, such as 1999 and 2002
 - length: of different lengths
 
-The first digit that differs is seldom the first or the last one; each other is as likely. A tie stands for a pair
-of the kind digit, so neither outer digits nor lengths give it away.
+The first digit that differs is seldom the first or the last; all others are equally likely. A tie replaces a pair of
+the kind digit, so neither outer digits nor lengths give it away.
 
-A class of values can be reserved: those from ``reserved_from`` on that leave ``reserved[1]`` when divided by
-``reserved[0]``. Splits with a share of the problems do not show them. With ``pool = "reserved"`` each tie is of a
-reserved value, and each other pair has one, and a number that differs from it in one digit.
+A class of values can be reserved: those from ``reserved_from`` on that leave the remainder ``reserved[1]`` when divided
+by ``reserved[0]``. Only splits of all problems show them. With ``pool = "reserved"`` every tie is of a reserved value,
+and every other pair is a reserved value and a number that differs from it in one digit.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ POOLS = ("open", "reserved")
 MOST = 9  # digits of the longest numbers
 LENGTHS = tuple(str(n) for n in range(1, MOST + 1)) + tuple(f"1-{n}" for n in range(2, MOST + 1))
 NEEDED = {"swap": 4, "near": 2}  # digits of the numbers of such a pair
-# Weights of how far apart the first digits that differ are. The closer they are, the less does one number alone say of
-# the order.
+# Weights of the difference, from 1, of the first digits that differ. The closer they are, the less one number alone
+# says about the order.
 STEPS = (16, 8, 4, 2, 1, 1, 1, 1, 1)
 TENS = np.array([10**k for k in range(MOST + 2)], np.int64)
 
@@ -68,18 +67,18 @@ CLASS_OF = CLASSES + len(PAIRS) * MOST  # for each count of digits the class it 
 LEAST = CLASS_OF + MOST  # for each class its least first digit: 0 where shorter numbers belong to it
 RESERVED = LEAST + MOST  # for each class its first reserved value, and how many there are
 DIGIT, SWAP, TAIL, NEAR, LENGTH = range(len(PAIRS))
-# Working room: values, drawn and seen in a given program; and of what was drawn by CHOICE all but digits of theirs, in
-# base MOST after a 1.
+# Working room: the values drawn, and those seen in a given program; and the outcomes of CHOICE, except digits of
+# numbers, as digits in base MOST after a leading 1.
 LOWER, HIGHER, KNOWN_LOWER, KNOWN_HIGHER, CHOSEN = range(5)
-KINDS = MOST**5  # more than the last can be
+KINDS = MOST**5  # above any value of CHOSEN
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Weights of the ``lengths`` of numbers, in digits: "5", or "1-2" for all of at most two. Weights of
-    ``relations``; of the kinds of pairs that are no ties under ``order`` (lt, le, gt, ge) and ``equality`` (eq, ne);
-    the share of ``ties`` among pairs of the kind digit that may be equal; the share of ``outer`` places, the first and
-    the last, among those of the first digit that differs."""
+    """Weights of the ``lengths`` of numbers, in digits: "5", or "1-2" for one or two. Weights of ``relations``; of the
+    kinds of pairs that are not ties, for ``order`` (lt, le, gt, ge) and ``equality`` (eq, ne); the share of ``ties``
+    among pairs of the kind digit that may be ties; how often the first digit that differs is an ``outer`` one, the
+    first or the last."""
 
     lengths: dict[str, int] = field(default_factory=lambda: {"1-2": 2, "3": 4, "4": 14, "5": 80})
     relations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RELATIONS, 1))
@@ -131,12 +130,12 @@ class Parameters:
                 raise ValueError(f"{name}: length: needs numbers of two lengths; leave it out, or give more lengths")
 
     def classes(self) -> list[tuple[int, int, int]]:
-        """The least and the most digits of each class of numbers, and its weight."""
+        """Return (fewest digits, most digits, weight) of each class of numbers."""
         bounds = [tuple(map(int, name.split("-"))) for name in self.lengths]
         return [(one[0], one[-1], weight) for one, weight in zip(bounds, self.lengths.values(), strict=True)]
 
     def reserved_within(self, least: int, most: int) -> tuple[int, int]:
-        """The first reserved value with that many digits, and how many there are."""
+        """Return the first reserved value with ``least`` to ``most`` digits, and how many there are."""
         modulus, rest = self.reserved
         start = max(0 if least == 1 else 10 ** (least - 1), self.reserved_from)
         start += (rest - start) % modulus
@@ -202,16 +201,16 @@ def class_of(parameters: Ints, value: Int) -> Int:
 
 @kernel
 def note(work: Ints, drawn: Int) -> Int:
-    """Make what was drawn by CHOICE, less than MOST, a part of the stratum."""
+    """Add an outcome of CHOICE, below MOST, to the stratum and return it."""
     work[CHOSEN] = work[CHOSEN] * MOST + drawn
     return drawn
 
 
 @kernel
 def draw_digits(rng: Words64, script: Ints, marks: Ints, count: Int, free: Int, least: Int, seen: Int) -> Int:
-    """Draw that many digits, the first at least ``least``: the last ``free`` of them by OPERAND, the others by CHOICE.
+    """Draw ``count`` digits, the first at least ``least``: the last ``free`` of them by OPERAND, the others by CHOICE.
 
-    So a stratum has few operands, whatever the length of numbers, and probabilities are summed over all of them.
+    So a stratum has few operands for any length of numbers, and probabilities are summed over all of them.
     """
     if count == 0:
         return np.int64(0)
@@ -229,7 +228,7 @@ def draw_digits(rng: Words64, script: Ints, marks: Ints, count: Int, free: Int, 
 
 @kernel
 def place_of(count: Int, one: Int, other: Int) -> Int:
-    """The place of the first of so many digits that differs, from 0; ``count`` where none does."""
+    """Return the place, from 0, of the first of ``count`` digits that differs; ``count`` if none does."""
     place = np.int64(0)
     while place < count and one // TENS[count - 1 - place] == other // TENS[count - 1 - place]:
         place += 1
@@ -238,7 +237,7 @@ def place_of(count: Int, one: Int, other: Int) -> Int:
 
 @kernel
 def draw_place(parameters: Ints, rng: Words64, script: Ints, work: Ints, count: Int, kind: Int, seen: Int) -> Int:
-    """Draw the place of the first of so many digits that differs."""
+    """Draw the place of the first of ``count`` digits that differs."""
     last = count - 1
     if kind == SWAP:
         place = 1 + uniform(rng, script, CHOICE, count - 3, seen - 1)
@@ -253,7 +252,7 @@ def draw_place(parameters: Ints, rng: Words64, script: Ints, work: Ints, count: 
 
 @kernel
 def draw_alike(parameters: Ints, rng: Words64, script: Ints, kind: Int, count: Int, marks: Ints, work: Ints) -> None:
-    """Draw two numbers of one class and so many digits, the first perhaps 0."""
+    """Draw two numbers of one class, with ``count`` digits including leading zeros."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     least = parameters[LEAST + count - 1]
     seen = place_of(count, lower, higher) if is_guided(script) else np.int64(0)
@@ -275,9 +274,9 @@ def draw_alike(parameters: Ints, rng: Words64, script: Ints, kind: Int, count: I
     one, other = lower // unit % 10, higher // unit % 10
     if kind == NEAR:
         one = first + uniform(rng, script, OPERAND, 9 - first, one - first)
-        randbelow = 1 + uniform(rng, script, OPERAND, 9, unit - lower % unit - 1)
-        work[LOWER] = head + (one + 1) * unit - randbelow
-        work[HIGHER] = head + (one + 1) * unit + uniform(rng, script, OPERAND, 10 - randbelow, higher % unit)
+        under = 1 + uniform(rng, script, OPERAND, 9, unit - lower % unit - 1)
+        work[LOWER] = head + (one + 1) * unit - under
+        work[HIGHER] = head + (one + 1) * unit + uniform(rng, script, OPERAND, 10 - under, higher % unit)
         return
     step = 1 + categorical(rng, script, OPERAND, parameters, APART, 9 - first, other - one - 1)
     one = first + uniform(rng, script, OPERAND, 10 - first - step, one - first)
@@ -297,7 +296,7 @@ def draw_alike(parameters: Ints, rng: Words64, script: Ints, kind: Int, count: I
 
 @kernel
 def draw_lengths(parameters: Ints, rng: Words64, script: Ints, count: Int, marks: Ints, work: Ints) -> None:
-    """Draw two numbers, the higher with so many digits and the lower with fewer."""
+    """Draw two numbers, the higher with ``count`` digits and the lower with fewer."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     shorter, known = np.int64(0), np.int64(-1)
     for digits in range(1, count):
@@ -316,7 +315,7 @@ def draw_lengths(parameters: Ints, rng: Words64, script: Ints, count: Int, marks
 
 @kernel
 def draw_reserved(parameters: Ints, rng: Words64, script: Ints, tied: bool, count: Int, work: Ints) -> None:
-    """Draw a reserved value, and another that differs from it in one digit."""
+    """Draw a reserved value and a number that differs from it in one digit, or a tie."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     known, other = (lower, higher) if script[DERIVATION] == 0 else (higher, lower)
     if script[DERIVATION] > 1:
@@ -345,7 +344,7 @@ def draw_reserved(parameters: Ints, rng: Words64, script: Ints, tied: bool, coun
 
 @kernel
 def draw_pair(parameters: Ints, rng: Words64, script: Ints, kind: Int, tied: bool, marks: Ints, work: Ints) -> None:
-    """Draw two numbers, the lower and the higher, or a tie."""
+    """Draw the lower and the higher number, or a tie."""
     lower, higher = work[KNOWN_LOWER], work[KNOWN_HIGHER]
     known = class_of(parameters, higher)
     if kind == LENGTH:
@@ -393,7 +392,7 @@ def write(
     ascending = holds == upward
     kind: Int = DIGIT
     if not (same and tied):
-        # Two numbers may be a pair of several kinds, or either of them may be the reserved value.
+        # A pair may be of several kinds, or have two reserved values; each way is a derivation.
         seen = 0 if parameters[POOL] == 1 else script[DERIVATION]
         kind = categorical(rng, script, CHOICE, parameters, EQUALITY if same else ORDER, len(PAIRS), seen)
     if same and not tied:
@@ -414,7 +413,7 @@ def write(
     marks[BARRED] = np.int64(
         parameters[POOL] == 0 and (is_reserved(parameters, lower) or is_reserved(parameters, higher))
     )
-    # All questions about two numbers are one problem: who knows one answer knows the others.
+    # All relations between two numbers are one problem: one answer gives the others away.
     return join(mix(np.uint64(lower)), np.uint64(higher))
 
 

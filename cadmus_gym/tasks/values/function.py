@@ -1,12 +1,12 @@
-"""function: what does a function leave, such as ``def dup if dup dec call mul else drop 3 fi ret 4 call 5 add``?
+"""function: evaluate a function, such as ``def dup if dup dec call mul else drop 3 fi ret 4 call 5 add``; a number.
 
-Four kinds: plain functions applied twice, which are few, and three that call themselves:
+There are four kinds: plain functions, applied twice, which are rare, and three kinds of recursion:
 
 - count: f(n) from f(n - 1) and a literal, such as powers
 - fold: f(n) from n and f(n - 1), such as factorials and sums
 - double: f(n) from f(n - 1) and f(n - 2), such as Fibonacci numbers
 
-Each has its start f(0) in the text, and an operation follows the call, so most are made up.
+The prompt contains the start f(0), and an operation follows the call, so most of these functions have no name.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LOW, HIGH, LIMIT, FEWEST, MOST_LEVELS, FEWEST_DOUBLE, MOST_DOUBLE, LEAST_FACTOR,
 KIND_WEIGHTS = 9
 OPERATOR_WEIGHTS = KIND_WEIGHTS + len(KINDS)
 ALLOWED = 0  # working room: weights of operators
-MOST = 48, 8  # levels of a call, and of one that calls itself twice, within the machine's limits
+MOST = 48, 8  # levels of recursion, and of recursion that branches, within the machine's limits
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def put_all(program: Tokens, position: Int, tokens: tuple[Int, ...]) -> Int:
 
 
 @kernel
-def behind(program: Tokens, token: Int) -> Int:
-    """The position after the first of a token."""
+def position_after(program: Tokens, token: Int) -> Int:
+    """Return the position after the first occurrence of a token."""
     position: Int = 0
     while position < program.size and program[position] != token:
         position += 1
@@ -130,8 +130,8 @@ def kind_of(program: Tokens) -> Int:
 
 @kernel
 def draw_ahead(rng: Words64, script: Ints, source: Int, program: Tokens, token: Int, low: Int, high: Int) -> Int:
-    """Draw the integer that will stand after the first of a token, to be written later."""
-    seen = literal_at(program, behind(program, token), False)[0] - low if is_guided(script) else np.int64(0)
+    """Draw the integer that will be written after the first occurrence of a token."""
+    seen = literal_at(program, position_after(program, token), False)[0] - low if is_guided(script) else np.int64(0)
     return low + uniform(rng, script, source, high - low + 1, seen)
 
 
@@ -139,7 +139,7 @@ def draw_ahead(rng: Words64, script: Ints, source: Int, program: Tokens, token: 
 def draw_factor(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, position: Int, operator: Int
 ) -> tuple[Int, Int]:
-    """Write what an operator applies; return (it, the position after it)."""
+    """Draw the second operand of an operator and write it; return (value, position after it)."""
     low, high = parameters[LOW], parameters[HIGH]
     if operator == op.MUL:
         low, high = parameters[LEAST_FACTOR], parameters[MOST_FACTOR]
@@ -147,8 +147,8 @@ def draw_factor(
 
 
 @kernel
-def operator_behind(program: Tokens, position: Int) -> Int:
-    """The operator at a position or after the literal there, as an index."""
+def operator_after(program: Tokens, position: Int) -> Int:
+    """Return the index of the operator at a position, or after the literal there."""
     if is_literal(program, position):
         _, position = literal_at(program, position, False)
     return token_at(program, position) - op.ADD
@@ -158,7 +158,7 @@ def operator_behind(program: Tokens, position: Int) -> Int:
 def draw_recursion(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, kind: Int, start: Int, levels: Int, work: Ints
 ) -> Int:
-    """Draw the operator of a function that calls itself, within the limit for all levels."""
+    """Draw the operator of a recursive function, so that all levels stay within the limit."""
     for k in range(3):
         work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
         value = start
@@ -173,27 +173,27 @@ def draw_recursion(
                 break
         if op.ADD + k == op.MUL and (largest > parameters[LIMIT] or kind == DOUBLE):
             work[ALLOWED + k] = 0
-    if kind == DOUBLE and levels == 2:  # f(1) - f(0) is 1 whatever the start
+    if kind == DOUBLE and levels == 2:  # f(1) - f(0) is 1 for every start
         work[ALLOWED + op.SUB - op.ADD] = 0
     seen: Int = 0
     if is_guided(script):
-        position = behind(program, op.CALL)
+        position = position_after(program, op.CALL)
         if kind == DOUBLE:
             while position < program.size and program[position] != op.CALL:
                 position += 1
             position += 1
-        seen = operator_behind(program, position)
+        seen = operator_after(program, position)
     return op.ADD + categorical(rng, script, OPERAND, work, ALLOWED, 3, seen)
 
 
 @kernel
 def write_plain(parameters: Ints, rng: Words64, script: Ints, program: Tokens, work: Ints) -> tuple[Int, Int]:
-    """Write a function of two operations and two calls of it; return (the value left, the position after it)."""
+    """Write a function of two operations and two calls to it; return (value, position after them)."""
     low, high = parameters[LOW], parameters[HIGH]
     position = put(program, 0, op.DEF)
     for k in range(3):
         work[ALLOWED + k] = parameters[OPERATOR_WEIGHTS + k]
-    seen = operator_behind(program, position)
+    seen = operator_after(program, position)
     one = op.ADD + categorical(rng, script, OPERAND, work, ALLOWED, 3, seen)
     u, position = draw_factor(parameters, rng, script, program, position, one)
     position = put(program, position, one)
@@ -214,7 +214,7 @@ def write_plain(parameters: Ints, rng: Words64, script: Ints, program: Tokens, w
 def write_recursion(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, kind: Int, work: Ints
 ) -> tuple[Int, Int]:
-    """Write a function that calls itself and a call of it; return (the value left, the position after it)."""
+    """Write a recursive function and a call to it; return (value, position after it)."""
     low, high = parameters[LOW], parameters[HIGH]
     fewest, most = parameters[FEWEST], parameters[MOST_LEVELS]
     if kind == DOUBLE:

@@ -1,8 +1,8 @@
-"""logic: bitwise logic and comparisons of integers, such as ``12 7 xor 3 9 lt 25 mul add``; the answer is a number.
+"""logic: evaluate bitwise logic and comparisons, such as ``12 7 xor 3 9 lt 25 mul add``; the answer is a number.
 
-A number comes from bitwise operations, and each of several truth values decides whether a further number is added to
-it, or taken away. A truth value comes from a comparison, or from two joined by a bitwise operation; it is about as
-likely to be 1 as 0. So each matters, and no constant reading of all comparisons is right often.
+Bitwise operations give a number. Then each of several truth values decides whether another number is added to it or
+subtracted from it. A truth value comes from one comparison, or from two joined by a bitwise operation, and is about as
+likely to be 1 as 0. So every comparison matters, and a policy that takes all of them to be true is seldom right.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ TERMS = BITS + MOST
 JOINED = TERMS + MOST  # from 0
 BITWISE_WEIGHTS = JOINED + MOST + 1
 RELATION_WEIGHTS = BITWISE_WEIGHTS + len(BITWISE)
-KINDS = 0  # working room: weights of a truth value of one comparison, and of two
+KINDS = 0  # working room: weights of terms with one comparison and with two
 
 
 @dataclass(frozen=True)
 class Parameters:
     """``operands`` [lowest, highest], at least 0; weights of the number of ``bits`` (bitwise operations on numbers), of
-    the number of ``terms`` (truth values that a number is multiplied by), of how many of them are ``joined`` from two
-    comparisons, of ``bitwise`` operations and of ``relations``; the share ``negated`` of comparisons. For eq and ne the
-    second number is the first or one more."""
+    the number of ``terms`` (numbers multiplied by a truth value), of how many terms are ``joined`` from two
+    comparisons, of ``bitwise`` operations, and of ``relations``; the share of comparisons that are ``negated``. The
+    second number of eq and ne equals the first or is one more."""
 
     operands: tuple[int, int] = (2, 99)
     bits: dict[str, int] = field(default_factory=lambda: {"3": 1})
@@ -97,7 +97,7 @@ def draw_bitwise(rng: Words64, script: Ints, program: Tokens, position: Int, par
 
 @kernel
 def count_sizes(program: Tokens) -> tuple[Int, Int, Int]:
-    """Count the bitwise operations on numbers, the terms, and the terms of two comparisons joined."""
+    """Count the bitwise operations on numbers, the terms, and the terms with two comparisons."""
     bits: Int = 0
     comparisons: Int = 0
     for position in range(program.size):
@@ -112,7 +112,7 @@ def count_sizes(program: Tokens) -> tuple[Int, Int, Int]:
 
 @kernel
 def relation_ahead(program: Tokens, position: Int) -> Int:
-    """The relation after the two literals at a position."""
+    """Return the index of the relation after the two literals at a position."""
     _, position = literal_at(program, position, False)
     _, position = literal_at(program, position, False)
     return token_at(program, position) - op.EQ
@@ -132,7 +132,7 @@ def is_joined(program: Tokens, position: Int) -> bool:
 
 @kernel
 def draw_comparison(rng: Words64, script: Ints, program: Tokens, position: Int, parameters: Ints) -> Int:
-    """Write two literals, their relation, and perhaps `not`; return the position after it."""
+    """Write two literals, their relation, and perhaps `not`; return the position after them."""
     guided = is_guided(script)
     low, high = parameters[LOW], parameters[HIGH]
     seen = relation_ahead(program, position) if guided else 0

@@ -1,7 +1,7 @@
-"""loop: what does a loop leave, such as ``12 3 times 5 add i sub next`` or ``7 begin 9 add dup 40 ge until``; a number.
+"""loop: evaluate a loop, such as ``12 3 times 5 add i sub next`` or ``7 begin 9 add dup 40 ge until``; a number.
 
-A loop of the first kind has its number of turns written before it. One of the second kind ends when the value reaches
-a bound, which is drawn among all that give the number of turns wanted; most loops are of the first.
+A `times` loop has its number of turns before it. An `until` loop ends when the value reaches a bound, drawn among all
+bounds that give the same number of turns. Most loops are of the first kind.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ ALLOWED = 0  # working room: weights of operators
 @dataclass(frozen=True)
 class Parameters:
     """``operands`` [lowest, highest], at least 1, and ``factors``, at least 2; weights of ``kinds``, of ``operators``,
-    and of the number of ``items`` in the body of a loop of kind times; [fewest, most] ``turns``; the share ``indexed``
-    of items that use `i`; ``limit`` on the magnitude of every value. Kind until needs the operator add."""
+    and of the number of ``items`` in the body of a `times` loop; [fewest, most] ``turns``; the share of items that are
+    ``indexed``, that is, use `i`; ``limit`` on the magnitude of every value."""
 
     operands: tuple[int, int] = (5, 99)
     factors: tuple[int, int] = (2, 3)
@@ -112,7 +112,7 @@ def room(parameters: Parameters) -> int:
 
 @kernel
 def turns_of(program: Tokens, most: Int) -> Int:
-    """How many turns a program's loop makes, at least 1; more than ``most`` where it is more than that."""
+    """Count the turns of a program's loop, up to ``most`` + 1."""
     value, position = literal_at(program, 0, False)
     if token_at(program, position) != op.BEGIN:
         return literal_at(program, position, False)[0]
@@ -130,7 +130,7 @@ def turns_of(program: Tokens, most: Int) -> Int:
 
 @kernel
 def operator_ahead(program: Tokens, position: Int) -> Int:
-    """The operator after the literal or `i` at a position."""
+    """Return the index of the operator after the literal or `i` at a position."""
     if is_literal(program, position):
         _, position = literal_at(program, position, False)
     else:
@@ -148,7 +148,7 @@ def allow_operators(parameters: Ints, product: bool, work: Ints) -> None:
 
 @kernel
 def most_turns(value: Int, factor: Int, limit: Int, turns: Int) -> Int:
-    """How many times a value can be multiplied within the limit, at most ``turns``."""
+    """Return how many times a value can be multiplied within the limit, at most ``turns``."""
     count: Int = 0
     while count < turns and value * factor <= limit:
         value *= factor
@@ -168,7 +168,7 @@ def write_times(
     items: Int,
     work: Ints,
 ) -> Int:
-    """Write a loop of so many turns on ``value``; return the position after it."""
+    """Write a `times` loop on ``value``; return the position after it."""
     low, high = parameters[LOW], parameters[HIGH]
     position = put(program, put_literal(program, position, turns), op.TIMES)
     reach = value + turns * items * max(high, turns)
@@ -193,8 +193,7 @@ def write_times(
 def write_until(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, position: Int, value: Int, turns: Int, work: Ints
 ) -> Int:
-    """Write a loop that ends when ``value``, above 0, has reached a bound after so many turns; return the position
-    after."""
+    """Write a loop that ends when ``value``, above 0, reaches a bound after ``turns``; return the position after it."""
     guided = is_guided(script)
     position = put(program, position, op.BEGIN)
     product = most_turns(value, parameters[MOST_FACTOR], parameters[LIMIT], turns) == turns
@@ -207,14 +206,14 @@ def write_until(
     by, position = draw_literal(rng, script, program, position, low, high)
     position = put(program, position, operator)
     position = put(program, position, op.DUP)
-    # The last turn takes the value from `before` to `after`; the bound lies between them or is the latter.
+    # The last turn takes the value from `before` to `after`; the bound lies between them, or is `after`.
     before = value
     for _ in range(turns - 1):
         before = apply(operator, before, by)
-    behind = apply(operator, before, by)
+    after = apply(operator, before, by)
     seen_bound = literal_at(program, position, True)[0] if guided else np.int64(0)
     sign = np.int64(-1 if operator == op.SUB else 1)
-    beyond = 1 + uniform(rng, script, OPERAND, abs(behind - before), sign * (seen_bound - before) - 1)
+    beyond = 1 + uniform(rng, script, OPERAND, abs(after - before), sign * (seen_bound - before) - 1)
     position = put_literal(program, position, before + sign * beyond)
     position = put(program, position, op.LE if operator == op.SUB else op.GE)
     return put(program, position, op.UNTIL)

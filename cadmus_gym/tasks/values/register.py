@@ -1,8 +1,8 @@
-"""register: what do two registers leave, such as ``12 a! 7 a@ add b! a@ b@ mul``; the answer is a number.
+"""register: evaluate a program with two registers, such as ``12 a! 7 a@ add b! a@ b@ mul``; the answer is a number.
 
-Each operation works on the register set last, and on a literal, the other register, or the same one again; so all of
-them have a part in the answer. At least one works on both registers, so one register does not do for two, and none
-gives back the last literal where it need not.
+Each operation works on the register set last, together with a literal, the other register, or the same register again.
+So every operation matters for the answer. At least one works on both registers, so one register is not enough. An
+operation does not return the last literal, unless every operator would.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cadmus_gym.tasks.sampling import CHOICE, OPERAND, categorical, is_guided, u
 
 PARTNERS = ("literal", "other", "same")
 MOST = 8
-SET, GET = op.SET_A, op.GET_A  # of register a; register b's are two further on
+SET, GET = op.SET_A, op.GET_A  # of register a; those of register b are 2 higher
 
 LOW, HIGH, LIMIT = range(3)
 SIZES = 3
@@ -42,7 +42,7 @@ ALLOWED, VALUES = 0, 3  # working room: weights of partners, values of the regis
 @dataclass(frozen=True)
 class Parameters:
     """``operands`` [lowest, highest], at least 0; weights of ``operators``, of the number of ``operations``, at least
-    2, and of the ``partners`` of the register set last; ``limit`` on the magnitude of every value."""
+    2, and of ``partners``, the other operand of an operation; ``limit`` on the magnitude of every value."""
 
     operands: tuple[int, int] = (2, 99)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
@@ -57,8 +57,7 @@ class Parameters:
         check_weights("partners", self.partners, PARTNERS)
         if not {"literal", "other"} <= self.partners.keys():
             raise ValueError(
-                "partners: literal is needed where the other register is not set yet, and other in every prompt; give "
-                "both a weight"
+                "partners: literal is needed until both registers are set, and other in every prompt; give both weights"
             )
 
 
@@ -97,7 +96,7 @@ def write(
     for k in range(operations):
         get = GET + 2 * register
         other_get = GET + 2 * (1 - register)
-        # What a program has here: the register and its partner, in either order.
+        # When guided: what the program has here, the register and its partner in either order.
         seen = 0
         first = True
         if guided:
@@ -113,7 +112,7 @@ def write(
             work[ALLOWED + partner] = parameters[PARTNER_WEIGHTS + partner]
         if not both:
             work[ALLOWED + 1] = 0
-        if 2 * abs(work[VALUES + register]) > parameters[LIMIT]:  # only its difference with itself, 0, would be allowed
+        if 2 * abs(work[VALUES + register]) > parameters[LIMIT]:  # only x - x, which is 0, would be allowed
             work[ALLOWED + 2] = 0
         if k == operations - 1 and not joined:
             work[ALLOWED], work[ALLOWED + 2] = 0, 0

@@ -1,9 +1,9 @@
-"""stack: what do stack words leave, such as ``12 7 3 rot over sub mul add``; the answer is a number.
+"""stack: evaluate a program with stack words, such as ``12 7 3 rot over sub mul add``; the answer is a number.
 
-Literals, stack words and arithmetic come in any order that goes well and leaves one value; arithmetic comes last. Only
-prompts are kept that need their stack words, and `swap` or `rot` for more than the order of one `sub`.
-Pairs of stack words that follow one another can be held out: they are shown only where ``pool = "held"``, and there in
-every program.
+Literals, stack words and arithmetic come in any order that runs without a fault and leaves one value; arithmetic comes
+last. Only prompts that need their stack words are kept, and whose `swap` or `rot` do more than reverse one `sub`.
+
+Pairs of consecutive stack words can be held out. Only splits with ``pool = "held"`` show them, one in every program.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ MOVES = LITERALS + MOST
 OPERATOR_WEIGHTS = MOVES + MOST
 WORD_WEIGHTS = OPERATOR_WEIGHTS + len(OPERATORS)
 HELD = WORD_WEIGHTS + len(WORDS)
-CLASSES, ALLOWED = 0, 3  # working room: weights of a literal, a stack word and arithmetic; of each stack word
+CLASSES, ALLOWED = 0, 3  # working room: weights of literals, stack words and arithmetic; of each stack word
 
 
 @dataclass(frozen=True)
 class Parameters:
     """``operands`` [lowest, highest], at least 0; weights of ``operators``, of the number of ``literals``, of the
-    number of ``moves`` (stack words), and of ``stack_words``; ``limit`` on the magnitude of what operators make;
-    ``held_out`` pairs such as "swap over", shown only by the ``pool`` "held"."""
+    number of ``moves`` (stack words), and of ``stack_words``; ``limit`` on the magnitude of every result;
+    ``held_out`` pairs such as "swap over", shown only if ``pool`` is "held"."""
 
     operands: tuple[int, int] = (2, 99)
     operators: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATORS, 1))
@@ -117,34 +117,34 @@ def room(parameters: Parameters) -> int:
 
 @kernel
 def needs(word: Int) -> Int:
-    """How many values a stack word needs; the index of `pick` is part of it."""
+    """Return how many values a stack word needs; `pick` brings its own index."""
     token = op.DUP + word
     return 3 if token == op.ROT else 2 if token == op.SWAP or token == op.OVER else 1
 
 
 @kernel
 def effect(word: Int) -> Int:
-    """How a stack word changes the depth."""
+    """Return how a stack word changes the depth."""
     token = op.DUP + word
     return -1 if token == op.DROP else 0 if token == op.SWAP or token == op.ROT else 1
 
 
 @kernel
 def allow_words(parameters: Ints, depth: Int, literals: Int, first: Int, previous: Int, work: Ints) -> Int:
-    """Put the weights of the stack words that may come next at ALLOWED; return their sum.
+    """Write the weights of the stack words that may come next to ALLOWED; return their sum.
 
-    ``previous`` is the word just before, or -1; with ``first`` 1 the next begins a pair that was held out, with 2 it
-    ends one.
+    ``previous`` is the word just before, or -1. If ``first`` is 1, the next word begins a held-out pair; if 2, it ends
+    one.
     """
     total = np.int64(0)
     for word in range(6):
-        behind = depth + effect(word)
-        weight = parameters[WORD_WEIGHTS + word] if depth >= needs(word) and behind + literals >= 2 else 0
+        after = depth + effect(word)
+        weight = parameters[WORD_WEIGHTS + word] if depth >= needs(word) and after + literals >= 2 else 0
         held = previous >= 0 and parameters[HELD + 6 * previous + word] == 1
         if first == 1:
             begins = False
             for other in range(6):
-                fits = behind >= needs(other) and behind + effect(other) + literals >= 2
+                fits = after >= needs(other) and after + effect(other) + literals >= 2
                 begins = begins or (fits and parameters[HELD + 6 * word + other] == 1)
             weight = weight if begins else 0
         elif held != (first == 2) and (first == 2 or parameters[POOL] == 0):
@@ -156,7 +156,7 @@ def allow_words(parameters: Ints, depth: Int, literals: Int, first: Int, previou
 
 @kernel
 def count_literals(program: Tokens) -> Int:
-    """Literals of a prompt that are no index of `pick`; the answer after it is followed by `eq` or `neg`."""
+    """Count the literals of a prompt, without indices of `pick` and the answer, which `eq` or `neg` follows."""
     count: Int = 0
     position: Int = 0
     while True:
@@ -173,7 +173,7 @@ def count_literals(program: Tokens) -> Int:
 
 @kernel
 def read_class(program: Tokens, position: Int) -> tuple[Int, Int]:
-    """What a program has at a position: (literal, stack word or arithmetic; the word)."""
+    """Return (0 for a literal, 1 for a stack word or 2 for arithmetic; which stack word) at a position."""
     if is_literal(program, position):
         _, position = literal_at(program, position, False)
         if token_at(program, position) != op.PICK:
@@ -195,7 +195,9 @@ def write(
     depth: Int = 0
     position: Int = 0
     previous: Int = -1
-    pair: Int = parameters[POOL]  # 1: a pair is still to come; 2: in the middle of it; 0: done or none wanted
+    pair: Int = parameters[
+        POOL
+    ]  # 1: a held-out pair is still to come; 2: in the middle of it; 0: done, or there is none
     while literals > 0 or moves > 0 or depth > 1:
         allowed = allow_words(parameters, depth, literals, pair, previous, work) if moves > 0 else np.int64(0)
         least = 4 if pair == 1 else 2

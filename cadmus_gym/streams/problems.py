@@ -1,0 +1,128 @@
+"""Reading prompts: their problem, whether a split keeps it, and the programs that complete them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import Tokens
+from cadmus_gym.language.notation import as_tokens
+from cadmus_gym.language.verdicts import RAN
+from cadmus_gym.streams.spec import Spec
+from cadmus_gym.streams.writing import (
+    LIMIT,
+    RELATION,
+    SHARE,
+    STYLE,
+    answer_of,
+    attempt,
+    keeps,
+    new_workspace,
+    options_of,
+    sieve_of,
+)
+from cadmus_gym.tasks.family import HELD, PROMPT
+from cadmus_gym.tasks.sampling import DERIVATION, GUIDED, IMPOSSIBLE, rewind
+from cadmus_gym.tasks.solving import identify, put_answer, think
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A prompt (n,) uint8 as a split reads it.
+
+    ``key`` is the 64-bit key of its problem, ``held`` the number of held-out facts in its expression, ``kept`` whether
+    the split keeps it, and ``programs`` are the programs that may complete it.
+    """
+
+    prompt: Tokens
+    key: int
+    held: int
+    kept: bool
+    programs: tuple[Tokens, ...]
+
+
+class Reader:
+    """Reads prompts as one split of a spec without parts writes them. For one thread."""
+
+    def __init__(self, spec: Spec, split: str) -> None:
+        self.spec, self.sieve, self.options = spec, sieve_of(spec, split), options_of(spec)
+        pack = spec.family.pack
+        self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
+        length = spec.prompt_room + spec.completion_room
+        self._program, self._space = np.zeros(length, np.uint8), new_workspace(spec, GUIDED, length)
+
+    def read(self, tokens: Tokens) -> Problem | None:
+        """Read a prompt, or the prompt of a whole program with any answer, both (n,) uint8.
+
+        Returns None if the split's parameters write no such prompt.
+        """
+        program, whole = self._program, op.END in tokens
+        rng, script, marks, work, machine, _ = self._space
+        write = None if self.parameters is None else self.spec.family.write()
+        if tokens.size > (program.size if whole else self.spec.prompt_room):
+            return None
+        for derivation in range(self.spec.family.derivations):
+            program[:] = 0
+            program[: tokens.size] = tokens
+            if write is None:  # it cannot be guided, so only the expression of the prompt is known
+                outcome, depth, key = identify(program, tokens.size, marks, work, machine)
+                marks[PROMPT] = tokens.size
+                possible = depth == 1 and not whole
+            else:
+                script[DERIVATION] = derivation
+                rewind(script)
+                rng[:] = 0
+                outcome, key = attempt(write, self.parameters, program, self._space)
+                possible = not script[IMPOSSIBLE]
+            prompt = int(marks[PROMPT])
+            fits = prompt < tokens.size if whole else prompt == tokens.size
+            if outcome != RAN or not possible or not fits or not np.array_equal(program[:prompt], tokens[:prompt]):
+                continue
+            outcome, answer = answer_of(program, marks, machine)
+            if outcome == RAN:
+                kept = bool(keeps(self.sieve, np.uint64(key), program, marks, machine))
+                programs = self._completed(prompt, answer)
+                return Problem(tokens[:prompt].copy(), int(key), int(marks[HELD]), kept, programs)
+        return None
+
+    def _completed(self, prompt: int, answer: int) -> tuple[Tokens, ...]:
+        """Return the programs that may complete a prompt: without worked steps, and with them."""
+        program = self._program
+        _, _, marks, work, machine, thought = self._space
+        share, style, limit = int(self.options[SHARE]), int(self.options[STYLE]), int(self.options[LIMIT])
+        sizes = {0} if share < 2**32 else set()
+        if share > 0:
+            sizes.add(int(think(program, marks, style, limit, thought, work, machine)) if style else 0)
+        programs = []
+        for size in sorted(sizes):
+            program[prompt : prompt + size] = thought[:size]
+            length = put_answer(program, prompt + size, answer, self.options[RELATION] == 1)
+            programs.append(program[:length].copy())
+        return tuple(programs)
+
+
+def splits_of(spec: Spec, text: str | ArrayLike) -> dict[str, Problem]:
+    """Return how each split of a spec reads a prompt, or the prompt of a program; splits that cannot write it are left
+    out.
+
+    A family in plain Python does not know which prompts the parameters of a split allow. Then ``kept`` says whether the
+    split would keep the problem if they did (see `certain`).
+    """
+    tokens = unpadded(as_tokens(text))
+    found = {name: Reader(spec, name).read(tokens) for name in spec.splits}
+    return {name: problem for name, problem in found.items() if problem is not None}
+
+
+def certain(spec: Spec) -> bool:
+    """Whether the family of a spec knows which prompts its splits write."""
+    return spec.family.pack is not None
+
+
+def unpadded(tokens: Tokens) -> Tokens:
+    """Return tokens without `<pad>` at their end."""
+    used = np.flatnonzero(tokens != op.PAD)
+    return tokens[: used[-1] + 1] if used.size else tokens[:0]

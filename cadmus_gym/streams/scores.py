@@ -1,0 +1,88 @@
+"""Scores of programs against a stream or a mixture, and entropies of streams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import Ints, Tokens
+from cadmus_gym.language.notation import check_ids
+from cadmus_gym.streams.probability import Scorer, log_sum
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-probabilities of programs in nats, arrays of shape (N,) or ().
+
+    ``log_prob`` of the whole program is the sum of ``prompt`` and ``completion``, the log-probabilities of the prompt
+    and of the completion given the prompt. ``error`` is the standard error of ``log_prob`` due to estimated
+    normalisers. It is 0 and ``exact`` is True for kinds of programs with no more operands than the budget of
+    `Stream.score`.
+    """
+
+    log_prob: NDArray[np.float64]
+    prompt: NDArray[np.float64]
+    completion: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+    @property
+    def exact(self) -> NDArray[np.bool_]:
+        return np.asarray(self.error == 0)
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """Entropies of a stream in nats per program, estimated from ``count`` programs.
+
+    ``prompt`` is the entropy of the prompt and ``completion`` that of the completion given the prompt, with standard
+    errors; ``prompt_tokens`` and ``completion_tokens`` are mean lengths.
+    """
+
+    count: int
+    prompt: float
+    prompt_error: float
+    completion: float
+    completion_error: float
+    prompt_tokens: float
+    completion_tokens: float
+
+    def floor(self, prompt_weight: float = 1.0) -> float:
+        """Return a lower bound on any model's loss, in nats per token, with tokens of the prompt weighted.
+
+        With a weight other than 1, no model may reach the bound: that a prompt has ended shows only in the first token
+        after it, and the bound counts that information with the prompt.
+        """
+        nats = prompt_weight * self.prompt + self.completion
+        return nats / (prompt_weight * self.prompt_tokens + self.completion_tokens)
+
+
+def score_mixture(scorers: Sequence[Scorer], weights: Ints, programs: ArrayLike) -> Scores:
+    """Score programs (N, L) or (L,) against a weighted mixture, whose parts may write the same programs."""
+    rows = check_ids(np.asarray(programs))
+    if rows.ndim not in (1, 2):
+        raise ValueError(f"programs are rows of token ids, (N, L) or (L,); this has shape {rows.shape}")
+    shape = rows.shape[:-1]
+    rows = rows.reshape(-1, rows.shape[-1])
+    shares = np.log(weights / weights.sum())
+    table = np.zeros((4, len(rows)))
+    for k, program in enumerate(rows):
+        parts = [scorer.score(trimmed(program)) for scorer in scorers]
+        prompts = shares + [part.prompt for part in parts]
+        wholes = prompts + [part.completion for part in parts]
+        prompt, whole = log_sum(prompts), log_sum(wholes)
+        error = 0.0
+        if whole != -math.inf:
+            error = math.sqrt(float(np.exp(2 * (wholes - whole)) @ np.array([part.variance for part in parts])))
+        table[:, k] = whole, prompt, -math.inf if prompt == -math.inf else whole - prompt, error
+    return Scores(*(row.reshape(shape) for row in table))
+
+
+def trimmed(program: Tokens) -> Tokens:
+    """Return a program up to its first `end`; empty if there is none."""
+    ends = np.flatnonzero(program == op.END)
+    return program[: ends[0] + 1] if ends.size else program[:0]
