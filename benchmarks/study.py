@@ -1,14 +1,14 @@
-"""Pretrain many small models at about equal compute, and say what each choice bought.
+"""Pretrain many small models at about equal compute, and report the effect of each choice.
 
-    python benchmarks/study.py factors      what worked steps, digit order, optimizer, prompt weight and shape are worth
+    python benchmarks/study.py factors      worked steps, digit order, optimizer, prompt weight and shape
     python benchmarks/study.py scaling      loss and truth rate against compute, for models of several sizes
 
-A study is a file of benchmarks/studies/: settings of pretrain/train.py for all runs and for each, seeds, and budgets in
-FLOPs, of which a model of N parameters takes 6 N for each token (Kaplan et al. 2020, arXiv:2001.08361). A run is a
-whole number of steps, planned by the mean length of the stream; where focus prefers longer programs it takes some
-percent more, and the table tells how much it took. Every run is a command of its own, printed, that can be given by
-hand; a study that was interrupted continues where it was, inside a run too, and one whose runs are done only sums up.
-Writes benchmarks/results/STUDY.json and .md, and with several budgets a picture.
+A file in benchmarks/studies/ describes a study: settings of pretrain/train.py common to all runs, settings of each run,
+seeds, and budgets in FLOPs. A model of N parameters takes 6 N FLOPs per token (Kaplan et al. 2020, arXiv:2001.08361).
+The number of steps is planned from the mean length of programs in the stream. Where focus prefers longer programs a
+run takes a few percent more; the table has what it took. The command of each run is printed and can be run by hand. An
+interrupted study continues where it stopped, even within a run; if all runs are finished it only writes the tables.
+Writes benchmarks/results/STUDY.json and .md, and a picture if there are several budgets.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Args:
     study: tyro.conf.Positional[str]  # a name in benchmarks/studies or the path of a .toml
     folder: Path | None = None  # of the runs; by default runs/STUDY
     output: Path = HERE / "results"
-    seeds: Annotated[tuple[int, ...], tyro.conf.arg(help="in place of the study's")] = ()
-    only: Annotated[tuple[str, ...], tyro.conf.arg(help="names of runs; all where none is given")] = ()
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(help="instead of the seeds in the study")] = ()
+    only: Annotated[tuple[str, ...], tyro.conf.arg(help="names of runs; none: all")] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Row:
     seed: int
     parameters: int
     tokens: int
-    core_seconds: float  # of training, evaluations left out
+    core_seconds: float  # of training, without evaluations
     truth: dict[str, float]  # by split
     count: int  # prompts per split
     excess: ExcessLoss
@@ -138,7 +138,7 @@ def train(run: Run) -> None:
     with subprocess.Popen([sys.executable, str(TRAIN), *run.command], stdout=subprocess.DEVNULL) as process:
         try:
             status = process.wait()
-        except KeyboardInterrupt:  # which train.py received too: it finishes its step and saves
+        except KeyboardInterrupt:  # train.py received it too: it finishes its step and saves
             status = process.wait()
     if status == 128 + signal.SIGINT:
         raise KeyboardInterrupt
