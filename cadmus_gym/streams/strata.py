@@ -90,7 +90,7 @@ def look(program: Tokens, rows: Int, tape: Ints, cells: Ints) -> None:
     cells[:] = 0
     cells[GAP] = -1
     for k in range(rows):
-        row = tape[ROW * k : ROW * k + ROW]
+        row = tape[ROW * k : ROW * (k + 2)]
         token, x, y, position = row[TOKEN], row[LEFT], row[RIGHT], row[POSITION]
         sign = token == op.NEG and position > 0 and op.ZERO <= program[position - 1] <= op.NINE
         cells[ANSWER] = row[RESULT]

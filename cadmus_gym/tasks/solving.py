@@ -15,20 +15,20 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import join, mix
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.memory import STACK, load
+from cadmus_gym.language.memory import STACK, load, store
 from cadmus_gym.language.verdicts import SYNTAX
-from cadmus_gym.tasks.facts import held_out, mirrors_held_out
+from cadmus_gym.tasks.facts import mirrors_held_out
 from cadmus_gym.tasks.family import HELD, OPERATED, PROMPT, SHADOW, SHOWN, WALKED
 from cadmus_gym.tasks.literals import COMMA, put_literal
-from cadmus_gym.tasks.walking import DEPTH, LEFT, POSITION, RESULT, RIGHT, ROW, TOKEN, begin, step, walk
+from cadmus_gym.tasks.walking import BEFORE, DEPTH, LEFT, POSITION, RESULT, RIGHT, ROW, TOKEN, begin, step, walk
 
 STYLES = ("none", "values", "products", "digits", "trace", "stack")
 VALUES, PRODUCTS, DIGITS, TRACE, WHOLE = range(1, len(STYLES))
 ANSWER_ROOMS = {"value": 14, "relation": 2}  # tokens of the longest answer: `,` ten digits `neg eq end`; `not end`
 LEAST_THOUGHT = 3  # tokens of the shortest thought: a digit in parentheses
 # Working room of `identify`: for each register and each value on the stack, the hash of its expression, and FACTS cells
-# later the contents of that expression.
-HASH_A, HASH_B, HASHES = range(3)
+# later the contents of that expression; one spare place to swap values.
+HASH_A, HASH_B, SPARE, HASHES = range(4)
 FACTS = 128
 OPERATION = 1  # the bit says whether it has an operation; the others count held-out facts
 ONE_FACT, MOST_FACTS = 2, 2**40
@@ -63,18 +63,17 @@ def identify(program: Tokens, prompt: Int, marks: Ints, work: Ints, machine: Int
     shadow[HASH_B] = shadow[HASH_A]
     shadow[HASH_A + FACTS], shadow[HASH_B + FACTS] = 0, 0
     one = mix(np.uint64(1))
-    before: Int = 0
     for k in range(rows):
         row = ROW * k
+        before = load(tape, row + BEFORE)
         token, x, y = load(tape, row + TOKEN), load(tape, row + LEFT), load(tape, row + RIGHT)
         top = HASHES + before - 1  # of the values before the token
         if load(tape, row + DEPTH) > before + 1:
             outcome = SYNTAX
             break
-        before = load(tape, row + DEPTH)
         if op.ZERO <= token <= op.NINE or token == op.INDEX:
-            shadow[top + 1] = np.int64(mix(np.uint64(load(tape, row + RESULT))))
-            shadow[top + 1 + FACTS] = 0
+            store(shadow, top + 1, np.int64(mix(np.uint64(load(tape, row + RESULT)))))
+            store(shadow, top + 1 + FACTS, 0)
         elif token == op.NEG and shadow[top] == np.int64(mix(np.uint64(y))):
             shadow[top] = np.int64(mix(np.uint64(-y)))
         elif token == op.NEG or token == op.ABS or token == op.NOT:
@@ -83,21 +82,23 @@ def identify(program: Tokens, prompt: Int, marks: Ints, work: Ints, machine: Int
             shadow[top] = np.int64(combine(op.ADD if token == op.INC else op.SUB, np.uint64(shadow[top]), one))
             shadow[top + FACTS] |= OPERATION
         elif op.ADD <= token <= op.XOR:
-            value = combine(token, np.uint64(shadow[top - 1]), np.uint64(shadow[top]))
-            shadow[top - 1] = np.int64(value)
-            left, right = shadow[top - 1 + FACTS], shadow[top + FACTS]
+            value = combine(token, np.uint64(load(shadow, top - 1)), np.uint64(load(shadow, top)))
+            store(shadow, top - 1, np.int64(value))
+            left, right = load(shadow, top - 1 + FACTS), load(shadow, top + FACTS)
             facts = left - (left & OPERATION) + right - (right & OPERATION)
-            facts += ONE_FACT if held_out(token, x, y) else 0
-            shadow[top - 1 + FACTS] = min(facts, MOST_FACTS) | OPERATION
-            marks[SHOWN] |= np.int64(mirrors_held_out(token, x, y))
+            if mirrors_held_out(token, x, y):
+                marks[SHOWN] = 1
+                facts += ONE_FACT if x >= 2 and y >= 2 else 0
+            store(shadow, top - 1 + FACTS, min(facts, MOST_FACTS) | OPERATION)
         elif token == op.SWAP:
-            for cell in range(0, FACTS + 1, FACTS):
-                shadow[top + cell], shadow[top - 1 + cell] = shadow[top - 1 + cell], shadow[top + cell]
+            move(shadow, top, SPARE)
+            move(shadow, top - 1, top)
+            move(shadow, SPARE, top - 1)
         elif token == op.ROT:
-            for cell in range(0, FACTS + 1, FACTS):
-                third = shadow[top - 2 + cell]
-                shadow[top - 2 + cell], shadow[top - 1 + cell] = shadow[top - 1 + cell], shadow[top + cell]
-                shadow[top + cell] = third
+            move(shadow, top - 2, SPARE)
+            move(shadow, top - 1, top - 2)
+            move(shadow, top, top - 1)
+            move(shadow, SPARE, top)
         elif token == op.DUP:
             move(shadow, top, top + 1)
         elif token == op.OVER:
@@ -121,7 +122,8 @@ def identify(program: Tokens, prompt: Int, marks: Ints, work: Ints, machine: Int
 
 @kernel
 def move(shadow: Ints, source: Int, target: Int) -> None:
-    shadow[target], shadow[target + FACTS] = shadow[source], shadow[source + FACTS]
+    store(shadow, target, load(shadow, source))
+    store(shadow, target + FACTS, load(shadow, source + FACTS))
 
 
 @kernel
@@ -198,7 +200,7 @@ def think(program: Tokens, marks: Ints, style: Int, limit: Int, thought: Tokens,
     value: Int = 0
     thought[0] = op.OPEN
     for k in range(rows):
-        row = tape[ROW * k : ROW * k + ROW]
+        row = tape[ROW * k : ROW * (k + 2)]
         token, x, y, position = row[TOKEN], row[LEFT], row[RIGHT], row[POSITION]
         if style == WHOLE:
             step(program, position, depth, machine)

@@ -8,14 +8,15 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.machine import execute
-from cadmus_gym.language.memory import STACK, fresh, load, store
+from cadmus_gym.language.memory import STACK, at, fresh, load, store
 from cadmus_gym.language.parsing import prepare
 from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS, SYNTAX
 
-# Cells of a row of the tape: the token (the first digit of a literal), the two values on top of the stack before it,
-# the value on top and the depth after it, and the token's position.
-TOKEN, LEFT, RIGHT, RESULT, DEPTH, POSITION, ROW = range(7)
-TAPE = (STEPS + 1) * ROW  # cells of a tape; the row of the token past the step limit is begun too
+# Cells of a row of the tape: the token (the first digit of a literal), its position, and the depth and the two values
+# on top of the stack before it. The value on top and the depth after it are cells of the next row.
+TOKEN, POSITION, BEFORE, LEFT, RIGHT, ROW = range(6)
+RESULT, DEPTH = ROW + RIGHT, ROW + BEFORE
+TAPE = (STEPS + 1) * ROW  # cells of a tape, with the row after the last token
 
 
 @kernel
@@ -34,8 +35,8 @@ def step(program: Tokens, position: Int, depth: Int, machine: Ints) -> tuple[Int
     Returns (outcome, depth, position after it, tokens executed).
     """
     limit = 1
-    if op.ZERO <= program[position] <= op.NINE:
-        while op.ZERO <= program[position + limit] <= op.NINE:
+    if op.ZERO <= at(program, position) <= op.NINE:
+        while op.ZERO <= at(program, position + limit) <= op.NINE:
             limit += 1
     outcome, depth, after, steps, _ = execute(program, position, True, depth, limit, machine)
     return RAN if outcome == STEP_LIMIT else outcome, depth, after, steps
@@ -52,20 +53,21 @@ def walk(program: Tokens, prompt: Int, tape: Ints, machine: Ints) -> tuple[Int, 
     position: Int = 0
     steps: Int = 0
     rows: Int = 0
-    while outcome == RAN and program[position] != op.END:
+    while outcome == RAN and at(program, position) != op.END:
         row = ROW * rows
-        store(tape, row + TOKEN, np.int64(program[position]))
+        store(tape, row + TOKEN, at(program, position))
         store(tape, row + POSITION, position)
+        store(tape, row + BEFORE, depth)
         store(tape, row + LEFT, load(machine, STACK + depth - 2))  # two cells below the stack may be read
         store(tape, row + RIGHT, load(machine, STACK + depth - 1))
         outcome, depth, position, taken = step(program, position, depth, machine)
         steps += taken
         if outcome == RAN and steps > STEPS:
             outcome = STEP_LIMIT
-        if outcome == RAN:
-            store(tape, row + DEPTH, depth)
-            store(tape, row + RESULT, load(machine, STACK + depth - 1))
-            rows += 1
+        rows += np.int64(outcome == RAN)
+    if outcome == RAN:
+        store(tape, ROW * rows + BEFORE, depth)
+        store(tape, ROW * rows + RIGHT, load(machine, STACK + depth - 1))
     return outcome, depth, rows
 
 

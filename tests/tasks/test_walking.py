@@ -12,17 +12,18 @@ import cadmus_gym as cg
 from cadmus_gym.language.isa import ID, VOCABULARY
 from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.verdicts import RAN, STEP_LIMIT, STEPS
-from cadmus_gym.tasks.walking import DEPTH, LEFT, POSITION, RESULT, RIGHT, ROW, TAPE, TOKEN, walk
+from cadmus_gym.tasks.walking import BEFORE, DEPTH, LEFT, POSITION, RESULT, RIGHT, ROW, TAPE, TOKEN, walk
 
 CANARY = -7
 
 
 def taped(names: list[str]) -> tuple[int, int, np.ndarray, np.ndarray]:
-    """Walk a prompt: (outcome, depth, rows (R, ROW), the cells after the tape)."""
+    """Walk a prompt: (outcome, depth, rows (R, 2 * ROW), each with the next one, the cells after the tape)."""
     program = np.array([ID[name] for name in [*names, "end"]], np.uint8)
     room = np.full(TAPE + 100, CANARY, np.int64)
     outcome, depth, rows = walk(program, len(names), room[:TAPE], scratch(program.size))
-    return outcome, depth, room[: ROW * rows].reshape(rows, ROW), room[TAPE:]
+    pairs = [room[ROW * k : ROW * (k + 2)] for k in range(rows)]
+    return outcome, depth, np.array(pairs), room[TAPE:]
 
 
 @pytest.mark.parametrize("id", [id for id in cg.SPECS if id != "Cadmus-Mix-v0"])
@@ -41,6 +42,7 @@ def test_rows_agree_with_the_naive_interpreter(id: str) -> None:
         assert rows[:, TOKEN].tolist() == [ID[step.token] for step in first]
         assert rows[:, POSITION].tolist() == [step.position for step in first]
         assert rows[:, DEPTH].tolist() == [len(step.stack) for step in last]
+        assert rows[:, BEFORE].tolist() == [len(stack) for stack in before]
         for row, step, stack in zip(rows, last, before, strict=True):
             assert not step.stack or row[RESULT] == step.stack[-1]
             assert not stack or row[RIGHT] == stack[-1]
