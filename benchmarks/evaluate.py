@@ -1,21 +1,19 @@
-"""How often the models that ship are right, on every environment and split, and where they err.
+"""Measure how often models are right on every environment and split, and where they fail; write their pages.
 
-    python benchmarks/evaluate.py                                         every model in the package: its card and page
-    python benchmarks/evaluate.py --models runs/nano/model --count 250    another one
-    python benchmarks/evaluate.py --check                                 exits 1 where a card says something else
-    python benchmarks/evaluate.py --sections reliability                  measures that alone; the other figures stay
-    python benchmarks/evaluate.py --publish runs/nano/model --name nano   puts a run's model into the package
+    python benchmarks/evaluate.py                                         every model in the package
+    python benchmarks/evaluate.py --models runs/nano/model --count 250    a model of your own
+    python benchmarks/evaluate.py --check                                 exits 1 if a card holds another figure
+    python benchmarks/evaluate.py --sections reliability                  one measurement; other figures are kept
+    python benchmarks/evaluate.py --publish runs/nano/model --name nano   puts the model of a run into the package
 
-Completions are greedy, under the form and the budget of each environment. Of what a model was trained on, the parts of
-a mixture included, the splits `train` and `test` have --count prompts of each of --seeds seeds, everything else
---elsewhere; Cadmus-Open-v0 too, whose form masks nothing: it tells whether a model keeps to the form by itself. Truth
-rates by stratum are counted for what a model was trained on. Section "reliability" compares the probability that a
-model gives to its completions with how many of them are true, on every split of what it was trained on. Section
-"limits" changes one thing at a time, such as the number of operations or of digits, to where a model fails.
+Completions are greedy, under each environment's form and budget. The splits `train` and `test` of what a model was
+trained on, including the parts of a mixture, have --count prompts for each seed, with rates by stratum; every other
+split has --elsewhere. Cadmus-Open-v0 masks nothing, so it shows whether a model keeps to the form by itself.
+"reliability" compares the probability a model gives its completions with the share of them that are true. "limits"
+changes one thing at a time, such as the number of operations or digits, until the model fails.
 
-Figures go to `card.json` in the model's folder, beside the facts of its training, and from there to its README.md; the
-picture of a model in the package to results/models. A published model is stored in bfloat16 or float16, whichever
-changes its logits less.
+Figures are written to `card.json` in the model's folder; its README.md is written from them. Pictures of models in the
+package are in results/models. A published model is stored in bfloat16 or float16, whichever changes its logits less.
 """
 
 from __future__ import annotations
@@ -67,22 +65,22 @@ STORED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 class Args:
     """How often models are right, and where they err."""
 
-    models: tuple[str, ...] = ()  # names or folders; by default every model in the package
-    count: int = 4096  # prompts, of each seed, of train and test of what a model was trained on
-    elsewhere: int = 512  # prompts of every other split, of each seed; 0: none
-    reliability: int = 512  # prompts of each split and seed on which probabilities are compared with truth
-    limits: int = 256  # prompts of each seed for each value of what is changed
+    models: tuple[str, ...] = ()  # names or folders; none: every model in the package
+    count: int = 4096  # prompts per seed, on train and test of what a model was trained on
+    elsewhere: int = 512  # prompts per seed, on every other split; 0: none
+    reliability: int = 512  # prompts per split and seed for the comparison of probability and truth
+    limits: int = 256  # prompts per seed and value of what is changed
     sections: tuple[Literal["truth", "reliability", "limits"], ...] = ("truth", "reliability", "limits")  # measured
-    seed: int = EVALUATION_SEED  # the first one of the prompts
-    seeds: int = 4  # how many of them, one after another; their prompts are one evaluation
-    price: float = 0.05  # dollars a core-hour, in the pages: put in your own
-    pairs: int = 16  # of operands for each square of the picture of a model of arithmetic
+    seed: int = EVALUATION_SEED  # first seed of the prompts
+    seeds: int = 4  # number of consecutive seeds, taken together as one evaluation
+    price: float = 0.05  # dollars per core-hour, for the pages: put in your own
+    pairs: int = 16  # pairs of operands for each square of the picture of a model of arithmetic
     threads: int = 2
-    redraw: bool = False  # draw the pictures and write the page from what the card holds, and measure nothing
-    check: bool = False  # compute again what the cards tell, by their counts and seeds, and write nothing
-    tolerance: int = 0  # completions of a split by which --check lets a count differ: other machines round otherwise
-    publish: str | None = None  # folder of a model to be put into the package, and nothing else
-    name: str | None = None  # of the published model
+    redraw: bool = False  # write pages and pictures from the cards; measure nothing
+    check: bool = False  # measure again with the cards' counts and seeds; write nothing
+    tolerance: int = 0  # allowed difference of a count in --check, since machines round differently
+    publish: str | None = None  # folder of a model to put into the package; measure nothing
+    name: str | None = None  # name of the published model
 
 
 def publish(source: str, name: str) -> Path:
@@ -143,7 +141,7 @@ def check(folder: Path, sections: Collection[str], tolerance: int) -> list[str]:
     found = []
     for section in sections:
         settings = made[section]["settings"]
-        torch.set_num_threads(settings["threads"])  # other numbers may round otherwise
+        torch.set_num_threads(settings["threads"])  # other numbers of threads may round differently
         if section == "truth":
             now = measure(model, settings["count"], settings["elsewhere"], settings["seed"], settings["seeds"])
             found += differences(card, now, tolerance)
@@ -242,7 +240,7 @@ def main(args: Args) -> int:
     models = args.models or tuple(checkpoint.packaged_models())
     if not models:
         raise ValueError("the package has no models; give --models")
-    for name in models:  # what may be wrong is found before the first is measured
+    for name in models:  # find mistakes before the first measurement
         load_model(name)
         if not args.check:
             check_output(checkpoint.find_model(name) / checkpoint.README)
@@ -259,7 +257,7 @@ def main(args: Args) -> int:
         card: dict[str, Any] = dict(load_model(folder).card)
         for section in () if args.redraw else args.sections:
             card |= measured(folder, section, args, made)
-            checkpoint.write_card(folder, card)  # what took minutes to measure is kept, whatever comes next
+            checkpoint.write_card(folder, card)  # keep what took minutes to measure, whatever comes next
         if folder.parent == model_files.PACKAGED:
             card |= drawn(card, folder.name)
             checkpoint.write_card(folder, card)

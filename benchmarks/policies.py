@@ -1,15 +1,15 @@
-"""What can be had without solving the problem: fixed policies on every environment and split.
+"""Measure what can be achieved without solving the problem: fixed policies on every environment and split.
 
     python benchmarks/policies.py
 
-The best constant completion, copying a literal of the prompt, a table of what train shows after the last three words,
-tokens drawn uniformly among those allowed, and shortcuts that a careless form would let through. A score means
-something only above these rows. The tests hold them below 5 % where the answer is a number, 55 % where it is a truth
+The policies are the best constant completion, a copy of a literal in the prompt, a table from the last three words of
+prompts in `train`, uniformly random legal tokens, and shortcuts that a careless form would allow. A score means
+something only above theirs. Tests hold them below 5 % where the answer is a number and below 55 % where it is a truth
 value; a free form has no ceiling.
 
-Then, for each environment, the share of prompts that are answered right while a construct of the language is ignored.
-What the environment is named after is bold, and needed in nine tenths of its prompts: the tests hold that the share is
-at most 10 %, or 55 % where the answer is a truth value. Writes Markdown and JSON.
+For each environment a second table has the share of prompts that are answered right while one construct of the
+language is ignored. The construct that the environment is named after is bold; tests hold it at or below 10 %, or 55 %
+where the answer is a truth value. Writes Markdown and JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Args:
     """What can be had without solving the problem."""
 
     count: int = 10_000  # prompts per split
-    fitted: int = 1_000_000  # programs of train in the table by last words
+    fitted: int = 1_000_000  # programs of train from which the table by last words is made
     seed: int = EVALUATION_SEED
     output: Path = HERE / "results" / "policies.md"
 

@@ -1,7 +1,9 @@
-"""The pages of results: benchmarks/RESULTS.md, and the table on the first screen of README.md.
+"""Write benchmarks/RESULTS.md, and the table on the first screen of README.md, from stored results.
 
-python benchmarks/report.py            writes both, from results/*.json and the cards of the models in the package
-python benchmarks/report.py --check    exits 1 where one of them is not what it would write
+Both are made of results/*.json and the cards of the models in the package.
+
+    python benchmarks/report.py            writes them
+    python benchmarks/report.py --check    exits 1 if one of them is out of date
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ README = HERE.parent / "README.md"
 class Args:
     """Write the pages of results."""
 
-    check: bool = False  # write nothing; exit 1 where a page is stale
+    check: bool = False  # write nothing; exit 1 if a page is out of date
 
 
 def main(args: Args) -> int:

@@ -1,11 +1,11 @@
-"""How fast the package is: the machine beside a C yardstick, first calls, streams, environments.
+"""Measure how fast the package is: the machine compared with C, first calls, streams and environments.
 
     python benchmarks/speed.py                                    everything, about a quarter of an hour on two cores
     python benchmarks/speed.py --sections machine --repeats 21
 
-Prints Markdown tables and writes the same rows, with the recipe, to benchmarks/results/speed.json. What is compared
-is measured in turns in one run, so that a busy machine slows all alike; a ratio is the median over the paired
-repeats, with the least and the greatest beside it.
+Prints Markdown tables and writes the same rows, with the command and the hardware, to benchmarks/results/speed.json.
+Things that are compared take turns in one run, so a busy machine slows all of them. A ratio is the median over paired
+repeats, shown with its minimum and maximum.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Args:
     """How fast the package is, measured."""
 
     sections: tuple[Section, ...] = ("machine", "first-call", "streams", "dataset", "environments")
-    count: int = 1_000_000  # programs judged or streamed in a repeat; a fourth with cases, a hundredth with loops
-    repeats: int = 9  # of every measurement; tables show the median
-    steps: int = 400_000  # of all sub-environments together in a repeat; Gymnasium's sync ones do a twentieth
+    count: int = 1_000_000  # programs per repeat; a quarter as many with cases, a hundredth with loops
+    repeats: int = 9  # of each measurement; tables show the median
+    steps: int = 400_000  # of all sub-environments together per repeat; a twentieth with Gymnasium's sync vector
     dataset: int = 80_000_000  # programs written and judged on all threads, once
-    sizes: tuple[int, ...] = (1, 64, 1024, 4096)  # numbers of sub-environments; ids not in `detailed` take the last
+    sizes: tuple[int, ...] = (1, 64, 1024, 4096)  # numbers of sub-environments; only the last for ids not in `detailed`
     detailed: tuple[str, ...] = ("Cadmus-Arith-v0", "Cadmus-Compare-v0", "Cadmus-Open-v0")
-    seconds: int = 2  # that each of Gymnasium's own measurements takes
-    ids: tuple[str, ...] = ()  # which environments; all registered ones where none is named
+    seconds: int = 2  # duration of each of Gymnasium's own measurements
+    ids: tuple[str, ...] = ()  # environments; none: all that are registered
     seed: int = 0  # of programs, streams and environments
     output: Path = HERE / "results" / "speed.json"
 
@@ -321,7 +321,7 @@ def choose_actions(environment: VectorEnv, turns: int, form: str, seed: int) -> 
         legal = (infos["action_mask"] * random.random((n, len(ID)))).argmax(1)
         actions[turn] = [plan.pop() if plan else token for plan, token in zip(plans, legal, strict=True)]
         observations, _, terminated, truncated, infos = environment.step(actions[turn])
-        fresh, done = done, terminated | truncated  # what was done before this step has a new prompt after it
+        fresh, done = done, terminated | truncated  # an environment done before this step has a new prompt after it
     return actions
 
 
@@ -355,7 +355,7 @@ def measure_vector(args: Args, id: str, n: int) -> Row:
     native = gym.make_vec(id, num_envs=n, vectorization_mode="vector_entry_point")
     sync = gym.make_vec(id, num_envs=n, vectorization_mode="sync")
     cartpole = CartPoleVectorEnv(n)
-    turns = min(max(400, args.steps // n), 5000)  # so many that prompts drawn ahead do not last
+    turns = min(max(400, args.steps // n), 5000)  # more than the prompts drawn ahead are enough for
     actions = choose_actions(native, turns, cg.load_spec(id).form, args.seed)
     few = actions[: max(10, args.steps // (20 * n))]
     pushes = np.random.default_rng(args.seed).integers(0, 2, (turns, n))

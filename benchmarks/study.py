@@ -1,14 +1,14 @@
-"""Pretrain many small models at about equal compute, and say what each choice bought.
+"""Pretrain many small models at about equal compute, and report the effect of each choice.
 
-    python benchmarks/study.py factors      what worked steps, digit order, optimizer, prompt weight and shape are worth
+    python benchmarks/study.py factors      worked steps, digit order, optimizer, prompt weight and shape
     python benchmarks/study.py scaling      loss and truth rate against compute, for models of several sizes
 
-A study is a file of benchmarks/studies/: settings of pretrain/train.py for all runs and for each, seeds, and budgets in
-FLOPs, of which a model of N parameters takes 6 N for each token (Kaplan et al. 2020, arXiv:2001.08361). A run is a
-whole number of steps, planned by the mean length of the stream; where focus prefers longer programs it takes some
-percent more, and the table tells how much it took. Every run is a command of its own, printed, that can be given by
-hand; a study that was interrupted continues where it was, inside a run too, and one whose runs are done only sums up.
-Writes benchmarks/results/STUDY.json and .md, and with several budgets a picture.
+A file in benchmarks/studies/ describes a study: settings of pretrain/train.py common to all runs, settings of each run,
+seeds, and budgets in FLOPs. A model of N parameters takes 6 N FLOPs per token (Kaplan et al. 2020, arXiv:2001.08361).
+The number of steps is planned from the mean length of programs in the stream. Where focus prefers longer programs a
+run takes a few percent more; the table has what it took. The command of each run is printed and can be run by hand. An
+interrupted study continues where it stopped, even within a run; if all runs are finished it only writes the tables.
+Writes benchmarks/results/STUDY.json and .md, and a picture if there are several budgets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that wait sleep, see pre
 import tyro
 
 from cadmus_gym import ModelConfig, Transformer, load_model, load_spec
-from cadmus_gym.evaluation.truth import loss_above_floor
+from cadmus_gym.evaluation.excess import ExcessLoss, measure_excess_loss
 from cadmus_gym.files import check_output
 from cadmus_gym.reading import convert, naming, read_toml
 from cadmus_gym.reports.markdown import markdown
@@ -40,7 +40,7 @@ from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
 TRAIN = HERE.parent / "pretrain" / "train.py"
-ABOVE = 1000  # programs on which the loss above the floor is measured
+PROGRAMS = 1000  # on which the excess loss is measured
 # Student's t, 97.5 %, by the number of seeds: the interval of a mean of so few.
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
@@ -52,8 +52,8 @@ class Args:
     study: tyro.conf.Positional[str]  # a name in benchmarks/studies or the path of a .toml
     folder: Path | None = None  # of the runs; by default runs/STUDY
     output: Path = HERE / "results"
-    seeds: Annotated[tuple[int, ...], tyro.conf.arg(help="in place of the study's")] = ()
-    only: Annotated[tuple[str, ...], tyro.conf.arg(help="names of runs; all where none is given")] = ()
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(help="instead of the seeds in the study")] = ()
+    only: Annotated[tuple[str, ...], tyro.conf.arg(help="names of runs; none: all")] = ()
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,10 @@ class Row:
     seed: int
     parameters: int
     tokens: int
-    core_seconds: float  # of training, evaluations left out
+    core_seconds: float  # of training, without evaluations
     truth: dict[str, float]  # by split
     count: int  # prompts per split
-    above_floor: float  # nats per token
-    above_floor_error: float
+    excess: ExcessLoss
     digest: str
     commit: str
 
@@ -139,7 +138,7 @@ def train(run: Run) -> None:
     with subprocess.Popen([sys.executable, str(TRAIN), *run.command], stdout=subprocess.DEVNULL) as process:
         try:
             status = process.wait()
-        except KeyboardInterrupt:  # which train.py received too: it finishes its step and saves
+        except KeyboardInterrupt:  # train.py received it too: it finishes its step and saves
             status = process.wait()
     if status == 128 + signal.SIGINT:
         raise KeyboardInterrupt
@@ -149,13 +148,12 @@ def train(run: Run) -> None:
 
 def measure(run: Run) -> Row:
     """Read what became of a run, and measure its loss; what was measured stays in its folder."""
-    result, kept = json.loads((run.folder / "result.json").read_text()), run.folder / "above_floor.json"
+    result, kept = json.loads((run.folder / "result.json").read_text()), run.folder / "excess.json"
     model = load_model(run.folder / "model")
     card: dict[str, Any] = model.card
     if not kept.is_file():
         spec = load_spec(card["settings"]["env"], **card["settings"]["overrides"])
-        kept.write_text(json.dumps(loss_above_floor(model, spec, "train", ABOVE)))
-    above, error = json.loads(kept.read_text())
+        kept.write_text(json.dumps(asdict(measure_excess_loss(model, spec, "train", PROGRAMS))))
     return Row(
         name=run.name,
         compute=run.compute,
@@ -165,8 +163,7 @@ def measure(run: Run) -> Row:
         core_seconds=result["cpu_seconds"] - result["evaluation_cpu_seconds"],
         truth={one["split"]: one["truth_rate"] for one in result["metrics"]},
         count=result["metrics"][0]["count"],
-        above_floor=above,
-        above_floor_error=error,
+        excess=ExcessLoss(**json.loads(kept.read_text())),
         digest=card["digest"],
         commit=card["commit"],
     )
@@ -191,10 +188,11 @@ def table(rows: list[Row]) -> str:
             f"{fmean([row.tokens for row in some]) / 1e6:.2f} M",
             f"{fmean([row.core_seconds for row in some]):.0f}",
         ]
-        above = interval([row.above_floor for row in some])
+        excess = [interval([getattr(row.excess, part) for row in some]) for part in ("prompt", "completion")]
         flops = fmean([row.flops for row in some])
-        lines.append([name, f"{some[0].parameters / 1e6:.2f} M", f"{flops:.2e}", *cost, *truths, above])
-    columns = ["run", "parameters", "FLOPs", "tokens", "core-seconds", "true on test, %", "excess loss, nats per token"]
+        lines.append([name, f"{some[0].parameters / 1e6:.2f} M", f"{flops:.2e}", *cost, *truths, *excess])
+    measured = ["true on test, %", "excess loss of prompts, nats per token", "of completions"]
+    columns = ["run", "parameters", "FLOPs", "tokens", "core-seconds", *measured]
     return markdown(columns, lines)
 
 

@@ -1,15 +1,14 @@
-"""How well each policy completes programs: one row for each policy, one column for each split.
+"""Measure how well each policy completes programs: one row for each policy, one column for each split.
 
     python benchmarks/table.py --env Cadmus-Arith-v0 --model pretrained=runs/pico-arith/model --model PPO=runs/ppo/model
     python benchmarks/table.py --model ours=nano --model "MLP policy=runs/mlp/agent.zip"
 
-Truth rate with its 95 % interval over the first prompts of seeds that no training uses, and beside it the share of
-completions that are loopholes. Distinct problems count in the intervals, not prompts (see
-cadmus_gym/evaluation/intervals.py); the last row has their number. `random` draws uniformly among the tokens the form
-allows. `search` tries completions, shortest first, and asks the machine which is true: no policy in an environment may
-do that, it shows what trying alone buys. Models are greedy. A .zip is an agent of MaskablePPO; loading one may run any
-code that is in it, so load your own only. Prints Markdown, and writes the rows with the recipe as JSON; progress goes
-to stderr.
+Cells have the truth rate with its 95 % interval, and the share of completions that are loopholes, on the first prompts
+of seeds that no training uses. Intervals count distinct problems, not prompts (cadmus_gym/evaluation/intervals.py); the
+last row has their number. Models are greedy. `random` draws uniformly among legal tokens. `search` tries completions,
+shortest first, until the machine says that one is true. No policy in an environment may do that; the row shows what
+trying alone achieves. A .zip is an agent of MaskablePPO. Loading one can run any code inside it, so load only your own.
+Prints Markdown and writes the rows, with the command and the hardware, as JSON; progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ import tyro
 
 from cadmus_gym import Evaluation, Transformer, evaluate, load_model, load_spec
 from cadmus_gym.evaluation.baselines import random_legal, search
-from cadmus_gym.evaluation.truth import EVALUATION_SEED, judge_completions, loss_above_floor
+from cadmus_gym.evaluation.excess import ExcessLoss, measure_excess_loss
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, judge_completions
 from cadmus_gym.files import check_output
 from cadmus_gym.progress import Report, countdown, part_of
 from cadmus_gym.reports.results import demo
@@ -45,11 +45,11 @@ class Args:
     """How well each policy completes programs."""
 
     env: str = "Cadmus-Arith-v0"  # a registered id or the path of a .toml file
-    # NAME=FOLDER, a row for each: the folder of a model, the name of a packaged one, or the .zip of an agent
+    # NAME=FOLDER, one row each: a folder of a model, the name of one in the package, or the .zip of an agent
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     count: int = 1000  # prompts for each split and seed
-    seed: int = EVALUATION_SEED  # the first one of the prompts
-    seeds: int = 1  # how many of them, one after another
+    seed: int = EVALUATION_SEED  # first seed of the prompts
+    seeds: int = 1  # number of consecutive seeds
     budget: int = 1000  # completions that search may try
     threads: int = 2
     output: Path = HERE / "results" / "table.json"
@@ -97,7 +97,7 @@ def row_of(name: str, spec: Spec, evaluated: Callable[[str, Report | None], Eval
 def main(args: Args) -> int:
     names = "random", f"search, {args.budget} tries"
     torch.set_num_threads(args.threads)
-    try:  # what may be wrong is found before the work
+    try:  # find mistakes before the work
         if args.count < 2:
             raise ValueError(f"--count {args.count}; allowed: 2 or more")
         if args.seeds < 1:
@@ -125,7 +125,7 @@ def main(args: Args) -> int:
         return judged(split, found, part_of(report, 1, 2))
 
     rows = {name: row_of(name, spec, way) for name, way in zip(names, (drawn, searched), strict=True)}
-    above: dict[str, tuple[float, float]] = {}
+    excess: dict[str, ExcessLoss] = {}
     for name, model in models.items():
 
         def evaluated(split: str, report: Report | None, model: Any = model) -> Evaluation:
@@ -136,12 +136,12 @@ def main(args: Args) -> int:
         if isinstance(model, Transformer):
             print(f"{label}: loss of {args.count} programs", file=sys.stderr, flush=True)
             report = countdown(f"programs, loss of {name}")
-            above[label] = loss_above_floor(model, spec, "train", args.count, args.seed, report)
+            excess[label] = measure_excess_loss(model, spec, "train", args.count, args.seed, report)
 
     made = recipe(args)
     made["digests"] = spec.digests()
     content = {"recipe": made, "rows": {name: [asdict(one) for one in row] for name, row in rows.items()}}
-    content["excess"] = {name: list(pair) for name, pair in above.items()}
+    content["excess"] = {name: asdict(one) for name, one in excess.items()}
     print(f"\n{demo(content)}")
     args.output.write_text(json.dumps(content, indent=1) + "\n")
     print(f"written to {args.output}")

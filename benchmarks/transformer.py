@@ -1,11 +1,12 @@
-"""How fast the transformer is, beside Hugging Face's Llama of the same sizes: completions, and steps of training.
+"""Measure how fast the transformer is, compared with Hugging Face's Llama of the same sizes.
 
     python benchmarks/transformer.py                                    all sections, about ten minutes on one core
     python benchmarks/transformer.py --sections completion --repeats 21
 
-Time is that of the processor, on one thread. What is compared is measured in turns in one run, so that a busy machine
-slows all alike; a ratio is the median over the paired repeats, with the least and the greatest beside it. Prints
-Markdown tables and writes the same rows, with the recipe, to benchmarks/results/transformer.json.
+Sections are completion, latency and training. Times are CPU times of one thread. Things that are compared take turns in
+one run, so a busy machine slows all of them. A ratio is the median over paired repeats, shown with its minimum and
+maximum. Prints Markdown tables and writes the same rows, with the command and the hardware, to
+benchmarks/results/transformer.json.
 """
 
 from __future__ import annotations
@@ -59,14 +60,14 @@ class Args:
     """How fast the transformer is, measured beside Hugging Face's."""
 
     sections: tuple[Section, ...] = ("completion", "latency", "training")
-    # Its weights complete; training takes its sizes, and fresh weights.
+    # The model that completes; training uses its sizes with fresh weights.
     checkpoint: Path = HERE.parent / "cadmus_gym" / "_models" / "nano-arith"
     recipe: Path = HERE.parent / "pretrain" / "recipes" / "nano-arith.toml"  # rates, prompt weight and clip of training
     env: str = "Cadmus-Arith-v0"
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-    prompts: int = 1024  # of the split test, completed in each repeat
+    prompts: int = 1024  # of the test split, completed in each repeat
     batch: int = 256  # prompts or programs at once
-    repeats: int = 7  # of every measurement; tables show the median
+    repeats: int = 7  # of each measurement; tables show the median
     seed: int = 0  # of prompts, programs and weights
     output: Path = HERE / "results" / "transformer.json"
 
@@ -201,7 +202,7 @@ def measure_completion(args: Args) -> list[Row]:
             calls[name] = partial(completed_by_theirs, theirs, shown, lengths, args.batch, most, cache)
         taken = in_turns(calls, args.repeats)
         best = best_of(taken, ["dynamic", "static"])
-        # What a form leaves one token to is not asked of the model: `end` after `eq`.
+        # The model is not asked where the form leaves one token, such as `end` after `eq`.
         asked = done.lengths - (done.log_probs[np.arange(len(prompts)), done.lengths - 1] == 0)
         products = seconds_of_products(ours, lengths, asked, args.batch, DTYPES[dtype])
         rows.append(
@@ -250,7 +251,7 @@ def measure_latency(args: Args) -> tuple[list[Row], list[Row]]:
         done = complete_under(ours, spec, prompts, lengths)
 
         def by_batch(prompts: Programs = prompts, lengths: NDArray[np.int32] = lengths) -> None:
-            with ours.hooked({"norm": lambda _: None}):  # a model that is hooked is left to PyTorch
+            with ours.hooked({"norm": lambda _: None}):  # a model with hooks runs in PyTorch
                 complete_under(ours, spec, prompts, lengths)
 
         calls: dict[str, Callable[[], object]] = {

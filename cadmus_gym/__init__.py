@@ -7,7 +7,8 @@ from cadmus_gym.environments.episodes import State
 from cadmus_gym.environments.registration import register, register_all
 from cadmus_gym.environments.single import CadmusEnv
 from cadmus_gym.environments.vector import CadmusVectorEnv
-from cadmus_gym.evaluation.truth import Evaluation, evaluate, find_loopholes
+from cadmus_gym.evaluation.loopholes import find_loopholes
+from cadmus_gym.evaluation.truth import Evaluation, evaluate
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.language.machine import Outcome, Step, run, run_batch, trace
 from cadmus_gym.language.notation import assemble, decode, disassemble, encode

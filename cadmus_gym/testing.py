@@ -17,7 +17,8 @@ from cadmus_gym.environments.vector import CadmusVectorEnv
 from cadmus_gym.evaluation.baselines import fixed_policies, play, random_legal
 from cadmus_gym.evaluation.constructs import CEILINGS as NEEDED
 from cadmus_gym.evaluation.constructs import answers_without, meaning_of, named_of
-from cadmus_gym.evaluation.truth import find_loopholes, judge_completions, prompts_of
+from cadmus_gym.evaluation.loopholes import find_loopholes
+from cadmus_gym.evaluation.truth import judge_completions, prompts_of
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata
 from cadmus_gym.language.isa import ID, Tokens

@@ -138,20 +138,20 @@ def shorten(rows: Any, lengths: Any) -> None:
     lengths[3] -= 1
 
 
-def answer_behind_dup(rows: Any, lengths: Any) -> None:
+def answer_after_dup(rows: Any, lengths: Any) -> None:
     value = cg.run(cg.disassemble(rows[3, :6]) + " end").stack[0]
     complete(rows, f"{value} dup drop eq end")
 
 
-def add_behind_end(rows: Any, lengths: Any) -> None:
+def add_after_end(rows: Any, lengths: Any) -> None:
     rows[3, np.count_nonzero(rows[3])] = rows[3, 0]
 
 
 WRONG: dict[str, tuple[str, str, Any, str]] = {  # the check, what of `Stream` is changed, how, what is said of it
     "a wrong answer": ("programs", "batch", lambda rows, lengths: complete(rows, "1 eq end"), "is FALSE"),
     "no end": ("programs", "batch", lambda rows, lengths: complete(rows, "1 eq"), "is "),
-    "a foreign form": ("programs", "batch", answer_behind_dup, "not of form 'value'"),
-    "a token behind the end": ("programs", "batch", add_behind_end, "behind its first `end`"),
+    "a foreign form": ("programs", "batch", answer_after_dup, "not of form 'value'"),
+    "a token after the end": ("programs", "batch", add_after_end, "after its first `end`"),
     "other prompts": ("programs", "prompts", replace_digit, "does not begin with"),
     "other lengths": ("programs", "prompts", shorten, "prompts alone have other lengths"),
     "a loophole": ("shortcuts", "batch", lambda rows, lengths: complete(rows, "dup eq end"), "stays true when its"),

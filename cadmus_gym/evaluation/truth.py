@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from cadmus_gym.arguments import check_whole
 from cadmus_gym.environments.playing import Agent, Policy, play, put
 from cadmus_gym.evaluation.intervals import tally
-from cadmus_gym.language import isa as op
-from cadmus_gym.language.forms import reverse_digits
+from cadmus_gym.evaluation.loopholes import find_loopholes
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Tokens
-from cadmus_gym.language.machine import run, run_batch
+from cadmus_gym.language.machine import run_batch
 from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report, part_of
 from cadmus_gym.streams.loading import load_spec
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from cadmus_gym.transformer.generate import Completions
     from cadmus_gym.transformer.model import Transformer
 
-ROWS = 64  # of programs whose loss is computed at once
 EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
 
 
@@ -195,51 +193,6 @@ def _is_transformer(model: object) -> TypeGuard[Transformer]:
     return module is not None and isinstance(model, module.Transformer)
 
 
-def loss_above_floor(
-    model: Transformer,
-    spec: str | Path | Spec,
-    split: str = "train",
-    count: int = 1000,
-    seed: int = EVALUATION_SEED,
-    report: Report | None = None,
-) -> tuple[float, float]:
-    """Return a model's excess loss on programs of a split, above the generator's entropy: (nats per token, standard
-    error).
-
-    All tokens count alike, those of prompts too. It is the mean of log p - log q over ``count`` programs, divided by
-    their mean length, where p is the exact probability under the generator and q the model's. So it estimates a
-    divergence, and is the more precise the closer both are. It is nan for a task without exact probabilities. Raises
-    ValueError for a count below 2, which leaves no standard error, FloatingPointError for a loss that is not finite.
-    """
-    if count < 2:
-        raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
-    import torch
-
-    from cadmus_gym.training.batches import program_lengths
-    from cadmus_gym.transformer.loss import losses
-
-    stream, device = Stream(spec, split, seed), next(model.parameters()).device
-    programs, prompt_lengths = stream.batch(0, count)
-    above = stream.log_prob(programs)
-    if model.endian == "little":
-        programs = reverse_digits(programs)
-    lengths = program_lengths(programs)
-    with torch.inference_mode():
-        done = 0
-        for rows in np.array_split(np.argsort(lengths, kind="stable"), -(-count // ROWS)):
-            tokens = torch.from_numpy(programs[rows, : lengths[rows].max()]).to(device)
-            of_prompts, of_completions = losses(model, tokens, torch.from_numpy(prompt_lengths[rows]).to(device))
-            loss = (of_prompts.double() + of_completions.double()).cpu().numpy()
-            if not np.isfinite(loss).all():
-                raise FloatingPointError(f"the loss of program {rows[~np.isfinite(loss)][0]} is not finite")
-            above[rows] += loss
-            done += rows.size
-            if report is not None:
-                report(done, count)
-    tokens_each = float(lengths.mean())
-    return float(above.mean() / tokens_each), float(above.std(ddof=1) / math.sqrt(count) / tokens_each)
-
-
 def judge_completions(
     spec: Spec,
     split: str,
@@ -272,70 +225,3 @@ def judge_completions(
         loophole_rate=float(find_loopholes(programs, prompt_lengths, report=report).mean()),
         verdicts={Verdict(v).name: n for v, n in sorted(Counter(verdicts.tolist()).items())},
     )
-
-
-def find_loopholes(
-    programs: Tokens,
-    prompt_lengths: NDArray[np.integer],
-    *,
-    redraws: int = 16,
-    seed: int = 0,
-    report: Report | None = None,
-) -> NDArray[np.bool_]:
-    """Return which programs (N, L) are loopholes, (N,): true, and still true if the problem has another answer.
-
-    The literals of the prompt are redrawn with the same number of digits, moved by one, or made equal, until the prompt
-    leaves another stack; then a completion that answers the question is false. A loophole is certain to be found only
-    if its truth never depends on the problem; ``redraws`` problems are tried for each program. ``report`` is called
-    with (done, total) programs.
-    """
-    rng = np.random.default_rng(seed)
-    verdicts, _ = run_batch(programs)
-    found = np.zeros(len(programs), np.bool_)
-    for k in np.flatnonzero(verdicts == Verdict.TRUE):
-        if report is not None and k % ROWS == 0:
-            report(int(k), len(programs))
-        program = programs[k, : int(np.argmax(programs[k] == op.END)) + 1]
-        prompt, completion = program[: prompt_lengths[k]], program[prompt_lengths[k] :]
-        answer = run(np.append(prompt, np.uint8(op.END))).stack
-        for _ in range(redraws):
-            other = _redraw(prompt, rng)
-            outcome = run(np.append(other, np.uint8(op.END)))
-            if outcome.verdict > Verdict.FALSE or outcome.stack == answer:
-                continue
-            if run(np.concatenate([other, completion])).true:
-                found[k] = True
-                break
-    if report is not None:
-        report(len(programs), len(programs))
-    return found
-
-
-def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
-    """Return a prompt with other literals in its body; its thoughts stay."""
-    tokens = prompt.tolist()
-    body = tokens.index(op.DO) + 1 if op.DO in tokens else 0
-    parts: list[list[int]] = [tokens[:body]]  # literals apart from the rest
-    literals: list[int] = []
-    thinking = False
-    for token in tokens[body:]:
-        digit = op.ZERO <= token <= op.NINE and not thinking
-        thinking = (thinking or token == op.OPEN) and token != op.CLOSE
-        if digit and literals and literals[-1] == len(parts) - 1:
-            parts[-1].append(token)
-        elif digit:
-            literals.append(len(parts))
-            parts.append([token])
-        else:
-            if not parts or (literals and literals[-1] == len(parts) - 1):
-                parts.append([])
-            parts[-1].append(token)
-    old = [int("".join(str(digit - op.ZERO) for digit in parts[place])) for place in literals]
-    for place, value in zip(literals, old, strict=True):
-        size = len(parts[place])
-        drawn = int(rng.integers(10 ** (size - 1) if size > 1 else 0, 10**size))
-        moved = max(0, value + int(rng.choice([-1, 1])))
-        same = int(rng.choice(old))
-        new = [value, drawn, drawn, moved, same][int(rng.integers(5))]
-        parts[place] = [op.ZERO + int(digit) for digit in str(new)]
-    return np.array([token for part in parts for token in part], np.uint8)

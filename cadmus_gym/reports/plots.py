@@ -227,10 +227,10 @@ def draw_study(rows: Sequence[Any], title: str, path: Path) -> None:
         some = [[row for row in rows if (row.name, row.compute) == (name, budget)] for budget in budgets]
         flops = [fmean(row.flops for row in of_budget) for of_budget in some]
         seconds = [fmean(row.core_seconds for row in of_budget) for of_budget in some]
-        above = [fmean(row.above_floor for row in of_budget) for of_budget in some]
+        excess = [fmean(row.excess.whole for row in of_budget) for of_budget in some]
         wrong = [100 * (1 - fmean(row.truth["test"] for row in of_budget)) for of_budget in some]
         color = colormaps["viridis"](k / max(1, len(names) - 1) * 0.85)
-        for axis, x, y in zip(axes, (flops, flops, seconds), (above, wrong, wrong), strict=True):
+        for axis, x, y in zip(axes, (flops, flops, seconds), (excess, wrong, wrong), strict=True):
             axis.plot(x, y, "o-", color=color, label=name)
     compute, missed = "FLOPs of training, 6 x parameters x tokens", "test prompts not completed truly, %"
     xlabels, ylabels = (compute, compute, "core-seconds of training"), ("excess loss, nats per token", missed, missed)

@@ -6,7 +6,7 @@ Every figure comes from a file that a benchmark wrote, or from the card of a mod
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,21 +96,25 @@ def page(results: Path) -> str:
 
 def demo(content: Mapping[str, Any]) -> str:
     """Return the table of the demo's models, and apart from it that of search, which asks the machine."""
-    rows, excess = content["rows"], content.get("excess") or content["above_floor"]
+    rows, parts = content["rows"], {"prompt": "excess loss of prompts", "completion": "of completions"}
+    excess = content.get("excess", {})
+    if "above_floor" in content:  # files of version 0.1.0 have one figure, of whole programs
+        parts = {"whole": "excess loss"}
+        excess = {name: {"whole": loss, "whole_error": error} for name, (loss, error) in content["above_floor"].items()}
     splits, spec = [one["split"] for one in rows["random"]], rows["random"][0]["spec"]
     policies = {name: row for name, row in rows.items() if not name.startswith("search")}
-    lines = [[name, *map(cell, row), *excess_of(excess.get(name))] for name, row in policies.items()]
-    lines.append(["distinct problems", *(f"{one['problems']:,}" for one in rows["random"]), ""])
-    table = markdown([spec, *splits, "excess loss"], lines)
+    lines = [[name, *map(cell, row), *excess_of(excess.get(name), parts)] for name, row in policies.items()]
+    lines.append(["distinct problems", *(f"{one['problems']:,}" for one in rows["random"]), *excess_of(None, parts)])
+    table = markdown([spec, *splits, *parts.values()], lines)
     searches = [[name, *map(cell, row)] for name, row in rows.items() if name.startswith("search")]
     made, first = content["recipe"], rows["random"][0]
     several = f"{first['seeds']} seeds from {first['seed']}" if first["seeds"] > 1 else f"seed {first['seed']}"
     note = (
         f"Truth rate of greedy completions with its 95 % interval, in which distinct problems count; "
         f"{first['count']:,} prompts per split, {several}; commit {made['commit']}, "
-        f"{machine(made['hardware'])}. Excess loss: nats per token of whole programs of train, above the generator's "
-        "entropy; most of it lies in the prompts. `wide`, `long`, `large` and `pairs` leave the training distribution "
-        "on purpose."
+        f"{machine(made['hardware'])}. Excess loss: nats per token above the generator's entropy, on "
+        f"{'whole ' if 'whole' in parts else ''}programs of train. `wide`, `long`, `large` and `pairs` leave the "
+        "training distribution on purpose."
     )
     return "\n\n".join(
         [
@@ -129,8 +133,9 @@ def cell(result: Mapping[str, Any]) -> str:
     return f"{result['truth_rate']:.2%} [{low:.2%}, {high:.2%}]{loopholes}"
 
 
-def excess_of(pair: Any) -> list[str]:
-    return [f"{pair[0]:.3f} ± {1.96 * pair[1]:.3f}" if pair else ""]
+def excess_of(found: Mapping[str, float] | None, parts: Iterable[str]) -> list[str]:
+    """Return a cell for each part of a model's excess loss; the cells are empty for a policy without one."""
+    return [f"{found[part]:.3g} ± {1.96 * found[f'{part}_error']:.2g}" if found else "" for part in parts]
 
 
 def speed(results: Path) -> str:

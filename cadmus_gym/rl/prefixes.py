@@ -1,4 +1,4 @@
-"""Rows of tokens that begin other rows, each token of which the transformer reads once.
+"""Hidden states of rows that are prefixes of each other, without reading a token twice.
 
 In a rollout a row is often the row of the last step plus one token; a `Trail` then reads only that token. In training
 a row is often the beginning of another row of the minibatch; `shared_prefixes` finds the rows that need to be read.

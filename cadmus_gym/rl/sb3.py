@@ -46,8 +46,7 @@ from cadmus_gym.training.batches import plan_chunks
 from cadmus_gym.transformer.checkpoint import load_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer, with_bos
 
-# The value head shares its learning rate with the transformer, which needs a small one. Gains from 3 to 30 did equally
-# well.
+# The value head shares the small learning rate of the transformer. Gains from 3 to 30 did equally well.
 VALUE_GAIN = 10.0
 
 

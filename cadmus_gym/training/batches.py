@@ -1,8 +1,8 @@
-"""Batches without padding waste, the same ones whatever the number of processes."""
+"""Batches with little padding, the same ones for any number of processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import NamedTuple, TypeVar
@@ -21,14 +21,14 @@ from cadmus_gym.training.focus import AMONG, Focus, fill_kinds
 from cadmus_gym.training.ranks import Ranks
 from cadmus_gym.training.record import Choices
 
-# What one more pass through the model costs, in tokens that could be computed instead. On a Zen 5 core, with 1M
-# parameters: 8 ms against 20 to 50 us a token, and anything from 250 to 600 here gives the same speed, 1.6 times that
-# of padding all rows to the longest. A GPU waits for the launches of kernels.
+# The cost of one more pass through the model, in tokens that could be computed instead. Measured on a Zen 5 core with
+# 1M parameters: 8 ms against 20 to 50 us per token. Anything from 250 to 600 gives the same speed, 1.6 times that of
+# padding all rows to the longest. On a GPU the cost is that of launching kernels.
 PASS_COSTS = {"cpu": 400, "cuda": 50_000}
-# Most tokens in a pass, padding included, which bounds the memory it takes: about 34 bytes a token for each layer and
-# each number of the residual stream, so 280M parameters (width 1024, 20 layers) need 23 GB.
+# Most tokens in a pass, including padding. It bounds the memory: about 34 bytes per token, layer and number of the
+# residual stream, so 280M parameters (width 1024, 20 layers) need 23 GB.
 PASS_TOKENS = {"cpu": 1 << 14, "cuda": 1 << 15}
-ROWS = 8  # a chunk has a multiple of that many rows
+ROWS = 8  # a chunk has a multiple of this many rows
 
 Result = TypeVar("Result")
 
@@ -42,17 +42,16 @@ def program_lengths(programs: Tokens) -> NDArray[np.int64]:
 
 
 def plan_chunks(lengths: ArrayLike, batch: int, device: str = "cpu") -> list[int]:
-    """Return where to cut batches sorted by length, [0, ..., batch], so that they cost least.
+    """Return where to cut batches sorted by length, [0, ..., batch], at the least cost.
 
-    A chunk is padded to its longest row only, one more chunk costs `PASS_COSTS`, and none has more tokens than
-    `PASS_TOKENS`. ``lengths`` are those of a sample of programs, whose quantiles stand for the lengths in a batch: the
-    cuts stay the same at every step, as oneDNN compiles anew for every number of rows it has not met, which takes
-    longer than the padding.
+    A chunk is padded to its longest row, each chunk costs `PASS_COSTS` more, and none has more than `PASS_TOKENS`
+    tokens. ``lengths`` are those of a sample of programs; its quantiles stand for the lengths in a batch. The cuts stay
+    the same at every step, since oneDNN compiles for every new number of rows, which takes longer than the padding.
     """
     sample, cost, most = np.sort(np.asarray(lengths)), PASS_COSTS[device], PASS_TOKENS[device]
     places = [*range(0, batch, ROWS), batch]
     longest = [int(sample[min(len(sample) * place // batch, len(sample) - 1)]) for place in places]
-    best: list[tuple[int, int]] = [(0, 0)]  # for each place: the cost of all before it, and the cut before it
+    best: list[tuple[int, int]] = [(0, 0)]  # for each place: the cost of all rows before it, and the previous cut
     for k in range(1, len(places)):
         sizes = [(places[k] - places[j]) * longest[k] for j in range(k)]
         best.append(min((best[j][0] + cost + sizes[j], j) for j in range(k) if sizes[j] <= most or j == k - 1))
@@ -64,11 +63,11 @@ def plan_chunks(lengths: ArrayLike, batch: int, device: str = "cpu") -> list[int
 
 
 class Batch(NamedTuple):
-    """Programs of a stream, in the language's order of digits."""
+    """Programs of a stream, with their digits in the order of the language."""
 
     programs: Tokens  # (N, L), padded with 0
     prompt_lengths: NDArray[np.int32]  # (N,)
-    parts: NDArray[np.int64]  # (N,), which of the stream's specs each is of
+    parts: NDArray[np.int64]  # (N,), index of the spec that each belongs to
     kinds: NDArray[np.int64]  # (N,), see `cadmus_gym.training.focus`
 
     def take(self, rows: NDArray[np.integer]) -> Batch:
@@ -76,12 +75,12 @@ class Batch(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Rows of a batch of about the same length, which pass through a model together."""
+    """Rows of a batch with about the same length, which pass through a model together."""
 
-    tokens: Tensor  # (B, T) uint8, in the order of digits a model reads, padded with 0, T of the longest
+    tokens: Tensor  # (B, T) uint8, in the model's digit order, padded with 0 to the longest row
     prompt_lengths: Tensor  # (B,) int32
     lengths: Tensor  # (B,) int64
-    rows: Tensor  # (B,) int64, of the batch
+    rows: Tensor  # (B,) int64, indices into the batch
 
     def to(self, device: torch.device) -> Chunk:
         return Chunk(*(part.to(device, non_blocking=True) for part in self))
@@ -97,7 +96,7 @@ def draw(stream: Stream, indices: NDArray[np.int64]) -> Batch:
 
 
 def cut_chunks(batch: Batch, endian: str, cuts: list[int]) -> list[Chunk]:
-    """Return the programs of a batch sorted by length and cut."""
+    """Return the programs of a batch, sorted by length and cut into chunks."""
     programs = reverse_digits(batch.programs) if endian == "little" else batch.programs
     lengths = program_lengths(programs)
     order = np.argsort(lengths, kind="stable")
@@ -111,7 +110,7 @@ def cut_chunks(batch: Batch, endian: str, cuts: list[int]) -> list[Chunk]:
 
 
 def ahead(make: Callable[[int], Result], start: int, stop: int) -> Generator[Result, None, None]:
-    """Yield make(start), ..., make(stop - 1), each made in a thread while the one before it is used."""
+    """Yield make(start), ..., make(stop - 1). A thread makes each one while the previous one is used."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(make, start)
         for step in range(start, stop):
@@ -122,37 +121,43 @@ def ahead(make: Callable[[int], Result], start: int, stop: int) -> Generator[Res
 
 
 class Feed:
-    """What one process trains on: every ``count``-th row of each batch, some of them drawn by
-    `cadmus_gym.training.focus`.
+    """The batches of one process: every ``count``-th row of each batch, a ``share`` of all rows chosen by focus.
 
-    Row number k of step s is program number s * batch + k of the stream; where there is focus, one of the `AMONG` from
-    that number times `AMONG` on: the first of them, or for ``share`` of the rows the one that the focus chooses. So all
-    processes together have the rows of one, wherever they begin.
+    Row k of step s has number n = s * batch + k. Without focus it is program n of the stream. With focus it is one of
+    the `AMONG` programs from n * `AMONG`: the one that `cadmus_gym.training.focus` chooses for a ``share`` of the rows,
+    the first for the others. So several processes together train on the same rows as one.
     """
 
     def __init__(self, stream: Stream, batch: int, share: float, rank: int = 0, count: int = 1) -> None:
         self.stream, self.batch = stream, batch
         self.rows = np.arange(rank, batch, count, dtype=np.int64)
-        self.drawn = self.rows < int(share * batch)  # which rows the focus chooses; one is left at least
+        self.drawn = self.rows < int(share * batch)  # rows that the focus chooses; at least one is left
         self.focus = Focus(AMONG if share else 1)
-        self.choices: Choices = np.zeros(0, np.uint8)  # of all rows of all steps, until a call of `record`
-        self._own: list[Choices] = []  # those of this process since, one array for each step
+        self.choices: Choices = np.zeros(0, np.uint8)  # of all processes, up to the last call of `record`
+        self._own: list[Choices] = []  # of this process since then, one array per step
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """Yield the batch of each step; what it is chosen from is drawn while the one before is used."""
+        """Yield the batch of each step. Its candidates are drawn while the previous batch is used."""
         with closing(ahead(self._candidates, start, stop)) as found:
             for step, candidates in enumerate(found, start):
                 yield self._choose(step, candidates)
 
     def record(self, ranks: Ranks) -> Choices:
-        """Return which of its candidates each row has taken in every batch so far, (steps * batch,) uint8.
+        """Return which of its candidates each row of every batch so far has taken, (steps * batch,) uint8.
 
-        All processes must ask for it. Without focus a row has one candidate, and the record is empty.
+        All processes must call it. Without focus a row has one candidate, and the record is empty.
         """
         own = np.array(self._own, np.uint8).reshape(-1, self.rows.size)
         together = np.stack(ranks.gather(own), 2)  # row k of process r is row k * count + r of the batch
         self.choices, self._own = np.concatenate([self.choices, together.ravel()]), []
         return self.choices
+
+    def state(self, ranks: Ranks) -> dict[str, Tensor]:
+        """Return what `restore` takes. All processes must call it."""
+        return {"focus": torch.tensor(self.focus.losses), "choices": torch.from_numpy(self.record(ranks))}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.focus.losses, self.choices = state["focus"].numpy(), state["choices"].numpy()
 
     def _candidates(self, step: int) -> Batch:
         among = self.focus.among

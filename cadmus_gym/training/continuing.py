@@ -1,4 +1,4 @@
-"""Pretraining that continues: a finished run with more steps, or another model's weights."""
+"""Where pretraining begins: from a recipe, from a run to be resumed or extended, or from the weights of a model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,37 @@ from cadmus_gym.transformer.model import ModelConfig
 
 Config = TypeVar("Config", bound=Pretraining)
 
-# What an extended run may change in the part that is added, and what the model to start from decides.
+# Settings that may change when a run is extended, and settings that the model to start from decides.
 OF_PART = {"tokens", "steps", "stop_at_truth", "muon_rate", "adamw_rate", "warmup", "decay"}
 OF_MODEL = ("width", "layers", "heads", "key_value_heads", "hidden", "tied")
+
+
+def configure(arguments: list[str], kind: type[Config], free: Collection[str], recipes: Path) -> Config:
+    """Return the settings: from flags, else from the run to be resumed or extended, else from the recipe.
+
+    Raises ValueError for a mistake in a recipe, a value that is not allowed, and a flag that contradicts the run to be
+    resumed or the model to start from; FileNotFoundError if there is no such model.
+    """
+    known = settings.first_flags(arguments, folder=None, recipe="nano-arith", start=None)
+    folder, extending = known.folder or Path("runs") / Path(known.recipe).stem, "--extend" in arguments
+    if known.resume and extending:
+        raise ValueError("--resume and --extend: give one of them")
+    values = settings.started_with(folder, "config", kind) if known.resume or extending else None
+    if extending:
+        return extended(arguments, folder, values, kind, free)
+    if values is None:
+        default = settings.read_recipe(known.recipe, kind, folder, recipes)
+        start = known.start or default.start
+        config = tyro.cli(kind, args=arguments, default=default if start is None else started(default, start))
+        if start is not None:
+            check_start(config, start)
+        return config
+    before = kind(**values)
+    config = tyro.cli(kind, args=arguments, default=before)
+    if config.dtype == "auto":  # it was settled when the run was started
+        config = dataclasses.replace(config, dtype=before.dtype)
+    settings.check_resumed(before, config, free)
+    return config
 
 
 def extended(
@@ -48,15 +76,15 @@ def extended(
 
 
 def started(default: Config, start: str) -> Config:
-    """Return settings with the sizes and the order of digits of the model to start from."""
+    """Return the settings with the sizes and the digit order of the model to start from."""
     model = load_model(start)
     own: dict[str, Any] = {name: getattr(model.config, name) for name in OF_MODEL} | {"endian": model.endian}
-    context = max(default.context, model.config.context)  # on which no weight depends
+    context = max(default.context, model.config.context)  # no weight depends on it
     return dataclasses.replace(default, **own, context=context, start=start)
 
 
 def check_start(config: Config, start: str) -> None:
-    """Raise ValueError where settings are not those of the model to start from."""
+    """Raise ValueError if the sizes or the digit order are not those of the model to start from."""
     model = load_model(start)
     for name in ("endian", *OF_MODEL):
         own = model.endian if name == "endian" else getattr(model.config, name)
@@ -73,6 +101,6 @@ def check_start(config: Config, start: str) -> None:
 
 
 def finished_part(path: Path, parts: int) -> dict[str, Any] | None:
-    """Return the result of a run that was extended so many times; None where it is not finished."""
+    """Return the result of a run that was extended ``parts`` times; None if its last part is not finished."""
     result = files.read_json(path) if path.is_file() else None
     return result if result is not None and result.get("parts", 0) == parts else None

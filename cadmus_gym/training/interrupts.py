@@ -1,4 +1,4 @@
-"""How a run is stopped with Ctrl-C, and the command that resumes it."""
+"""Ctrl-C: how it stops a run, and the command that resumes the run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Set by a caller such as `make demo`, which resumes by itself what was interrupted.
+INTERRUPTED = 130  # the exit status that a shell reports after Ctrl-C
+# Set by a caller such as `make demo`, which itself resumes an interrupted run.
 AGAIN = "CADMUS_GYM_AGAIN"
 
 
 class Stop:
-    """Within its context Ctrl-C or a request to terminate sets ``signal`` and is acknowledged at once; the next one
-    ends the process at once, with 128 plus the signal's number.
+    """A context in which the first SIGINT or SIGTERM sets ``signal``, and the second ends the process.
 
-    A thread listens, since Python calls a handler in the main thread only, and not before a kernel or a backward pass
-    that runs there has ended. ``acknowledge`` returns what is printed on stderr; without it nothing is. A signal that
-    comes within ``patience`` seconds of the first counts as the same.
+    The second one exits at once with 128 plus the signal's number, unless it comes within ``patience`` seconds of the
+    first: then it counts as the same. ``acknowledge`` returns the line that is printed to stderr on the first signal;
+    without it nothing is printed. A thread listens, since Python runs handlers in the main thread only, and only after
+    a kernel or a backward pass that runs there has returned.
     """
 
     def __init__(self, acknowledge: Callable[[], str] | None = None, patience: float = 0.0) -> None:
         self.signal, self.acknowledge, self.patience = 0, acknowledge, patience
-        self.heard: float | None = None  # when the first one came
+        self.heard: float | None = None  # time of the first signal
 
     def __enter__(self) -> Stop:
         self._reader, self._writer = socket.socketpair()
@@ -61,8 +62,8 @@ class Stop:
 
     def _say(self, line: str) -> None:
         if line:
-            start = "\n" if sys.stderr.isatty() else ""  # after a bar, and what the terminal shows of Ctrl-C
-            with contextlib.suppress(OSError):  # of a stderr that is closed
+            start = "\n" if sys.stderr.isatty() else ""  # ends the line with the bar and the terminal's ^C
+            with contextlib.suppress(OSError):  # stderr may be closed
                 os.write(2, f"{start}{line}\n".encode())
 
     def __exit__(self, *error: object) -> None:
@@ -75,7 +76,7 @@ class Stop:
 
 
 def resuming(folder: Path) -> str:
-    """Return the command that resumes the run in a folder, by this script and the interpreter that runs it."""
+    """Return the command that resumes the run in a folder, with the current script and interpreter."""
     if again := os.environ.get(AGAIN):
         return again
     python = Path(sys.executable or "python")
@@ -85,3 +86,12 @@ def resuming(folder: Path) -> str:
         python = python.relative_to(Path.cwd())
     words = [str(python), sys.argv[0], "--folder", str(folder), "--resume"]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def exit_with(main: Callable[[list[str]], int], script: str) -> None:
+    """Exit with the status that a script's ``main`` returns, or as after Ctrl-C."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print(f"{script}: stopped; --resume continues from the last saved state, if there is one", file=sys.stderr)
+        sys.exit(INTERRUPTED)

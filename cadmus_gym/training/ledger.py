@@ -1,4 +1,4 @@
-"""The ledger of a pretraining run: how far it is, where its time went, and what it lost since the last logged step."""
+"""The figures of a pretraining run: steps, tokens, time spent, and the loss since the last logged step."""
 
 from __future__ import annotations
 
@@ -14,60 +14,72 @@ from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.training.ranks import Ranks
 
-DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats per token: half more than guessing loses
-OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts that are not figures of one moment
+DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats per token: 1.5 times the loss of guessing
+OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts that do not belong into the history
 
 
 class Ledger:
-    """What a run has counted. ``counts`` goes into its states and its card; all processes keep the same one.
+    """The figures of a run. ``counts`` goes into its states and its card, and is the same in all processes.
 
-    ``floor`` is the loss of the generator itself, or not finite where that is unknown.
+    ``floor`` is the entropy of the generator, a lower bound on the loss; it is not finite if unknown.
     """
 
     def __init__(self, specs: Sequence[Spec], prompt_weight: float, floor: float, ranks: Ranks) -> None:
         self.specs, self.prompt_weight, self.floor, self.ranks = specs, prompt_weight, floor, ranks
         self.counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": [], "parts": 0}
         self.counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
-        self.counts["met"] = [0.0] * 4  # as a row of the window, since the last evaluation
+        self.counts["met"] = [0.0] * 4  # sums since the last evaluation, as in a row of the window
         self.counts["times"] = dict.fromkeys(("data", "model", "optimizer", "evaluation", "saving"), 0.0)  # seconds
-        # Of each spec, since the last line of the log: losses of prompts and of completions, their numbers of tokens.
+        # For each spec, sums since the last line of the log: loss of prompts, loss of completions, tokens of each.
         self.window = torch.zeros(len(specs), 4, dtype=torch.float64, device=ranks.device)
         self.start_clocks()
 
     def start_clocks(self) -> None:
-        """Start the clocks from what has been counted so far."""
+        """Start the clocks from the time counted so far."""
         self.cpu_before = self.counts["cpu_seconds"]
         self.began, self.cpu_began = time.monotonic() - self.counts["seconds"], time.process_time()
         self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
 
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` takes. All processes must call it."""
+        return {"counts": self.counts, "window": self.ranks.sum(self.window)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.counts |= state["counts"]
+        if self.ranks.rank == 0:  # it has the sums of all processes
+            self.window += state["window"].to(self.window.device)
+
+    def begin_part(self, result: Mapping[str, Any], parts: int) -> None:
+        """Take the figures from the result of the part before, and begin to train further."""
+        self.counts |= {key: result[key] for key in self.counts if key in result}
+        self.counts |= {"parts": parts, "stopped": False, "met": [0.0] * 4}
+
     def spend(self, kind: str, since: float) -> float:
-        """Book the time since then; return the time now."""
+        """Count the time since ``since`` as spent on one kind of work; return the time now."""
         now = time.monotonic()
         self.counts["times"][kind] += now - since
         return now
 
     def take_time(self) -> None:
-        """Bring the seconds and CPU seconds of all processes up to date."""
+        """Update the seconds, and the CPU seconds of all processes."""
         cpu = self.ranks.sum(torch.tensor(time.process_time() - self.cpu_began, dtype=torch.float64))
         self.counts.update(seconds=time.monotonic() - self.began, cpu_seconds=self.cpu_before + float(cpu))
 
     def add(self, parts: Tensor, rows: Tensor) -> None:
-        """Add rows (N, 4), as of the window, each to the spec (N,) that it is of."""
+        """Add rows (N, 4) to the window, each to the spec that ``parts`` (N,) names."""
         self.window.index_add_(0, parts, rows)
 
     def mean(self, row: Sequence[float]) -> tuple[float, float]:
-        """Return the loss, in which tokens of prompts have their weight, and the loss of completions alone, of a row of
-        the window: nats per token."""
+        """Return the loss and that of completions alone, in nats per token, from a row of the window."""
         of_prompts, of_completions, in_prompts, in_completions = row
         weight = self.prompt_weight
         loss = (weight * of_prompts + of_completions) / (weight * in_prompts + in_completions)
         return loss, of_completions / in_completions
 
     def close_window(self, warm: bool) -> dict[str, float]:
-        """Return the losses since the last call, by the names of TensorBoard, and begin a new window.
+        """Return the losses since the last call, by their TensorBoard tags, and begin a new window.
 
-        Raises FloatingPointError for a loss that is not finite and, once ``warm``, for one that says that training
-        diverged.
+        Raises FloatingPointError if the loss is not finite or, once ``warm``, if it shows that training diverged.
         """
         table = self.ranks.sum(self.window).cpu()
         self.window.zero_()
@@ -77,7 +89,7 @@ class Ledger:
         if not math.isfinite(loss):
             raise FloatingPointError(f"{where} {loss:g}")
         if warm and completion_loss > DIVERGED:
-            raise FloatingPointError(f"{where} {completion_loss:.2f} nats per token, half more than guessing loses")
+            raise FloatingPointError(f"{where} {completion_loss:.2f} nats per token, 1.5 times that of guessing")
         self.counts["met"] = [before + now for before, now in zip(self.counts["met"], met, strict=True)]
         scalars = {"loss/all": loss, "loss/completion": completion_loss}
         scalars |= {"loss/excess": loss - self.floor} if math.isfinite(self.floor) else {}
@@ -87,7 +99,7 @@ class Ledger:
         return scalars
 
     def close_times(self) -> tuple[float, dict[str, float]]:
-        """Return the tokens per second since the last call, and the share of the time that each kind of work took."""
+        """Return the tokens per second since the last call, and the share of time that each kind of work took."""
         since, tokens, times = self.logged
         now, counts = time.monotonic(), self.counts
         seconds = now - since
@@ -95,9 +107,16 @@ class Ledger:
         self.logged = now, counts["tokens"], dict(counts["times"])
         return (counts["tokens"] - tokens) / seconds, shares
 
-    def close_evaluation(self, truths: Mapping[str, float]) -> dict[str, Any]:
-        """Add a point to the history, with the truth rate of each split; return its figures."""
+    def close_evaluation(self, truths: Mapping[str, float], began: float, cpu_began: float) -> dict[str, Any]:
+        """Add a point with the truth rate of each split to the history; return its figures.
+
+        ``began`` and ``cpu_began`` are the time and the CPU time at which the evaluation began.
+        """
         counts = self.counts
+        spent = self.ranks.sum(torch.tensor(time.process_time() - cpu_began, dtype=torch.float64))
+        counts["evaluation_cpu_seconds"] += float(spent)
+        self.spend("evaluation", began)
+        self.take_time()
         if any(counts["met"]):  # else there was no step since the last evaluation
             counts["loss"], counts["completion_loss"] = self.mean(counts["met"])
             counts["met"] = [0.0] * 4

@@ -1,4 +1,4 @@
-"""Muon and AdamW, each at its own peak rate, and how rates rise and fall."""
+"""Muon and AdamW, each with its own peak learning rate, and the schedule of the rates."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from cadmus_gym.transformer.model import Transformer
 class Muon(torch.optim.Muon):
     """torch.optim.Muon with Newton-Schulz in ``dtype``, at the scale of AdamW's steps.
 
-    PyTorch computes Newton-Schulz in bfloat16, whatever the weights are (2.9 to 2.13, torch/optim/_muon.py). Without
-    instructions for bfloat16 that takes most of a step. In bfloat16 this optimizer equals PyTorch's to the bit.
+    PyTorch computes Newton-Schulz in bfloat16, whatever the type of the weights (2.9 to 2.13, torch/optim/_muon.py).
+    On a CPU without bfloat16 instructions that takes most of a step. In bfloat16 this optimizer equals PyTorch's to the
+    bit.
     """
 
     def __init__(self, matrices: Iterable[Tensor], rate: float, weight_decay: float, dtype: torch.dtype) -> None:
@@ -26,7 +27,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move each matrix that has a gradient; there is no closure."""
+        """Update each matrix that has a gradient. Closures are not supported."""
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is None:
@@ -42,7 +43,7 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonalized(matrix: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
-    """Return a matrix (M, N) with all singular values near 1, by Newton-Schulz in its own type (Jordan et al. 2024)."""
+    """Return a matrix (M, N) with all singular values near 1, by Newton-Schulz in its dtype (Jordan et al. 2024)."""
     a, b, c = coefficients
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / x.norm().clamp(min=1e-7)
@@ -61,11 +62,12 @@ def make_optimizers(
 ) -> dict[str, torch.optim.Optimizer]:
     """Return "muon" for the matrices of the layers and "adamw" for embedding, output layer and norms.
 
-    With ``muon_rate`` None, AdamW has the matrices too. ``weight_decay`` is that of the matrices; nothing else decays.
-    ``dtype`` is that of Muon's products.
-    Muon (Jordan et al. 2024) moves a matrix by its momentum with all singular values made 1, here scaled to the size of
-    AdamW's steps (Liu et al. 2025, arXiv:2502.16982). Its loop over matrices takes 8 % of a step at 1M parameters; one
-    batched loop for all of a shape would save half of that, and no longer equal PyTorch's to the bit.
+    If ``muon_rate`` is None, AdamW takes the matrices too. Only the matrices decay, by ``weight_decay``. ``dtype`` is
+    the type of Muon's products.
+
+    Muon (Jordan et al. 2024) moves a matrix by its momentum with all singular values set to 1, here scaled to the size
+    of AdamW's steps (Liu et al. 2025, arXiv:2502.16982). Its loop over matrices takes 8 % of a step at 1M parameters.
+    A batched loop would save half of that, but would no longer equal PyTorch's to the bit.
     """
     matrices = [weight for weight in model.layers.parameters() if weight.ndim == 2]
     inside = set(map(id, matrices))
@@ -84,12 +86,15 @@ def make_optimizers(
 
 
 def rate_at(step: int, steps: int, warmup: float, decay: float) -> float:
-    """Return the share of the peak rate at a step: up over the first share of the steps, down to 0 over the last."""
+    """Return the share of the peak rate at a step: a linear warm-up, a plateau, and a linear decay to 0.
+
+    ``warmup`` and ``decay`` are shares of the steps.
+    """
     return min(1.0, (step + 1) / max(1.0, warmup * steps), (steps - step) / max(1.0, decay * steps))
 
 
 def set_rates(optimizers: Mapping[str, torch.optim.Optimizer], share: float) -> None:
-    """Give all parameters this share of their peak rate."""
+    """Set all learning rates to a share of their peaks."""
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * share

@@ -1,4 +1,4 @@
-"""What it takes to get a result again: command, settings, commit, hardware, versions."""
+"""What is needed to reproduce a result: command, settings, commit, hardware, versions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cadmus_gym.training.scripts import as_module
 
 PACKAGES = ("cadmus-gym", "numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-contrib")
 CPUINFO = Path("/proc/cpuinfo")
-# By the names of /proc/cpuinfo: what decides how fast products are, in float32 and in bfloat16, on x86 and on ARM.
+# CPU features that decide how fast products are in float32 and bfloat16, by their names in /proc/cpuinfo (x86, ARM).
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve", "svebf16")
 
 
 def recipe(settings: Any) -> dict[str, Any]:
-    """Return the recipe of a run of the script at hand, ready for JSON. ``settings`` is a dataclass or a dict."""
+    """Return the recipe of a run of the current script, ready for JSON. ``settings`` is a dataclass or a dict."""
     values = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings)
     script = Path(sys.argv[0])
     return {
@@ -36,13 +36,13 @@ def recipe(settings: Any) -> dict[str, Any]:
 
 
 def _shown(path: Path) -> str:
-    """A path from the top of the checkout where it lies in it: whose machine it was is nobody's business."""
+    """Return a path relative to the checkout if it lies inside, so that cards do not reveal home folders."""
     top = Path(__file__).resolve().parents[2]
     return path.resolve().relative_to(top).as_posix() if path.resolve().is_relative_to(top) else path.as_posix()
 
 
 def commit() -> str:
-    """Return the commit of the checkout the package lies in, with "+" where files differ from it, or "unknown"."""
+    """Return the commit of the package's checkout, followed by "+" if files differ from it, or "unknown"."""
     here = Path(__file__).resolve().parents[1]
     if shutil.which("git") is None:
         return "unknown"
@@ -50,16 +50,16 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
 
-    if not (here.parent / "pyproject.toml").is_file():  # an installed package; the folder's git is somebody else's
+    if not (here.parent / "pyproject.toml").is_file():  # an installed package, maybe inside another repository
         return "unknown"
     changed = git("status", "--porcelain", "--untracked-files=no")
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
 
 
 def hardware() -> dict[str, Any]:
-    """Return the processor's name, its number of cores, and which of `FEATURES` it has, where the system says so.
+    """Return the name of the processor, its number of cores and, if the system lists them, its `FEATURES`.
 
-    With torch loaded, also the instructions that PyTorch uses ("capability") and the GPU where there is one.
+    If torch is loaded, also the instructions that PyTorch uses ("capability") and the name of the GPU.
     """
     lines = CPUINFO.read_text("utf-8").splitlines() if CPUINFO.exists() else []
     said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

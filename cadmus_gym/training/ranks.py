@@ -18,9 +18,9 @@ Result = TypeVar("Result")
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device of this process: "cpu", "cuda", or "auto", which takes a GPU where there is one.
+    """Return the device of this process. ``name`` is "cpu", "cuda", or "auto", which takes a GPU if there is one.
 
-    Of several processes on a node, each takes a GPU of its own. Raises ValueError where there is none for it.
+    Each process on a node takes a different GPU. Raises ValueError if there are too few.
     """
     kind = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if kind != "cuda":
@@ -34,9 +34,9 @@ def device_of(name: str) -> torch.device:
 
 
 class Ranks:
-    """The processes that train one model together: this one alone, or those that torchrun started.
+    """The processes that train one model together: those that torchrun started, or this one alone.
 
-    ``device`` is as in `device_of`, ValueError included. They talk through NCCL on GPUs and through Gloo otherwise.
+    They communicate through NCCL on GPUs and through Gloo otherwise. ``device`` is as in `device_of`.
     """
 
     def __init__(self, device: str = "auto") -> None:
@@ -48,31 +48,31 @@ class Ranks:
             torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
 
     def wrap(self, model: Transformer) -> nn.Module:
-        """Return a module that computes as ``model``, and whose gradients are the means over all processes."""
+        """Return a module that computes what ``model`` does, with gradients averaged over all processes."""
         if self.count == 1:
             return model
         return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
     def apart(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Return a context within which the processes add up gradients each for itself."""
+        """Return a context in which each process accumulates gradients without exchanging them."""
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes, which all of them must ask for."""
+        """Return the sum over all processes. All of them must call it."""
         total = values.to(self.device, copy=True)
         if self.count > 1:
             torch.distributed.all_reduce(total)
         return total
 
     def gather(self, own: Result) -> list[Result]:
-        """Return what each process has, in the order of their ranks."""
+        """Return the values of all processes, in the order of their ranks."""
         found = [own] * self.count
         if self.count > 1:
             torch.distributed.all_gather_object(found, own)
         return found
 
     def first(self, make: Callable[[], Result]) -> Result:
-        """Return what the first process makes; an error it meets is raised in all."""
+        """Return, in all processes, what ``make`` returns in the first one. Its error is raised in all."""
         made: Any = None
         error: Exception | None = None
         if self.rank == 0:

@@ -1,6 +1,6 @@
-"""The record of a training: which of its candidates each row was trained on, by focus.
+"""The record of a training: which of its candidates the focus chose for each row.
 
-It holds an array for each training of a model that had a choice, named by its number, "0" for the first one.
+It holds one array for each training of a model that had a choice, named by its number, "0" for the first one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Choices: TypeAlias = NDArray[np.uint8]  # (rows,): row k was trained on program number k * among + choice of the stream
+Choices: TypeAlias = NDArray[np.uint8]  # (rows,): row k was program number k * among + choices[k] of the stream
 
 
 def unpack(record: bytes) -> dict[str, Choices]:
-    """Return the choices of each training that had one, by its number."""
+    """Return the choices of each training that had any, by its number."""
     if not record:
         return {}
     with np.load(io.BytesIO(record)) as arrays:
@@ -23,7 +23,7 @@ def unpack(record: bytes) -> dict[str, Choices]:
 
 
 def extended(record: bytes, training: int, choices: Choices) -> bytes:
-    """Return a record to which the choices of another training are added; without any choices, the record as it is."""
+    """Return a record with the choices of another training added; the same record if there are none."""
     if not choices.size:
         return record
     packed = io.BytesIO()

@@ -1,128 +1,146 @@
-"""The folder of a run. A run needs nothing else: its settings are in `run.json`, with a checksum, and in each state."""
+"""A run: what a training script prints and writes besides training, and how it stops."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import platform
-import shutil
+import signal
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
-from cadmus_gym.files import PARTIAL, read_json, write_json
-from cadmus_gym.training.settings import OF_CALL, Settings
-from cadmus_gym.training.states import load_state
+from cadmus_gym import files
+from cadmus_gym.progress import Progress, Report
+from cadmus_gym.training.interrupts import Stop, resuming
+from cadmus_gym.training.states import save_state
 
-LOCK, OWNER = "lock", "owner"  # files of a run's folder: what the process that writes to it holds, and which that is
+STOP_PATIENCE = 20.0  # seconds in which a repeated signal counts as the same: torchrun repeats Ctrl-C to its processes
 
 
-def open_run(
-    settings: Settings,
-    name: str,
-    digest: str,
-    digests: Mapping[str, Any],
-    held: ExitStack,
-    *,
-    free: Collection[str] = (),
-    more: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Make a folder ready to be written to; return what run.json holds, the settings as ``name``, and a state.
+class Run:
+    """The progress, curves, states, result and exit status of a run. ``step`` is how far it is.
 
-    digest, digests: of the programs.
-    held: takes the lock of the folder, which this process holds until it is closed.
-    free: settings in which a run may differ from its own states, since they may change on the way.
-    more: what else run.json is to hold.
-
-    The state is what a run to be resumed continues from, or None. Raises ValueError for a folder that cannot be
-    written to, one that another process writes to, one with anything in it that the settings do not allow to resume or
-    to delete, and a run of other programs, or with states of another run.
+    Of several processes only the first one, with ``rank`` 0, prints and writes. ``about`` is the content of run.json;
+    each state holds a copy. ``unit`` is what a step counts, ``doing`` what a signal waits for, and ``remedy`` what to
+    lower if training diverges.
     """
-    values = {key: value for key, value in vars(settings).items() if key not in OF_CALL}
-    about = {name: values, "digest": digest, "digests": digests, **(more or {})}
-    folder, run, states = settings.folder, settings.folder / "run.json", settings.folder / "states"
-    try:
-        _resumes(settings)  # a folder that is not ours is not even locked
-        folder.mkdir(parents=True, exist_ok=True)
-        held.enter_context(locked(folder))
-        if _resumes(settings):
-            before = read_json(run)
-            if before["digest"] != digest:
-                raise ValueError(f"--resume: {settings.env} gives other programs than when {folder} was started")
-            state = load_state(states, report=lambda line: print(line, file=sys.stderr))
-            if state is not None:
-                _check_same_run(states, before[name], json.loads(state.get("run", "{}")).get(name, {}), free)
-        else:
-            state = None
-            _empty(folder)
-            write_json(run, about)
-        states.mkdir(exist_ok=True)
-        (states / PARTIAL).touch()
-        (states / PARTIAL).unlink()
-    except OSError as error:
-        raise ValueError(
-            f"{folder} cannot be used: {error.strerror or error} ({error.filename}); name another --folder"
-        ) from None
-    return about, state
 
+    def __init__(
+        self,
+        script: str,
+        folder: Path,
+        about: dict[str, Any],
+        *,
+        unit: str = "step",
+        doing: str = "step",
+        remedy: str = "the learning rate",
+        rank: int = 0,
+        count: int = 1,
+    ) -> None:
+        self.script, self.folder, self.about, self.unit, self.remedy = script, folder, about, unit, remedy
+        self.first, self.several = rank == 0, count > 1
+        self.states, self.result = folder / "states", folder / "result.json"
+        self.step = self.total = 0
+        self.doing = doing
+        self.saved: int | None = None  # step of the last state
+        self.progress: Progress | None = None
+        self.writer: SummaryWriter | None = None
 
-def _resumes(settings: Settings) -> bool:
-    """Whether there is a run to resume. Raises ValueError where the folder may be neither resumed nor deleted."""
-    folder, run = settings.folder, settings.folder / "run.json"
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file")
-    if settings.resume and run.is_file():
-        return True
-    left = {LOCK, OWNER, PARTIAL}  # by a process that was killed before it wrote run.json
-    if folder.is_dir() and not {path.name for path in folder.iterdir()} <= left:
-        if not run.is_file():
-            raise ValueError(f"{folder} holds something other than a run; name another --folder")
-        if not settings.overwrite:
-            raise ValueError(f"{folder} already holds a run; --resume continues it, --overwrite deletes it")
-    return False
+    def start(self, step: int, total: int, quiet: bool = False) -> None:
+        """Open curves and progress, at a step of ``total``."""
+        self.step, self.total = step, total
+        if self.first:  # curves of later steps are those of a run that was killed
+            self.writer = SummaryWriter(self.folder, purge_step=step + 1)
+        self.progress = Progress(step, total, quiet=quiet or not self.first, unit=self.unit)
 
+    def update(self, step: int, shown: str | None = None) -> None:
+        """Show progress."""
+        assert self.progress is not None
+        self.step = step
+        self.progress.update(min(step, self.total), shown)
 
-def _empty(folder: Path) -> None:
-    """Delete what is in the folder of a run, run.json last: until then it is known to be one."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == "run.json"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name not in (LOCK, OWNER):
-            path.unlink()
+    @contextlib.contextmanager
+    def part(self, doing: str, what: str) -> Iterator[Report]:
+        """A part of a run such as an evaluation, for which a signal waits. Yields what reports how much is done."""
+        assert self.progress is not None
+        before, self.doing = self.doing, doing
+        yield self.progress.part(what)
+        self.doing = before
 
+    def say(self, line: str) -> None:
+        """Print a line to stderr."""
+        if self.progress is not None:
+            self.progress.write(line)
+        elif self.first:
+            print(line, file=sys.stderr, flush=True)
 
-def _check_same_run(states: Path, here: Mapping[str, Any], saved: Mapping[str, Any], free: Collection[str]) -> None:
-    for key in here:
-        if key not in free and (key not in saved or saved[key] != here[key]):
-            was = f"with {key} = {saved[key]!r}" if key in saved else "which does not state its settings"
-            raise ValueError(
-                f"{states} holds a state of another run, {was}; run.json says {key} = {here[key]!r}. Restore the run's "
-                "own states, or start it again with --overwrite"
-            )
+    def add_scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Add a point to TensorBoard's curves."""
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
 
+    def write_about(self) -> None:
+        """Write run.json again. Only the first process may call it."""
+        files.write_json(self.folder / "run.json", self.about)
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which the system takes back when the process ends, whatever ends it.
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Save what a run can be resumed from. Only the first process may call it."""
+        save_state(self.states, step, {**state, "run": json.dumps(self.about)})
+        self.saved = step
 
-    Raises ValueError where another process holds it.
-    """
-    lock, owner = filelock.FileLock(folder / LOCK), folder / OWNER
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+    def check_finite(self, model: nn.Module) -> None:
+        """Raise FloatingPointError if a weight is not finite."""
+        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+            raise FloatingPointError(f"at step {self.step}: a weight is not finite")
+
+    def stop(self) -> Stop:
+        """Return a context in which Ctrl-C is acknowledged and sets a flag."""
+        return Stop(self._acknowledge if self.first else None, STOP_PATIENCE if self.several else 0.0)
+
+    def stopped(self, stop: Stop) -> int:
+        """Report that a signal stopped the run, and return the exit status."""
+        self.say(f"stopped and saved at step {self.step} of {self.total}; {self._how_to_resume()}")
+        return 128 + (stop.signal or signal.SIGTERM)  # another process may have got the signal
+
+    def finish(self, line: str, result: Mapping[str, Any]) -> None:
+        """Write the result, and print its line."""
+        if self.first:
+            files.write_json(self.result, {"line": line, **result})
+            print(line)
+
+    def carry_out(self, train: Callable[[], int]) -> int:
+        """Train; return the exit status: 1, after a line that says why, if training diverged or a write failed."""
         try:
-            who = owner.read_text(encoding="utf-8")
-        except OSError:  # it has written nothing yet
-            who = "another process"
-        raise ValueError(f"{folder} is in use by {who}; stop that, or name another --folder") from None
-    try:
-        owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
+            return train()
+        except FloatingPointError as error:
+            kept = f"The last good state is in {self.states}; start" if any(self.states.glob("*.pt")) else "Start"
+            self._fail(f"stopped {error}. {kept} again with a lower {self.remedy}")
+            return 1
+        except OSError as error:
+            self._fail(f"stopped at step {self.step}: {error}. All that was saved is intact; {self._how_to_resume()}")
+            return 1
+        finally:
+            if self.progress is not None:
+                self.progress.close()
+            if self.writer is not None:
+                with contextlib.suppress(OSError):  # of a full disk, which was reported above
+                    self.writer.close()
+
+    def _fail(self, line: str) -> None:
+        if self.progress is not None and not self.progress.quiet:
+            self.progress.write(f"{self.script}: {line}")
+        elif self.first:
+            print(f"{self.script}: {line}", file=sys.stderr, flush=True)
+
+    def _how_to_resume(self) -> str:
+        command = f"the same torchrun command, with --folder {self.folder} --resume"
+        return f"resume with: {command if self.several else resuming(self.folder)}"
+
+    def _acknowledge(self) -> str:
+        last = "no state has been saved" if self.saved is None else f"the last saved state is of step {self.saved}"
+        return f"stopping after this {self.doing}; Ctrl-C again stops at once ({last})"

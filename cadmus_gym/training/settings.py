@@ -1,4 +1,4 @@
-"""The settings of a script: from a recipe or the command line, and those of a run that is resumed."""
+"""The settings of a training script: from a recipe, the command line, or the run that is resumed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import dataclasses
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 import tyro
 
 from cadmus_gym.files import read_json
+from cadmus_gym.reading import convert, naming, read_toml
 from cadmus_gym.transformer.config import ModelConfig
 
-OF_CALL = ("folder", "resume", "overwrite", "extend")  # settings of the call that starts a run, not of the run
+OF_CALL = ("folder", "resume", "overwrite", "extend")  # settings of one call of a script, not of the run
+
+Kind = TypeVar("Kind")  # a frozen dataclass of settings
 
 JSON = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
@@ -26,13 +29,33 @@ JSON = tyro.constructors.PrimitiveConstructorSpec(
 Env = Annotated[
     str | dict[str, int],
     JSON,
-    tyro.conf.arg(help='an id or a .toml; or several by whole weight: \'{"Cadmus-Arith-v0": 2, "mine.toml": 1}\''),
+    tyro.conf.arg(help='id or .toml, or several with integer weights: \'{"Cadmus-Arith-v0": 2, "mine.toml": 1}\''),
 ]
-Overrides = Annotated[dict[str, Any], JSON, tyro.conf.arg(help='of the spec: \'{"thoughts": {"share": 0}}\'')]
+Overrides = Annotated[
+    dict[str, Any], JSON, tyro.conf.arg(help='of keys of the spec, for example \'{"thoughts": {"share": 0}}\'')
+]
+
+
+# ---------------------------------------------------------------------------------------------- recipes
+
+
+def read_recipe(name: str, kind: type[Kind], folder: Path, recipes: Path) -> Kind:
+    """Return the settings of a recipe: the name of a file in ``recipes``, or the path of a .toml."""
+    path = Path(name) if name.endswith(".toml") else recipes / f"{name}.toml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in recipes.glob("*.toml")))
+        raise ValueError(f"recipe {name!r}: no file {path}; known: {names}, or give the path of a .toml")
+    given = {"recipe": name, "parts": [], **dict.fromkeys(OF_CALL, False), "folder": folder}
+    values = read_toml(path)
+    with naming(path.name):
+        return convert(kind, values, given=given)
+
+
+# ---------------------------------------------------------------------------------------------- what code relies on
 
 
 class Pretraining(Protocol):
-    """The settings of pretraining that its parts read; a frozen dataclass."""
+    """The settings that the modules of pretraining read; a frozen dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -63,6 +86,8 @@ class Pretraining(Protocol):
     @property
     def steps(self) -> int | None: ...
     @property
+    def start(self) -> str | None: ...
+    @property
     def parts(self) -> list[dict[str, Any]]: ...
     @property
     def env(self) -> object: ...
@@ -75,7 +100,7 @@ class Pretraining(Protocol):
 
 
 class Settings(Protocol):
-    """What all scripts ask about the folder of a run; a frozen dataclass."""
+    """The settings that every training script has; a frozen dataclass."""
 
     @property
     def env(self) -> object: ...
@@ -87,8 +112,11 @@ class Settings(Protocol):
     def overwrite(self) -> bool: ...
 
 
+# ---------------------------------------------------------------------------------------------- resuming
+
+
 def first_flags(arguments: list[str], folder: Path | None, **texts: str | None) -> argparse.Namespace:
-    """Return --folder, --resume and the flags of ``texts``, by which is known where all others have their defaults."""
+    """Return --folder, --resume and the flags in ``texts``: they decide where the other flags get their defaults."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--folder", type=Path, default=folder)
     first.add_argument("--resume", action=argparse.BooleanOptionalAction, default=False)
@@ -98,10 +126,10 @@ def first_flags(arguments: list[str], folder: Path | None, **texts: str | None) 
 
 
 def started_with(folder: Path, name: str, kind: type) -> dict[str, Any] | None:
-    """Return the settings of the run in a folder, which its run.json has under that name; None where there is none.
+    """Return the settings of the run in a folder, from the key ``name`` of its run.json; None if there is no run.
 
-    Raises ValueError where run.json is damaged or was edited, is of another script, or of a version of this one in
-    which ``kind``, the dataclass of the settings, had other fields.
+    Raises ValueError if run.json was damaged or edited, or was written by another script or by a version in which
+    ``kind``, the dataclass of the settings, had other fields.
     """
     path = folder / "run.json"
     if not path.is_file():
@@ -119,7 +147,7 @@ def started_with(folder: Path, name: str, kind: type) -> dict[str, Any] | None:
 
 
 def check_resumed(before: Settings, now: Settings, free: Collection[str], flag: str = "--resume") -> None:
-    """Raise ValueError where settings are not those of the run to be resumed, but for those named in ``free``."""
+    """Raise ValueError if a setting differs from the run to be resumed. Those named in ``free`` may differ."""
     for name, value in vars(before).items():
         if name not in free and getattr(now, name) != value:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Training states on the disk, which survive whatever happens."""
+"""Training states on disk. A kill or a full disk never costs more than the state being written."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STEP_DIGITS, SUM_DIGITS = 9, 16  # of a state's file name
 
 
 def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
-    """Write tensors, numbers and texts to a new file of a folder, and delete all but the last ``keep``.
+    """Write tensors, numbers and strings to a new file in a folder, and delete all but the last ``keep`` files.
 
-    The name of the file has the step and the first digits of its SHA-256 sum. Whatever happens while it is written (see
-    `cadmus_gym.files.atomic`), the states before it stay.
+    The file name has the step and the first digits of the file's SHA-256 sum. The write is atomic: if it fails, the
+    earlier states stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
@@ -29,17 +29,17 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2)
     with atomic(path) as file:
         file.write(buffer.getbuffer())
     before = [old for old in _states(folder) if old.name[:STEP_DIGITS] < path.name[:STEP_DIGITS]]
-    kept = {path, *before[len(before) - keep + 1 :]}  # not what a run that was set back has left of this step or later
+    kept = {path, *before[len(before) - keep + 1 :]}  # not later ones, of a run that was set back
     for old in set(_states(folder)) - kept:
         old.unlink()
     return path
 
 
 def load_state(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
-    """Return the last state of a folder that is whole, or None where there is none at all.
+    """Return the last intact state in a folder, or None if there is no state at all.
 
-    ``report`` gets a line for each damaged one, which is passed over. Raises ValueError where all are, and for a file
-    that is not a state. Nothing is unpickled but tensors and plain values.
+    ``report`` gets a line for each damaged state, which is skipped. Raises ValueError if all are damaged, and for a
+    file that is not a state. Only tensors and plain values are unpickled.
     """
     states = _states(folder)
     for path in reversed(states):
@@ -52,9 +52,9 @@ def load_state(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | 
             if not isinstance(state, dict):
                 raise ValueError(f"{path} is not a training state: it holds {type(state).__name__}")
             return state
-        report(f"{path} is damaged: its SHA-256 sum is not the one in its name; trying the one before")
+        report(f"{path} is damaged: its SHA-256 sum is not the one in its name; trying the previous one")
     if states:
-        raise ValueError(f"{folder}: none of its {len(states)} states is whole")
+        raise ValueError(f"{folder}: all of its {len(states)} states are damaged")
     return None
 
 

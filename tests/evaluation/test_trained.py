@@ -1,13 +1,10 @@
-"""What a model was trained on: its record and card against the batches that the training used."""
+"""Counts of what a model was trained on, by its record and card, against the batches that were used."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
-import signal
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,36 +15,37 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.pretraining import interrupt
+from support.scripts import TRAIN, entropies_remembered, load_script
 
 import cadmus_gym as cg
 from cadmus_gym.__main__ import main
 from cadmus_gym.evaluation import trained
 from cadmus_gym.evaluation.trained import Trained
 from cadmus_gym.reports import models
-from cadmus_gym.training import batches, interrupts
+from cadmus_gym.training import batches
 from cadmus_gym.training.record import extended
 from cadmus_gym.transformer.checkpoint import RECORD, load_model, save_model, write_card
 
-SCRIPT = Path(__file__).resolve().parents[2] / "pretrain" / "train.py"
 TINY = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "12"]
 TINY += ["--threads", "1", "--dtype", "float32", "--save-every", "3"]
 TINY += ["--evaluate-every", "6", "--evaluate-count", "2", "--final-count", "2"]
 ROWS = 12 * 48
-# Few problems: most of them come again and again.
+# Few problems, so most of them repeat.
 FEW = json.dumps({"operands": [0, 9], "operators": {"add": 1, "mul": 2}, "operations": {"1": 1}})
 
 Text = tuple[int, ...]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def entropies() -> Iterator[None]:
+    with entropies_remembered():
+        yield
+
+
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
+    return load_script(TRAIN)
 
 
 @pytest.fixture(autouse=True)
@@ -67,9 +65,8 @@ class Run:
 
 
 def train(script: ModuleType, folder: Path, *arguments: str, stop: int | None = None) -> Run:
-    """Train, and stop and resume after a step where one is given; keep what goes through the model."""
+    """Train, and keep what goes through the model. If ``stop`` is given, stop after that step and resume."""
     made, rows = Run(folder, [], []), batches.cut_chunks
-    step = script.Trainer.train_step
 
     def cut_chunks(batch: batches.Batch, *given: Any) -> list[batches.Chunk]:
         texts = [tuple(row[row > 0].tolist()) for row in batch.programs]
@@ -77,21 +74,14 @@ def train(script: ModuleType, folder: Path, *arguments: str, stop: int | None = 
         made.prompts += [text[:n] for text, n in zip(texts, batch.prompt_lengths.tolist(), strict=True)]
         return rows(batch, *given)
 
-    def train_step(trainer: Any, drawn: Any, stopping: interrupts.Stop) -> Any:
-        done = step(trainer, drawn, stopping)
-        if trainer.counts["step"] == stop:
-            stopping.signal = signal.SIGINT
-        return done
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "cut_chunks", cut_chunks)
-        patch.setattr(script.Trainer, "train_step", train_step)
-        status = script.main(["--folder", str(folder), *TINY, *arguments])
         if stop is not None:
-            assert status == 130
-            stop = None
-            status = script.main(["--folder", str(folder), "--resume"])
-    assert status == 0
+            with pytest.MonkeyPatch.context() as stopping:
+                interrupt(stopping, script, stop)
+                assert script.main(["--folder", str(folder), *TINY, *arguments]) == 130
+            arguments = ("--resume",)
+        assert script.main(["--folder", str(folder), *TINY, *arguments]) == 0
     return made
 
 
@@ -112,7 +102,7 @@ def arrays(texts: list[Text]) -> list[np.ndarray[Any, Any]]:
     return [np.array(text, np.uint8) for text in texts]
 
 
-def test_counts_are_those_of_the_batches_that_were_used(run: Run) -> None:
+def test_counts_match_the_batches_that_were_used(run: Run) -> None:
     assert len(run.programs) == ROWS
     found = Trained(run.folder / "model")
     assert found.exact
@@ -125,14 +115,14 @@ def test_counts_are_those_of_the_batches_that_were_used(run: Run) -> None:
     assert found.count_posed(arrays([*prompts])).sum() == 0
 
 
-def test_the_fingerprint_is_of_the_programs_that_were_used(run: Run) -> None:
+def test_the_fingerprint_matches_the_programs_that_were_used(run: Run) -> None:
     used = [run.programs[int(place)] for place in np.linspace(0, ROWS - 1, trained.SAMPLE)]
     expected = hashlib.sha256(b"".join(bytes(program) for program in used)).hexdigest()
     assert load_model(run.folder / "model").card["fingerprint"] == expected
 
 
-def test_what_was_not_chosen_was_not_trained_on(run: Run) -> None:
-    """Programs of the same stretch of the stream, of which some were candidates."""
+def test_candidates_that_were_not_chosen_count_zero(run: Run) -> None:
+    """Checks all programs in the stretch of the stream from which candidates were taken."""
     found = Trained(run.folder / "model")
     (made,) = found.trainings
     assert made.programs is not None
@@ -145,7 +135,7 @@ def test_what_was_not_chosen_was_not_trained_on(run: Run) -> None:
     assert any(program not in used for program in programs)
 
 
-def test_an_earlier_point_of_the_training_can_be_asked_about(run: Run) -> None:
+def test_counts_up_to_an_earlier_point_match_the_batches(run: Run) -> None:
     (made,) = Trained(run.folder / "model").trainings
     assert made.programs is not None
     prompts = [*dict.fromkeys(run.prompts)]
@@ -157,12 +147,14 @@ def test_an_earlier_point_of_the_training_can_be_asked_about(run: Run) -> None:
         made.programs.ask([], [], ROWS + 1)
 
 
-def test_a_loaded_model_is_asked_as_its_folder_is(run: Run) -> None:
+def test_a_loaded_model_and_its_folder_give_the_same_counts(run: Run) -> None:
     found, texts = Trained(load_model(run.folder / "model")), [cg.disassemble(prompt) for prompt in run.prompts[:9]]
     assert found.count_prompts(texts).tolist() == Trained(run.folder / "model").count_prompts(texts).tolist()
 
 
-def test_the_command_says_how_often_a_model_was_trained_on_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_seen_command_reports_how_often_a_program_was_trained_on(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     program, prompt = run.programs[100], run.prompts[100]
     model = ["--model", str(run.folder / "model")]
     assert main(["seen", cg.disassemble(program), *model]) == 0
@@ -181,7 +173,7 @@ def test_the_command_says_how_often_a_model_was_trained_on_it(run: Run, capsys: 
     assert f"upto = {ROWS + 1}; allowed: 0 to {ROWS}" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------------------------------------- what else there is
+# ---------------------------------------------------------------------------------------------- other cards
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +181,7 @@ def parent(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(script, tmp_path_factory.mktemp("parent") / "run", "--overrides", FEW, "--steps", "4")
 
 
-def test_what_the_model_to_start_from_was_trained_on_counts(
+def test_counts_include_the_training_of_the_model_to_start_from(
     script: ModuleType, parent: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(parent.folder / "model", tmp_path / "parent")
@@ -209,7 +201,7 @@ def test_what_the_model_to_start_from_was_trained_on_counts(
         found.upto(193 + ROWS)
 
 
-def test_without_a_record_it_is_said_what_it_may_have_been_trained_on(
+def test_without_a_record_the_possible_programs_are_reported(
     parent: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = load_model(parent.folder / "model")
@@ -242,7 +234,7 @@ def test_without_a_record_it_is_said_what_it_may_have_been_trained_on(
         ({"timesteps": 1}, "trained on Cadmus-Arith-v0, but its card does not give 'posed'"),
     ],
 )
-def test_nothing_is_counted_where_it_is_not_known(
+def test_nothing_is_counted_if_the_programs_are_unknown(
     parent: Run, tmp_path: Path, change: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(parent.folder / "model", tmp_path / "model")
@@ -255,7 +247,7 @@ def test_nothing_is_counted_where_it_is_not_known(
         Trained(tmp_path / "model").count_prompts(["1 2 add"])
 
 
-def test_a_record_that_is_not_the_model_s_is_refused(parent: Run, tmp_path: Path) -> None:
+def test_a_record_of_another_model_is_refused(parent: Run, tmp_path: Path) -> None:
     shutil.copytree(parent.folder / "model", tmp_path / "model")
     model = load_model(tmp_path / "model")
     for choices in (np.zeros(191, np.uint8), np.full(192, 8, np.uint8)):
@@ -267,7 +259,7 @@ def test_a_record_that_is_not_the_model_s_is_refused(parent: Run, tmp_path: Path
             Trained(tmp_path / "model")
 
 
-def test_the_page_says_how_to_ask_where_there_is_a_record(parent: Run) -> None:
+def test_the_page_shows_the_seen_command_if_there_is_a_record(parent: Run) -> None:
     card, config = models.read(parent.folder / "model")
     asked = (
         '`python -m cadmus_gym seen "12 7 add" --model mine` counts how often it was trained on a program or a prompt.'
@@ -277,7 +269,7 @@ def test_the_page_says_how_to_ask_where_there_is_a_record(parent: Run) -> None:
     assert "cadmus_gym seen" not in models.page("mine", card, config)
 
 
-def test_of_a_model_and_a_stream_one_is_named(parent: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seen_takes_either_a_model_or_a_stream(parent: Run, capsys: pytest.CaptureFixture[str]) -> None:
     model = ["seen", "1 2 add", "--model", str(parent.folder / "model")]
     for arguments in (["seen", "1 2 add"], [*model, "--stream", "Cadmus-Arith-v0"]):
         with pytest.raises(SystemExit, match="2"):

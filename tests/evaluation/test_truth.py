@@ -1,7 +1,6 @@
 """Intervals and estimators against known answers; what counts as a loophole."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -9,17 +8,15 @@ import torch
 
 import cadmus_gym as cg
 from cadmus_gym.evaluation.intervals import tally
+from cadmus_gym.evaluation.loopholes import _redraw
 from cadmus_gym.evaluation.truth import (
-    _redraw,
     judge_completions,
-    loss_above_floor,
     pass_at_k,
     problems_of,
     prompts_of,
 )
-from cadmus_gym.language.forms import reverse_digits
 from cadmus_gym.progress import part_of
-from cadmus_gym.transformer.model import ModelConfig, Transformer, with_bos
+from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 
 def as_rows(texts: list[str]) -> np.ndarray:
@@ -227,39 +224,6 @@ def test_samples_of_a_model_differ_and_need_a_temperature() -> None:
     greedy = cg.evaluate(model, "Cadmus-Compare-v0", "wide", 60, 7)
     done = cg.complete(model, prompts[::3], prompt_lengths=lengths[::3], spec=spec)
     assert greedy.truth_rate == (cg.run_batch(done.programs)[0] == cg.Verdict.TRUE).mean()
-
-
-def test_the_loss_above_the_floor_is_an_estimate_with_its_standard_error() -> None:
-    """Against a full pass over each program by itself, in nats per token of all of them."""
-    model, spec = tiny(), cg.load_spec("Cadmus-Arith-v0", operands=[0, 9], thoughts={"share": 0.5})
-    seen: list[tuple[int, int]] = []
-    for endian in ("big", "little"):
-        model.endian = endian
-        seen.clear()
-        above, error = loss_above_floor(model, spec, "train", 100, 5, lambda *counts: seen.append(counts))
-        stream = cg.Stream(spec, "train", 5)
-        programs, _ = stream.batch(0, 100)
-        excess, sizes = stream.log_prob(programs), (programs > 0).sum(1)
-        for k, program in enumerate(programs):
-            tokens = program[: sizes[k]] if endian == "big" else reverse_digits(program[: sizes[k]])
-            with torch.no_grad():
-                logits = model(with_bos(torch.from_numpy(tokens[None])))[0, :-1].double()
-            excess[k] -= logits.log_softmax(1)[torch.arange(sizes[k]), torch.from_numpy(tokens).long()].sum().item()
-        assert above == pytest.approx(excess.mean() / sizes.mean(), rel=1e-5)
-        assert error == pytest.approx(math.sqrt(excess.var(ddof=1) / 100) / sizes.mean(), rel=1e-5)
-        assert [total for _, total in seen] == [100, 100]
-        assert seen[-1][0] == 100
-    # two programs have a standard error with one degree of freedom
-    _, error = loss_above_floor(model, spec, "train", 2, 5)
-    assert error == pytest.approx(abs(excess[0] - excess[1]) / 2 / sizes[:2].mean(), rel=1e-5)
-    with pytest.raises(ValueError, match="count = 1: a standard error needs at least 2 programs"):
-        loss_above_floor(model, spec, count=1)
-    with torch.no_grad():
-        model.layers[0].mlp.up_proj.weight[0, 0] = torch.nan
-    with pytest.raises(FloatingPointError, match=r"the loss of program [01] is not finite"):
-        loss_above_floor(model, spec, "train", 2, 5)
-    with pytest.raises(FloatingPointError, match=r"up_proj.weight has weights that are NaN"):
-        cg.evaluate(model, spec, count=2)
 
 
 def test_an_evaluation_as_text() -> None:

@@ -171,7 +171,7 @@ def test_evaluating_writes_what_checking_finds(
     text = (folder / "README.md").read_text()
     assert text == models.page("small", card, config)
     assert f"| Cadmus-Compare-v0 | test | yes | 60 | {found.problems} | {found.truth_rate:.2%} |" in text
-    assert "7,200; 0.2000 dollars at 0.1 a core-hour" in text
+    assert "7,200; 0.2000 dollars at 0.1 per core-hour" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "-", "!"))) <= 120
     links = re.findall(r"\]\(../../../(.+?)\)", text)
     assert len(links) == 3
@@ -415,7 +415,7 @@ def test_a_page_tells_of_every_training() -> None:
     assert "core-seconds" not in models.training(without, without)
     assert "| steps | 5,000 |" in models.training(without, without)
     priced = {**CARD, "evaluated": {"settings": {"price": 1}}}
-    assert "; 2.0000 dollars at 1 a core-hour" in models.training(priced, priced)
+    assert "; 2.0000 dollars at 1 per core-hour" in models.training(priced, priced)
     graphics = {**priced, "hardware": {**HARDWARE, "gpu": "a GPU"}}
     assert "a processor (features not recorded), 2 cores, a GPU" in models.training(graphics, graphics)
     assert "dollars" not in models.training(graphics, graphics)

@@ -1,4 +1,4 @@
-"""Fixtures of several tests."""
+"""Fixtures that several tests share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    """Weights that differ in what they say of different programs."""
+    """Weights whose logits differ much between programs."""
     model = Transformer(TINY, seed=1)
     model.endian = "little"
     with torch.no_grad():

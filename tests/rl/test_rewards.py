@@ -1,4 +1,4 @@
-"""Rewards of completions given as ids: those that an environment gives."""
+"""Rewards of completions as ids equal those of an environment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_rewards_by_hand(endian: str) -> None:
     rewards = judge_ids(ID, PROMPTS, completions, endian=endian)
     assert rewards.dtype == np.float64
     assert rewards.tolist() == REWARDS
-    # The same as arrays, with what libraries put around them.
+    # The same as arrays, with the tokens that libraries add.
     size = max(map(len, completions))
     padded = np.array([ids + [op.PAD] * (size - len(ids)) for ids in completions])
     prompts = [
@@ -62,7 +62,7 @@ def test_rewards_equal_those_of_the_environment(id: str) -> None:
     programs, lengths = cg.Stream(id, "test").batch(0, 40)
     prompts = [program[:length] for program, length in zip(programs, lengths, strict=True)]
     completions = [program[length:] for program, length in zip(programs, lengths, strict=True)]
-    for completion in completions[::2]:  # half of them spoilt
+    for completion in completions[::2]:  # half of them wrong
         completion[rng.integers(np.count_nonzero(completion))] = rng.integers(op.END, len(cg.VOCABULARY))
     env, expected = gym.make(id, split="test"), []
     for prompt, completion in zip(prompts, completions, strict=True):
@@ -90,7 +90,7 @@ def test_a_completion_beyond_the_budget_earns_nothing() -> None:
 
 def test_reward_function_has_the_signature_of_trl() -> None:
     reward = reward_function(ID, endian="little")
-    assert reward.__name__ == "cadmus_reward"  # under which TRL logs it
+    assert reward.__name__ == "cadmus_reward"  # the name in logs of TRL
     assert not inspect.iscoroutinefunction(reward)
     texts = [text.removesuffix(" end") for text in COMPLETIONS]  # as batch_decode(skip_special_tokens=True) gives them
     called: dict[str, Any] = {

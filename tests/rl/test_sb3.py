@@ -1,4 +1,4 @@
-"""Stable-Baselines3: the vector environment, and learning with it."""
+"""Stable-Baselines3: the vector environment, and training with it."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_policy_log_probabilities_equal_those_of_complete(model: Transformer, fo
         going = np.flatnonzero(done.lengths > step)
         observations, masks = torch.from_numpy(rows[going]), automata.mask()[going]
         tokens = torch.from_numpy(written[going, step].astype(np.int64))
-        # in a rollout, in training, and as SB3 hands observations over elsewhere
+        # in a rollout, in training, and as float32, which SB3 passes elsewhere
         with torch.no_grad():
             of_rollout = policy.get_distribution(observations, masks).log_prob(tokens)
         values, of_training, entropy = policy.evaluate_actions(observations.float(), tokens, torch.from_numpy(masks))
@@ -85,7 +85,7 @@ def test_greedy_episodes_equal_complete(folder: Path) -> None:
 
 
 class Poisoned(Cache):
-    """A cache whose slots hold something else before they are used."""
+    """A cache whose slots are not 0 before they are used."""
 
     def __init__(self, config: ModelConfig, rows: int, slots: int, like: torch.Tensor) -> None:
         super().__init__(config, rows, slots, like)
@@ -115,7 +115,7 @@ def test_follow_equals_forward(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         check_followed(policy, short)
     for step in range(3 * SPARE):
         check_followed(policy, observations)
-        if step % 25 == 24:  # another call in between, of rows that continue nothing
+        if step % 25 == 24:  # another call in between, with unrelated rows
             check_followed(policy, rng.permutation(observations))
         masks = get_action_masks(env)
         masks[:3, cg.encode("end")] &= masks[:3].sum(1, keepdims=True) == 1  # some episodes grow long

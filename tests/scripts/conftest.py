@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support.pretraining import SCRIPT, TINY, run
+from support.pretraining import TINY, run
+from support.scripts import TRAIN, entropies_remembered, load_script
+
+
+@pytest.fixture(scope="module", autouse=True)
+def entropies() -> Iterator[None]:
+    with entropies_remembered():
+        yield
 
 
 @pytest.fixture(scope="session")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
+    return load_script(TRAIN)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A run that nothing interrupted: its folder, and what it printed. No test may change it."""
+    """An uninterrupted run: its folder, and what it printed to stdout and stderr. No test may change it."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
     return (folder, *run(folder, *TINY))

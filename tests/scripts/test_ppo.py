@@ -1,9 +1,8 @@
-"""agents/ppo.py, run as a user runs it: what it prints and writes, where it starts from, that it can be resumed."""
+"""agents/ppo.py, run as a user runs it: its output, its start and resuming."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import re
 import subprocess
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from sb3_contrib import MaskablePPO
+from support.scripts import PPO, load_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cadmus_gym as cg
@@ -26,12 +26,11 @@ from cadmus_gym.__main__ import main
 from cadmus_gym.evaluation.trained import Trained
 from cadmus_gym.evaluation.truth import evaluate
 from cadmus_gym.language import forms
-from cadmus_gym.training import interrupts, states
+from cadmus_gym.training import interrupts, runs
 from cadmus_gym.training.record import extended
 from cadmus_gym.transformer.checkpoint import load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
-SCRIPT = Path(__file__).resolve().parents[2] / "agents" / "ppo.py"
 # Products of digits, of which an untrained model finds some: most are 0.
 OVERRIDES: dict[str, Any] = {
     "operands": [0, 9],
@@ -49,13 +48,7 @@ TINY += ["--eval-episodes", "64", "--eval-freq", "512", "--save-freq", "512"]
 
 @pytest.fixture(scope="module")
 def ppo() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("ppo", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["ppo"] = module  # where dataclasses look up the types of fields
-    specification.loader.exec_module(module)
-    return module
+    return load_script(PPO)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +60,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has seen none of it, and whose order of digits is not the default."""
+    """An untrained model whose digit order is not the default."""
     model = Transformer(ModelConfig(width=32, layers=2, heads=2, hidden=64, context=128), seed=4)
     folder = tmp_path_factory.mktemp("models") / "start"
     model.record = RECORD
@@ -79,7 +72,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A run from the command line: its folder, and what it printed to stdout and stderr."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    command = [sys.executable, "-W", "error", str(SCRIPT), "--folder", str(folder), "--checkpoint", str(checkpoint)]
+    command = [sys.executable, "-W", "error", str(PPO), "--folder", str(folder), "--checkpoint", str(checkpoint)]
     done = subprocess.run([*command, *TINY], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, done.stderr
@@ -91,7 +84,7 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     lift += rf", loopholes {rate} -> {rate}"
     line = re.fullmatch(
         rf"{folder}/model: Cadmus-Arith-v0, the same 64 test prompts before and after 1024 tokens: "
-        rf"greedy {rate} -> {rate}, {lift}; sampled {rate} -> {rate}, {lift}; lowest greedy on the way {rate}; \d+ s\n",
+        rf"greedy {rate} -> {rate}, {lift}; sampled {rate} -> {rate}, {lift}; lowest greedy truth rate {rate}; \d+ s\n",
         printed,
     )
     assert line is not None, printed
@@ -113,7 +106,7 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     assert result["recipe"]["settings"]["learning_rate"] == 1e-3
     assert result["recipe"]["commit"]
 
-    # Before is the checkpoint's own truth, after that of the model written.
+    # "before" is the truth of the checkpoint, "after" that of the model that was written.
     model = load_model(folder / "model")
     assert model.endian == "big"
     assert model.card["parent"]["made"] == "here"
@@ -146,7 +139,7 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     assert [event.step for event in curves.Scalars("rollout/success_rate")] == [256, 512, 768, 1024]
 
 
-def test_a_finished_run_is_left_alone_and_can_be_made_longer(
+def test_a_finished_run_is_not_repeated_but_can_be_lengthened(
     finished: tuple[Path, str, str], ppo: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, printed, _ = finished
@@ -164,7 +157,7 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(
     assert [one["timesteps"] for one in result["history"]] == [0, 512, 1024, 1280]
 
 
-def test_the_card_says_which_prompts_were_posed(
+def test_the_card_reproduces_the_prompts_that_were_posed(
     checkpoint: Path,
     tmp_path: Path,
     ppo: ModuleType,
@@ -207,7 +200,7 @@ def test_the_card_says_which_prompts_were_posed(
 
 
 class StopAfter(interrupts.Stop):
-    """Ctrl-C while the update of that number is under way."""
+    """Simulates Ctrl-C during the update with this number."""
 
     def __init__(self, updates: int) -> None:
         super().__init__()
@@ -223,7 +216,7 @@ class StopAfter(interrupts.Stop):
         pass
 
 
-def test_interrupted_and_resumed_it_ends_with_the_same_weights(
+def test_an_interrupted_run_resumes_bit_exactly(
     checkpoint: Path,
     tmp_path: Path,
     ppo: ModuleType,
@@ -234,10 +227,10 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     common = ["--checkpoint", str(checkpoint), *TINY]
     assert ppo.main(["--folder", str(whole), *common]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(ppo, "Stop", lambda acknowledge: StopAfter(2))
+        patch.setattr(runs, "Stop", lambda *given: StopAfter(2))
         assert ppo.main(["--folder", str(parted), *common]) == 130
     reported = capsys.readouterr().err
-    stopped = re.search(r"stopped and saved at step (\d+); resume with: (.*)", reported)
+    stopped = re.search(r"stopped and saved at step (\d+) of 1024; resume with: (.*)", reported)
     assert stopped is not None
     assert 0 < int(stopped[1]) < 1024
     assert f"--folder {parted} --resume" in stopped[2]
@@ -247,7 +240,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     assert ppo.main(["--folder", str(parted), "--resume"]) == 0
     late = tmp_path / "late"
     with monkeypatch.context() as patch:
-        patch.setattr(ppo, "Stop", lambda acknowledge: StopAfter(4))  # the last one
+        patch.setattr(runs, "Stop", lambda *given: StopAfter(4))  # the last one
         assert ppo.main(["--folder", str(late), *common]) == 130
     assert not (late / "result.json").exists()
     assert ppo.main(["--folder", str(late), "--resume"]) == 0
@@ -262,7 +255,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(
     assert any(not torch.equal(ends[0][name], weight) for name, weight in start.items())
 
 
-def test_a_lift_that_is_all_loopholes_is_called_so(
+def test_a_lift_from_loopholes_is_reported_as_such(
     checkpoint: Path,
     tmp_path: Path,
     ppo: ModuleType,
@@ -272,7 +265,7 @@ def test_a_lift_that_is_all_loopholes_is_called_so(
     complete_under, drop = ppo.complete_under, cg.assemble("drop 1 end")
 
     def exploit(model: Transformer, spec: cg.Spec, prompts: Any, lengths: Any, **options: Any) -> Any:
-        """Drops the question once it has learned something, and answers it wrongly before."""
+        """Answers wrongly before any learning, and drops the question after."""
         done = complete_under(model, spec, prompts, lengths, **options)
         answer = drop if model.learned else cg.assemble("drop 0 end")
         programs = np.zeros((len(prompts), prompts.shape[1] + drop.size), np.uint8)
@@ -302,7 +295,7 @@ def test_a_lift_that_is_all_loopholes_is_called_so(
     assert [event.value for event in curves.Scalars("loopholes/test")] == [0.0, 1.0]
 
 
-def test_a_full_disk_stops_the_run_and_it_resumes(
+def test_a_run_stopped_by_a_full_disk_resumes(
     checkpoint: Path,
     tmp_path: Path,
     ppo: ModuleType,
@@ -311,7 +304,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
 ) -> None:
     folder, common = tmp_path / "run", ["--checkpoint", str(checkpoint), *TINY]
     assert ppo.main(["--folder", str(tmp_path / "whole"), *common]) == 0
-    save_state, saved = states.save_state, []
+    save_state, saved = runs.save_state, []
 
     def full(*arguments: Any) -> Path:
         if saved:
@@ -320,12 +313,10 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
         return saved[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(states, "save_state", full)
+        patch.setattr(runs, "save_state", full)
         assert ppo.main(["--folder", str(folder), *common]) == 1
     reported = capsys.readouterr().err
-    assert (
-        "ppo.py: stopped at step 1024: [Errno 28] No space left on device. What was saved before is intact" in reported
-    )
+    assert "ppo.py: stopped at step 1024: [Errno 28] No space left on device. All that was saved is intact" in reported
     assert f"--folder {folder} --resume" in reported
     assert ppo.main(["--folder", str(folder), "--resume"]) == 0
     whole, resumed = (load_model(one / "model").state_dict() for one in (tmp_path / "whole", folder))
@@ -333,7 +324,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
         assert torch.equal(weight, resumed[name]), name
 
 
-def test_without_a_checkpoint_it_starts_from_fresh_weights(tmp_path: Path, ppo: ModuleType) -> None:
+def test_a_run_without_a_checkpoint_starts_from_fresh_weights(tmp_path: Path, ppo: ModuleType) -> None:
     folder, seeds = tmp_path / "run", []
     for seed in ("0", "1"):
         arguments = ["--folder", str(folder), "--overwrite", "--seed", seed, *TINY, "--total-timesteps", "64"]
@@ -372,12 +363,12 @@ def test_a_folder_is_never_overwritten_by_mistake(
     [
         (["--env", "Cadmus-Arit-v0"], "did you mean Cadmus-Arith-v0"),
         (["--overrides", '{"operand": [0, 9]}'], "did you mean 'operands'"),
-        (["--batch-size", "100"], "--batch-size 100; allowed: a divisor of n_envs * n_steps = 256"),
-        (["--n-epochs", "0"], "--n-epochs 0; allowed: a whole number from 1"),
-        (["--learning-rate", "0"], "--learning-rate 0.0; allowed: a number above 0"),
-        (["--gae-lambda", "1.5"], "--gae-lambda 1.5; allowed: a number from 0 to 1"),
-        (["--seed", "-1"], "--seed -1; allowed: a whole number from 0"),
-        (["--target-kl", "0"], "--target-kl 0.0; allowed: a number above 0, or None"),
+        (["--batch-size", "100"], "batch_size = 100; allowed: a divisor of n_envs * n_steps = 256"),
+        (["--n-epochs", "0"], "n_epochs = 0; allowed: a whole number from 1"),
+        (["--learning-rate", "0"], "learning_rate = 0.0; allowed: a number above 0"),
+        (["--gae-lambda", "1.5"], "gae_lambda = 1.5; allowed: a number from 0 to 1"),
+        (["--seed", "-1"], "seed = -1; allowed: a whole number from 0"),
+        (["--target-kl", "0"], "target_kl = 0.0; allowed: a number above 0, or None"),
         (["--resume", "--overwrite"], "give one of them"),
         (["--overrides", '{"splits": {"test": {"share": [0.0, 1e-9]}}}'], "its parameters allow too few"),
         (["--overrides", '{"episode": {"max_tokens": 600}}'], "take 620 positions, the model has 512"),
@@ -386,7 +377,7 @@ def test_a_folder_is_never_overwritten_by_mistake(
 def test_a_mistake_is_named(
     flags: list[str], message: str, tmp_path: Path, ppo: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="2"):  # where a flag is wrong in itself, tyro exits, and says so in a box
+    with pytest.raises(SystemExit, match="2"):  # tyro exits for a flag with an invalid value
         sys.exit(ppo.main(["--folder", str(tmp_path / "run"), *TINY, *flags]))
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()

@@ -48,7 +48,7 @@ def test_a_study_trains_sums_up_and_goes_on(tmp_path: Path) -> None:
     ]
     for row in rows:
         assert row["tokens"] == pytest.approx(row["compute"] / (6 * row["parameters"]), rel=0.15)
-        assert row["above_floor"] > 1  # nats per token: hardly trained
+        assert row["excess"]["whole"] > 1  # nats per token: hardly trained
     assert rows[0]["digest"] == rows[2]["digest"] != rows[1]["digest"] == rows[3]["digest"]
     table = (tmp_path / "tiny.md").read_text()
     assert table.count("| as it is |") == table.count("| no worked steps |") == 2

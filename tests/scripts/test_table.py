@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 import cadmus_gym as cg
-from cadmus_gym.evaluation.truth import evaluate, loss_above_floor
+from cadmus_gym.evaluation.excess import measure_excess_loss
+from cadmus_gym.evaluation.truth import evaluate
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "table.py"
@@ -55,7 +57,9 @@ def test_rows_are_policies_and_any_models(
     result = json.loads(args.output.read_text())
     assert list(result["rows"]) == ["random", "search, 30 tries", "one, 0.01M"]
     lines = printed.out.splitlines()
-    assert lines[1] == "| Cadmus-Compare-v0 | train | test | wide | reserved | excess loss |"
+    assert (
+        lines[1] == "| Cadmus-Compare-v0 | train | test | wide | reserved | excess loss of prompts | of completions |"
+    )
     for name, split in ((name, split) for name in result["rows"] for split in range(4)):
         row = result["rows"][name][split]
         assert row["count"] == 20
@@ -67,9 +71,9 @@ def test_rows_are_policies_and_any_models(
     spec = cg.load_spec("Cadmus-Compare-v0")
     assert result["rows"]["one, 0.01M"][1]["truth_rate"] == evaluate(first, spec, "test", 10, seeds=2).truth_rate
     problems = " | ".join(str(one["problems"]) for one in result["rows"]["one, 0.01M"])
-    assert f"| distinct problems | {problems} |  |" in lines
+    assert f"| distinct problems | {problems} |  |  |" in lines
     assert "20 prompts per split, 2 seeds from 1099511627776" in printed.out
-    assert result["excess"]["one, 0.01M"] == pytest.approx(loss_above_floor(first, spec, "train", 10))
+    assert result["excess"]["one, 0.01M"] == pytest.approx(asdict(measure_excess_loss(first, spec, "train", 10)))
     for name in ("random", "search, 30 tries", "one, 0.01M"):
         assert f"{name}: 4 splits in" in printed.err
         assert any(line.endswith(f" steps, {name}") and len({*line.split()[::2][:2]}) == 1 for line in shown)

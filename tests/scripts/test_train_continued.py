@@ -22,7 +22,7 @@ from cadmus_gym.transformer.checkpoint import load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 
-def test_a_run_starts_from_a_model_and_needs_it_no_more(
+def test_a_run_reads_the_model_it_starts_from_only_once(
     script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(finished[0] / "model", tmp_path / "parent")
@@ -55,7 +55,7 @@ def test_a_run_starts_from_a_model_and_needs_it_no_more(
     assert record["1"].size == model.card["programs"]
 
 
-def test_a_packaged_model_is_a_start_and_its_sizes_count(script: ModuleType) -> None:
+def test_a_packaged_model_to_start_from_decides_the_sizes(script: ModuleType) -> None:
     config = script.configure(["--start", "nano-arith", "--recipe", "pico-arith", "--context", "300"])
     model = load_model("nano-arith")
     assert config.sizes == dataclasses.replace(model.config, context=300)
@@ -77,7 +77,7 @@ def test_a_packaged_model_is_a_start_and_its_sizes_count(script: ModuleType) -> 
         (["--device", "cuda"], "device = cuda, but PyTorch finds no GPU; allowed here: cpu, auto"),
     ],
 )
-def test_a_start_an_extension_and_a_device_are_checked_before_the_work(
+def test_start_extend_and_device_are_checked_before_training(
     script: ModuleType,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -91,13 +91,13 @@ def test_a_start_an_extension_and_a_device_are_checked_before_the_work(
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_recipe_cannot_say_of_a_start_is_refused(script: ModuleType, tmp_path: Path) -> None:
+def test_a_start_with_a_config_that_no_setting_covers_is_refused(script: ModuleType, tmp_path: Path) -> None:
     save_model(Transformer(ModelConfig(16, 2, 2, context=256, rope_theta=500.0)), tmp_path / "other")
     with pytest.raises(ValueError, match=r"the model has rope_theta = 500\.0, which train\.py has no setting for"):
         script.configure(["--start", str(tmp_path / "other")])
 
 
-def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -108,7 +108,7 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.Monke
         device_of("cuda")
 
 
-def test_a_finished_run_is_extended_with_rates_that_rise_and_fall_anew(
+def test_an_extended_run_repeats_the_schedule_of_the_rates(
     script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -145,7 +145,7 @@ def test_a_finished_run_is_extended_with_rates_that_rise_and_fall_anew(
 
 
 @pytest.mark.parametrize("at", [12, 16])
-def test_an_extended_run_resumes_to_the_bit(
+def test_an_extended_run_resumes_bit_exactly(
     script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """Interrupted within the part that was added, or killed as soon as run.json says that there is one."""
@@ -166,7 +166,7 @@ def test_an_extended_run_resumes_to_the_bit(
     assert [point["loss"] for point in one["history"]] == [point["loss"] for point in other["history"]]
 
 
-def test_a_state_of_before_the_extension_is_refused(
+def test_a_state_from_before_the_extension_is_refused(
     script: ModuleType, finished: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -177,10 +177,10 @@ def test_a_state_of_before_the_extension_is_refused(
         path.unlink()
     shutil.copy(min((finished[0] / "states").iterdir()), folder / "states")
     assert script.main(["--folder", str(folder), "--resume"]) == 2
-    assert "is of step 10, before the run was extended at step 12; start another with" in capsys.readouterr().err
+    assert "is of step 10, before the run was extended at step 12; start another run with" in capsys.readouterr().err
 
 
-def test_a_run_that_stopped_at_its_goal_is_extended_to_its_end(script: ModuleType, tmp_path: Path) -> None:
+def test_a_run_that_stopped_at_its_truth_rate_can_be_extended(script: ModuleType, tmp_path: Path) -> None:
     goal = [*TINY, "--stop-at-truth", "0"]
     assert script.main(["--folder", str(tmp_path / "run"), *goal]) == 0
     assert load_model(tmp_path / "run" / "model").card["step"] == 4

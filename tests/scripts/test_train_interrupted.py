@@ -25,19 +25,22 @@ from cadmus_gym.transformer.model import Transformer
 
 
 def send(folder: Path, signal_number: int, line: str, *arguments: str) -> tuple[int, str]:
-    """Run the script until it prints a line that begins so, send a signal; return exit status and what came after."""
+    """Run the script until it prints a line that starts with ``line``, and send a signal.
+
+    Returns the exit status and what it printed to stderr afterwards.
+    """
     process = start(folder, *arguments)
     assert process.stderr is not None
     seen = ""
     while not seen.startswith(line):
         seen = process.stderr.readline()
-        assert seen, "ended before"
+        assert seen, "it ended too early"
     process.send_signal(signal_number)
     _, reported = process.communicate()
     return process.returncode, reported
 
 
-def test_after_ctrl_c_it_resumes_as_if_nothing_had_been(script: ModuleType, finished: tuple[Path, str, str]) -> None:
+def test_a_run_resumes_bit_exactly_after_ctrl_c(script: ModuleType, finished: tuple[Path, str, str]) -> None:
     folder = finished[0].parent / "stopped"
     status, reported = send(folder, signal.SIGINT, "step 4: true", *TINY)
     assert status == 130
@@ -52,7 +55,7 @@ def test_after_ctrl_c_it_resumes_as_if_nothing_had_been(script: ModuleType, fini
     assert curves["truth/test"] == expected["truth/test"]
 
 
-def test_a_stop_between_two_lines_of_the_log_changes_neither_curves_nor_history(
+def test_a_stop_between_two_logged_steps_changes_neither_curves_nor_history(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [*TINY, "--log-every", "5"]
@@ -79,11 +82,11 @@ def test_a_signal_in_the_last_step_stops_before_the_evaluation(
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_batch_of_one_leaves_focus_nothing_to_choose(script: ModuleType, tmp_path: Path) -> None:
+def test_focus_chooses_nothing_in_a_batch_of_one(script: ModuleType, tmp_path: Path) -> None:
     assert script.main(["--folder", str(tmp_path / "run"), *TINY, "--batch", "1", "--steps", "3"]) == 0
 
 
-def test_killed_and_with_its_last_state_damaged_it_resumes_from_the_one_before(
+def test_a_killed_run_with_a_damaged_state_resumes_from_the_previous_one(
     script: ModuleType, finished: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = finished[0].parent / "killed"
@@ -101,10 +104,10 @@ def test_killed_and_with_its_last_state_damaged_it_resumes_from_the_one_before(
     assert len(list((folder / "states").iterdir())) == 2
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_weights(
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(
     finished: tuple[Path, str, str], tmp_path: Path
 ) -> None:
-    """Three kills, or CADMUS_KILLS of them: while it starts, trains, evaluates or saves, whatever the moment hits."""
+    """Three kills, or CADMUS_KILLS, while it starts, trains, evaluates or saves."""
     random, kills, delay = np.random.default_rng(), int(os.environ.get("CADMUS_KILLS", "3")), 1.0
     tiny = [*TINY, "--save-every", "1"]
     while kills:
@@ -115,7 +118,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(
             process.kill()
             kills, delay = kills - 1, delay * 1.3
             process.communicate()
-        else:  # it had finished before; begin anew
+        else:  # it finished before the kill; start again
             assert process.returncode == 0, reported
             assert_same_weights(finished[0], tmp_path / "run")
             shutil.rmtree(tmp_path / "run")
@@ -154,7 +157,7 @@ def test_a_folder_is_neither_overwritten_nor_trained_twice(
     assert load_model(tmp_path / "run" / "model").card["step"] == 3
 
 
-def test_where_no_model_can_be_written_no_training_starts(
+def test_training_does_not_start_if_no_model_can_be_written(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run" / "model").mkdir(parents=True)
@@ -164,7 +167,7 @@ def test_where_no_model_can_be_written_no_training_starts(
     assert [path.name for path in (tmp_path / "run").rglob("*")] == ["model", "notes"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_state_stays(
+def test_a_nan_loss_stops_the_run_and_keeps_the_last_good_state(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[torch.Tensor] = []
@@ -184,7 +187,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_state_stays(
     assert all(bool(weight.isfinite().all()) for weight in state["model"].values())
 
 
-def test_a_full_disk_stops_the_run_and_it_resumes(
+def test_a_run_stopped_by_a_full_disk_resumes(
     script: ModuleType,
     finished: tuple[Path, str, str],
     capsys: pytest.CaptureFixture[str],
@@ -202,7 +205,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         assert script.main(["--folder", str(folder), *TINY]) == 1
-    assert "No space left on device. What was saved before is intact" in capsys.readouterr().err
+    assert "No space left on device. All that was saved is intact" in capsys.readouterr().err
     assert not (folder / "states" / PARTIAL).exists()
     assert script.main(["--folder", str(folder), "--resume"]) == 0
     assert_same_weights(finished[0], folder)
@@ -221,7 +224,7 @@ def test_a_run_that_diverges_is_stopped(
     monkeypatch.setattr(learner, "losses", worse)
     monkeypatch.setattr(batches, "plan_chunks", lambda lengths, batch, device: [0, batch])
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 1
-    assert re.search(r"the loss is \d\.\d\d nats per token, half more than guessing loses", capsys.readouterr().err)
+    assert re.search(r"the loss is \d\.\d\d nats per token, 1\.5 times that of guessing", capsys.readouterr().err)
     state = states.load_state(tmp_path / "run" / "states", print)
     assert state is not None
     assert state["counts"]["step"] == 6

@@ -1,4 +1,4 @@
-"""What training is made of: batches, focus, optimizers, rates, loss."""
+"""Parts of training: batches, focus, optimizers, rates, loss, states."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cadmus_gym.transformer.loss import losses
 from cadmus_gym.transformer.model import ModelConfig, Transformer, with_bos
 
 
-def test_the_loss_of_a_batch_is_that_of_its_programs_alone() -> None:
+def test_the_loss_of_a_program_does_not_depend_on_its_batch() -> None:
     model = Transformer(ModelConfig(16, 2, 2), seed=1).double()
     stream = cg.Stream("Cadmus-Arith-v0", seed=3)
     programs, ends = stream.batch(0, 24)
@@ -45,7 +45,7 @@ def test_the_loss_of_a_batch_is_that_of_its_programs_alone() -> None:
     assert alone[0][1].item() == pytest.approx(each[end:].sum().item(), rel=1e-5)
 
 
-def test_chunks_hold_every_program_once_and_waste_little() -> None:
+def test_chunks_hold_every_program_once_with_little_padding() -> None:
     stream = cg.Stream({"Cadmus-Arith-v0": 1, "Cadmus-Compare-v0": 1}, seed=3)
     programs, ends = stream.batch(0, 256)
     cuts = batches.plan_chunks(batches.program_lengths(stream.batch(0, 4096)[0]), 256)
@@ -64,8 +64,8 @@ def test_chunks_hold_every_program_once_and_waste_little() -> None:
     assert sorted(seen) == sorted(zip(rows, ends.tolist(), map(int, compares), strict=True))
     assert padded < 1.3 * (programs != 0).sum()
     assert batches.plan_chunks([5, 9], 3) == [0, 3]
-    assert batches.plan_chunks([7] * 100, 1024) == [0, 1024]  # of one length: nothing to gain by a cut
-    assert batches.plan_chunks([100] * 9, 512) == [0, 32, 192, 352, 512]  # no pass above 16,384 tokens
+    assert batches.plan_chunks([7] * 100, 1024) == [0, 1024]  # of equal length, so a cut gains nothing
+    assert batches.plan_chunks([100] * 9, 512) == [0, 32, 192, 352, 512]  # no pass has more than 16,384 tokens
 
 
 def kinds_of(*prompts: str, parts: tuple[int, ...] = ()) -> list[int]:
@@ -79,14 +79,14 @@ def kinds_of(*prompts: str, parts: tuple[int, ...] = ()) -> list[int]:
     return list(kinds.tolist())
 
 
-def test_a_kind_is_a_prompt_without_its_digits_and_the_part_it_is_of() -> None:
+def test_a_kind_is_a_prompt_without_digits_and_its_part_of_the_mixture() -> None:
     same = kinds_of("12 7 add", "3 99 add", "123 0 add")
     assert len(set(same)) == 1
     assert len(set(kinds_of("12 7 add", "12 7 sub", "12 neg 7 add", "1 2 3 add add", "12 7 add 3 add"))) == 5
     assert len(set(kinds_of("12 7 add", "12 7 add", parts=(0, 1)))) == 2
 
 
-def test_what_loses_more_is_drawn_more_and_the_rest_is_what_comes_next() -> None:
+def test_focus_chooses_in_proportion_to_the_loss_and_other_rows_take_the_first() -> None:
     focus, random = Focus(among=4), np.random.default_rng(0)
     kinds = np.arange(4)
     for _ in range(400):  # means become 1, 2, 3 and 4
@@ -97,7 +97,7 @@ def test_what_loses_more_is_drawn_more_and_the_rest_is_what_comes_next() -> None
     chosen = focus.choose(np.tile(kinds, (40_000, 1)), drawn, random.random(40_000))
     assert (chosen[~drawn] == 0).all()
     assert np.bincount(chosen[drawn]) / 20_000 == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.015)
-    focus.losses[:] = 0.0  # nothing loses anything: no division by zero
+    focus.losses[:] = 0.0  # without any loss there is no division by zero
     assert set(focus.choose(np.tile(kinds, (8, 1)), drawn[:8], random.random(8)).tolist()) <= {0, 1, 2, 3}
 
     one, other = Focus(), Focus()  # the mean after a batch is about that after its programs one by one
@@ -107,7 +107,7 @@ def test_what_loses_more_is_drawn_more_and_the_rest_is_what_comes_next() -> None
     assert one.losses[0] == pytest.approx(other.losses[0])
 
 
-def test_rates_go_up_stay_and_go_down_in_a_line() -> None:
+def test_rates_rise_hold_and_fall_linearly() -> None:
     rates = [rate_at(step, 100, warmup=0.1, decay=0.5) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert rates[10:51] == [1.0] * 41
@@ -115,7 +115,7 @@ def test_rates_go_up_stay_and_go_down_in_a_line() -> None:
     assert rate_at(0, 1, 0.0, 0.0) == 1.0
 
 
-def test_each_weight_has_one_optimizer_and_only_matrices_of_layers_decay() -> None:
+def test_each_weight_has_one_optimizer_and_only_matrices_in_layers_decay() -> None:
     model = Transformer(ModelConfig(16, 2, 2, tied=False))
     names = {id(weight): name for name, weight in model.named_parameters()}
     for muon_rate in (1e-2, None):
@@ -149,23 +149,23 @@ def test_states_survive_a_failing_write_and_are_never_unpickled(
     assert state["step"] == 15
     assert torch.equal(state["weight"], torch.full((3,), 15 / 7))
 
-    told: list[str] = []
+    reported: list[str] = []
     (tmp_path / names[1]).write_bytes((tmp_path / names[1]).read_bytes()[:-1])
-    state = states.load_state(tmp_path, told.append)
+    state = states.load_state(tmp_path, reported.append)
     assert state is not None
     assert state["step"] == 10
-    assert names[1] in told[0]
-    states.save_state(tmp_path, 15, {"step": 15})  # takes the place of the damaged one
+    assert names[1] in reported[0]
+    states.save_state(tmp_path, 15, {"step": 15})  # replaces the damaged one
     assert not (tmp_path / names[1]).exists()
     assert len(list(tmp_path.iterdir())) == 2
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="none of its 2 states is whole"):
-        states.load_state(tmp_path, told.append)
+    with pytest.raises(ValueError, match="all of its 2 states are damaged"):
+        states.load_state(tmp_path, reported.append)
 
 
 class Pickled:
-    """What would run a command, were it unpickled."""
+    """Runs a command if it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("exit 1",)

@@ -1,4 +1,4 @@
-"""pretrain/train.py: settings and mistakes in them."""
+"""pretrain/train.py: settings, and errors in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support.pretraining import SCRIPT, TINY
+from support.pretraining import TINY
+from support.scripts import TRAIN
 
 from cadmus_gym.training.ledger import Ledger
 from cadmus_gym.transformer.model import ModelConfig, Transformer
@@ -23,7 +24,7 @@ def test_much_waiting_for_programs_is_reported_once(
     data: float,
     said: bool,
 ) -> None:
-    """A step of one second by the clock, of which so much is booked for data."""
+    """Each step takes one second, and ``data`` of it is spent waiting."""
     spent = {"data": data, "model": 1.0 - data, "optimizer": 0.0}
     clock = [0.0]
 
@@ -36,7 +37,7 @@ def test_much_waiting_for_programs_is_reported_once(
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(script, "SETTLED", 6)
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 0
-    line = "30% of the time is spent waiting for programs; focus draws 8 for each one it uses, --focus 0 draws one"
+    line = "30% of the time is spent waiting for programs; focus draws 8 for each one that it uses, --focus 0 draws one"
     assert capsys.readouterr().err.count(line) == said
 
 
@@ -61,10 +62,10 @@ def test_much_waiting_for_programs_is_reported_once(
         ({"width": "= 1"}, r"^mine.toml: not TOML"),
     ],
 )
-def test_a_mistake_in_a_recipe_is_named(
+def test_errors_name_the_mistake_in_a_recipe(
     script: ModuleType, tmp_path: Path, change: dict[str, str | None], expected: str
 ) -> None:
-    lines = (SCRIPT.parent / "recipes" / "nano-arith.toml").read_text().splitlines()
+    lines = (TRAIN.parent / "recipes" / "nano-arith.toml").read_text().splitlines()
     values = {line.split(" = ")[0]: line.split(" = ")[1] for line in lines if " = " in line} | change
     path = tmp_path / "mine.toml"
     path.write_text("\n".join(f"{key} = {value}" for key, value in values.items() if value is not None))
@@ -78,11 +79,11 @@ def test_a_mistake_in_a_recipe_is_named(
         (["--recipe", "nanno"], "recipe 'nanno': no file .*known: .*nano"),
         (["--env", "Cadmus-Arit-v0"], "did you mean Cadmus-Arith-v0"),
         (["--overrides", '{"thoughts": {"stile": 1}}'], "unknown key 'stile'; did you mean 'style'"),
-        (["--env", '{"Cadmus-Arith-v0": 1}', "--overrides", '{"limit": 1}'], "overrides go with one env"),
+        (["--env", '{"Cadmus-Arith-v0": 1}', "--overrides", '{"limit": 1}'], "overrides need a single env"),
         (["--context", "40"], "context = 40; allowed for Cadmus-Arith-v0: from "),
     ],
 )
-def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
+def test_errors_name_the_mistake_in_a_flag_and_leave_no_folder(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
 ) -> None:
     folder = tmp_path / "run"
@@ -105,7 +106,7 @@ def test_a_mistake_in_a_flag_is_named_and_leaves_no_folder(
         ("paper", 277.3),
     ],
 )
-def test_a_recipe_is_whole_and_of_the_size_it_says(script: ModuleType, recipe: str, millions: float) -> None:
+def test_recipes_are_complete_and_have_the_stated_sizes(script: ModuleType, recipe: str, millions: float) -> None:
     config = script.configure(["--recipe", recipe])
     assert config.folder == Path("runs") / recipe
     assert script.make_stream(config).specs  # the context holds its programs
@@ -115,7 +116,7 @@ def test_a_recipe_is_whole_and_of_the_size_it_says(script: ModuleType, recipe: s
     assert parameters / 1e6 == pytest.approx(millions, abs=0.06)
 
 
-def test_a_flag_goes_before_the_recipe_and_no_flag_before_what_a_run_was_started_with(
+def test_flags_override_the_recipe_and_a_resumed_run_keeps_its_settings(
     script: ModuleType, finished: tuple[Path, str, str]
 ) -> None:
     assert script.configure([]).width == 128

@@ -1,4 +1,4 @@
-"""Specs at the limits: few problems, and extreme parameters."""
+"""Specs at their limits: few problems and extreme parameters."""
 
 from __future__ import annotations
 

@@ -1,32 +1,23 @@
-"""Mixtures, random numbers, and splits with too few problems."""
+"""Mixtures: weighted parts, shared splits, purity and digests."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from support.streams import (
     COUNT,
     IDS,
     SIGMAS,
     close_to,
-    evaluate,
-    evenly,
-    spelled,
 )
 
 import cadmus_gym as cg
-from cadmus_gym.language import hashing
 from cadmus_gym.language.isa import ID
-from cadmus_gym.streams.spec import Spec, Split
-from cadmus_gym.tasks import sampling
-from cadmus_gym.tasks.sampling import RANDOM
 
 
 def test_a_mixture_draws_unchanged_parts_by_weight() -> None:
@@ -160,122 +151,3 @@ def test_a_bad_weight_is_a_value_error(mixture: Any) -> None:
 def test_a_mixture_needs_the_split_in_every_part() -> None:
     with pytest.raises(ValueError, match=r"Cadmus-Compare-v0: no split 'long'"):
         cg.Stream({"Cadmus-Arith-v0": 1, "Cadmus-Compare-v0": 1}, "long")
-
-
-def draws(bound: int, count: int, seed: int = 0) -> NDArray[np.int64]:
-    rng = np.array([seed, 12345], np.uint64)
-    return np.array([sampling.randbelow(rng, 0, bound) for _ in range(count)])
-
-
-@pytest.mark.parametrize("bound", [1, 2, 3, 5, 6, 7, 10, 97, 100])
-def test_numbers_below_a_bound_are_uniform(bound: int) -> None:
-    values = draws(bound, 30_000, seed=bound)
-    assert values.min() >= 0
-    assert values.max() < bound
-    assert evenly(np.bincount(values, minlength=bound))
-
-
-@pytest.mark.parametrize("parts", [2, 3, 4])
-def test_numbers_below_a_large_bound_have_no_bias(parts: int) -> None:
-    """Without rejection, a bound of three quarters of the range would make every third number twice as likely."""
-    values = draws(3 * 2**30, 30_000, seed=parts)
-    assert values.max() < 3 * 2**30
-    assert evenly(np.bincount(values % parts, minlength=parts))
-    assert evenly(np.bincount(values * parts // (3 * 2**30), minlength=parts))
-
-
-def test_the_largest_bound_is_the_whole_range() -> None:
-    values = draws(2**32, 5000)
-    assert evenly(np.bincount(values >> 28, minlength=16))
-    assert values.max() >= 2**32 - 2**24
-
-
-def test_mixing_is_a_bijection() -> None:
-    mixed = [int(hashing.mix(np.uint64(word))) for word in range(1, 20_001)]
-    assert len(set(mixed)) == 20_000
-    for place in range(64):
-        assert close_to(sum(word >> place & 1 for word in mixed), 20_000, 0.5), place
-
-
-def test_joining_depends_on_the_order() -> None:
-    one, two = np.uint64(1), np.uint64(2)
-    assert hashing.join(one, two) != hashing.join(two, one)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_a_bernoulli_choice_has_its_probability(share: float) -> None:
-    rng, script, bound = np.zeros(2, np.uint64), sampling.new_script(RANDOM), sampling.threshold(share)
-    happened = sum(bool(sampling.bernoulli(rng, script, 1, bound, False)) for _ in range(20_000))
-    assert close_to(happened, 20_000, share)
-    assert share not in (0.0, 1.0) or happened == 20_000 * share
-
-
-@pytest.mark.parametrize("count", [1, 5000])
-def test_a_share_without_a_problem_is_an_error(count: int) -> None:
-    spec = Spec(
-        "None-v0",
-        "arith",
-        {"train": Split((0.0, 1e-9))},
-        parameters={"operands": [0, 1], "operations": {"1": 1}},
-    )
-    with pytest.raises(
-        ValueError, match=r"None-v0 \[splits\.train\]: none of 100000 attempts .* too few.* wider share"
-    ):
-        cg.Stream(spec).batch(0, count)
-
-
-def test_one_problem_is_enough() -> None:
-    spec = Spec(
-        "One-v0",
-        "arith",
-        {"all": Split()},
-        parameters={"operands": [3, 3], "operators": {"sub": 1}, "operations": {"1": 1}},
-    )
-    programs, _ = cg.Stream(spec, "all").batch(0, 10)
-    assert {cg.disassemble(program[program > 0]) for program in programs} == {"3 3 sub 0 eq end"}
-
-
-EXTREMES: list[dict[str, Any]] = [
-    {"operands": [-5, 0], "operators": {"mul": 1}, "operations": {"7": 1}, "limit": 390625},
-    {"operands": [0, 0], "operators": {"mul": 1}, "limit": 0},
-    {"operands": [-2147483647, 2147483647], "limit": 2147483647, "operations": {"7": 1}},
-    {"operands": [2147483647, 2147483647], "limit": 2147483647, "operations": {"7": 1}},
-    {"operands": [-2147483647, -2147483647], "limit": 2147483647, "operations": {"3": 1}},
-    {"operands": [7, 7], "limit": 7, "operations": {"5": 1}},
-]
-
-
-@pytest.mark.parametrize("parameters", EXTREMES, ids=str)
-def test_extreme_parameters_give_true_programs_within_the_limit(parameters: dict[str, Any]) -> None:
-    spec = Spec("Extreme-v0", "arith", {"all": Split()}, parameters=parameters)
-    programs, lengths = cg.Stream(spec, "all").batch(0, 2000)
-    assert not cg.run_batch(programs)[0].any()
-    for prompt in spelled(programs, lengths):
-        assert all(abs(result) <= parameters["limit"] for *_, result in evaluate(prompt)[2])
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"lengths": {"1-9": 1}, "order": {"digit": 1, "tail": 1}, "equality": {"near": 1}},
-        {"lengths": {"9": 1, "1-8": 1}},
-        {"lengths": {"9": 1}, "pool": "reserved", "outer": 1.0},
-        {"lengths": {"1": 1}, "order": {"digit": 1, "tail": 1}, "equality": {"tail": 1}, "ties": 1.0},
-        {"lengths": {"1-2": 1}, "equality": {"near": 1}, "order": {"near": 1}, "outer": 0.0},
-        {"lengths": {"1-2": 1, "3": 1}, "reserved": [2, 1], "reserved_from": 0, "pool": "reserved"},
-    ],
-    ids=str,
-)
-def test_extreme_reserved_values_give_true_programs_of_their_pool(parameters: dict[str, Any]) -> None:
-    spec = Spec("Extreme-v0", "compare", {"all": Split()}, parameters=parameters)
-    all_parameters = spec.split_parameters("all")
-    programs, prompt_lengths = cg.Stream(spec, "all").batch(0, 5000)
-    assert not cg.run_batch(programs)[0].any()
-    numbers = [re.findall(r"[0-9]+", prompt) for prompt in spelled(programs, prompt_lengths)]
-    allowed = {n for least, most, _ in all_parameters.classes() for n in range(least, most + 1)}
-    assert {len(number) for pair in numbers for number in pair} <= allowed
-    assert max(allowed) == max(len(number) for pair in numbers for number in pair)
-    modulus, rest = all_parameters.reserved
-    values = np.array(numbers).astype(np.int64)
-    reserved = (values >= all_parameters.reserved_from) & (values % modulus == rest)
-    assert all_parameters.pool == "open" or reserved.any(axis=1).all()

@@ -1,4 +1,4 @@
-"""An environment of a user's own."""
+"""Environments from a user's TOML files, families and mixtures."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_spawned_workers_find_a_registered_file(mine: cg.Spec) -> None:
 
 
 def in_another_process(code: str, environment: gymnasium.Env[Any, Any], folder: Path) -> Any:
-    """Return what code prints, as JSON, when it is given the EnvSpec of an environment and run in an empty folder."""
+    """Run code in an empty folder, with the EnvSpec of an environment; return the JSON that it prints."""
     assert environment.spec is not None
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -133,7 +133,7 @@ LOCAL = Family("local", version=1, parameters=Parameters, form="value", room=lam
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[str]:
-    """A module in plain Python beside the files of a test, which nothing else has imported; its name."""
+    """The name of a module of plain Python next to the files of a test, which is not yet imported."""
     name = f"local_{tmp_path.parent.name}_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(LOCAL)
     yield name

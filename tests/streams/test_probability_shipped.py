@@ -225,7 +225,7 @@ def test_shapes_and_mistakes() -> None:
 
 
 def test_a_family_in_plain_python_has_no_probabilities() -> None:
-    spec = Spec("Sums-v0", f"{__name__}:SUMS", {"train": Split((0.3, 1.0)), "test": Split((0.0, 0.3))})
+    spec = Spec("Sums-v0", "support.probability:SUMS", {"train": Split((0.3, 1.0)), "test": Split((0.0, 0.3))})
     stream = cg.Stream(spec, "test")
     programs, _ = stream.batch(0, 200)
     assert not cg.run_batch(programs)[0].any()

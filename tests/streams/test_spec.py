@@ -14,9 +14,8 @@ from support.specs import ARITH, IDS, TRAIN, written
 
 import cadmus_gym as cg
 
-# digest and the first three programs; `PYTHONPATH=tests python tests/streams/test_spec.py` prints them as they are now.
-# Ids are promises: whoever changes one of these gives the environment a new version instead. For each id and split the
-# digest and the first three programs; `PYTHONPATH=tests python tests/streams/test_spec.py` prints them as they are now.
+# Ids are promises: what changes one of these gives the environment a new version instead. For each id and split: the
+# digest and the first three programs. `PYTHONPATH=tests python tests/streams/test_spec.py` prints the current ones.
 GOLDEN: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("golden.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in a spec: each has an error that names file, key and what is allowed."""
+"""Every mistake in a spec is an error that names the file, the key and what is allowed."""
 
 from __future__ import annotations
 
@@ -361,8 +361,11 @@ BASES = {
     "a number": ('base = 5\nid = "My-v0"', ["base", "5"]),
     "a list": ('base = ["arith.toml"]\nid = "My-v0"', ["base", "arith.toml"]),
     "a table": ('id = "My-v0"\n[base]\nfile = "arith.toml"', ["base", "arith.toml"]),
-    "without an id of its own": ('base = "Cadmus-Arith-v0"', ["'id'", "missing"]),
-    "a mistake behind it": ('base = "Cadmus-Arith-v0"\nid = "My-v0"\n[episode]\ntokens = 1', ["[episode]", "'tokens'"]),
+    "without an id": ('base = "Cadmus-Arith-v0"', ["'id'", "missing"]),
+    "a mistake on top of it": (
+        'base = "Cadmus-Arith-v0"\nid = "My-v0"\n[episode]\ntokens = 1',
+        ["[episode]", "'tokens'"],
+    ),
 }
 
 
@@ -406,7 +409,7 @@ def test_completion_room_includes_worked_steps_if_there_are_any() -> None:
     mix = cg.load_spec("Cadmus-Mix-v0", thoughts={"share": 0.0})
     assert mix.completion_room == max(part.completion_room for part, _ in mix.parts)
     assert mix.completion_room < cg.load_spec("Cadmus-Mix-v0").completion_room
-    # a budget of an answer alone is enough then
+    # the budget of an answer is then enough
     assert cg.load_spec("Cadmus-Arith-v0", thoughts={"share": 0.0}, episode={"max_tokens": answer, "thought_tokens": 0})
     with pytest.raises(ValueError, match=f"take up to {answer}"):
         cg.load_spec(

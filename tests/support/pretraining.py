@@ -1,4 +1,4 @@
-"""What tests of pretraining share: a tiny model, and a run of the script."""
+"""Shared by tests of pretraining: the settings of a tiny run, and what it leaves."""
 
 from __future__ import annotations
 
@@ -17,26 +17,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import cadmus_gym as cg
 from cadmus_gym.training import interrupts
 from cadmus_gym.transformer.checkpoint import load_model
-
-SCRIPT = Path(__file__).resolve().parents[2] / "pretrain" / "train.py"
-
+from support.scripts import TRAIN
 
 TINY = ["--width", "16", "--layers", "2", "--heads", "2", "--context", "128", "--batch", "48", "--steps", "12"]
-
-
 TINY += ["--threads", "1", "--dtype", "float32", "--log-every", "1", "--save-every", "2"]
-
-
 TINY += ["--evaluate-every", "4", "--evaluate-count", "8", "--final-count", "16"]
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", str(SCRIPT), "--folder", str(folder), *arguments]
+    command = [sys.executable, "-W", "error", str(TRAIN), "--folder", str(folder), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def run(folder: Path, *arguments: str) -> tuple[str, str]:
-    """Run the script to its end; return what it printed to stdout and stderr."""
+    """Run the script to the end; return what it printed to stdout and stderr."""
     process = start(folder, *arguments)
     printed, reported = process.communicate()
     assert process.returncode == 0, reported
@@ -48,7 +42,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    """Trained on the same programs, too, by the records of both."""
+    """And their records: both were trained on the same programs."""
     assert load_model(one / "model").record == load_model(other / "model").record
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
@@ -57,14 +51,14 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """What TensorBoard shows: tag -> step -> value."""
+    """Return TensorBoard's curves: tag -> step -> value."""
     events = EventAccumulator(str(folder))
     events.Reload()
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
 
 def interrupt(patch: pytest.MonkeyPatch, script: ModuleType, at: int) -> None:
-    """Let Ctrl-C come in a step."""
+    """Simulate Ctrl-C in a step."""
     train_step = script.Trainer.train_step
 
     def interrupted(trainer: Any, batches: Any, stop: interrupts.Stop) -> Any:

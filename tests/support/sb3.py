@@ -1,4 +1,4 @@
-"""What tests of Stable-Baselines3 share."""
+"""Shared code of the tests of Stable-Baselines3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of specs share."""
+"""Shared code of the tests of specs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TRAIN = "\n[splits.train]\n"
 
 
 def written(table: str, line: str, task: str = ARITH) -> str:
-    """A file with a line in a table."""
+    """Return a spec file with a line in one of its tables."""
     return f"{task}[{table}]\n{line}" + ("" if table.startswith("splits") else TRAIN)
 
 
 def at(table: str, line: str, *parts: str, task: str = ARITH) -> tuple[str, list[str]]:
-    """A mistake in a table, which the message names too."""
+    """Return a spec file with a mistake in a table, and the parts of the message, which names the table, too."""
     return written(table, line, task), [f"[{table}]", *parts]
 
 
@@ -30,7 +30,7 @@ def arith(line: str, *parts: str) -> tuple[str, list[str]]:
 
 
 def parameters(task: str) -> Any:
-    """A mistake in the parameters of a task: the line, and what the message must say."""
+    """Return a function that makes a mistake in the parameters of a task, from a line and parts of the message."""
 
     def mistake(line: str, *parts: str) -> tuple[str, list[str]]:
         return at("parameters", line, *parts, task=f'id = "My-v0"\ntask = "{task}"\n')

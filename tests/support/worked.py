@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from support import naive, symbolic
 
 DIGITS = tuple("0123456789")
@@ -12,6 +14,12 @@ Names = list[str]
 
 
 def story(names: Names) -> list[naive.Step]:
+    """Return the steps of the naive interpreter for a prompt."""
+    return _story(tuple(names))
+
+
+@functools.lru_cache(maxsize=1)  # thoughts and answers of one prompt follow each other
+def _story(names: tuple[str, ...]) -> list[naive.Step]:
     run = naive.Run(naive.parse([*names, "end"]), [], watched=True).go()
     assert run.fault is None, (run.fault, names)
     return run.story

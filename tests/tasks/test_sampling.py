@@ -1,4 +1,4 @@
-"""Random numbers: uniform, without bias, and as often as their shares say."""
+"""Random numbers are uniform and unbiased, and bernoulli choices have their probability."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_randbelow_is_uniform(bound: int) -> None:
 
 @pytest.mark.parametrize("parts", [2, 3, 4])
 def test_randbelow_has_no_bias_for_large_bounds(parts: int) -> None:
-    """Without rejection a bound of three quarters of the range would give every third number twice as often."""
+    """Without rejection, a bound of three quarters of the range would make every third number twice as likely."""
     values = draws(3 * 2**30, 30_000, seed=parts)
     assert values.max() < 3 * 2**30
     assert evenly(np.bincount(values % parts, minlength=parts))
@@ -56,7 +56,7 @@ def test_join_depends_on_the_order() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_bernoulli_is_true_as_often_as_its_share(share: float) -> None:
+def test_bernoulli_is_true_with_its_probability(share: float) -> None:
     rng, script, bound = np.zeros(2, np.uint64), sampling.new_script(RANDOM), sampling.threshold(share)
     happened = sum(bool(sampling.bernoulli(rng, script, 1, bound, False)) for _ in range(20_000))
     assert close_to(happened, 20_000, share)

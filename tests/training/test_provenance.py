@@ -1,4 +1,4 @@
-"""What a result says about the machine it was made on."""
+"""The hardware that a result names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd bf16 crc32\n"
         (None, None, None),
     ],
 )
-def test_hardware_names_the_features_that_decide_how_fast_products_are(
+def test_hardware_lists_the_features_that_decide_the_speed_of_products(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, name: str | None, features: list[str] | None
 ) -> None:
     if text is not None:
@@ -38,7 +38,7 @@ def test_hardware_names_the_features_that_decide_how_fast_products_are(
     assert found.get("features") == features
 
 
-def test_hardware_says_what_pytorch_uses_where_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hardware_names_the_instructions_of_pytorch_if_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     assert provenance.hardware()["capability"] == torch.backends.cpu.get_cpu_capability()

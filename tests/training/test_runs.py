@@ -1,9 +1,8 @@
-"""The folder of a run in other people's hands: edited, damaged, moved, used twice, unwritable; Ctrl-C and progress."""
+"""Folders of runs that are edited, damaged, moved, used twice or unwritable; Ctrl-C; progress."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -19,26 +18,38 @@ from typing import Any
 
 import pytest
 import torch
+from support.pretraining import assert_same_weights
+from support.scripts import PPO, TOP, TRAIN, entropies_remembered, load_script
 
 from cadmus_gym import files, progress
-from cadmus_gym.training import interrupts, runs, settings, states
+from cadmus_gym.training import folders, interrupts, settings, states
 from cadmus_gym.transformer.checkpoint import load_model, save_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
-TOP = Path(__file__).resolve().parents[2]
 SIZES = ModelConfig(width=16, layers=1, heads=2, context=128)
-TRAIN = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "128", "--batch", "16", "--steps", "3"]
-TRAIN += ["--threads", "1", "--dtype", "float32", "--save-every", "1", "--evaluate-count", "2", "--final-count", "2"]
+TRAINING = ["--width", "16", "--layers", "1", "--heads", "2", "--context", "128", "--batch", "16", "--steps", "3"]
+TRAINING += ["--threads", "1", "--dtype", "float32", "--save-every", "1", "--evaluate-count", "2", "--final-count", "2"]
 # Products of digits, of which an untrained model finds some: many are 0.
 PRODUCTS: dict[str, Any] = {"operands": [0, 9], "operators": {"mul": 1}, "operations": {"1": 1}}
 PRODUCTS |= {"thoughts": {"share": 0.0}, "episode": {"max_tokens": 14, "thought_tokens": 0}}
-PPO = ["--overrides", json.dumps(PRODUCTS), "--n-envs", "4", "--n-steps", "8", "--batch-size", "32", "--device", "cpu"]
-PPO += ["--total-timesteps", "64", "--eval-episodes", "4", "--eval-freq", "64", "--save-freq", "32"]
+TUNING = [
+    "--overrides",
+    json.dumps(PRODUCTS),
+    "--n-envs",
+    "4",
+    "--n-steps",
+    "8",
+    "--batch-size",
+    "32",
+    "--device",
+    "cpu",
+]
+TUNING += ["--total-timesteps", "64", "--eval-episodes", "4", "--eval-freq", "64", "--save-freq", "32"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Those of a script that does nothing."""
+    """The settings of a script that does nothing."""
 
     folder: Path
     env: str = "Cadmus-Arith-v0"
@@ -47,33 +58,28 @@ class Settings:
     overwrite: bool = False
 
 
-def open_run(
+def open_folder(
     held: contextlib.ExitStack, folder: Path, digest: str = "d", **settings: Any
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    return runs.open_run(Settings(folder, **settings), "settings", digest, {}, held)
+    return folders.open_folder(Settings(folder, **settings), "settings", digest, {}, held)
 
 
 @pytest.fixture
 def held() -> Iterator[contextlib.ExitStack]:
-    """Has the locks of a test."""
+    """Holds the locks of a test."""
     with contextlib.ExitStack() as stack:
         yield stack
 
 
-def load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module", autouse=True)
+def entropies() -> Iterator[None]:
+    with entropies_remembered():
+        yield
 
 
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, ModuleType]:
-    paths = {"train": TOP / "pretrain" / "train.py", "ppo": TOP / "agents" / "ppo.py"}
-    return {name: load(f"{name}_in_runs", path) for name, path in paths.items()}
+    return {"train": load_script(TRAIN), "ppo": load_script(PPO)}
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +94,7 @@ def finished(scripts: dict[str, ModuleType], tmp_path_factory: pytest.TempPathFa
     """A finished run of each script, and of another seed, by name. No test may change them."""
     folder = tmp_path_factory.mktemp("runs")
     save_model(Transformer(SIZES, seed=4), folder / "parent", {"endian": "big", "made": "here"})
-    for name, arguments in (("train", TRAIN), ("ppo", [*PPO, "--checkpoint", str(folder / "parent")])):
+    for name, arguments in (("train", TRAINING), ("ppo", [*TUNING, "--checkpoint", str(folder / "parent")])):
         for seed in ("0", "1"):
             where = folder / (name if seed == "0" else f"other {name}")
             assert scripts[name].main(["--folder", str(where), *arguments, "--seed", seed]) == 0
@@ -110,7 +116,7 @@ def stopped(name: str, finished: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def assert_refused(script: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str], *parts: str) -> None:
-    """One line that says what is wrong, and status 2."""
+    """Assert that a script prints one line with these parts and returns 2."""
     capsys.readouterr()
     assert script.main(arguments) == 2
     printed, reported = capsys.readouterr()
@@ -126,39 +132,41 @@ def assert_refused(script: ModuleType, capsys: pytest.CaptureFixture[str], argum
 def test_a_folder_is_opened_resumed_and_emptied(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with contextlib.ExitStack() as held:
-        about, state = open_run(held, folder, seed=3)
+        about, state = open_folder(held, folder, seed=3)
         assert state is None
         assert about["settings"] == {"env": "Cadmus-Arith-v0", "seed": 3}
         states.save_state(folder / "states", 5, {"step": 5, "run": json.dumps(about)})
     assert settings.started_with(folder, "settings", Settings) == {**about["settings"], "folder": folder}
     with contextlib.ExitStack() as held:
-        _, state = open_run(held, folder, seed=3, resume=True)
+        _, state = open_folder(held, folder, seed=3, resume=True)
         assert state is not None
         assert state["step"] == 5
     with contextlib.ExitStack() as held, pytest.raises(ValueError, match="other programs than when"):
-        open_run(held, folder, "e", seed=3, resume=True)
+        open_folder(held, folder, "e", seed=3, resume=True)
     with contextlib.ExitStack() as held, pytest.raises(ValueError, match="already holds a run; --resume continues it"):
-        open_run(held, folder, seed=3)
+        open_folder(held, folder, seed=3)
     with contextlib.ExitStack() as held:
-        _, state = open_run(held, folder, seed=4, overwrite=True)
+        _, state = open_folder(held, folder, seed=4, overwrite=True)
         assert state is None
     assert list((folder / "states").iterdir()) == []
     assert files.read_json(folder / "run.json")["settings"]["seed"] == 4
 
 
-def test_what_a_kill_leaves_before_run_json_is_there_is_no_obstacle(tmp_path: Path, held: contextlib.ExitStack) -> None:
+def test_a_run_starts_in_a_folder_left_by_a_kill_before_run_json_was_written(
+    tmp_path: Path, held: contextlib.ExitStack
+) -> None:
     (tmp_path / "run").mkdir()
     for name in ("lock", "owner", files.PARTIAL):
         (tmp_path / "run" / name).touch()
-    open_run(held, tmp_path / "run", resume=True)
+    open_folder(held, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "run.json").is_file()
 
 
-def test_a_folder_that_is_not_ours_stays_as_it_is(tmp_path: Path, held: contextlib.ExitStack) -> None:
+def test_a_folder_with_other_files_is_not_touched(tmp_path: Path, held: contextlib.ExitStack) -> None:
     (tmp_path / "thesis.tex").touch()
     for flags in ({}, {"overwrite": True}, {"resume": True}):
         with pytest.raises(ValueError, match="holds something other than a run"):
-            open_run(held, tmp_path, **flags)
+            open_folder(held, tmp_path, **flags)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -167,13 +175,13 @@ def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to(tmp_path / "disk")
     for flags in ({}, {"resume": True}, {"overwrite": True}):
         with contextlib.ExitStack() as held:
-            open_run(held, tmp_path / "run", **flags)
+            open_folder(held, tmp_path / "run", **flags)
     assert (tmp_path / "run").is_symlink()
     assert (tmp_path / "disk" / "run.json").is_file()
 
 
 @pytest.mark.parametrize("place", ["file/run", "nowhere", "/proc/run", "disk"])
-def test_a_folder_that_cannot_be_used_is_named(
+def test_errors_name_a_folder_that_cannot_be_used(
     place: str, tmp_path: Path, held: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -181,29 +189,29 @@ def test_a_folder_that_cannot_be_used_is_named(
     if place == "disk":  # which is full
         monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(ValueError, match=rf"{tmp_path / place} cannot be used: .*; name another --folder"):
-        open_run(held, tmp_path / place)
+        open_folder(held, tmp_path / place)
 
 
 def test_unwritable_states_are_found_before_the_work(tmp_path: Path) -> None:
     with contextlib.ExitStack() as held:
-        open_run(held, tmp_path / "run")
+        open_folder(held, tmp_path / "run")
     (tmp_path / "run" / "states").rmdir()
     (tmp_path / "run" / "states").touch()
     with contextlib.ExitStack() as held, pytest.raises(ValueError, match="cannot be used: "):
-        open_run(held, tmp_path / "run", resume=True)
+        open_folder(held, tmp_path / "run", resume=True)
 
 
 HOLD = """
 import contextlib, sys, time
 from pathlib import Path
-from cadmus_gym.training import runs
-with runs.locked(Path(sys.argv[1])):
+from cadmus_gym.training import folders
+with folders.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def test_one_process_at_a_time_and_none_after_it_was_killed(tmp_path: Path) -> None:
+def test_one_process_at_a_time_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     command = [sys.executable, "-c", HOLD, str(folder)]
@@ -215,21 +223,21 @@ def test_one_process_at_a_time_and_none_after_it_was_killed(tmp_path: Path) -> N
                 contextlib.ExitStack() as held,
                 pytest.raises(ValueError, match=rf"is in use by process {process.pid} on .+; stop that"),
             ):
-                open_run(held, folder, **flags)
+                open_folder(held, folder, **flags)
         process.kill()
     assert (folder / "owner").is_file()  # of a process that is gone
     with contextlib.ExitStack() as held:
-        open_run(held, folder)
+        open_folder(held, folder)
         assert f"process {os.getpid()} on " in (folder / "owner").read_text()
     assert not (folder / "owner").exists()
 
 
-def test_the_lock_is_given_back_where_a_run_is_refused(tmp_path: Path) -> None:
+def test_the_lock_is_released_if_a_run_is_refused(tmp_path: Path) -> None:
     with contextlib.ExitStack() as held:
-        open_run(held, tmp_path / "run")
+        open_folder(held, tmp_path / "run")
     for _ in range(2):
         with contextlib.ExitStack() as held, pytest.raises(ValueError, match="gives other programs"):
-            open_run(held, tmp_path / "run", "e", resume=True)
+            open_folder(held, tmp_path / "run", "e", resume=True)
 
 
 # ---------------------------------------------------------------------------------------------- both scripts
@@ -250,7 +258,7 @@ def test_an_edited_or_damaged_run_json_is_refused(
     assert_refused(scripts[name], capsys, asked, f"{name}.py: {stopped / 'result.json'} is damaged")
 
 
-def test_settings_of_another_version_are_named(
+def test_errors_name_settings_of_another_version(
     stopped: Path, name: str, scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, asked = stopped / "run.json", ["--folder", str(stopped), "--resume"]
@@ -289,12 +297,12 @@ def test_a_run_of_the_other_script_is_refused(
 def test_a_run_in_use_is_refused(
     stopped: Path, name: str, scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with runs.locked(stopped):
+    with folders.locked(stopped):
         asked = ["--folder", str(stopped), "--resume"]
         assert_refused(scripts[name], capsys, asked, f"{stopped} is in use by process {os.getpid()} on ")
 
 
-def test_an_unwritable_folder_and_a_missing_gpu_are_named_before_the_work(
+def test_an_unwritable_folder_and_a_missing_gpu_are_found_before_training(
     name: str,
     tmp_path: Path,
     scripts: dict[str, ModuleType],
@@ -302,7 +310,7 @@ def test_an_unwritable_folder_and_a_missing_gpu_are_named_before_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "file").touch()
-    arguments = TRAIN if name == "train" else PPO
+    arguments = TRAINING if name == "train" else TUNING
     asked = ["--folder", str(tmp_path / "file" / "run"), *arguments]
     assert_refused(scripts[name], capsys, asked, f"{name}.py: {tmp_path / 'file' / 'run'}", " cannot be ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -312,7 +320,7 @@ def test_an_unwritable_folder_and_a_missing_gpu_are_named_before_the_work(
         assert not (tmp_path / "run").exists()
 
 
-def test_moved_and_behind_a_link_it_resumes(
+def test_a_moved_and_linked_run_resumes(
     stopped: Path, name: str, finished: dict[str, Path], scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
     moved = tmp_path / "moved"
@@ -321,18 +329,12 @@ def test_moved_and_behind_a_link_it_resumes(
     _, last = sorted((moved / "states").iterdir())
     last.unlink()  # so that there is something left to do
     assert scripts[name].main(["--folder", str(moved), "--resume"]) == 0
-    assert_same_weights(moved / "model", finished[name] / "model")
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    first, second = (load_model(folder).state_dict() for folder in (one, other))
-    for name, weight in first.items():
-        assert torch.equal(weight, second[name]), name
+    assert_same_weights(moved, finished[name])
 
 
 @pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("change", ["deleted", "replaced"])
-def test_ppo_resumes_whatever_became_of_the_checkpoint(
+def test_ppo_resumes_without_the_checkpoint(
     saved: bool,
     change: str,
     finished: dict[str, Path],
@@ -343,7 +345,7 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
 ) -> None:
     parent, folder, ppo = tmp_path / "parent", tmp_path / "run", scripts["ppo"]
     shutil.copytree(finished["parent"], parent)
-    asked = [*PPO, "--checkpoint", str(parent), "--save-freq", "32" if saved else "1000000"]
+    asked = [*TUNING, "--checkpoint", str(parent), "--save-freq", "32" if saved else "1000000"]
     with monkeypatch.context() as patch:
         learn, rollouts = ppo.MaskablePPO.learn, []
 
@@ -358,15 +360,15 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
             ppo.main(["--folder", str(folder), *asked])
     assert bool(list((folder / "states").iterdir())) == saved
     shutil.rmtree(parent)
-    if change == "replaced":  # by one of the same size that reads its digits the other way round
+    if change == "replaced":  # by one of the same size with the other digit order
         save_model(Transformer(SIZES, seed=9), parent, {"endian": "little", "made": "elsewhere"})
     assert ppo.main(["--folder", str(folder), "--resume"]) == 0
-    assert_same_weights(folder / "model", finished["ppo"] / "model")
+    assert_same_weights(folder, finished["ppo"])
     model = load_model(folder / "model")
     assert model.endian == "big"
     assert model.card["parent"]["made"] == "here"
 
-    if not saved:  # and where even the copy in the run is gone
+    if not saved:  # if the copy in the run is gone too
         for place in ("model", "states", "result.json"):
             path = folder / place
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -387,7 +389,7 @@ def test_ppo_resumes_whatever_became_of_the_checkpoint(
         ("evaluate", {}, "model.safetensors is damaged"),
     ],
 )
-def test_a_benchmark_finds_what_is_wrong_before_the_work(
+def test_benchmarks_find_mistakes_before_the_work(
     benchmark: str, changes: dict[str, Any], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if benchmark == "transformer":
@@ -397,7 +399,7 @@ def test_a_benchmark_finds_what_is_wrong_before_the_work(
     save_model(Transformer(SIZES), tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    module = load(f"{benchmark}_in_runs", TOP / "benchmarks" / f"{benchmark}.py")
+    module = load_script(TOP / "benchmarks" / f"{benchmark}.py")
     if benchmark != "evaluate":
         changes = {"output": Path("file") if benchmark == "study" else Path("file/table.json"), **changes}
     else:
@@ -414,12 +416,12 @@ import hashlib, sys
 from cadmus_gym.training import interrupts
 with interrupts.Stop(lambda: "heard"):
     print("started", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in which no Python code runs in the main thread
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # takes minutes in which no Python code runs in the main thread
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_within_a_kernel_the_first_signal_is_acknowledged_and_the_second_ends_it(number: int) -> None:
+def test_within_a_kernel_the_first_signal_is_acknowledged_and_the_second_exits(number: int) -> None:
     command = [sys.executable, "-c", KERNEL]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -433,7 +435,7 @@ def test_within_a_kernel_the_first_signal_is_acknowledged_and_the_second_ends_it
         assert process.wait() == 128 + number
 
 
-def test_a_repeated_signal_counts_as_the_same_for_a_while(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_repeated_within_the_patience_counts_as_one(capfd: pytest.CaptureFixture[str]) -> None:
     handlers = [signal.getsignal(number) for number in interrupts.SIGNALS]
     threads = threading.active_count()
     with interrupts.Stop(lambda: "heard", patience=1000.0) as stop:
@@ -446,7 +448,7 @@ def test_a_repeated_signal_counts_as_the_same_for_a_while(capfd: pytest.CaptureF
     assert threading.active_count() == threads
 
 
-def test_the_command_that_resumes_works_outside_of_the_virtual_environment(
+def test_the_resuming_command_works_outside_the_virtual_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["pretrain/train.py", "--steps", "3"])
@@ -471,14 +473,14 @@ def test_the_command_that_resumes_works_outside_of_the_virtual_environment(
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         monkeypatch.setattr("time.monotonic", lambda: self.now)
 
 
-def test_a_countdown_says_how_much_is_done_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_countdown_shows_the_share_done_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, lines = Clock(monkeypatch), list[str]()
     report = progress.countdown("programs", lines.append)
     for done in (40, 50, 60):  # 40 were there before
@@ -492,13 +494,13 @@ def test_a_countdown_says_how_much_is_done_and_the_time_left(monkeypatch: pytest
     slow = progress.countdown("evaluating", lines.append, percent=True)
     clock.now += 60
     slow(1, 4)
-    assert lines[2:] == ["evaluating: 25%"]  # after the first piece alone there is no telling
+    assert lines[2:] == ["evaluating: 25%"]  # one piece is too little for an estimate
     clock.now += 119.7
     progress.part_of(slow, 1, 2)(1, 2)
     assert lines[3:] == ["evaluating: 75%, 1 min 0 s left"]
 
 
-def test_progress_is_a_line_from_time_to_time_and_one_at_the_end(
+def test_progress_prints_lines_at_intervals_and_one_at_the_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock(monkeypatch)

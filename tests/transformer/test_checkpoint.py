@@ -1,4 +1,4 @@
-"""Checkpoints: what is written is read again, by us and by transformers; damage is refused."""
+"""Checkpoints load as they were saved, here and in transformers; damage is detected."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_transformers_loads_a_saved_folder(tmp_path: Path, config: ModelConfig) 
     assert (theirs.config.bos_token_id, theirs.config.eos_token_id, theirs.config.pad_token_id) == (1, 2, 0)
     with torch.no_grad():
         torch.testing.assert_close(theirs(TOKENS).logits, model(TOKENS), atol=1e-4, rtol=0)
-    # And back: the config still says in which order digits are read; the card is lost.
+    # And back: the config still has the order of digits; the card is lost.
     theirs.save_pretrained(tmp_path / "y")
     again = load_model(tmp_path / "y")
     assert same(again, model)
@@ -180,7 +180,7 @@ def test_save_model_keeps_the_card_of_the_model(tmp_path: Path) -> None:
 
 
 def stored(folder: Path) -> tuple[str, str]:
-    """The type of the weights, and the one to compute in."""
+    """Return the type of the stored weights, and the one that the config names."""
     return (json.loads((folder / CARD).read_text())["stored"], json.loads((folder / CONFIG).read_text())["dtype"])
 
 
@@ -228,7 +228,7 @@ def test_write_card_keeps_the_model_and_save_model_drops_the_readme(tmp_path: Pa
 
 
 def test_a_record_is_saved_and_loaded_with_its_model(tmp_path: Path) -> None:
-    """From folder to folder, in any type; and no model gets that of another."""
+    """From folder to folder, whatever the type of weights; and no model gets the record of another."""
     choices = np.arange(8, dtype=np.uint8)
     model, folder = model_of(), tmp_path / "x"
     model.record = extended(b"", 0, choices)
@@ -274,7 +274,7 @@ def test_flipped_bit_is_detected(tmp_path: Path) -> None:
 
 
 def test_damage_is_detected_without_checksums(tmp_path: Path) -> None:
-    """A card written by hand has no sums; a file that was cut or is none is found all the same."""
+    """A card written by hand has no checksums; truncated and invalid files are still detected."""
     folder = tmp_path / "x"
     save_model(model_of(), folder, {})
     (folder / CARD).write_text("{}")

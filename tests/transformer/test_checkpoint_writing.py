@@ -1,4 +1,4 @@
-"""Checkpoints: nothing is lost or half written, whatever happens meanwhile."""
+"""Saving a model never loses anything, and never leaves a half-written model."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_unwritable_folders_are_rejected(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 class Wrapped(nn.Module):
-    """As DistributedDataParallel holds a model."""
+    """Wraps a model as DistributedDataParallel does."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ def test_stored_weights_must_be_finite(tmp_path: Path, value: float) -> None:
 
 
 def test_checksums_ignore_line_ends(tmp_path: Path) -> None:
-    """Git writes a text with other line ends where core.autocrlf says so."""
+    """With core.autocrlf, Git writes text files with other line ends."""
     save_model(model_of(), tmp_path, {})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name in WRITTEN:
@@ -220,7 +220,7 @@ def test_checksums_ignore_line_ends(tmp_path: Path) -> None:
 
 
 def test_git_does_not_change_packaged_models(tmp_path: Path) -> None:
-    """A clone with core.autocrlf, the default on Windows, has every packaged model to the byte."""
+    """A clone with core.autocrlf, the default on Windows, has the same bytes in every packaged model."""
     packaged = sorted(path for path in model_files.PACKAGED.rglob("*") if path.is_file())
 
     def git(*arguments: str) -> str:
@@ -249,7 +249,7 @@ def test_a_crash_while_saving_keeps_the_previous_model(
     save_model(first, folder, {})
 
     class Crash(BaseException):
-        """What nothing in between catches, as a kill."""
+        """Stands for a kill: no code catches it."""
 
     def half_written(path: Path, content: bytes) -> None:
         with open(path, "wb") as file:
@@ -282,7 +282,7 @@ def test_a_crash_while_saving_keeps_the_previous_model(
     assert same(load_model(folder), first)
     assert standing(folder).name == ("x.previous" if moment == "second rename" else "x")
 
-    save_model(second, folder, {})  # and the next one goes through
+    save_model(second, folder, {})  # and the next one succeeds
     assert same(load_model(folder), second)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 

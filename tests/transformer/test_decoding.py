@@ -1,4 +1,4 @@
-"""Few rows are completed by compiled loops: they write what batches write, or leave a model to itself."""
+"""The compiled decoder for a few rows completes as the batched code does, or is not used at all."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def tiny(config: ModelConfig = SMALL, endian: str = "big") -> Transformer:
     model = Transformer(config, seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for name, weight in model.named_parameters():  # no two norms alike, and some tokens much likelier than others
+        for name, weight in model.named_parameters():  # different norms, and some tokens much more likely than others
             if weight.ndim == 1:
                 weight.uniform_(0.5, 1.5, generator=generator)
             elif name.startswith(("embed_tokens", "lm_head")):
@@ -74,7 +74,7 @@ def tiny(config: ModelConfig = SMALL, endian: str = "big") -> Transformer:
 def both(
     monkeypatch: pytest.MonkeyPatch, model: Transformer, prompts: Any, **options: Any
 ) -> tuple[Completions, Completions]:
-    """Complete by the decoder and by a batch."""
+    """Complete with the decoder and with the batched code."""
     monkeypatch.setattr(decoding, "ROWS", 1000)
     monkeypatch.setattr(decoding, "WORK", 10**12)
     assert isinstance(decoder_of(model, len(prompts)), Decoder)
@@ -152,7 +152,7 @@ def test_a_folder_is_read_without_its_model(config: ModelConfig, dtype: torch.dt
 
 
 def test_decoder_follows_changed_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However they are changed: optimizers count it, `.data` and numpy do not."""
+    """However they are changed: optimizers increase the version counter, `.data` and numpy do not."""
     model = tiny(CONFIGS["untied"])
     options = {"form": "free", "max_tokens": 9, "raw": True}
     seen = [complete(model, PROMPTS[:1], **options)]

@@ -1,4 +1,4 @@
-"""Completions: their log-probabilities are those of a full pass, whatever the batch, the form, the order of digits."""
+"""Log-probabilities of completions are those of a full pass, whatever the batch, the form and the order of digits."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def prompts_of(count: int) -> tuple[np.ndarray, np.ndarray]:
 def check_by_full_passes(
     model: Transformer, done: Completions, form: str, temperature: float, endian: str, max_tokens: int = 24
 ) -> None:
-    """Hold completions and log-probabilities against a pass over each finished program alone."""
+    """Compare completions and log-probabilities with a separate pass over each finished program."""
     words = FORMS[form].get("words", ())
     for k, (length, prompt_length) in enumerate(zip(done.lengths, done.prompt_lengths, strict=True)):
         program = done.programs[k, : prompt_length + length]
@@ -109,7 +109,7 @@ def test_log_probabilities_equal_those_of_a_full_pass(model, form, temperature, 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_completions_do_not_depend_on_the_batch(model, temperature, monkeypatch):
-    """Rows dropped, moved and alone, the cache grown, prompts read once for three completions: all the same."""
+    """Rows are dropped, moved or alone, the cache grows, a prompt is read once for three completions: all agree."""
     prompts, lengths = prompts_of(75)
     calls = {"keep": 0, "copied": 0, "grow": 0}
     for name in calls:
@@ -125,7 +125,7 @@ def test_completions_do_not_depend_on_the_batch(model, temperature, monkeypatch)
     def allocated(self, *arguments):
         allocate(self, *arguments)
         for store in (*self.keys, *self.values):
-            store.fill_(10.0)  # what is in no use must not count
+            store.fill_(10.0)  # unused slots must not matter
 
     monkeypatch.setattr(Cache, "__init__", allocated)
     monkeypatch.setattr(batched, "PROMPTS", 4)
@@ -145,7 +145,7 @@ def test_completions_do_not_depend_on_the_batch(model, temperature, monkeypatch)
 
 
 def test_hooks_see_every_activation_and_change_nothing(model):
-    """Also where products are joined and the end of the last layer is left out when nobody looks."""
+    """Also where products are merged, or the end of the last layer is skipped, unless something is hooked."""
     prompts, lengths = prompts_of(9)
     options = {"form": "value", "temperature": 1.0, "max_tokens": 24}
     plain = complete(model, prompts, prompt_lengths=lengths, **options)
@@ -195,14 +195,14 @@ def test_raw_changes_nothing_else(model):
         assert np.array_equal(with_raw.programs, without.programs)
         np.testing.assert_allclose(with_raw.log_probs, without.log_probs, atol=1e-6)
         assert without.raw_log_probs is None
-        assert (with_raw.raw_log_probs <= with_raw.log_probs + 1e-6).all()  # the mask only adds
+        assert (with_raw.raw_log_probs <= with_raw.log_probs + 1e-6).all()  # the mask can only increase them
 
 
 PROMPTS_TOKENS = [assemble(prompt) for prompt in PROMPTS]
 
 
 def test_samples_follow_their_probabilities(model):
-    """20,000 first tokens after one prompt, against the probabilities that were reported for them."""
+    """Compares 20,000 first tokens after one prompt with their reported probabilities."""
     count = 20_000
     prompts = np.repeat(encode("1 2 , 7 add")[None], count, axis=0)
     options = {"form": "value", "max_tokens": 5, "thought_tokens": 0, "batch_size": count}
@@ -231,7 +231,7 @@ def test_extreme_temperatures(model, temperature):
 
 
 def test_endian_defaults_to_that_of_the_model(model):
-    """A model of the other endian, shown the reversed prompt, writes the reversed completion."""
+    """A model of the other endian, given the reversed prompt, writes the reversed completion."""
     prompts = [encode("1 2 , 7 add"), encode("3 4 5 , 6 7 mul")]
     mirrored = [reverse_digits(prompt) for prompt in prompts]
     model.endian = "little"
@@ -276,7 +276,7 @@ def test_prompts_may_have_many_shapes(model):
         ([one.tolist() for one in tokens], None),
         (rows, None),
         (rows, [5, 1, 2]),
-        (noisy, [5, 1, 2]),  # what stands after a prompt does not count
+        (noisy, [5, 1, 2]),  # what follows a prompt is ignored
     ):
         done = complete(model, prompts, prompt_lengths=lengths, form="value", max_tokens=12)
         assert np.array_equal(done.programs, wanted.programs)
@@ -309,7 +309,7 @@ def test_token_text_as_prompt_warns(model):
 
 
 def test_pad_inside_a_prompt_is_read(model):
-    """Rows alike but for the length of their prompts are not the same prompt."""
+    """Equal rows with different prompt lengths are different prompts."""
     rows, options = np.tile(encode("1 2 <pad>"), (2, 1)), {"form": "free", "max_tokens": 6, "raw": True}
     both = complete(model, rows, prompt_lengths=[2, 3], **options)
     for k, length in enumerate((2, 3)):
@@ -375,7 +375,7 @@ def test_uniforms():
 
 
 def test_largest_uniform_draws_an_allowed_token(model):
-    """At the end of the unit interval rounding must not pass the last token that has a probability."""
+    """Near 1, rounding must not go past the last token of positive probability."""
     logits = torch.zeros(1, 65)
     allowed = np.zeros((1, 65), np.bool_)
     allowed[0, [13, 20]] = True
@@ -387,7 +387,7 @@ def test_largest_uniform_draws_an_allowed_token(model):
 
 
 def test_no_temperature_is_too_small():
-    """The logits themselves, over this temperature, are beyond what float32 holds."""
+    """Logits divided by this temperature would overflow float32."""
     logits, allowed = torch.zeros(1, 65), np.ones((1, 65), np.bool_)
     logits[0, 20], logits[0, 30] = 3000.0, 2999.0
     drawn, log_prob, _ = batched._draw(logits, allowed, 1e-36, np.array([0.9]))
@@ -398,7 +398,7 @@ NANO = ("Cadmus-Compare-v0", "Cadmus-Arith-v0", "Cadmus-Stack-v0")
 
 
 def test_complete_defaults_to_the_rules_of_the_environment() -> None:
-    """Of nano its mixture's, so that relations are answered too; another environment's on request."""
+    """For nano those of its mixture, so it answers relations, too; those of another environment on request."""
     nano = load_model("nano")
     for id in NANO:
         prompts, lengths = prompts_of_split(id, "test", 40)
@@ -409,7 +409,7 @@ def test_complete_defaults_to_the_rules_of_the_environment() -> None:
             assert np.array_equal(
                 done.programs[:, : plain.programs.shape[1]], plain.programs[:, : done.programs.shape[1]]
             )
-    # relations need no more than `not end`; the form and the budget that are given take the place of the spec's
+    # relations need only `not end`; a given form and budget override those of the spec
     done = complete(nano, [assemble("812 97 lt")], spec="Cadmus-Compare-v0", form="value", max_tokens=5)
     assert done.lengths[0] <= 5
     assert decode(done.tokens[0]).endswith("eq end")
@@ -446,7 +446,7 @@ def test_error_names_the_prompt_with_infinite_logits() -> None:
         pytest.raises(FloatingPointError, match="overflow in float32, or a hook changed them; compute in another type"),
     ):
         complete(model, PROMPTS_TOKENS, form="value", max_tokens=9)
-    whole = complete(model, PROMPTS_TOKENS, form="value", max_tokens=9)  # a hook may look at it, and take it away
+    whole = complete(model, PROMPTS_TOKENS, form="value", max_tokens=9)  # a hook may replace the logits
     assert np.isfinite(whole.log_probs).all()
 
 

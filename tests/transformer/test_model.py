@@ -1,4 +1,4 @@
-"""Truths of the transformer: what it may see, what agrees with what, and what a hook can do."""
+"""The transformer: what it attends to, what it agrees with, and what hooks can do."""
 
 import math
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_plain_attention_equals_the_fused_kernel(config):
 @pytest.mark.parametrize("attention", ["auto", "plain", "fused"])
 @pytest.mark.parametrize("config", [SMALL, GROUPED])
 def test_cached_steps_equal_one_pass(config, attention):
-    """Prompts of unequal length, some rows dropped, the others moved, the cache grown on the way."""
+    """Prompts of unequal length; some rows are dropped, the others moved, and the cache grows."""
     model, tokens = model_of(config, attention), tokens_of(5, 20)
     whole = model(tokens)
     lengths = torch.tensor([3, 7, 1, 4, 5])
@@ -131,13 +131,13 @@ def test_model_memorizes_a_small_batch(config):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    # Behind `<bos>` nothing tells the four rows apart: of that token log 4 is the least there is.
+    # After `<bos>` the four rows cannot be told apart, so the loss of their first token is at least log 4.
     rest = F.cross_entropy(model(with_bos(tokens)[:, :-1])[:, 1:].flatten(0, 1), tokens[:, 1:].flatten())
     assert rest < 0.1
 
 
 def test_rotation_by_hand():
-    """The second pair (x[1], x[5]) of a head of width 8 turns by position / 10000^(1/4), the way Llama turns it."""
+    """The second pair (x[1], x[5]) of a head of width 8 rotates by position / 10000^(1/4), as in Llama."""
     model = model_of()
     turned = rotate(torch.eye(8)[[1, 5]].view(1, 2, 1, 8), model.cos[[0, 7], None], model.sin[[0, 7], None])
     angle = 7 / 10
@@ -243,7 +243,7 @@ def test_hooks_see_and_edit():
         ablated = model(tokens)
     assert (ablated - before).abs().max() > 1e-2
     assert torch.equal(seen["skipped"], seen["layers.0.residual_before"])
-    assert torch.equal(model(tokens), before)  # and all is as it was
+    assert torch.equal(model(tokens), before)  # nothing else has changed
 
 
 def test_unknown_hook_points_are_rejected():

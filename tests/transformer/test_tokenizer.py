@@ -1,4 +1,4 @@
-"""The vocabulary in Hugging Face's form: the ids and texts of a model, for anyone who loads it with AutoTokenizer."""
+"""The Hugging Face tokenizer: AutoTokenizer gives the ids and texts of a model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def of(endian: str) -> Transformer:
 
 @pytest.fixture(scope="module", params=ENDIANS)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Transformer]:
-    """A tokenizer, and a model that reads numbers in the same order."""
+    """A tokenizer, and a model with the same order of digits."""
     tokenizers = pytest.importorskip("tokenizers")
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(folder, request.param)
@@ -96,7 +96,7 @@ def test_any_ids(pair: tuple[Any, Transformer], first: list[int], rest: list[int
 
 
 def test_an_unknown_word_is_padding(pair: tuple[Any, Transformer]) -> None:
-    """Libraries probe a tokenizer with words of English, so none may be an error."""
+    """Libraries test a tokenizer with English words, so these must not raise."""
     tokenizer, model = pair
     for word in ("a", "Hello", "bend", "ended", "12add", "--5", "-", "_", "1|2", "9" * (DIGITS + 1)):
         assert tokenizer.encode(f"1 {word} add").ids == [op.BOS, ID["1"], op.PAD, ID["add"]]

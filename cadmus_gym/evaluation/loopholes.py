@@ -1,0 +1,81 @@
+"""Loopholes: completions that are true for the wrong reason."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.isa import Tokens
+from cadmus_gym.language.machine import run, run_batch
+from cadmus_gym.language.verdicts import Verdict
+from cadmus_gym.progress import Report
+
+ROWS = 64  # programs between two reports of progress
+
+
+def find_loopholes(
+    programs: Tokens,
+    prompt_lengths: NDArray[np.integer],
+    *,
+    redraws: int = 16,
+    seed: int = 0,
+    report: Report | None = None,
+) -> NDArray[np.bool_]:
+    """Return which programs (N, L) are loopholes, (N,): true, and still true if the problem has another answer.
+
+    The literals of the prompt are redrawn with the same number of digits, moved by one, or made equal, until the prompt
+    leaves another stack; then a completion that answers the question is false. A loophole is certain to be found only
+    if its truth never depends on the problem; ``redraws`` problems are tried for each program. ``report`` is called
+    with (done, total) programs.
+    """
+    rng = np.random.default_rng(seed)
+    verdicts, _ = run_batch(programs)
+    found = np.zeros(len(programs), np.bool_)
+    for k in np.flatnonzero(verdicts == Verdict.TRUE):
+        if report is not None and k % ROWS == 0:
+            report(int(k), len(programs))
+        program = programs[k, : int(np.argmax(programs[k] == op.END)) + 1]
+        prompt, completion = program[: prompt_lengths[k]], program[prompt_lengths[k] :]
+        answer = run(np.append(prompt, np.uint8(op.END))).stack
+        for _ in range(redraws):
+            other = _redraw(prompt, rng)
+            outcome = run(np.append(other, np.uint8(op.END)))
+            if outcome.verdict > Verdict.FALSE or outcome.stack == answer:
+                continue
+            if run(np.concatenate([other, completion])).true:
+                found[k] = True
+                break
+    if report is not None:
+        report(len(programs), len(programs))
+    return found
+
+
+def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
+    """Return a prompt with other literals in its body; its thoughts stay."""
+    tokens = prompt.tolist()
+    body = tokens.index(op.DO) + 1 if op.DO in tokens else 0
+    parts: list[list[int]] = [tokens[:body]]  # literals apart from the rest
+    literals: list[int] = []
+    thinking = False
+    for token in tokens[body:]:
+        digit = op.ZERO <= token <= op.NINE and not thinking
+        thinking = (thinking or token == op.OPEN) and token != op.CLOSE
+        if digit and literals and literals[-1] == len(parts) - 1:
+            parts[-1].append(token)
+        elif digit:
+            literals.append(len(parts))
+            parts.append([token])
+        else:
+            if not parts or (literals and literals[-1] == len(parts) - 1):
+                parts.append([])
+            parts[-1].append(token)
+    old = [int("".join(str(digit - op.ZERO) for digit in parts[place])) for place in literals]
+    for place, value in zip(literals, old, strict=True):
+        size = len(parts[place])
+        drawn = int(rng.integers(10 ** (size - 1) if size > 1 else 0, 10**size))
+        moved = max(0, value + int(rng.choice([-1, 1])))
+        same = int(rng.choice(old))
+        new = [value, drawn, drawn, moved, same][int(rng.integers(5))]
+        parts[place] = [op.ZERO + int(digit) for digit in str(new)]
+    return np.array([token for part in parts for token in part], np.uint8)
