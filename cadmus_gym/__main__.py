@@ -1,4 +1,4 @@
-"""Programs, in the notation for people, and streams, without writing Python: ``python -m cadmus_gym COMMAND``."""
+"""Programs, streams and models on the command line: `python -m cadmus_gym COMMAND`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, __version__, assemble, disassemble, load_spec, run, trace
@@ -25,19 +26,43 @@ from cadmus_gym.training.scripts import SCRIPTS, run_script
 from cadmus_gym.transformer.tokenizer import endian_of, write_tokenizer
 
 MARKER = "<!-- instructions -->"
-_RUN_EXAMPLE = 'a program in the notation for people, such as "12 7 add 19 eq end"'
+SPEC = "a registered id, or the path of a .toml file"
+MODEL = "the name of a model in the package, or a folder"
+PROGRAM = 'a program, such as "12 7 add 19 eq end"'
 
 
 def read(text: str) -> Tokens:
-    """Return the tokens of a text in the notation for people; print a warning where it has another reading."""
+    """Return the tokens of a text, one word per number; print a warning if it can also be read as token text."""
     warning = ambiguity(text)
     if warning is not None:
         print(f"warning: {warning}", file=sys.stderr)
     return assemble(text)
 
 
-def show_run(program: Tokens) -> int:
-    """Print verdict, stack and steps; return 0 for a true program, else 1."""
+def show_run(given: argparse.Namespace) -> int:
+    """Print the outcome of a program; return 0 if it is true, else 1."""
+    return show_outcome(read(given.program))
+
+
+def show_trace(given: argparse.Namespace) -> int:
+    """Print a line for each token executed, then what `show_run` prints."""
+    program, case = read(given.program), None
+    for step in trace(program):
+        if step.case != case:
+            case, blank = step.case, "" if case is None else "\n"
+            print(f"{blank}case {case + 1}: position  token   stack (top at the right), registers")
+        name = VOCABULARY[step.token]
+        if step.fault is not None:
+            print(f"{step.position:16d}  {name:6s}  {step.fault.name}")
+            continue
+        registers = "".join(f"   {r}={value}" for r, value in zip("ab", step.registers, strict=True) if value)
+        print(f"{step.position:16d}  {name:6s}  {' '.join(map(str, step.stack))}{registers}")
+    print()
+    return show_outcome(program)
+
+
+def show_outcome(program: Tokens) -> int:
+    """Print verdict, stack and steps of a program; return 0 if it is true, else 1."""
     outcome = run(program)
     cases = f"   {outcome.passed} of {outcome.cases} cases passed" if outcome.cases > 1 else ""
     print(f"{outcome.verdict.name}{cases}")
@@ -46,28 +71,19 @@ def show_run(program: Tokens) -> int:
     return 0 if outcome.true else 1
 
 
-def show_trace(program: Tokens) -> int:
-    """Print a line for each token executed, then what `run` prints."""
-    case = None
-    for step in trace(program):
-        if step.case != case:
-            case = step.case
-            print(
-                f"{'' if case == 0 else chr(10)}case {case + 1}: position  token   stack (top at the right), registers"
-            )
-        name = VOCABULARY[step.token]
-        if step.fault is not None:
-            print(f"{step.position:16d}  {name:6s}  {step.fault.name}")
-            continue
-        registers = "".join(f"   {r}={value}" for r, value in zip("ab", step.registers, strict=True) if value)
-        print(f"{step.position:16d}  {name:6s}  {' '.join(map(str, step.stack))}{registers}")
-    print()
-    return show_run(program)
+def show_envs(_: argparse.Namespace) -> int:
+    """Print every registered environment with its splits."""
+    for id in SPECS:
+        spec = load_spec(id)
+        print(f"{id}\n    {spec.description}\n    form {spec.form}, reward {spec.reward}")
+        for name, split in spec.splits.items():
+            print(f"    {name:10s} {split.description}")
+    return 0
 
 
-def show_sample(spec: str, split: str, count: int, seed: int) -> int:
-    """Print programs of a stream, the prompt apart from the completion."""
-    programs, lengths = Stream(spec, split, seed).batch(0, count)
+def show_sample(given: argparse.Namespace) -> int:
+    """Print the first programs of a stream, a bar between prompt and completion."""
+    programs, lengths = Stream(given.spec, given.split, given.seed).batch(0, given.count)
     rows = [(disassemble(p[:n]), disassemble(p[n:][p[n:] > 0])) for p, n in zip(programs, lengths, strict=True)]
     width = max((len(prompt) for prompt, _ in rows), default=0)
     for prompt, completion in rows:
@@ -75,16 +91,23 @@ def show_sample(spec: str, split: str, count: int, seed: int) -> int:
     return 0
 
 
-def show_seen(given: argparse.Namespace) -> int:
-    """Print how often a model was trained on a program or a prompt, or how often a stream shows it, and what is near.
+def show_export(given: argparse.Namespace) -> int:
+    """Write the first programs of a stream to Parquet files."""
+    stream = Stream(given.spec, given.split, given.seed)
+    print(f"{len(export_stream(stream, given.folder, given.count, report=countdown('programs')))} files")
+    return 0
 
-    Returns 0 where that is at least once, else 1.
+
+def show_seen(given: argparse.Namespace) -> int:
+    """Print how often a model was trained on a program or a prompt, or how often a stream contains it.
+
+    Returns 0 if that is at least once, 1 if it is not, and 2 if it is not known.
     """
     tokens = read(given.program)
     if given.model is not None:
         return show_trained(tokens, given)
     if given.upto is None or given.upto < 0:
-        raise ValueError("--stream takes --upto N, the number of its programs to count among, from 0")
+        raise ValueError("--stream needs --upto N, the number of programs to count among, at least 0")
     stream = Stream(given.stream, "train", given.seed or 0)
     programs: Programs | Index = Programs(stream, given.upto)
     if given.folder is not None:
@@ -94,13 +117,13 @@ def show_seen(given: argparse.Namespace) -> int:
 
 
 def show_trained(tokens: Tokens, given: argparse.Namespace) -> int:
-    """Print of each training of a model what `show_seen` prints of a stream; return 2 where nothing is known."""
+    """Print the counts for each training of a model; return a status as `show_seen` does."""
     try:
         from cadmus_gym.evaluation.trained import CANDIDATES, PROMPTS, Trained
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"models need {error.name}: pip install '.[train]'") from None
     if given.folder is not None or given.seed is not None:
-        raise ValueError("--folder and --seed go with --stream; a model's card has the seed of its stream")
+        raise ValueError("--folder and --seed are for --stream; the model's card has the seed of its stream")
     trained, found = Trained(given.model), 0
     for k, (training, upto) in enumerate(trained.upto(given.upto)):
         print(f"{chr(10) if k else ''}{given.model}: {training.about}")
@@ -112,9 +135,10 @@ def show_trained(tokens: Tokens, given: argparse.Namespace) -> int:
 
 
 def show_counts(tokens: Tokens, programs: Programs | Index, upto: int, of: str, posed: bool = False) -> int:
-    """Print how many programs are or begin with some tokens, and what their stream makes of those, and what is near.
+    """Print how many programs are, or begin with, the tokens; their split and probability; and similar prompts.
 
-    Where only their prompts were ``posed``, it is said of these. Returns how many there are.
+    ``of`` names the programs that are counted. If only their prompts were ``posed``, prompts are counted. Returns the
+    count.
     """
     stream = programs.stream
     problems = [(spec, *pair) for spec in stream.specs for pair in splits_of(spec, tokens).items()]
@@ -132,23 +156,23 @@ def show_counts(tokens: Tokens, programs: Programs | Index, upto: int, of: str, 
         names = ", ".join(dict.fromkeys(name for spec, name in kept if certain(spec)))
         possible = ", ".join(dict.fromkeys(name for spec, name in kept if not certain(spec)))
         if names or not possible:
-            print(f"its problem is of split {names or 'none'}; held-out facts in it: {problems[0][2].held or 'none'}")
+            print(f"split: {names or 'none'}; held-out facts in the problem: {problems[0][2].held or 'none'}")
         if possible:
-            print(f"its problem may be of split {possible}: what a family in plain Python writes is not known")
+            print(f"possible splits: {possible}; it is not known what a family in plain Python writes")
         print(f"log-probability {log_probability(stream, tokens, problems[0][2].programs[0])}")
     shown = [(count, other) for count, other in zip(counts, near, strict=True) if count > 0]
-    print(f"prompts one token away: {len(shown) or 'none within one'}")
+    print(f"prompts one token away: {len(shown) or 'none'}")
     for count, other in sorted(shown, key=lambda pair: -pair[0]):
         print(f"{count:9d}  {disassemble(other)}")
     return int(same if posed else begun)
 
 
 def log_probability(stream: Stream, tokens: Tokens, completed: Tokens) -> str:
-    """Return in words how likely a stream is to write a program, or a prompt that may be completed to another."""
+    """Return the log-probability of a program, or of a prompt with one of its completions, as text."""
     scores = stream.score(tokens if op.END in tokens else completed)
     value = float(scores.log_prob if op.END in tokens else scores.prompt)
     if value != value:
-        return "unknown: its task cannot tell"
+        return "unknown: the task does not define it"
     if scores.exact or value == -float("inf"):
         return f"{value:.4f}, exact"
     return f"{value:.4f}, an estimate with standard error {float(scores.error):.1e}"
@@ -177,32 +201,28 @@ def show_complete(given: argparse.Namespace) -> int:
     return 0 if any(one.outcome.true for one in answers) else 1
 
 
-def show_envs() -> int:
-    """Print every registered environment with its splits."""
-    for id in SPECS:
-        spec = load_spec(id)
-        print(f"{id}\n    {spec.description}\n    form {spec.form}, reward {spec.reward}")
-        for name, split in spec.splits.items():
-            print(f"    {name:10s} {split.description}")
+def show_tokenizer(given: argparse.Namespace) -> int:
+    """Write the files of a Hugging Face tokenizer and print their paths."""
+    print(*write_tokenizer(given.folder, endian_of(given.folder, given.endian)), sep="\n")
     return 0
 
 
-def show_instructions(path: Path | None) -> int:
+def show_instructions(given: argparse.Namespace) -> int:
     """Print the table of instructions, or write it between the markers of a Markdown file."""
-    if path is None:
+    if given.write is None:
         print(instruction_table())
-        return 0
-    path.write_text(inserted(path.read_text("utf-8"), MARKER, instruction_table()), "utf-8")
+    else:
+        given.write.write_text(inserted(given.write.read_text("utf-8"), MARKER, instruction_table()), "utf-8")
     return 0
 
 
-def show_cards(write: bool) -> int:
-    """Write the cards of the environments, or print which are stale and return 1 where any is."""
+def show_cards(given: argparse.Namespace) -> int:
+    """Write the environment cards that are stale, or list them and return 1 if there are any."""
     from cadmus_gym.reports import environments
 
-    files = environments.write() if write else environments.stale()
+    files = environments.write() if given.write else environments.stale()
     print("\n".join(map(str, files)) or "no card is stale")
-    return int(bool(files) and not write)
+    return int(bool(files) and not given.write)
 
 
 class ShowVersions(argparse.Action):
@@ -215,102 +235,101 @@ class ShowVersions(argparse.Action):
         parser.exit()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser("python -m cadmus_gym", description=__doc__)
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; ``show`` of what it returns is the function of the command."""
+    parser = argparse.ArgumentParser("python -m cadmus_gym", description="Programs, streams and models.")
     parser.add_argument("--version", action=ShowVersions, nargs=0, help="print versions and exit")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, help in (("run", "judge a program"), ("trace", "judge a program and show every step")):
-        command = commands.add_parser(name, help=help)
-        command.add_argument("program", help=_RUN_EXAMPLE)
-    command = commands.add_parser("complete", help="let a model complete a prompt, with the probability of each token")
-    command.add_argument("prompt", help='a prompt in the notation for people, such as "12 7 add"')
-    command.add_argument("--model", default="nano", help="the name of a model in the package, or a folder")
-    command.add_argument("--spec", help="an environment whose form and budget to use; default: that of its training")
-    command.add_argument("--form", choices=FORMS, help="what a completion may look like; default: that of its training")
-    command.add_argument("--max-tokens", type=int, help="most tokens of a completion; default: as in training")
-    command.add_argument("--thoughts", type=int, metavar="N", help="most tokens in thoughts; default: as in training")
-    command.add_argument("--top", type=int, default=5, help="alternatives to show per token")
-    command.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token")
-    command.add_argument("--samples", type=int, default=1, help="completions to draw, at a temperature above 0")
-    command.add_argument("--seed", type=int, default=0)
-    command = commands.add_parser("sample", help="print programs of a stream")
-    command.add_argument("spec", help=f"a registered id ({', '.join(SPECS)}) or the path of a .toml file")
-    command.add_argument("--split", default="train")
-    command.add_argument("--count", type=int, default=10)
-    command.add_argument("--seed", type=int, default=0)
-    commands.add_parser("envs", help="list the environments")
-    command = commands.add_parser("instructions", help="print the table of the 65 tokens")
-    command.add_argument("--write", type=Path, help="a Markdown file to write it into, between its markers")
-    command = commands.add_parser(
-        "seen", help="count how often a model was trained on a program or a prompt, or a stream contains it"
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, show: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        command.set_defaults(show=show)
+        return command
+
+    command = add("run", show_run, "judge a program")
+    command.add_argument("program", help=PROGRAM)
+
+    command = add("trace", show_trace, "judge a program and show every step")
+    command.add_argument("program", help=PROGRAM)
+
+    add("envs", show_envs, "list the environments and their splits")
+
+    command = add("sample", show_sample, "print programs of a stream")
+    command.add_argument("spec", help=SPEC)
+    command.add_argument("--split", default="train", help="default: train")
+    command.add_argument("--count", type=int, default=10, help="number of programs; default: 10")
+    command.add_argument("--seed", type=int, default=0, help="seed of the stream; default: 0")
+
+    command = add("export", show_export, "write programs of a stream to Parquet files")
+    command.add_argument("spec", help=SPEC)
+    command.add_argument("folder", type=Path, help="where to write the files")
+    command.add_argument("--split", default="train", help="default: train")
+    command.add_argument("--count", type=int, required=True, help="number of programs")
+    command.add_argument("--seed", type=int, default=0, help="seed of the stream; default: 0")
+
+    command = add(
+        "seen", show_seen, "count how often a model was trained on a program or prompt, or a stream contains it"
     )
-    command.add_argument("program", help=f"{_RUN_EXAMPLE}, or a prompt")
+    command.add_argument("program", help=f"{PROGRAM}, or a prompt")
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", help="the name of a model in the package, or a folder")
-    source.add_argument("--stream", help="a registered id or the path of a .toml file; its split train")
-    command.add_argument(
-        "--upto",
-        type=int,
-        metavar="N",
-        help="count among the first N programs; default: all that a model was trained on",
-    )
-    command.add_argument("--seed", type=int, help="of the stream; default: 0")
-    command.add_argument("--folder", type=Path, help="where to keep an index of the stream, for further questions")
-    command = commands.add_parser("export", help="write programs of a stream to Parquet files")
-    command.add_argument("spec", help="a registered id or the path of a .toml file")
-    command.add_argument("folder", type=Path)
-    command.add_argument("--split", default="train")
-    command.add_argument("--count", type=int, required=True)
-    command.add_argument("--seed", type=int, default=0)
-    command = commands.add_parser("cards", help="list the cards of environments that are stale")
-    command.add_argument("--write", action="store_true", help="generate them again, in a checkout of the source")
-    command = commands.add_parser("tokenizer", help="write the vocabulary as a Hugging Face tokenizer")
+    source.add_argument("--model", help=MODEL)
+    source.add_argument("--stream", metavar="SPEC", help=f"{SPEC}; its split train is searched")
+    upto = "count among the first N programs; default: all that the model was trained on"
+    command.add_argument("--upto", type=int, metavar="N", help=upto)
+    command.add_argument("--seed", type=int, help="seed of the stream; default: 0")
+    command.add_argument("--folder", type=Path, help="keep an index of the stream here, to answer more questions fast")
+
+    command = add("complete", show_complete, "let a model complete a prompt, with the probability of each token")
+    command.add_argument("prompt", help='a prompt, such as "12 7 add"')
+    command.add_argument("--model", default="nano", help=f"{MODEL}; default: nano")
+    command.add_argument("--spec", help=f"{SPEC}, for form and budget; default: what the model was trained on")
+    command.add_argument("--form", choices=FORMS, help="form of the completion; default: as in training")
+    command.add_argument("--max-tokens", type=int, metavar="N", help="limit on its tokens; default: as in training")
+    command.add_argument("--thoughts", type=int, metavar="N", help="limit on thought tokens; default: as in training")
+    command.add_argument("--top", type=int, default=5, metavar="N", help="alternatives shown per token; default: 5")
+    command.add_argument("--temperature", type=float, default=0.0, help="default: 0, the most likely token")
+    command.add_argument("--samples", type=int, default=1, metavar="N", help="completions; default: 1")
+    command.add_argument("--seed", type=int, default=0, help="seed of the samples; default: 0")
+
+    for name, help in (("train", "pretrain a transformer"), ("ppo", "fine-tune a transformer with PPO")):
+        commands.add_parser(name, help=f"{help}; same arguments as {SCRIPTS[name]}", add_help=False)
+
+    command = add("tokenizer", show_tokenizer, "write the vocabulary as a Hugging Face tokenizer")
     command.add_argument("folder", type=Path, help="a model's folder, or a new one")
     command.add_argument("--endian", choices=ENDIANS, help="order of digits; default: the one in the folder's card")
-    for name, help in (("train", "pretrain a transformer"), ("ppo", "fine-tune one with PPO")):
-        commands.add_parser(name, help=f"{help}; takes the arguments of {SCRIPTS[name]}", add_help=False)
+
+    command = add("instructions", show_instructions, "print the table of the 65 tokens")
+    command.add_argument("--write", type=Path, metavar="FILE", help="write it between the markers of a Markdown file")
+
+    command = add("cards", show_cards, "list the environment cards that are stale")
+    command.add_argument("--write", action="store_true", help="generate them again (in a checkout of the source)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return its exit status, which is 2 for invalid input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in SCRIPTS:
         return run_script(arguments[0], arguments[1:])
-    given = parser.parse_args(arguments)
+    given = command_parser().parse_args(arguments)
     try:
-        if given.command == "run":
-            return show_run(read(given.program))
-        if given.command == "trace":
-            return show_trace(read(given.program))
-        if given.command == "complete":
-            return show_complete(given)
-        if given.command == "sample":
-            return show_sample(given.spec, given.split, given.count, given.seed)
-        if given.command == "instructions":
-            return show_instructions(given.write)
-        if given.command == "seen":
-            return show_seen(given)
-        if given.command == "export":
-            stream = Stream(given.spec, given.split, given.seed)
-            print(f"{len(export_stream(stream, given.folder, given.count, report=countdown('programs')))} files")
-            return 0
-        if given.command == "cards":
-            return show_cards(given.write)
-        if given.command == "tokenizer":
-            print(*write_tokenizer(given.folder, endian_of(given.folder, given.endian)), sep="\n")
-            return 0
-        return show_envs()
+        status: int = given.show(given)
     except BrokenPipeError:  # of stdout
         raise
     except (ValueError, FloatingPointError, OSError, MemoryError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return status
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal whose encoding lacks a character shows its code
+    if isinstance(sys.stdout, io.TextIOWrapper):  # shows the code of a character that the encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
-        if sys.stdout is not None:  # as it is where the descriptor was closed
+        if sys.stdout is not None:  # it is None if the descriptor was closed
             sys.stdout.flush()
-    except BrokenPipeError:  # a reader such as `head` has seen enough; nothing is left to say on exit
+    except BrokenPipeError:  # a reader such as `head` has seen enough, and the flush at exit must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)
