@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import io
 import os
 import pickle
 import pkgutil
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 import cadmus_gym
+from cadmus_gym import files
 from cadmus_gym.language import kernels, machine
 from cadmus_gym.tasks import TASKS
 
@@ -214,13 +216,13 @@ def test_without_a_writable_folder_each_process_compiles(
 def test_a_full_disk_leaves_no_partial_files(
     clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path, data: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(data[:100])
-        raise OSError("no space left on device")
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            super().write(bytes(data)[:100])
+            raise OSError("no space left on device")
 
     monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean / "ours"))
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(files, "open", lambda path, mode: io.BufferedWriter(Full(path, mode)), raising=False)
     assert call(module(DOUBLE).double, 4) == (8, True)
     assert list((clean / "ours").iterdir()) == []
     assert capsys.readouterr().err.count("\n") == 1
