@@ -253,8 +253,8 @@ def test_splits_of_a_family_in_plain_python_are_uncertain(
     prompt = cg.disassemble(rows[0, : lengths[0]])  # which `large` never writes
     assert main(["seen", prompt, "--stream", str(tmp_path / "sums.toml"), "--upto", "100"]) == 0
     out = capsys.readouterr().out
-    assert "its problem may be of split train, large: what a family in plain Python writes is not known\n" in out
-    assert "is of split" not in out
+    assert "possible splits: train, large; it is not known what a family in plain Python writes\n" in out
+    assert "\nsplit: " not in out
 
 
 def test_an_interrupted_index_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +353,7 @@ def test_the_command_prints_counts_splits_and_neighbours(tmp_path: Path, capsys:
     out = capsys.readouterr().out
     count = sum(row[:length].tolist() == program[:length].tolist() for row in rows)
     assert out.startswith(f"{count} of the first {upto} programs begin with it")
-    assert "of split train" in out
+    assert "\nsplit: train;" in out
     value = float(out.split("log-probability ")[1].split(",")[0])
     assert math.isclose(value, float(stream.score(program).prompt), abs_tol=1e-4)
     near = [line.split(maxsplit=1)[1] for line in out.split("prompts one token away")[1].splitlines()[1:]]
@@ -362,8 +362,8 @@ def test_the_command_prints_counts_splits_and_neighbours(tmp_path: Path, capsys:
 
     assert main(["seen", "100 200 add", *arguments, "--folder", str(tmp_path / "index")]) == 1
     out = capsys.readouterr().out
-    assert "of split wide" in out
-    assert "none within one" in out
+    assert "\nsplit: wide;" in out
+    assert "prompts one token away: none" in out
     assert "-inf, exact" in out
     assert json.loads((tmp_path / "index" / "index.json").read_text())["seed"] == 3
 
@@ -371,8 +371,8 @@ def test_the_command_prints_counts_splits_and_neighbours(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["12 7 add", "--upto", "-1"], "--stream takes --upto N, the number of its programs"),
-        (["12 7 add"], "--stream takes --upto N, the number of its programs"),
+        (["12 7 add", "--upto", "-1"], "--stream needs --upto N, the number of programs to count among"),
+        (["12 7 add"], "--stream needs --upto N, the number of programs to count among"),
         (["12 7 ad", "--upto", "10"], "is not a token"),
     ],
 )
