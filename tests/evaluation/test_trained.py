@@ -162,7 +162,7 @@ def test_the_seen_command_reports_how_often_a_program_was_trained_on(
     assert f"trained on {ROWS} programs of Cadmus-Arith-v0" in lines[0]
     assert lines[1] == f"{run.programs.count(program)} of them are it"
     assert lines[2] == f"{run.prompts.count(prompt)} have the prompt  {cg.disassemble(prompt)}"
-    assert lines[3] == "its problem is of split train; held-out facts in it: none"
+    assert lines[3] == "split: train; held-out facts in the problem: none"
     assert main(["seen", cg.disassemble(prompt), *model, "--upto", "101"]) == 0
     begun = sum(text[: len(prompt)] == prompt for text in run.programs[:101])
     assert f"\n{begun} of the first 101 of them begin with it\n" in capsys.readouterr().out
@@ -278,8 +278,8 @@ def test_seen_takes_either_a_model_or_a_stream(parent: Run, capsys: pytest.Captu
         assert main([*model, *more]) == 2
     assert main(["seen", "1 2 add", "--stream", "Cadmus-Arith-v0"]) == 2
     err = capsys.readouterr().err
-    assert err.count("--folder and --seed go with --stream") == 2
-    assert "--stream takes --upto N, the number of its programs" in err
+    assert err.count("--folder and --seed are for --stream") == 2
+    assert "--stream needs --upto N, the number of programs to count among" in err
 
 
 def test_the_record_of_a_large_training_is_small() -> None:
