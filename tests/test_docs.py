@@ -1,6 +1,6 @@
 """What the pages show is true: every fenced block and every command is run, or checked as far as it can be.
 
-A block of a kind that is not known here, or a command, is a failure: say here how it is run. What is not run:
+A block or command of an unknown kind fails; add here how to run it. What is not run:
 
 - `make`: it installs, trains or tests for minutes. The target must be there, and the flags of its scripts are parsed.
 - `python SCRIPT`, `python -m cadmus_gym train` or `ppo`, and `torchrun`: they train or measure for minutes. The flags
@@ -94,11 +94,16 @@ def test_every_page_and_block_is_known() -> None:
         assert shows_programs or block.language in ("python", "toml", "sh"), f"{block}: {block.language!r} is not run"
 
 
-@pytest.mark.parametrize("block", of("python"), ids=str)
-def test_python_runs(
-    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def my_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the spec of envs/README.md, as my.toml, into the current folder."""
+    (tmp_path / "my.toml").write_text(next(block.text for block in of("toml") if "Mine-v0" in block.text), "utf-8")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("my_toml", "registry")
+@pytest.mark.parametrize("block", of("python"), ids=str)
+def test_python_runs(block: Block, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if ">>>" in block.text:
         example = doctest.DocTestParser().get_doctest(block.text, {}, str(block), block.page, block.line)
         failed, tried = doctest.DocTestRunner().run(example)
@@ -117,7 +122,7 @@ def test_toml_loads(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     if "id" not in values:
         return
     module = str(values.get("task", "")).partition(":")[0]
-    code = [other.text for other in of("python") if other.page == block.page]
+    code = [other.text for other in of("python") if other.page == block.page and "Family(" in other.text]
     (tmp_path / f"{module or 'shown'}.py").write_text("\n".join(code), encoding="utf-8")
     (tmp_path / "shown.toml").write_text(block.text, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
@@ -180,12 +185,9 @@ def check_make(target: str) -> None:
             parse(words[1], words[2:])
 
 
+@pytest.mark.usefixtures("my_toml")
 @pytest.mark.parametrize(("line", "page"), shell_lines())
-def test_commands(
-    line: str, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.toml").write_text(next(block.text for block in of("toml") if "Mine-v0" in block.text))
+def test_commands(line: str, page: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(line, comments=True)
     match words:
         case ["python", "-m", "cadmus_gym", name, *arguments] if name in SCRIPTS:

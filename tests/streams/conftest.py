@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import pytest
-
-import cadmus_gym as cg
 
 
 @pytest.fixture
@@ -22,14 +18,3 @@ def write(tmp_path: Path) -> Any:
         return path
 
     return put
-
-
-@pytest.fixture
-def registry() -> Iterator[None]:
-    """Restore the registries after a test."""
-    specs, known = dict(cg.SPECS), dict(gymnasium.registry)
-    yield
-    cg.SPECS.clear()
-    cg.SPECS.update(specs)
-    gymnasium.registry.clear()
-    gymnasium.registry.update(known)
