@@ -1,6 +1,6 @@
-"""What holds for every environment here, to be checked of one's own: ``check_spec("my.toml")``.
+"""Checks that every environment of the package passes, for your own: ``check_spec("my.toml")``.
 
-Each check raises AssertionError with the id, the split and an example of what is wrong.
+A check that fails raises AssertionError with the id, the split and an example.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.ablations import answers
 
-CEILINGS = {"value": 0.05, "relation": 0.55}  # of what can be had without solving a problem, by the form of a family
+CEILINGS = {"value": 0.05, "relation": 0.55}  # truth rate without solving a problem, by the form of a family
 SEED = 7
 
 
 def check_spec(spec: str | Path | Spec, count: int = 2000) -> None:
     """Check an environment: a registered id, a TOML file or a spec, with ``count`` programs of every split.
 
-    Its programs are true, whole and of its form; a range of a stream is the same however it is requested; splits that
-    differ only in their problems share none; nobody gets far without solving problems; the environments keep
-    Gymnasium's contract and play alike, whatever an agent does. Takes seconds for a compiled family, up to a minute for
-    one in plain Python; a line on stderr names each check as it begins.
+    Checks that all programs are true and of the declared form, that a stream does not depend on how it is read, that
+    splits with the same parameters share no problem, that shortcuts earn nothing, and that the environments follow
+    Gymnasium's API and agree with each other. Takes seconds for a compiled family and up to a minute for one in plain
+    Python. A line on stderr names each check as it begins.
 
-    Raises AssertionError for what does not hold, ValueError for a mistake in the file.
+    Raises AssertionError if a check fails, and ValueError for a mistake in the file.
     """
     spec = load_spec(spec)
     for number, check in enumerate(CHECKS, 1):
@@ -53,7 +53,7 @@ def check_spec(spec: str | Path | Spec, count: int = 2000) -> None:
 
 
 def check_programs(spec: Spec, count: int) -> None:
-    """Every program is true, a prompt and a completion of the form, within the budgets, one `end`, then padding."""
+    """Every program is true: a prompt, a completion of the form within the budgets, one `end`, then padding."""
     for split in spec.splits:
         stream = Stream(spec, split, SEED)
         programs, lengths = stream.batch(0, count)
@@ -61,7 +61,7 @@ def check_programs(spec: Spec, count: int) -> None:
         for row in np.flatnonzero(verdicts != TRUE)[:1]:
             raise AssertionError(_said(spec, split, programs[row], f"is {Verdict(verdicts[row]).name}"))
         prompts, same = stream.prompts(np.full(count, SEED), np.arange(count))
-        assert np.array_equal(same, lengths), f"{spec.id} {split}: prompts alone have other lengths"
+        assert np.array_equal(same, lengths), f"{spec.id} {split}: prompts and programs differ in prompt lengths"
         automata = Automata(spec.rules, prompts, lengths)
         whole = (programs != 0).sum(axis=1)
         ends = (programs == op.END).argmax(axis=1) + 1
@@ -82,11 +82,11 @@ def check_programs(spec: Spec, count: int) -> None:
             for row in going[~legal][:1]:
                 raise AssertionError(_said(spec, split, programs[row], f"is not of form {spec.form!r}"))
             automata.push(tokens)
-        assert automata.done.all(), f"{spec.id} {split}: a completion does not end"
+        assert automata.done.all(), f"{spec.id} {split}: a completion has no `end`"
 
 
 def check_purity(spec: Spec, count: int) -> None:
-    """A program is a function of (digest, split, seed, index), whatever else is requested and by how many threads."""
+    """A program is a function of (digest, split, seed, index), not of the range or the number of threads."""
     for split in spec.splits:
         programs, lengths = Stream(spec, split, SEED).batch(0, count)
         again, of_again = Stream(spec, split, SEED).batch(count // 2, count - count // 2, threads=1)
@@ -98,7 +98,7 @@ def check_purity(spec: Spec, count: int) -> None:
 
 
 def check_splits(spec: Spec, count: int) -> None:
-    """No problem is in two splits with the same parameters; what a split writes it also knows to be its own."""
+    """Splits with the same parameters share no problem, and every split recognizes its own problems."""
     for part, _ in spec.parts:
         keys: dict[str, set[int]] = {}
         for split in part.splits:
@@ -108,16 +108,20 @@ def check_splits(spec: Spec, count: int) -> None:
             for prompt, length in zip(prompts, lengths, strict=True):
                 problem = reader.read(prompt[:length])
                 if problem is None or not problem.kept:
-                    raise AssertionError(_said(part, split, prompt[:length], "is not found to be of the split"))
+                    raise AssertionError(
+                        _said(part, split, prompt[:length], "is not recognized as a problem of the split")
+                    )
                 keys[split].add(problem.key)
         for one in keys:
             for other in keys:
                 alike = part.split_parameters(one) == part.split_parameters(other)
-                assert one == other or not alike or not keys[one] & keys[other], f"{part.id}: {one} meets {other}"
+                assert one == other or not alike or not keys[one] & keys[other], (
+                    f"{part.id}: splits {one} and {other} share a problem"
+                )
 
 
 def check_probabilities(spec: Spec, count: int) -> None:
-    """Every program has a probability, unless the task cannot tell any."""
+    """Every program has a finite log-probability, if the task defines probabilities."""
     for split in spec.splits:
         stream = Stream(spec, split, SEED)
         programs, _ = stream.batch(0, min(count, 500))
@@ -127,9 +131,8 @@ def check_probabilities(spec: Spec, count: int) -> None:
 
 
 def check_shortcuts(spec: Spec, count: int) -> None:
-    """Fixed completions, copies from the prompt and random legal tokens get no further than the ceiling of the form,
-    nor does what ignores what the environment is named after, and no true completion stays true when the problem
-    changes."""
+    """Fixed completions, copies of the prompt and random legal tokens stay below the ceiling of the form, the named
+    construct is needed, and no completion of the stream stays true when the problem changes."""
     check_constructs(spec, count)
     if spec.form == "free":
         return
@@ -138,17 +141,21 @@ def check_shortcuts(spec: Spec, count: int) -> None:
         ceiling = ceiling_of(spec, split)
         for name, policy in fixed_policies(spec, split).items():
             rate = play(spec, split, [policy(row[:size]) for row, size in zip(prompts, lengths, strict=True)]).mean()
-            assert rate <= ceiling, f"{spec.id} {split}: {name} is true for {rate:.1%}, at most {ceiling:.1%} may be"
+            assert rate <= ceiling, (
+                f"{spec.id} {split}: {name} is true for {rate:.1%} of the prompts; allowed: {ceiling:.1%}"
+            )
         programs, of_programs = random_legal(spec, split, count)
         rate = judge_completions(spec, split, 0, programs, of_programs).truth_rate
-        assert rate <= ceiling, f"{spec.id} {split}: random tokens are true for {rate:.1%} of the prompts"
+        assert rate <= ceiling, (
+            f"{spec.id} {split}: random tokens are true for {rate:.1%} of the prompts; allowed: {ceiling:.1%}"
+        )
         programs, lengths = Stream(spec, split, SEED).batch(0, min(count, 300))
         for row in np.flatnonzero(find_loopholes(programs, lengths))[:1]:
             raise AssertionError(_said(spec, split, programs[row], "stays true when its problem changes"))
 
 
 def check_constructs(spec: Spec, count: int) -> None:
-    """What an environment is named after is needed in nine tenths of its prompts (see
+    """Few prompts can be answered without the construct that the environment is named after (see
     `cadmus_gym.evaluation.constructs`)."""
     for part, _ in spec.parts:
         most = NEEDED[part.family.form]
@@ -158,23 +165,23 @@ def check_constructs(spec: Spec, count: int) -> None:
             for name in named_of(part):
                 share = (answers_without(name, *prompts) == right).mean()
                 what = f"{share:.1%} of the prompts are answered right with {name!r} ({meaning_of(name)})"
-                assert share <= most, f"{part.id} {split}: {what}; at most {most:.0%} may be"
+                assert share <= most, f"{part.id} {split}: {what}; allowed: {most:.0%}"
 
 
 def ceiling_of(spec: Spec, split: str) -> float:
-    """The share of prompts that what knows nothing may complete truly; of a mixture the mean over its parts."""
+    """Return the truth rate allowed without solving a problem; for a mixture, the mean over its parts."""
     parts = [(CEILINGS[part.family.form], weight) for part, weight in spec.parts if split in part.splits]
     return sum(ceiling * weight for ceiling, weight in parts) / sum(weight for _, weight in parts)
 
 
 def check_environments(spec: Spec, count: int) -> None:
-    """Gymnasium finds nothing wrong, an agent may do anything, and the vector environment plays what single ones do."""
+    """`check_env` passes, and the vector environment equals single ones under legal and illegal actions."""
     check_env(CadmusEnv(spec), skip_render_check=True)
     size = 4
     vector, singles = CadmusVectorEnv(size, spec), [CadmusEnv(spec) for _ in range(size)]
     observations, _ = vector.reset(seed=SEED)
     starts = [single.reset(seed=SEED + k)[0] for k, single in enumerate(singles)]
-    assert np.array_equal(observations, starts), f"{spec.id}: vector and single environment start apart"
+    assert np.array_equal(observations, starts), f"{spec.id}: vector and single environments start differently"
     rng, over = np.random.default_rng(SEED), np.zeros(size, np.bool_)
     for turn in range(min(count, 300)):
         actions = rng.integers(0, len(ID), size)
@@ -184,7 +191,9 @@ def check_environments(spec: Spec, count: int) -> None:
         for k, single in enumerate(singles):
             expected = (single.reset()[0], 0.0, False, False) if over[k] else single.step(int(actions[k]))[:4]
             assert np.array_equal(observations[k], expected[0]), f"{spec.id}: turn {turn}: observations differ"
-            assert expected[1:] == (rewards[k], terminated[k], truncated[k]), f"{spec.id}: turn {turn}: ends differ"
+            assert expected[1:] == (rewards[k], terminated[k], truncated[k]), (
+                f"{spec.id}: turn {turn}: rewards or ends differ"
+            )
         over = terminated | truncated
 
 

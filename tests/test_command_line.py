@@ -1,4 +1,4 @@
-"""`python -m cadmus_gym` as a newcomer meets it."""
+"""The command line, `python -m cadmus_gym`."""
 
 import os
 import re
@@ -21,7 +21,7 @@ COMPLETE = [
 ]
 
 
-def test_run_says_what_came_of_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_verdict_stack_and_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "12 7 add 19 eq end"]) == 0
     assert capsys.readouterr().out.split() == ["TRUE", "stack", "1", "steps", "8"]
     assert main(["run", "12 7 add 18 eq end"]) == 1
@@ -67,9 +67,7 @@ def test_envs_lists_every_environment_and_split(capsys: pytest.CaptureFixture[st
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_text_with_two_readings_gets_a_line_of_warning(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_ambiguous_text_prints_a_warning(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([arguments[0], "1 2 7 add add", *arguments[1:]]) < 2
     said = capsys.readouterr()
     assert said.err == ""
@@ -80,7 +78,7 @@ def test_a_text_with_two_readings_gets_a_line_of_warning(
     assert warned.out == said.out
 
 
-def test_version_names_what_a_report_should(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_the_versions_of_dependencies(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     printed = capsys.readouterr().out
@@ -97,7 +95,9 @@ def test_commands_print_under_any_encoding(arguments: list[str]) -> None:
     assert done.stdout.decode("ascii")
 
 
-def test_scripts_are_given_their_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_and_ppo_pass_arguments_to_their_scripts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["what", "pytest", "was"])
     for name, script in SCRIPTS.items():
         with pytest.raises(SystemExit, match="0"):
@@ -109,7 +109,7 @@ def test_scripts_are_given_their_arguments(monkeypatch: pytest.MonkeyPatch, caps
 
 
 @pytest.mark.parametrize(("name", "missing", "extra"), [("train", "tyro", "train"), ("ppo", "sb3_contrib", "rl")])
-def test_a_script_without_its_packages_says_what_to_install(
+def test_a_script_with_missing_packages_names_the_extra_to_install(
     name: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["what", "pytest", "was"])
@@ -119,7 +119,7 @@ def test_a_script_without_its_packages_says_what_to_install(
 
 
 @pytest.mark.parametrize("arguments", [["run", "12 ad"], ["sample", "Cadmus-Arit-v0"], ["sample", "missing.toml"]])
-def test_mistakes_are_told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_print_one_line_and_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
@@ -169,7 +169,7 @@ def test_complete_prints_what_torch_computes(
         ["sample", "Cadmus-Arith-v0", "--count", "9999999999999999"],
     ],
 )
-def test_a_path_or_count_that_cannot_be_used_is_one_line(
+def test_an_unusable_path_or_count_prints_one_line(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a file").write_text("no marker")
@@ -178,8 +178,8 @@ def test_a_path_or_count_that_cannot_be_used_is_one_line(
     assert re.fullmatch(r"error: .+\n", capsys.readouterr().err)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
-def test_a_closed_stdout_is_no_fault() -> None:
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_closed_stdout_is_not_an_error() -> None:
     command = f'"{sys.executable}" -m cadmus_gym run "1 1 eq end" >&-'
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

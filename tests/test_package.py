@@ -1,4 +1,4 @@
-"""The package as a user meets it: quick to import, installable alone."""
+"""The installed package: quick to import, complete in a wheel."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def test_importing_loads_no_torch() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_every_public_name_is_there_and_others_are_not() -> None:
+def test_public_names_exist_and_unknown_names_raise() -> None:
     for name in cg.__all__:
         assert getattr(cg, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -43,7 +43,7 @@ def test_versions_agree() -> None:
     assert f"## {cg.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_wheel_holds_specs_language_and_models_and_works_alone(tmp_path: Path) -> None:
+def test_the_wheel_contains_specs_and_models_and_works_alone(tmp_path: Path) -> None:
     # Of a copy with one more model. By way of the source distribution, as whoever installs that does.
     source = tmp_path / "source"
     shutil.copytree(ROOT / "cadmus_gym", source / "cadmus_gym", ignore=shutil.ignore_patterns("__pycache__"))
