@@ -10,7 +10,10 @@ from types import ModuleType
 
 import pytest
 
+from cadmus_gym.reports import results
+from cadmus_gym.reports.models import read
 from cadmus_gym.reports.results import MARKER, demo, front
+from cadmus_gym.transformer.model_files import PACKAGED
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -54,6 +57,16 @@ def test_the_front_page_quotes_the_paper_and_measures_ours() -> None:
     rate = next(one["truth_rate"] for one in random if one["split"] == "test")
     assert f"| {rate:.2%} of" in rows[2]
     assert "[" not in "".join(row.rpartition("|")[0].rpartition("|")[2] for row in rows)  # no intervals here
+
+
+@pytest.mark.parametrize("names", [[], ["nano"], ["nano-arith", "nano"]])
+def test_the_front_page_marks_models_of_earlier_environments(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [read(PACKAGED / name)[0] for name in names]
+    monkeypatch.setattr(results, "is_outdated", lambda card: card in cards)
+    table = front(f"{MARKER}{MARKER}", RESULTS).split(MARKER)[1]
+    marked = [line for line in table.splitlines() if "(see below)" in line]
+    assert [line.split("`")[1] for line in marked] == names
+    assert ("trained before the environments changed" in table) == bool(names)
 
 
 def test_search_stands_apart_from_policies() -> None:
