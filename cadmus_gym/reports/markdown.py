@@ -1,10 +1,10 @@
-"""Markdown: tables, and blocks between two markers that are written anew."""
+"""Markdown tables, and text with a generated block between two markers."""
 
 from __future__ import annotations
 
 
 def inserted(text: str, marker: str, block: str) -> str:
-    """Return a text with what stands between its two markers written anew."""
+    """Return a text with the block between its two markers replaced."""
     parts = text.split(marker)
     if len(parts) != 3:
         raise ValueError(f"the marker {marker} stands {len(parts) - 1} times in it; give a file with two of them")

@@ -32,7 +32,7 @@ ENV = "Cadmus-Arith-v0"
 
 
 def front(readme: str, results: Path, price: float = 0.05) -> str:
-    """Return the README with its table of results written anew. ``price`` is in dollars per core-hour."""
+    """Return the README with an up-to-date table of results. ``price`` is in dollars per core-hour."""
     demo = _load(results / "table.json")
     random = next(one for one in demo["rows"]["random"] if one["split"] == "test")
     rows = [["random legal tokens", "", "", f"{percent(random['truth_rate'])} of {random['count']:,}"]]

@@ -54,7 +54,20 @@ def read_recipe(name: str, kind: type[Kind], folder: Path, recipes: Path) -> Kin
 # ---------------------------------------------------------------------------------------------- what code relies on
 
 
-class Pretraining(Protocol):
+class Settings(Protocol):
+    """The settings that every training script has; a frozen dataclass."""
+
+    @property
+    def env(self) -> object: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def overwrite(self) -> bool: ...
+
+
+class Pretraining(Settings, Protocol):
     """The settings that the modules of pretraining read; a frozen dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -89,27 +102,6 @@ class Pretraining(Protocol):
     def start(self) -> str | None: ...
     @property
     def parts(self) -> list[dict[str, Any]]: ...
-    @property
-    def env(self) -> object: ...
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def resume(self) -> bool: ...
-    @property
-    def overwrite(self) -> bool: ...
-
-
-class Settings(Protocol):
-    """The settings that every training script has; a frozen dataclass."""
-
-    @property
-    def env(self) -> object: ...
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def resume(self) -> bool: ...
-    @property
-    def overwrite(self) -> bool: ...
 
 
 # ---------------------------------------------------------------------------------------------- resuming
