@@ -14,7 +14,6 @@ A block or command of an unknown kind fails; add here how to run it. What is not
 from __future__ import annotations
 
 import doctest
-import importlib.util
 import re
 import runpy
 import shlex
@@ -26,6 +25,7 @@ from pathlib import Path
 import pytest
 import tyro
 from support import naive
+from support.scripts import load_script
 from torch.distributed.run import get_args_parser
 
 import cadmus_gym as cg
@@ -156,22 +156,14 @@ def test_programs_of_the_language_have_their_verdicts() -> None:
 
 def parse(script: str, arguments: list[str]) -> None:
     """Let a script of the checkout parse its flags and read its recipe, but not run."""
-    specification = importlib.util.spec_from_file_location(f"documented_{Path(script).stem}", ROOT / script)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[module.__name__] = module
-    try:
-        specification.loader.exec_module(module)
-        kind = getattr(module, "Args", None) or module.Config
-        configure = getattr(module, "configure", None) or (lambda words: tyro.cli(kind, args=words))
-        if arguments == ["--help"]:
-            with pytest.raises(SystemExit, match=r"^0$"):
-                configure(arguments)
-        else:
+    module = load_script(ROOT / script)
+    kind = getattr(module, "Args", None) or module.Config
+    configure = getattr(module, "configure", None) or (lambda words: tyro.cli(kind, args=words))
+    if arguments == ["--help"]:
+        with pytest.raises(SystemExit, match=r"^0$"):
             configure(arguments)
-    finally:
-        del sys.modules[module.__name__]
+    else:
+        configure(arguments)
 
 
 def check_make(target: str) -> None:

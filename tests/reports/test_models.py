@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.scripts import load_script
 
 import cadmus_gym as cg
 from cadmus_gym.evaluation.answers import outside_training
@@ -43,15 +42,8 @@ CARD: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    specification = importlib.util.spec_from_file_location("evaluate_script", ROOT / "benchmarks" / "evaluate.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["evaluate_script"] = module
-    specification.loader.exec_module(module)
-    yield module
-    del sys.modules["evaluate_script"]
+def script() -> ModuleType:
+    return load_script(ROOT / "benchmarks" / "evaluate.py")
 
 
 @pytest.fixture

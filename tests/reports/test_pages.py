@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.scripts import load_script
 
 from cadmus_gym.reports import results
 from cadmus_gym.reports.models import read
@@ -21,13 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @pytest.fixture
 def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("report_script", ROOT / "benchmarks" / "report.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["report_script"] = module
-    specification.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks" / "report.py")
 
 
 def test_the_pages_are_up_to_date(script: ModuleType) -> None:

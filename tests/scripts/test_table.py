@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from support.scripts import load_script
 
 import cadmus_gym as cg
 from cadmus_gym.evaluation.excess import measure_excess_loss
@@ -24,16 +24,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "table.py"
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    specification = importlib.util.spec_from_file_location("table_script", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["table_script"] = module
-    specification.loader.exec_module(module)
     threads = torch.get_num_threads()
-    yield module
+    yield load_script(SCRIPT)
     torch.set_num_threads(threads)
-    del sys.modules["table_script"]
 
 
 def save(folder: Path, context: int = 64) -> Transformer:
