@@ -79,13 +79,13 @@ def page(results: Path) -> str:
                 "## Model size",
                 "![Excess loss and test errors against compute and core-seconds](results/scaling.png)",
                 (results / "scaling.md").read_text(encoding="utf-8").strip(),
-                "This study and the next were run before facts were held out.",
+                "This study and the next one were run before facts were held out.",
                 "## What each choice of a recipe is worth",
                 (results / "factors.md").read_text(encoding="utf-8").strip(),
                 "## Policies that know nothing",
-                "Constants, copies, cheats and random tokens on every environment and split, before facts were held "
-                "out: [policies.md](results/policies.md). Each [card](../envs/cards) says how many prompts are "
-                "answered right while a construct is ignored.",
+                "Constants, copies, cheats, random tokens and a table of the last words of a prompt, on every "
+                "environment and split, and the share of prompts that are answered right while a construct is "
+                "ignored: [policies.md](results/policies.md).",
                 "## Speed",
                 speed(results),
             ]
