@@ -17,7 +17,7 @@ from cadmus_gym.evaluation.intervals import Tally
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.language.verdicts import Verdict
 
-BLUE, RED, GREY, PALE = "#1f5fa8", "#d1495b", "#777777", "#9db8d2"
+BLUE, RED, PALE = "#1f5fa8", "#d1495b", "#9db8d2"
 FEW, LEAST = 100, 10  # prompts, below which a group is faint and has no interval, or is left out
 BARS = 16  # of a stratum, at most
 

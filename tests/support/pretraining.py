@@ -9,12 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import cadmus_gym as cg
 from cadmus_gym.training import interrupts
 from cadmus_gym.transformer.checkpoint import load_model
 from support.scripts import TRAIN
@@ -68,7 +66,3 @@ def interrupt(patch: pytest.MonkeyPatch, script: ModuleType, at: int) -> None:
         return done
 
     patch.setattr(script.Trainer, "train_step", interrupted)
-
-
-def programs_of(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    return cg.Stream("Cadmus-Arith-v0", seed=3).batch(0, count)
