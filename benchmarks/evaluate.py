@@ -212,7 +212,7 @@ def drawn(card: dict[str, Any], name: str) -> dict[str, Any]:
         settings = card["settings"]
         history = [{"count": settings["evaluate_count"], **point} for point in card["history"]]
         history[-1] |= {"count": settings["final_count"]}
-        plots.draw_curves(history, name, card["floor"], settings["prompt_weight"], place("curves"), about)
+        plots.draw_curves(history, name, card.get("floor"), settings["prompt_weight"], place("curves"), about)
         found["curves"] = place("curves").relative_to(TOP).as_posix()
     if card.get("reliability", {}).get("splits"):
         several = len(card["reliability"]["splits"]) > 1

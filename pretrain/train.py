@@ -240,10 +240,8 @@ class Trainer:
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
 
         # Figures, and where the run begins.
-        floor = ranks.first(
-            lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000).floor(config.prompt_weight)
-        )
-        self.ledger = Ledger(stream.specs, config.prompt_weight, floor, ranks)
+        entropy = ranks.first(lambda: stream.entropy(1 << 11, budget=1_000_000, samples=100_000))
+        self.ledger = Ledger(stream.specs, config.prompt_weight, entropy, ranks)
         self.counts = self.ledger.counts
         self.counts |= {"preflight": timed, "parent": None}
         self.earlier = b""  # record of what the model to start from was trained on
@@ -393,12 +391,12 @@ class Trainer:
 
     def save_model(self, found: Mapping[str, Evaluation], so_far: Mapping[str, Any]) -> None:
         """Write the model with a card: its training so far, and an evaluation."""
-        counts, floor = self.counts, self.ledger.floor
+        counts = self.counts
         about = {key: value for key, value in self.run.about.items() if key != "config"}  # it is in the recipe
         card = {**recipe(self.run.about["config"]), **about, **so_far, "steps": self.steps}
         card |= {"programs": counts["step"] * self.config.batch, "among": self.feed.focus.among}
         card |= {"processes": self.ranks.count, "parameters": self.parameters}
-        card |= {"floor": floor if math.isfinite(floor) else None}
+        card |= {"floor": self.ledger.floor}
         card |= {"endian": self.config.endian, "history": counts["history"]}
         card |= {"preflight": counts["preflight"], "parent": counts["parent"]}
         card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}

@@ -52,10 +52,14 @@ def measure_excess_loss(
 
         E[log p(x, y) - log q(x, y)] = E[log p(x) - log q(x)] + E[log p(y | x) - log q(y | x)]
 
-    and each term is a divergence, at least 0. The entropy in the first term, -E[log p(x)], is that of the choice of a
+    and the sum is a divergence, at least 0. The entropy in the first term, -E[log p(x)], is that of the choice of a
     problem. The entropy in the second is small: a prompt determines its worked steps and its answer, so that
     -log p(y | x) comes only from the choice whether to show worked steps. Each mean is divided by the mean length of
     its part. ``report`` is called with (done, total) programs.
+
+    That a prompt has ended shows only in the first token after it, so a model pays for that in the completion: q(x) is
+    the probability that a program begins with x. Where a prompt may be continued, as `12 7 add` by `5 mul`, no model
+    brings the second term to 0, and the first one may fall below 0.
 
     The values are nan for a task without exact probabilities. Raises ValueError for a count below 2, which has no
     standard error, and FloatingPointError for a loss that is not finite.

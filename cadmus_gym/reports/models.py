@@ -152,6 +152,7 @@ def training(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         "steps": whole(stage.get("step") or stage.get("timesteps")),
         "seconds": whole(stage.get("seconds")),
         "core-seconds": spent(stage, card),
+        "excess loss": excess_of(stage),
     }
     return markdown(["", ""], [[key, str(value)] for key, value in facts.items() if value is not None])
 
@@ -206,6 +207,23 @@ def spent(stage: Mapping[str, Any], card: Mapping[str, Any]) -> str | None:
         dollars = stage["cpu_seconds"] / 3600 * price
         cost = f"; {dollars:.4f} dollars at {price:g} per core-hour (put in your own price)"
     return f"{stage['cpu_seconds']:,.0f}{of}{cost}"
+
+
+def excess_of(stage: Mapping[str, Any]) -> str | None:
+    """The excess loss at the end of a training; older cards have one figure for prompts and completions together."""
+    if "loss" not in stage:
+        return None
+    if "excess_prompts" in stage:
+        return (
+            f"{stage['excess_prompts']:.4f} nats per token of prompts, {stage['excess_completions']:.4f} of completions"
+        )
+    if stage.get("floor") is None:
+        return f"not known, as the entropy of the programs is not; the loss is {stage['loss']:.4f} nats per token"
+    weight = stage["settings"]["prompt_weight"]
+    return (
+        f"{stage['loss'] - stage['floor']:.4f} nats per token, prompts weighted {weight:g}; "
+        "prompts and completions apart were not recorded"
+    )
 
 
 def percent(share: float) -> str:

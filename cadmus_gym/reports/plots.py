@@ -121,16 +121,14 @@ def draw_curves(
     about: Mapping[str, str] | None = None,
 ) -> None:
     """Draw a training: the excess loss, and the share of errors on each test split. A point of the history is of
-    ``count`` prompts per split."""
+    ``count`` prompts per split; ``floor`` and ``weight`` are as in `draw_losses`."""
     tokens = [point["tokens"] / 1e6 for point in history]
     splits = [split for split in history[-1]["truth"] if split.split()[-1] == "test"]
     columns = min(4, 1 + len(splits))
     rows = -(-(1 + len(splits)) // columns)
     figure = new_figure(4.2 * columns, 3.6 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    axes[0].plot(tokens, [point["loss"] - (floor or 0.0) for point in history], "o-", color=BLUE, markersize=3)
-    title = "loss" if floor is None else "excess loss"
-    axes[0].set(title=title, ylabel=f"nats per token, prompts weighted {weight}")
+    draw_losses(axes[0], history, floor, weight)
     for ax, split in zip(axes[1:], splits, strict=False):
         counts = [point.get("count", 0) for point in history]
         wrong = [1 - point["truth"][split] for point in history]
@@ -139,12 +137,35 @@ def draw_curves(
         for x, share, low in zip(tokens, wrong, least, strict=True):
             ax.plot(x, share or low, "o", color=BLUE, markersize=4, markerfacecolor=BLUE if share else "none")
         ax.set(title=split.removesuffix(" test") or "test", ylabel="errors; hollow: none, below 1/n")
+        ax.set(yscale="log")
     for ax in axes[: 1 + len(splits)]:
-        ax.set(yscale="log", xlabel="million tokens")
+        ax.set(xlabel="million tokens")
         plain(ax)
     blank(axes, 1 + len(splits))
     figure.suptitle(f"{name}: training, one seed")
     save(figure, path, about)
+
+
+def draw_losses(ax: Any, history: Sequence[Mapping[str, Any]], floor: float | None, weight: float) -> None:
+    """Draw the excess loss of prompts and of completions.
+
+    Older cards do not have them apart: then the loss above ``floor`` is drawn, with tokens of prompts weighted by
+    ``weight``. Without a floor it is the loss.
+    """
+    apart = [point for point in history if "excess_prompts" in point]  # all, or those after an older run was resumed
+    if apart:
+        tokens = [point["tokens"] / 1e6 for point in apart]
+        excess = {part: [point[f"excess_{part}"] for point in apart] for part in ("prompts", "completions")}
+        for (part, values), color in zip(excess.items(), (RED, BLUE), strict=True):
+            ax.plot(tokens, values, "o-", color=color, markersize=3, label=part)
+        positive = min(map(min, excess.values())) > 0  # not always, see `cadmus_gym.evaluation.excess`
+        ax.set(title="excess loss", ylabel="nats per token", yscale="log" if positive else "linear")
+        ax.legend(frameon=False)
+        return
+    tokens, losses = [point["tokens"] / 1e6 for point in history], [point["loss"] - (floor or 0.0) for point in history]
+    ax.plot(tokens, losses, "o-", color=BLUE, markersize=3)
+    title = "loss" if floor is None else "excess loss"
+    ax.set(title=title, ylabel=f"nats per token, prompts weighted {weight}", yscale="log")
 
 
 def draw_reliability(splits: Mapping[str, Mapping[str, Any]], name: str, path: Path, about: Mapping[str, str]) -> None:
@@ -216,24 +237,29 @@ def draw_limits(
 
 
 def draw_study(rows: Sequence[Any], title: str, path: Path) -> None:
-    """Draw excess loss and errors on test against compute, and errors against time, a line for each run of a study."""
+    """Draw excess loss of prompts, of completions and errors on test against compute, and errors against time, a line
+    for each run of a study."""
     from matplotlib import colormaps, ticker
 
-    figure = new_figure(13, 4.4)
-    axes = figure.subplots(1, 3)
+    figure = new_figure(17, 4.4)
+    axes = figure.subplots(1, 4)
     names = list(dict.fromkeys(row.name for row in rows))
     for k, name in enumerate(names):
         budgets = sorted({row.compute for row in rows if row.name == name})
         some = [[row for row in rows if (row.name, row.compute) == (name, budget)] for budget in budgets]
         flops = [fmean(row.flops for row in of_budget) for of_budget in some]
         seconds = [fmean(row.core_seconds for row in of_budget) for of_budget in some]
-        excess = [fmean(row.excess.whole for row in of_budget) for of_budget in some]
+        prompts = [fmean(row.excess.prompt for row in of_budget) for of_budget in some]
+        completions = [fmean(row.excess.completion for row in of_budget) for of_budget in some]
         wrong = [100 * (1 - fmean(row.truth["test"] for row in of_budget)) for of_budget in some]
         color = colormaps["viridis"](k / max(1, len(names) - 1) * 0.85)
-        for axis, x, y in zip(axes, (flops, flops, seconds), (excess, wrong, wrong), strict=True):
+        drawn = ((flops, prompts), (flops, completions), (flops, wrong), (seconds, wrong))
+        for axis, (x, y) in zip(axes, drawn, strict=True):
             axis.plot(x, y, "o-", color=color, label=name)
     compute, missed = "FLOPs of training, 6 x parameters x tokens", "test prompts not completed truly, %"
-    xlabels, ylabels = (compute, compute, "core-seconds of training"), ("excess loss, nats per token", missed, missed)
+    excess = "excess loss of {}, nats per token"
+    xlabels = (compute, compute, compute, "core-seconds of training")
+    ylabels = (excess.format("prompts"), excess.format("completions"), missed, missed)
     for axis, xlabel, ylabel in zip(axes, xlabels, ylabels, strict=True):
         axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
         for each in (axis.xaxis, axis.yaxis):

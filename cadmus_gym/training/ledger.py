@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cadmus_gym.language.isa import VOCABULARY
+from cadmus_gym.streams.scores import Entropy
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.training.ranks import Ranks
 
@@ -21,11 +22,11 @@ OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts
 class Ledger:
     """The figures of a run. ``counts`` goes into its states and its card, and is the same in all processes.
 
-    ``floor`` is the entropy of the generator, a lower bound on the loss; it is not finite if unknown.
+    ``entropy`` is that of the generator; it is nan if unknown.
     """
 
-    def __init__(self, specs: Sequence[Spec], prompt_weight: float, floor: float, ranks: Ranks) -> None:
-        self.specs, self.prompt_weight, self.floor, self.ranks = specs, prompt_weight, floor, ranks
+    def __init__(self, specs: Sequence[Spec], prompt_weight: float, entropy: Entropy, ranks: Ranks) -> None:
+        self.specs, self.prompt_weight, self.entropy, self.ranks = specs, prompt_weight, entropy, ranks
         self.counts: dict[str, Any] = {"step": 0, "tokens": 0, "stopped": False, "history": [], "parts": 0}
         self.counts |= dict.fromkeys(("seconds", "cpu_seconds", "evaluation_cpu_seconds"), 0.0)
         self.counts["met"] = [0.0] * 4  # sums since the last evaluation, as in a row of the window
@@ -69,12 +70,33 @@ class Ledger:
         """Add rows (N, 4) to the window, each to the spec that ``parts`` (N,) names."""
         self.window.index_add_(0, parts, rows)
 
+    @property
+    def floor(self) -> float | None:
+        """A lower bound on the loss; None if the entropy is unknown."""
+        floor = self.entropy.floor(self.prompt_weight)
+        return floor if math.isfinite(floor) else None
+
     def mean(self, row: Sequence[float]) -> tuple[float, float]:
         """Return the loss and that of completions alone, in nats per token, from a row of the window."""
         of_prompts, of_completions, in_prompts, in_completions = row
         weight = self.prompt_weight
         loss = (weight * of_prompts + of_completions) / (weight * in_prompts + in_completions)
         return loss, of_completions / in_completions
+
+    def excess(self, row: Sequence[float]) -> dict[str, float]:
+        """Return the excess loss from a row of the window, of prompts and of completions, each in nats per token.
+
+        It is empty if the entropy is unknown. What a model pays for the end of a prompt counts with the completion, see
+        `cadmus_gym.evaluation.excess`.
+        """
+        of_prompts, of_completions, in_prompts, in_completions = row
+        entropy = self.entropy
+        if self.floor is None:
+            return {}
+        return {
+            "excess_prompts": of_prompts / in_prompts - entropy.prompt / entropy.prompt_tokens,
+            "excess_completions": of_completions / in_completions - entropy.completion / entropy.completion_tokens,
+        }
 
     def close_window(self, warm: bool) -> dict[str, float]:
         """Return the losses since the last call, by their TensorBoard tags, and begin a new window.
@@ -92,7 +114,7 @@ class Ledger:
             raise FloatingPointError(f"{where} {completion_loss:.2f} nats per token, 1.5 times that of guessing")
         self.counts["met"] = [before + now for before, now in zip(self.counts["met"], met, strict=True)]
         scalars = {"loss/all": loss, "loss/completion": completion_loss}
-        scalars |= {"loss/excess": loss - self.floor} if math.isfinite(self.floor) else {}
+        scalars |= {f"loss/{name}": value for name, value in self.excess(met).items()}
         if len(self.specs) > 1:
             families = zip(self.specs, table.tolist(), strict=True)
             scalars |= {f"loss of {spec.id}/completion": row[1] / row[3] for spec, row in families if row[3]}
@@ -119,6 +141,7 @@ class Ledger:
         self.take_time()
         if any(counts["met"]):  # else there was no step since the last evaluation
             counts["loss"], counts["completion_loss"] = self.mean(counts["met"])
+            counts |= self.excess(counts["met"])
             counts["met"] = [0.0] * 4
         so_far = {key: value for key, value in counts.items() if key not in OF_RUN}
         so_far["times"] = {kind: round(seconds, 1) for kind, seconds in counts["times"].items()}

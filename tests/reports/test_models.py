@@ -448,8 +448,45 @@ def test_a_page_says_that_the_environments_have_changed_since() -> None:
         assert ("have changed since this model was trained" in text) == changed
 
 
-def test_curves_are_drawn_of_what_a_training_writes_into_its_card(script: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (
+            {"loss": 0.5, "floor": 0.4, "excess_prompts": -0.01, "excess_completions": 0.25},
+            "-0.0100 nats per token of prompts, 0.2500 of completions",
+        ),
+        (
+            {"loss": 0.5, "floor": 0.4},  # an older card
+            "0.1000 nats per token, prompts weighted 0.1; prompts and completions apart were not recorded",
+        ),
+        ({"loss": 0.5, "floor": None}, "not known, as the entropy of the programs is not; the loss is 0.5000 nats"),
+        ({}, None),
+    ],
+)
+def test_a_page_has_the_excess_loss_of_its_card(figures: dict[str, Any], said: str | None) -> None:
+    card = {**CARD, **figures, "endian": "little", "settings": {**CARD["settings"], "prompt_weight": 0.1}}
+    config = json.loads((model_files.PACKAGED / "nano-arith" / "config.json").read_text(encoding="utf-8"))
+    text = models.page("mine", card | {"stored": "bfloat16"}, config)
+    assert (f"| excess loss | {said}" in text) if said else ("excess loss" not in text)
+
+
+EXCESS = {"excess_prompts": 0.3, "excess_completions": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("points", "lines"),
+    [([{}, {}], 1), ([{}, EXCESS], 2), ([EXCESS, EXCESS], 2)],
+    ids=["an older card", "an older run, resumed", "a card"],
+)
+def test_curves_are_drawn_of_what_a_training_writes_into_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: list[dict[str, float]], lines: int
+) -> None:
     """A card has the settings of its recipe, and points of its history have a loss and truth rates."""
-    history = [{"tokens": n * 1000, "loss": 3.0 / n, "truth": {"Cadmus-Compare-v0 test": 0.5}} for n in (1, 2)]
+    drawn: list[Any] = []
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda figure, *given: (drawn.append(figure), save(figure, *given)))
+    truth = {"Cadmus-Compare-v0 test": 0.5}
+    history = [{"tokens": n * 1000, "loss": 3.0 / n, "truth": truth, **point} for n, point in enumerate(points, 1)]
     plots.draw_curves(history, "mine", 0.5, 0.1, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len(drawn[0].axes[0].lines) == lines

@@ -55,10 +55,12 @@ def test_a_run_prints_one_line_and_writes_model_card_states_and_curves(finished:
     assert [one["split"] for one in card["metrics"]] == SPLITS
     assert all(one["count"] == 16 and one["seed"] == EVALUATION_SEED for one in card["metrics"])
     assert [point["step"] for point in card["history"]] == [4, 8, 12]
-    losses = scalars(folder)["loss/all"]
+    losses = scalars(folder)
     for point in card["history"]:  # of all steps since the one before
-        some = [losses[step] for step in range(point["step"] - 3, point["step"] + 1)]
-        assert point["loss"] == pytest.approx(sum(some) / 4, rel=0.02)
+        for name, tag in (("loss", "all"), ("excess_prompts",) * 2, ("excess_completions",) * 2):
+            some = [losses[f"loss/{tag}"][step] for step in range(point["step"] - 3, point["step"] + 1)]
+            assert point[name] == pytest.approx(sum(some) / 4, rel=0.02), name
+    assert card["excess_completions"] == card["completion_loss"]  # a completion follows from its prompt
 
     assert [path.name[:9] for path in sorted((folder / "states").iterdir())] == ["000000010", "000000012"]
     curves = scalars(folder)
@@ -160,10 +162,11 @@ def test_a_family_without_probabilities_trains_without_excess_loss(
     card, config = models.read(folder / "model")
     assert card["floor"] is None
     assert "loss/completion" in scalars(folder)
-    assert "loss/excess" not in scalars(folder)
-    assert "50% of them chosen by focus among the first 4,608 of the stream" in " ".join(
-        models.page("sums", card, config).split()
-    )
+    assert not [tag for tag in scalars(folder) if tag.startswith("loss/excess")]
+    assert not card.keys() & {"excess_prompts", "excess_completions"}
+    page = " ".join(models.page("sums", card, config).split())
+    assert "50% of them chosen by focus among the first 4,608 of the stream" in page
+    assert f"not known, as the entropy of the programs is not; the loss is {card['loss']:.4f} nats per token" in page
 
 
 def test_two_runs_with_one_seed_end_with_equal_weights(script: ModuleType, finished: tuple[Path, str, str]) -> None:

@@ -62,7 +62,7 @@ def test_two_processes_train_as_one(script: ModuleType, two_ranks: tuple[Path, s
     assert printed.count("; true of 16 prompts: ") == 1
     assert script.main(["--folder", str(tmp_path / "one"), *SPREAD]) == 0
     curves, expected = scalars(folder), scalars(tmp_path / "one")
-    for tag in ("loss/all", "loss/completion", "loss/excess"):
+    for tag in ("loss/all", "loss/completion", "loss/excess_prompts", "loss/excess_completions"):
         assert list(curves[tag]) == list(range(1, 25)), tag
         assert curves[tag] == pytest.approx(expected[tag], abs=1e-4), tag
     for tag in ("tokens/total", "rate/muon", "truth/test"):
