@@ -33,7 +33,6 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -43,21 +42,18 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import numpy as np
 import torch
-import tyro
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
-from torch.utils.tensorboard import SummaryWriter
+from stable_baselines3.common.logger import Logger
 
 import cadmus_gym as cg
 from cadmus_gym import files
 from cadmus_gym.evaluation import trained
-from cadmus_gym.evaluation.lifts import INTERVAL, Measured, compare, shown_lift
-from cadmus_gym.evaluation.loopholes import find_loopholes
+from cadmus_gym.evaluation.lifts import INTERVAL, Measured, compare, judged, shown_lift
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, complete_under, problems_of, prompts_of
 from cadmus_gym.language.isa import Tokens
 from cadmus_gym.reports import curves
+from cadmus_gym.rl.callbacks import Curves, Ticks
 from cadmus_gym.rl.sb3 import CadmusVecEnv, SequenceRolloutBuffer, TransformerPolicy, agent_state, posed, restore_agent
 from cadmus_gym.training import allowed, folders, settings
 from cadmus_gym.training.interrupts import Stop, exit_with
@@ -66,6 +62,7 @@ from cadmus_gym.training.ranks import device_of
 from cadmus_gym.training.runs import Run
 from cadmus_gym.training.settings import Overrides
 from cadmus_gym.training.starting import Start, find_start
+from cadmus_gym.training.states import as_tensor
 from cadmus_gym.transformer.checkpoint import check_target, save_model
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
@@ -132,18 +129,6 @@ RULES = {
 FREE = {*settings.OF_CALL, "device", "threads", "total_timesteps", "eval_freq", "save_freq", "progress_bar"}
 
 
-def configure(arguments: list[str]) -> Args:
-    """Return the settings: from flags, else from the run to be resumed. Raises ValueError if they contradict."""
-    known = settings.first_flags(arguments, folder=Args.folder)
-    values = settings.started_with(known.folder, "args", Args) if known.resume else None
-    if values is None:
-        return tyro.cli(Args, args=arguments)
-    before = Args(**values)
-    args = tyro.cli(Args, args=arguments, default=before)
-    settings.check_resumed(before, args, FREE)
-    return args
-
-
 def make_agent(args: Args, spec: cg.Spec, start: Start, model: Transformer | None) -> MaskablePPO:
     """Return the untrained agent in its environment, with the weights of a model or fresh ones."""
     device_of(args.device)  # raises ValueError if it is missing
@@ -180,30 +165,10 @@ def make_agent(args: Args, spec: cg.Spec, start: Start, model: Transformer | Non
     return agent
 
 
-class Curves(TensorBoardOutputFormat):
-    """Stable-Baselines3's logger on the curves of a run."""
-
-    def __init__(self, writer: SummaryWriter) -> None:
-        self.writer = writer
-        self._is_closed = False
-
-
-class Ticks(BaseCallback):
-    """Reports each step of a rollout."""
-
-    def __init__(self, report: Callable[[int], None]) -> None:
-        super().__init__()
-        self.report = report
-
-    def _on_step(self) -> bool:
-        self.report(self.num_timesteps)
-        return True
-
-
 def main(arguments: list[str]) -> int:
     held = contextlib.ExitStack()
     try:
-        args = configure(arguments)
+        args = settings.configure(arguments, Args, "args", FREE, Args.folder)
         result = args.folder / "result.json"
         if args.resume and result.is_file():
             done = files.read_json(result)
@@ -305,8 +270,7 @@ class Trainer:
         (prompts, lengths), step, name = self.prompts, self.agent.num_timesteps, "sampled" if temperature else "greedy"
         with self.run.part("evaluation", f"evaluating {len(prompts)} test prompts at step {step}, {name}") as report:
             done = complete_under(self.model, self.spec, prompts, lengths, temperature=temperature, report=report)
-            programs = done.programs
-            found = Measured(cg.run_batch(programs)[0] == cg.Verdict.TRUE, find_loopholes(programs, lengths))
+            found = judged(done.programs, lengths)
         truth, loopholes = float(found.true.mean()), float(found.loopholes.mean())
         curves.add_rates(self.writer, "test sampled" if temperature else "test", truth, loopholes, step)
         if not temperature:
@@ -325,7 +289,7 @@ class Trainer:
         self.seconds = time.monotonic() - self.begun
         before = {name: [torch.from_numpy(one) for one in parts] for name, parts in self.before.items()}
         state = {**agent_state(self.agent), "history": self.history, "seconds": self.seconds, "before": before}
-        state["record"] = torch.from_numpy(np.frombuffer(self.model.record, np.uint8).copy())
+        state["record"] = as_tensor(self.model.record)
         self.run.save(self.agent.num_timesteps, state)
         self.save_model()
 

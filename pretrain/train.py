@@ -43,33 +43,29 @@ from typing import Annotated, Any, Literal
 # made two threads ten times slower than one (measured on two busy cores).
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
-import numpy as np
 import torch
 import tyro
 
 import cadmus_gym as cg
-from cadmus_gym import files
 from cadmus_gym.evaluation import trained
 from cadmus_gym.evaluation.completing import stages
 from cadmus_gym.evaluation.splits import evaluate_splits, shown, truth_on_test
 from cadmus_gym.evaluation.truth import Evaluation
 from cadmus_gym.reports import curves
 from cadmus_gym.training import allowed, batches, continuing, folders, settings
-from cadmus_gym.training.focus import AMONG
 from cadmus_gym.training.interrupts import Stop, exit_with
-from cadmus_gym.training.learner import Learner, choose_dtype
+from cadmus_gym.training.learner import Learner, settle_dtype
 from cadmus_gym.training.ledger import Ledger
 from cadmus_gym.training.optimizers import rate_at, set_rates
+from cadmus_gym.training.planning import make_stream, steps_of
 from cadmus_gym.training.provenance import recipe
 from cadmus_gym.training.ranks import Ranks
-from cadmus_gym.training.record import extended
 from cadmus_gym.training.runs import Run
 from cadmus_gym.training.settings import Env, Overrides
-from cadmus_gym.transformer.checkpoint import WEIGHTS, check_target, find_model, load_model, save_model
+from cadmus_gym.transformer.checkpoint import check_target, save_model
 from cadmus_gym.transformer.model import ModelConfig
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-WAITING, SETTLED = 0.2, 20  # a larger share of time spent waiting for programs is reported, after this many steps
 
 
 @dataclass(frozen=True)
@@ -156,23 +152,6 @@ def configure(arguments: list[str]) -> Config:
     return continuing.configure(arguments, Config, FREE, RECIPES)
 
 
-def make_stream(config: Config) -> cg.Stream:
-    """Return the programs to train on. Raises ValueError if they do not fit the other settings."""
-    if isinstance(config.env, Mapping) and config.overrides:
-        raise ValueError('overrides need a single env; for a mixture, write .toml files, each with `base = "ID"`')
-    env = cg.load_spec(config.env, **config.overrides) if isinstance(config.env, str) else config.env
-    stream = cg.Stream(env, split="train", seed=config.seed)
-    for spec in stream.specs:
-        needed = 1 + max(stream.length, spec.prompt_room + spec.episode.max_tokens)
-        if config.context < needed:
-            raise ValueError(
-                f"recipe {config.recipe}: context = {config.context}; allowed for {spec.id}: from {needed}"
-            )
-        if config.stop_at_truth is not None and "test" not in spec.splits:
-            raise ValueError(f"stop_at_truth = {config.stop_at_truth}: {spec.id} has no test split")
-    return stream
-
-
 def main(arguments: list[str]) -> int:
     ranks, held = None, contextlib.ExitStack()
     try:
@@ -196,8 +175,7 @@ def main(arguments: list[str]) -> int:
         )
         remedy = "muon_rate, adamw_rate or clip"
         run = Run("train.py", config.folder, about, remedy=remedy, rank=ranks.rank, count=ranks.count)
-        trainer = Trainer(config, stream, ranks, run, state)
-        return run.carry_out(trainer.train)
+        return run.carry_out(Trainer(config, stream, ranks, run, state).train)
     except (ValueError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
@@ -218,24 +196,14 @@ class Trainer:
         # Data. A sample of the stream gives the number of steps, and where to cut a batch.
         run.say("measuring the lengths and the entropy of programs")
         lengths = batches.program_lengths(stream.batch(0, 1 << 14)[0])
-        self.steps = config.steps or math.ceil(config.tokens / (config.batch * lengths.mean()))
-        self.first = config.parts[-1]["step"] if config.parts else 0  # where the schedule of the rates begins
-        if self.steps <= self.first:
-            raise ValueError(f"--extend: {self.steps} steps in total; allowed: more than the {self.first} made so far")
+        self.first, self.steps = steps_of(config, float(lengths.mean()))
         self.cuts = batches.plan_chunks(lengths, config.batch // ranks.count, ranks.device.type)
         self.feed = batches.Feed(stream, config.batch, config.focus, ranks.rank, ranks.count)
         self.counted = torch.from_numpy(~self.feed.drawn).to(ranks.device, torch.float64)  # rows not chosen by focus
 
         # Model and optimizers. Only the weights and the stream are random, and both have the seed.
-        timed = None
-        if config.dtype == "auto":
-            chunks = batches.cut_chunks(batches.draw(stream, self.feed.rows), config.endian, self.cuts)
-            dtype, timed = choose_dtype(config, chunks, ranks, run.say)
-            config = dataclasses.replace(config, dtype=dtype)  # type: ignore[arg-type]
-            run.about["config"]["dtype"] = dtype  # a resumed run times nothing
-            ranks.first(run.write_about)
-        self.config = config
-        self.learner = Learner(config, ranks)
+        self.config, timed = settle_dtype(config, self.feed, self.cuts, ranks, run)
+        self.learner = Learner(self.config, ranks)
         self.model = self.learner.model
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
 
@@ -244,41 +212,9 @@ class Trainer:
         self.ledger = Ledger(stream.specs, config.prompt_weight, entropy, ranks)
         self.counts = self.ledger.counts
         self.counts |= {"preflight": timed, "parent": None}
-        self.earlier = b""  # record of what the model to start from was trained on
-        if state is not None:
-            self.restore(state)
-        elif config.start is not None:
-            self.start_from(config.start)
-        if self.counts["step"] < self.first:
-            raise ValueError(
-                f"{run.states}: the last intact state is of step {self.counts['step']}, before the run was extended at "
-                f"step {self.first}; start another run with --start {run.folder / 'model'}"
-            )
-        extended_now = self.counts["parts"] < len(config.parts)
-        if extended_now:  # the result was written after the last state, with the last evaluation
-            self.ledger.begin_part(ranks.first(lambda: files.read_json(run.result)), len(config.parts))
-            ranks.first(run.write_about)
-        self.unsaved = extended_now or (state is None and config.start is not None)  # the first state must hold it
-        self.ledger.start_clocks()
-        self.settled, self.warned = self.counts["step"] + SETTLED, False  # whether waiting was reported
+        self.unsaved = continuing.begin(self.config, state, self.learner, self.feed, self.ledger, run)
         self.truth = "-"  # on test, in the last evaluation
         run.start(self.counts["step"], self.steps)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        if "choices" not in state:
-            raise ValueError(f"{self.run.states}: another version of Cadmus Gym wrote them; resume with that one")
-        for part in (self.learner, self.feed, self.ledger):
-            part.restore(state)
-        self.earlier = state["earlier"].numpy().tobytes()
-        self.run.saved = self.counts["step"]
-
-    def start_from(self, name: str) -> None:
-        """Take the weights of a model, and keep its card."""
-        model = load_model(name)
-        self.model.load_state_dict(model.state_dict())
-        sums = {WEIGHTS: files.sha256(find_model(name) / WEIGHTS)}
-        self.counts["parent"] = {**model.card, "name": name, "sha256": sums}
-        self.earlier = model.record
 
     def train(self) -> int:
         """Train to the end or until a signal; return the exit status."""
@@ -293,10 +229,11 @@ class Trainer:
             self.save()
         ranks.first(lambda: run.result.unlink(missing_ok=True))  # that of the part before
         with run.stop() as stop:
-            if self.loop(stop):
-                return run.stopped(stop)
-        self.finish(self.evaluate(config.final_count))
-        return 0
+            stopped = self.loop(stop)
+        if not stopped:
+            self.finish(self.evaluate(config.final_count))
+        ranks.wait()
+        return run.stopped(stop) if stopped else 0
 
     def loop(self, stop: Stop) -> bool:
         """Train to the last step or until a signal; return whether there was one."""
@@ -330,7 +267,7 @@ class Trainer:
         parts = torch.from_numpy(batch.parts).to(ranks.device)
         now = ledger.spend("data", now)
 
-        lengths = np.stack([batch.prompt_lengths, batches.program_lengths(batch.programs) - batch.prompt_lengths], 1)
+        lengths = batch.lengths
         sizes = torch.tensor([*lengths.sum(0), stop.signal > 0], dtype=torch.float64)
         in_prompts, in_completions, stopping = ranks.sum(sizes).tolist()  # tokens of all processes
         found, norm = self.learner.gradients(chunks, config.prompt_weight * in_prompts + in_completions)
@@ -353,25 +290,19 @@ class Trainer:
 
         Raises FloatingPointError if the loss shows that training diverged.
         """
-        config, counts, step = self.config, self.counts, self.counts["step"]
+        config, step = self.config, self.counts["step"]
         scalars = self.ledger.close_window(warm=step - self.first > config.warmup * (self.steps - self.first))
-        loss = scalars["loss/completion"]
-        speed, times = self.ledger.close_times()
-        scalars |= {"gradient/norm": norm, "tokens/second": speed, "tokens/total": counts["tokens"]}
-        scalars |= {f"rate/{name}": one.param_groups[0]["lr"] for name, one in self.learner.optimizers.items()}
-        scalars |= {f"time/{kind}": share for kind, share in times.items()}
-        self.run.add_scalars(scalars, step)
-        if times["data"] > WAITING and step >= self.settled and not self.warned:
-            self.warned, hint = True, f"; focus draws {AMONG} for each one that it uses, --focus 0 draws one"
-            self.run.say(f"{times['data']:.0%} of the time is spent waiting for programs{hint if config.focus else ''}")
-        return f"loss {loss:.3f}, true {self.truth}, {speed:,.0f} tokens/s"
+        rates = {f"rate/{name}": one.param_groups[0]["lr"] for name, one in self.learner.optimizers.items()}
+        self.run.add_scalars({**scalars, **rates, "gradient/norm": norm}, step)
+        if warning := self.ledger.warning(scalars["time/data"], config.focus):
+            self.run.say(warning)
+        return f"loss {scalars['loss/completion']:.3f}, true {self.truth}, {scalars['tokens/second']:,.0f} tokens/s"
 
     def save(self) -> None:
         now = time.monotonic()
         self.run.check_finite(self.model)
         self.ledger.take_time()
         state = {**self.learner.state(), **self.feed.state(self.ranks), **self.ledger.state()}
-        state["earlier"] = torch.from_numpy(np.frombuffer(self.earlier, np.uint8).copy())
         self.ranks.first(lambda: self.run.save(self.counts["step"], state))
         self.ledger.spend("saving", now)
 
@@ -391,17 +322,13 @@ class Trainer:
 
     def save_model(self, found: Mapping[str, Evaluation], so_far: Mapping[str, Any]) -> None:
         """Write the model with a card: its training so far, and an evaluation."""
-        counts = self.counts
         about = {key: value for key, value in self.run.about.items() if key != "config"}  # it is in the recipe
         card = {**recipe(self.run.about["config"]), **about, **so_far, "steps": self.steps}
-        card |= {"programs": counts["step"] * self.config.batch, "among": self.feed.focus.among}
-        card |= {"processes": self.ranks.count, "parameters": self.parameters}
-        card |= {"floor": self.ledger.floor}
-        card |= {"endian": self.config.endian, "history": counts["history"]}
-        card |= {"preflight": counts["preflight"], "parent": counts["parent"]}
+        card |= {"programs": self.counts["step"] * self.config.batch, "among": self.feed.focus.among}
+        card |= {"processes": self.ranks.count, "parameters": self.parameters, "endian": self.config.endian}
+        card |= {"floor": self.ledger.floor, **{key: self.counts[key] for key in ("history", "preflight", "parent")}}
         card |= {"metrics": [dataclasses.asdict(one) for one in found.values()]}
-        choices = self.feed.record(self.ranks)
-        self.model.record = extended(self.earlier, len(stages(card)) - 1, choices)
+        self.model.record = self.feed.extended(len(stages(card)) - 1, self.ranks)
         card["fingerprint"] = trained.fingerprint(card, self.model.record)
         most = max(spec.episode.max_tokens for spec in self.stream.specs)
         self.ranks.first(lambda: save_model(self.model, self.run.folder / "model", card, max_tokens=most))

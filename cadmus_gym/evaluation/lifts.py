@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.evaluation.intervals import lift_interval, tally
+from cadmus_gym.evaluation.loopholes import find_loopholes
 from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import Tokens
+from cadmus_gym.language.machine import run_batch
+from cadmus_gym.language.verdicts import Verdict
 
 INTERVAL = "95 %, of problems, paired, Newcombe 1998 method 10"
 
@@ -25,6 +29,11 @@ class Measured(NamedTuple):
             "interval": tally(self.true, keys).interval,
             "loophole_rate": float(self.loopholes.mean()),
         }
+
+
+def judged(programs: Tokens, prompt_lengths: NDArray[np.int32]) -> Measured:
+    """Return which of completed programs (N, L) are true, and which of those are loopholes."""
+    return Measured(run_batch(programs)[0] == Verdict.TRUE, find_loopholes(programs, prompt_lengths))
 
 
 def compare(before: Measured, after: Measured, keys: Words64) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,8 +11,12 @@ import tyro
 
 from cadmus_gym import files
 from cadmus_gym.training import settings
+from cadmus_gym.training.batches import Feed
+from cadmus_gym.training.learner import Learner
+from cadmus_gym.training.ledger import Ledger
+from cadmus_gym.training.runs import Run
 from cadmus_gym.training.settings import Pretraining
-from cadmus_gym.transformer.checkpoint import load_model
+from cadmus_gym.transformer.checkpoint import WEIGHTS, find_model, load_model
 from cadmus_gym.transformer.model import ModelConfig
 
 Config = TypeVar("Config", bound=Pretraining)
@@ -98,6 +102,40 @@ def check_start(config: Config, start: str) -> None:
             raise ValueError(
                 f"--start {start}: the model has {entry.name} = {own!r}, which train.py has no setting for"
             )
+
+
+def begin(
+    config: Pretraining, state: Mapping[str, Any] | None, learner: Learner, feed: Feed, ledger: Ledger, run: Run
+) -> bool:
+    """Bring a run to where it begins: to a state, to the weights of the model to start from, or to fresh ones.
+
+    Returns whether this brought something that no state holds yet. All processes must call it. Raises ValueError for a
+    state of another version, or of a step before the run was extended.
+    """
+    counts = ledger.counts
+    if state is not None:
+        if "choices" not in state:
+            raise ValueError(f"{run.states}: another version of Cadmus Gym wrote them; resume with that one")
+        for part in (learner, feed, ledger):
+            part.restore(state)
+        run.saved = counts["step"]
+    elif config.start is not None:
+        model = load_model(config.start)
+        learner.model.load_state_dict(model.state_dict())
+        sums = {WEIGHTS: files.sha256(find_model(config.start) / WEIGHTS)}
+        counts["parent"] = {**model.card, "name": config.start, "sha256": sums}
+        feed.earlier = model.record
+    if config.parts and counts["step"] < config.parts[-1]["step"]:
+        raise ValueError(
+            f"{run.states}: the last intact state is of step {counts['step']}, before the run was extended at "
+            f"step {config.parts[-1]['step']}; start another run with --start {run.folder / 'model'}"
+        )
+    extended_now = counts["parts"] < len(config.parts)
+    if extended_now:  # the result was written after the last state, with the last evaluation
+        ledger.begin_part(ledger.ranks.first(lambda: files.read_json(run.result)), len(config.parts))
+        ledger.ranks.first(run.write_about)
+    ledger.start_clocks()
+    return extended_now or (state is None and config.start is not None)
 
 
 def finished_part(path: Path, parts: int) -> dict[str, Any] | None:

@@ -8,16 +8,19 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from cadmus_gym.training import batches
 from cadmus_gym.training.optimizers import make_optimizers
 from cadmus_gym.training.ranks import Ranks
+from cadmus_gym.training.runs import Run
 from cadmus_gym.training.settings import Pretraining
 from cadmus_gym.transformer.loss import losses
 from cadmus_gym.transformer.model import Transformer
+
+Config = TypeVar("Config", bound=Pretraining)
 
 TIMED = 2  # steps that a preflight times in each type
 HOPELESS = 4  # a type that is this many times slower is timed only once
@@ -71,6 +74,22 @@ class Learner:
             optimizer.load_state_dict(state["optimizers"][name])
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["peak"] = peak
+
+
+def settle_dtype(
+    config: Config, feed: batches.Feed, cuts: list[int], ranks: Ranks, run: Run
+) -> tuple[Config, dict[str, float] | None]:
+    """Return the settings with a type of products, and the speeds by which it was chosen; None if it was given.
+
+    A choice is written into run.json: a resumed run times nothing. All processes must call it.
+    """
+    if config.dtype != "auto":
+        return config, None
+    chunks = batches.cut_chunks(batches.draw(feed.stream, feed.rows), config.endian, cuts)
+    dtype, timed = choose_dtype(config, chunks, ranks, run.say)
+    run.about["config"]["dtype"] = dtype
+    ranks.first(run.write_about)
+    return dataclasses.replace(config, dtype=dtype), timed
 
 
 def choose_dtype(

@@ -13,9 +13,11 @@ from torch import Tensor
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.streams.scores import Entropy
 from cadmus_gym.streams.spec import Spec
+from cadmus_gym.training.focus import AMONG
 from cadmus_gym.training.ranks import Ranks
 
 DIVERGED = 1.5 * math.log(len(VOCABULARY))  # nats per token: 1.5 times the loss of guessing
+WAITING, SETTLED = 0.2, 20  # a larger share of time spent waiting for programs is reported, after this many steps
 OF_RUN = ("history", "stopped", "met", "parts", "preflight", "parent")  # counts that do not belong into the history
 
 
@@ -40,6 +42,7 @@ class Ledger:
         self.cpu_before = self.counts["cpu_seconds"]
         self.began, self.cpu_began = time.monotonic() - self.counts["seconds"], time.process_time()
         self.logged = time.monotonic(), self.counts["tokens"], dict(self.counts["times"])
+        self.settled, self.warned = self.counts["step"] + SETTLED, False  # see `warning`
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` takes. All processes must call it."""
@@ -99,7 +102,8 @@ class Ledger:
         }
 
     def close_window(self, warm: bool) -> dict[str, float]:
-        """Return the losses since the last call, by their TensorBoard tags, and begin a new window.
+        """Return the losses, the tokens per second and the share of time that each kind of work took since the last
+        call, by their TensorBoard tags, and begin a new window.
 
         Raises FloatingPointError if the loss is not finite or, once ``warm``, if it shows that training diverged.
         """
@@ -118,16 +122,25 @@ class Ledger:
         if len(self.specs) > 1:
             families = zip(self.specs, table.tolist(), strict=True)
             scalars |= {f"loss of {spec.id}/completion": row[1] / row[3] for spec, row in families if row[3]}
-        return scalars
+        return scalars | self._close_times()
 
-    def close_times(self) -> tuple[float, dict[str, float]]:
-        """Return the tokens per second since the last call, and the share of time that each kind of work took."""
+    def _close_times(self) -> dict[str, float]:
         since, tokens, times = self.logged
         now, counts = time.monotonic(), self.counts
         seconds = now - since
-        shares = {kind: (spent - times[kind]) / seconds for kind, spent in counts["times"].items()}
         self.logged = now, counts["tokens"], dict(counts["times"])
-        return (counts["tokens"] - tokens) / seconds, shares
+        shares = {f"time/{kind}": (spent - times[kind]) / seconds for kind, spent in counts["times"].items()}
+        return {"tokens/second": (counts["tokens"] - tokens) / seconds, "tokens/total": counts["tokens"], **shares}
+
+    def warning(self, waiting: float, focus: float) -> str:
+        """Return a line if training spends much of its time ``waiting`` for programs, once; else an empty one.
+
+        ``waiting`` is a share of the time, ``focus`` the share of rows that focus chooses.
+        """
+        if waiting <= WAITING or self.counts["step"] < self.settled or self.warned:
+            return ""
+        self.warned, hint = True, f"; focus draws {AMONG} for each one that it uses, --focus 0 draws one"
+        return f"{waiting:.0%} of the time is spent waiting for programs{hint if focus else ''}"
 
     def close_evaluation(self, truths: Mapping[str, float], began: float, cpu_began: float) -> dict[str, Any]:
         """Add a point with the truth rate of each split to the history; return its figures.

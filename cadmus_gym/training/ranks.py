@@ -88,6 +88,12 @@ class Ranks:
             raise error
         return made  # type: ignore[no-any-return]
 
+    def wait(self) -> None:
+        """Wait until all processes have called it."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
     def close(self) -> None:
+        """Close the connections. Call `wait` before it, except after an error: another process may still need them."""
         if self.count > 1:
             torch.distributed.destroy_process_group()

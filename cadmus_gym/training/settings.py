@@ -18,6 +18,7 @@ from cadmus_gym.transformer.config import ModelConfig
 OF_CALL = ("folder", "resume", "overwrite", "extend")  # settings of one call of a script, not of the run
 
 Kind = TypeVar("Kind")  # a frozen dataclass of settings
+Flags = TypeVar("Flags", bound="Settings")
 
 JSON = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
@@ -73,6 +74,12 @@ class Pretraining(Settings, Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
+    def env(self) -> str | dict[str, int]: ...
+    @property
+    def overrides(self) -> dict[str, Any]: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
     def sizes(self) -> ModelConfig: ...
     @property
     def endian(self) -> str: ...
@@ -98,6 +105,10 @@ class Pretraining(Settings, Protocol):
     def tokens(self) -> int: ...
     @property
     def steps(self) -> int | None: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def stop_at_truth(self) -> float | None: ...
     @property
     def start(self) -> str | None: ...
     @property
@@ -136,6 +147,25 @@ def started_with(folder: Path, name: str, kind: type) -> dict[str, Any] | None:
             f"{path} {what} setting {differing[0]!r}: another version of Cadmus Gym wrote it; resume it with that one"
         )
     return {**values, "folder": folder}
+
+
+def configure(arguments: list[str], kind: type[Flags], name: str, free: Collection[str], folder: Path) -> Flags:
+    """Return the settings: from flags, else from the run to be resumed, else the defaults of ``kind``.
+
+    name: key of the settings in run.json.
+    free: settings that may differ when a run is resumed.
+    folder: where --folder is not given.
+
+    Raises ValueError for a value that is not allowed, and a flag that contradicts the run to be resumed.
+    """
+    known = first_flags(arguments, folder=folder)
+    values = started_with(known.folder, name, kind) if known.resume else None
+    if values is None:
+        return tyro.cli(kind, args=arguments)
+    before = kind(**values)
+    now = tyro.cli(kind, args=arguments, default=before)
+    check_resumed(before, now, free)
+    return now
 
 
 def check_resumed(before: Settings, now: Settings, free: Collection[str], flag: str = "--resume") -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cadmus_gym.files import atomic
@@ -56,6 +57,11 @@ def load_state(folder: Path, report: Callable[[str], None]) -> dict[str, Any] | 
     if states:
         raise ValueError(f"{folder}: all of its {len(states)} states are damaged")
     return None
+
+
+def as_tensor(content: bytes) -> torch.Tensor:
+    """Return bytes as a state holds them, (N,) uint8; ``.numpy().tobytes()`` returns them again."""
+    return torch.from_numpy(np.frombuffer(content, np.uint8).copy())
 
 
 def _states(folder: Path) -> list[Path]:

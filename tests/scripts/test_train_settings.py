@@ -11,7 +11,7 @@ import pytest
 from support.pretraining import TINY
 from support.scripts import TRAIN
 
-from cadmus_gym.training.ledger import Ledger
+from cadmus_gym.training import ledger
 from cadmus_gym.transformer.model import ModelConfig, Transformer
 
 
@@ -28,14 +28,14 @@ def test_much_waiting_for_programs_is_reported_once(
     spent = {"data": data, "model": 1.0 - data, "optimizer": 0.0}
     clock = [0.0]
 
-    def spend(ledger: Ledger, kind: str, since: float) -> float:
+    def spend(one: ledger.Ledger, kind: str, since: float) -> float:
         clock[0] += spent.get(kind, 0.0)
-        ledger.counts["times"][kind] += spent.get(kind, 0.0)
+        one.counts["times"][kind] += spent.get(kind, 0.0)
         return clock[0]
 
-    monkeypatch.setattr(Ledger, "spend", spend)
+    monkeypatch.setattr(ledger.Ledger, "spend", spend)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(script, "SETTLED", 6)
+    monkeypatch.setattr(ledger, "SETTLED", 6)
     assert script.main(["--folder", str(tmp_path / "run"), *TINY]) == 0
     line = "30% of the time is spent waiting for programs; focus draws 8 for each one that it uses, --focus 0 draws one"
     assert capsys.readouterr().err.count(line) == said
