@@ -40,6 +40,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 PACKAGE = Path(__file__).parents[1]
 LONG = 1.0  # seconds of compiling before a message is printed
+ANNOUNCED, QUIET = "announced", 3600.0  # the file written with the message, and seconds before it is printed again
 
 # Without Numba's runtime a kernel can neither allocate nor count references. That is five times as fast on short
 # programs, where every view of a row was counted atomically.
@@ -264,7 +265,7 @@ class _Progress:
         if self.outermost in (None, cache):
             self.outermost, self.began = cache, time.monotonic()
         if self.spent + time.monotonic() - self.began > LONG:
-            _say("compiling kernels, once per installation; this takes about a minute")
+            _announce()
 
     def end(self, cache: Cache) -> None:
         if cache is self.outermost:
@@ -273,6 +274,17 @@ class _Progress:
 
 
 _progress = _Progress()
+
+
+@functools.cache
+def _announce() -> None:
+    """Say that kernels are compiled, unless another process said so lately: the first commands each compile some."""
+    for folder in folders():
+        with contextlib.suppress(OSError):  # there is no such file
+            if time.time() - (folder / ANNOUNCED).stat().st_mtime < QUIET:
+                return
+    _say("compiling kernels, once per installation; over the first commands this takes about a minute")
+    _write(ANNOUNCED, b"")
 
 
 @functools.cache
