@@ -104,6 +104,8 @@ def show_seen(given: argparse.Namespace) -> int:
     Returns 0 if that is at least once, 1 if it is not, and 2 if it is not known.
     """
     tokens = read(given.program)
+    if given.near < 0:
+        raise ValueError(f"--near {given.near}; allowed: 0 or more")
     if given.model is not None:
         return show_trained(tokens, given)
     if given.upto is None or given.upto < 0:
@@ -113,7 +115,7 @@ def show_seen(given: argparse.Namespace) -> int:
     if given.folder is not None:
         programs = Index(stream, given.folder)
         programs.build(given.upto, countdown("programs sorted"))
-    return int(show_counts(tokens, programs, given.upto, f"of the first {given.upto} programs") == 0)
+    return int(show_counts(tokens, programs, given.upto, f"of the first {given.upto} programs", given.near) == 0)
 
 
 def show_trained(tokens: Tokens, given: argparse.Namespace) -> int:
@@ -130,15 +132,17 @@ def show_trained(tokens: Tokens, given: argparse.Namespace) -> int:
         if training.programs is not None:
             of = f"of the first {upto} of them" if upto < training.programs.count else "of them"
             of += ", or fewer, were trained on and" * (training.kind == CANDIDATES)
-            found += show_counts(tokens, training.programs, upto, of, training.kind == PROMPTS)
+            found += show_counts(tokens, training.programs, upto, of, given.near, training.kind == PROMPTS)
     return 0 if found else 1 if trained.exact else 2
 
 
-def show_counts(tokens: Tokens, programs: Programs | Index, upto: int, of: str, posed: bool = False) -> int:
+def show_counts(
+    tokens: Tokens, programs: Programs | Index, upto: int, of: str, listed: int, posed: bool = False
+) -> int:
     """Print how many programs are, or begin with, the tokens; their split and probability; and similar prompts.
 
-    ``of`` names the programs that are counted. If only their prompts were ``posed``, prompts are counted. Returns the
-    count.
+    ``of`` names the programs that are counted. If only their prompts were ``posed``, prompts are counted. Up to
+    ``listed`` similar prompts are listed, the most frequent ones first. Returns the count.
     """
     stream = programs.stream
     problems = [(spec, *pair) for spec in stream.specs for pair in splits_of(spec, tokens).items()]
@@ -160,10 +164,13 @@ def show_counts(tokens: Tokens, programs: Programs | Index, upto: int, of: str, 
         if possible:
             print(f"possible splits: {possible}; it is not known what a family in plain Python writes")
         print(f"log-probability {log_probability(stream, tokens, problems[0][2].programs[0])}")
-    shown = [(count, other) for count, other in zip(counts, near, strict=True) if count > 0]
-    print(f"prompts one token away: {len(shown) or 'none'}")
-    for count, other in sorted(shown, key=lambda pair: -pair[0]):
+    found = [(count, other) for count, other in zip(counts, near, strict=True) if count > 0]
+    found.sort(key=lambda pair: -pair[0])
+    print(f"prompts one token away: {len(found) or 'none'}")
+    for count, other in found[:listed]:
         print(f"{count:9d}  {disassemble(other)}")
+    if len(found) > listed:
+        print(f"      ...  {len(found) - listed} more; --near {len(found)} lists them all")
     return int(same if posed else begun)
 
 
@@ -278,6 +285,8 @@ def command_parser() -> argparse.ArgumentParser:
     command.add_argument("--upto", type=int, metavar="N", help=upto)
     command.add_argument("--seed", type=int, help="seed of the stream; default: 0")
     command.add_argument("--folder", type=Path, help="keep an index of the stream here, to answer more questions fast")
+    near = "how many of the prompts one token away to list; default: 5"
+    command.add_argument("--near", type=int, default=5, metavar="N", help=near)
 
     command = add("complete", show_complete, "let a model complete a prompt, with the probability of each token")
     command.add_argument("prompt", help='a prompt, such as "12 7 add"')

@@ -356,9 +356,17 @@ def test_the_command_prints_counts_splits_and_neighbours(tmp_path: Path, capsys:
     assert "\nsplit: train;" in out
     value = float(out.split("log-probability ")[1].split(",")[0])
     assert math.isclose(value, float(stream.score(program).prompt), abs_tol=1e-4)
-    near = [line.split(maxsplit=1)[1] for line in out.split("prompts one token away")[1].splitlines()[1:]]
     seen = {cg.disassemble(row[:n]) for row, n in zip(rows, lengths, strict=True)}
-    assert set(near) == {cg.disassemble(e) for e in edits(program[:length])} & seen
+    near = {cg.disassemble(e) for e in edits(program[:length])} & seen
+    *listed, rest = out.split("prompts one token away: ")[1].splitlines()[1:]
+    assert len(listed) == 5
+    assert rest == f"      ...  {len(near) - 5} more; --near {len(near)} lists them all"
+    assert main(["seen", prompt, *arguments, "--near", str(len(near))]) == 0
+    whole = capsys.readouterr().out.split("prompts one token away: ")[1].splitlines()[1:]
+    assert whole[:5] == listed
+    assert {line.split(maxsplit=1)[1] for line in whole} == near
+    counts = [int(line.split()[0]) for line in whole]
+    assert counts == sorted(counts, reverse=True)
 
     assert main(["seen", "100 200 add", *arguments, "--folder", str(tmp_path / "index")]) == 1
     out = capsys.readouterr().out
@@ -374,6 +382,7 @@ def test_the_command_prints_counts_splits_and_neighbours(tmp_path: Path, capsys:
         (["12 7 add", "--upto", "-1"], "--stream needs --upto N, the number of programs to count among"),
         (["12 7 add"], "--stream needs --upto N, the number of programs to count among"),
         (["12 7 ad", "--upto", "10"], "is not a token"),
+        (["12 7 add", "--upto", "10", "--near", "-1"], "--near -1; allowed: 0 or more"),
     ],
 )
 def test_mistakes_are_errors(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
