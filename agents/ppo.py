@@ -247,19 +247,19 @@ class Trainer:
     def loop(self, stop: Stop) -> bool:
         """Alternate rollouts and updates, evaluate and save. Return whether a signal stopped the run."""
         args, agent, run, total = self.args, self.agent, self.run, self.args.total_timesteps
-        ticks = Ticks(lambda step: run.update(step) if step < total else None)
+        ticks = Ticks(lambda token: run.update(token) if token < total else None)
         while agent.num_timesteps < total:
             last, clock = agent.num_timesteps, time.monotonic()
             agent.learn(args.rollout, ticks, reset_num_timesteps=False, log_interval=2)  # one rollout; logged below
-            step, speed = agent.num_timesteps, args.rollout / (time.monotonic() - clock)
+            token, speed = agent.num_timesteps, args.rollout / (time.monotonic() - clock)
             agent.dump_logs()
             sampled, greedy = np.mean(agent.ep_success_buffer or [0.0]), self.history[-1]["truth_rate"]
-            run.update(step, f"sampled {sampled:.1%}, greedy {greedy:.1%}, {speed:,.0f} tokens/s")
+            run.update(token, f"sampled {sampled:.1%}, greedy {greedy:.1%}, {speed:,.0f} tokens/s")
             run.check_finite(agent.policy)
-            if step // args.eval_freq > last // args.eval_freq and step < total:
+            if token // args.eval_freq > last // args.eval_freq and token < total:
                 self.measure()
             stopping = stop.signal > 0
-            if step // args.save_freq > last // args.save_freq or step >= total or stopping:
+            if token // args.save_freq > last // args.save_freq or token >= total or stopping:
                 self.save()
             if stopping:
                 return True
@@ -267,18 +267,18 @@ class Trainer:
 
     def measure(self, temperature: float = 0.0) -> Measured:
         """Evaluate on the test prompts, report it, and log it to TensorBoard."""
-        (prompts, lengths), step, name = self.prompts, self.agent.num_timesteps, "sampled" if temperature else "greedy"
-        with self.run.part("evaluation", f"evaluating {len(prompts)} test prompts at step {step}, {name}") as report:
+        (prompts, lengths), token, name = self.prompts, self.agent.num_timesteps, "sampled" if temperature else "greedy"
+        with self.run.part("evaluation", f"evaluating {len(prompts)} test prompts at token {token}, {name}") as report:
             done = complete_under(self.model, self.spec, prompts, lengths, temperature=temperature, report=report)
             found = judged(done.programs, lengths)
         truth, loopholes = float(found.true.mean()), float(found.loopholes.mean())
-        curves.add_rates(self.writer, "test sampled" if temperature else "test", truth, loopholes, step)
+        curves.add_rates(self.writer, "test sampled" if temperature else "test", truth, loopholes, token)
         if not temperature:
-            curves.add_completions(self.writer, self.model, [self.spec], step)
+            curves.add_completions(self.writer, self.model, [self.spec], token)
             rates = {"truth_rate": round(truth, 6), "loophole_rate": round(loopholes, 6)}
-            self.history.append({"timesteps": step, **rates})
+            self.history.append({"timesteps": token, **rates})
         also = f", {loopholes:.2%} loopholes" if loopholes else ""
-        self.run.say(f"step {step}: {truth:.2%} of {len(prompts)} test prompts true{also}, {name}")
+        self.run.say(f"token {token}: {truth:.2%} of {len(prompts)} test prompts true{also}, {name}")
         return found
 
     def measure_both(self) -> dict[str, Measured]:
@@ -302,16 +302,16 @@ class Trainer:
 
     def finish(self, after: dict[str, Measured]) -> None:
         """Write and print the result."""
-        args, steps = self.args, self.agent.num_timesteps
+        args, tokens = self.args, self.agent.num_timesteps
         keys = problems_of(self.spec, "test", args.eval_episodes)
         found = {name: compare(self.before[name], after[name], keys) for name in ("greedy", "sampled")}
         lowest = min(one["truth_rate"] for one in self.history)
         line = (
             f"{self.run.folder / 'model'}: {self.spec.id}, the same {args.eval_episodes} test prompts before and after "
-            f"{steps} tokens: greedy {shown_lift(found['greedy'])}; sampled {shown_lift(found['sampled'])}; "
+            f"{tokens} tokens: greedy {shown_lift(found['greedy'])}; sampled {shown_lift(found['sampled'])}; "
             f"lowest greedy truth rate {lowest:.2%}; {self.seconds:.0f} s"
         )
-        result = {**found, "interval": INTERVAL, "lowest": lowest, "timesteps": steps, "seconds": self.seconds}
+        result = {**found, "interval": INTERVAL, "lowest": lowest, "timesteps": tokens, "seconds": self.seconds}
         about = self.run.about
         self.run.finish(line, {**result, "history": self.history, **about, "recipe": recipe(about["args"])})
 

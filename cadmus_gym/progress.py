@@ -50,11 +50,14 @@ def part_of(report: Report | None, k: int, parts: int) -> Report | None:
 
 
 class Progress:
-    """Progress of steps on stderr: a bar on a terminal, a line every ``seconds`` elsewhere, nothing if ``quiet``."""
+    """Progress of steps on stderr: a bar on a terminal, a line every ``seconds`` elsewhere, nothing if ``quiet``.
+
+    ``unit`` is what a step is called.
+    """
 
     def __init__(self, start: int, total: int, seconds: float = 15.0, quiet: bool = False, unit: str = "step") -> None:
         self.start, self.total, self.seconds, self.quiet = start, total, seconds, quiet
-        self.step, self.shown = start, ""
+        self.step, self.shown, self.unit = start, "", unit
         self.began = self.printed = time.monotonic()
         self.bar: Any = None
         if sys.stderr.isatty() and not quiet:
@@ -74,7 +77,8 @@ class Progress:
         if now - self.printed >= self.seconds or before < step == self.total:
             self.printed = now
             left = (now - self.began) / max(1, step - self.start) * (self.total - step)
-            self.write(f"step {step}/{self.total}, {self.shown + ', ' if self.shown else ''}{shown_time(left)} left")
+            shown = f"{self.shown}, " if self.shown else ""
+            self.write(f"{self.unit} {step}/{self.total}, {shown}{shown_time(left)} left")
 
     def part(self, what: str) -> Report:
         """Return a report for work within a step, such as an evaluation."""

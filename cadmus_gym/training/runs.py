@@ -25,8 +25,8 @@ class Run:
     """The progress, curves, states, result and exit status of a run. ``step`` is how far it is.
 
     Of several processes only the first one, with ``rank`` 0, prints and writes. ``about`` is the content of run.json;
-    each state holds a copy. ``unit`` is what a step counts, ``doing`` what a signal waits for, and ``remedy`` what to
-    lower if training diverges.
+    each state holds a copy. ``unit`` is what a step is called, ``doing`` what a signal waits for, and ``remedy`` what
+    to lower if training diverges.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Run:
     def check_finite(self, model: nn.Module) -> None:
         """Raise FloatingPointError if a weight is not finite."""
         if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
-            raise FloatingPointError(f"at step {self.step}: a weight is not finite")
+            raise FloatingPointError(f"at {self.unit} {self.step}: a weight is not finite")
 
     def stop(self) -> Stop:
         """Return a context in which Ctrl-C is acknowledged and sets a flag."""
@@ -104,7 +104,7 @@ class Run:
 
     def stopped(self, stop: Stop) -> int:
         """Report that a signal stopped the run, and return the exit status."""
-        self.say(f"stopped and saved at step {self.step} of {self.total}; {self._how_to_resume()}")
+        self.say(f"stopped and saved at {self.unit} {self.step} of {self.total}; {self._how_to_resume()}")
         return 128 + (stop.signal or signal.SIGTERM)  # another process may have got the signal
 
     def finish(self, line: str, result: Mapping[str, Any]) -> None:
@@ -122,7 +122,9 @@ class Run:
             self._fail(f"stopped {error}. {kept} again with a lower {self.remedy}")
             return 1
         except OSError as error:
-            self._fail(f"stopped at step {self.step}: {error}. All that was saved is intact; {self._how_to_resume()}")
+            self._fail(
+                f"stopped at {self.unit} {self.step}: {error}. All that was saved is intact; {self._how_to_resume()}"
+            )
             return 1
         finally:
             if self.progress is not None:
@@ -142,5 +144,6 @@ class Run:
         return f"resume with: {command if self.several else resuming(self.folder)}"
 
     def _acknowledge(self) -> str:
-        last = "no state has been saved" if self.saved is None else f"the last saved state is of step {self.saved}"
-        return f"stopping after this {self.doing}; Ctrl-C again stops at once ({last})"
+        last = f"the last saved state is of {self.unit} {self.saved}"
+        saved = "no state has been saved" if self.saved is None else last
+        return f"stopping after this {self.doing}; Ctrl-C again stops at once ({saved})"

@@ -121,8 +121,8 @@ def test_it_prints_and_writes_the_result(finished: tuple[Path, str, str], checkp
     for name, weight in model.state_dict().items():
         assert torch.equal(agent.policy.transformer.state_dict()[name], weight)
 
-    assert "step 0: " in reported
-    assert "step 512/1024, sampled" in reported or "step 1024/1024, sampled" in reported
+    assert "token 0: " in reported
+    assert "token 512/1024, sampled" in reported or "token 1024/1024, sampled" in reported
     curves = EventAccumulator(str(folder))
     curves.Reload()
     for tag in ("truth/test", "loopholes/test"):  # as pretraining has them
@@ -230,7 +230,7 @@ def test_an_interrupted_run_resumes_bit_exactly(
         patch.setattr(runs, "Stop", lambda *given: StopAfter(2))
         assert ppo.main(["--folder", str(parted), *common]) == 130
     reported = capsys.readouterr().err
-    stopped = re.search(r"stopped and saved at step (\d+) of 1024; resume with: (.*)", reported)
+    stopped = re.search(r"stopped and saved at token (\d+) of 1024; resume with: (.*)", reported)
     assert stopped is not None
     assert 0 < int(stopped[1]) < 1024
     assert f"--folder {parted} --resume" in stopped[2]
@@ -316,7 +316,7 @@ def test_a_run_stopped_by_a_full_disk_resumes(
         patch.setattr(runs, "save_state", full)
         assert ppo.main(["--folder", str(folder), *common]) == 1
     reported = capsys.readouterr().err
-    assert "ppo.py: stopped at step 1024: [Errno 28] No space left on device. All that was saved is intact" in reported
+    assert "ppo.py: stopped at token 1024: [Errno 28] No space left on device. All that was saved is intact" in reported
     assert f"--folder {folder} --resume" in reported
     assert ppo.main(["--folder", str(folder), "--resume"]) == 0
     whole, resumed = (load_model(one / "model").state_dict() for one in (tmp_path / "whole", folder))

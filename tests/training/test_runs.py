@@ -513,6 +513,7 @@ def test_progress_prints_lines_at_intervals_and_one_at_the_end(
     report(0, 2)
     clock.now += 5
     report(1, 2)
+    progress.Progress(0, 8, unit="token").update(8)
     quiet = progress.Progress(0, 1, quiet=True)
     quiet.update(1, "unseen")
     quiet.part("unseen")(0, 1)
@@ -521,4 +522,5 @@ def test_progress_prints_lines_at_intervals_and_one_at_the_end(
         "step 18/20, loss 0.5, 0 min 8 s left",
         "step 20/20, loss 0.5, 0 min 0 s left",
         "evaluating: 50%, 0 min 5 s left",
+        "token 8/8, 0 min 0 s left",
     ]
