@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from support.pretraining import TINY, assert_same_weights, interrupt, scalars
-from support.scripts import TRAIN
+from support.scripts import TOP, TRAIN
 
 import cadmus_gym as cg
 from cadmus_gym.training import batches, learner
@@ -28,33 +32,49 @@ from cadmus_gym.transformer.checkpoint import load_model
 SPREAD = [*TINY, "--steps", "24", "--warmup", "1", "--evaluate-every", "12", "--save-every", "10"]
 AUTO = ["--dtype", "auto"]
 # Each process would choose another type: the first one's choice counts.
-CHOOSING = """
-import os, runpy, sys
+FIRST, SECOND = {"float32": 1000.0, "bfloat16": 500.0}, {"float32": 100.0, "bfloat16": 500.0}
+CHOOSING = f"learner.preflight = lambda *_: {SECOND}"
+OTHER = """
+import sys
 from cadmus_gym.training import learner
-first = os.environ["RANK"] == "0"
-learner.preflight = lambda *_: {"float32": 1000.0 if first else 100.0, "bfloat16": 500.0}
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+from support.scripts import TRAIN, load_script
+{}
+sys.exit(load_script(TRAIN).main(sys.argv[1:]))
 """
 
 
-def start_ranks(
-    folder: Path, count: int, *arguments: str, script: tuple[Path, ...] = (TRAIN,)
-) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += [*map(str, script), "--folder", str(folder), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def train_in_two(script: ModuleType, *arguments: str, changed: str = "") -> tuple[str, str]:
+    """Train in this process and in another, which is ``changed`` by a line; return what they print.
+
+    It is as with torchrun, but PyTorch is imported once instead of three times, which takes most of the time.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "PYTHONPATH": str(TOP / "tests")}
+    command = [sys.executable, "-W", "error", "-c", OTHER.format(changed), *arguments]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    printed, reported = io.StringIO(), io.StringIO()
+    with contextlib.ExitStack() as held:
+        patch = held.enter_context(pytest.MonkeyPatch.context())
+        for name, value in {**place, "RANK": "0"}.items():
+            patch.setenv(name, value)
+        other = held.enter_context(subprocess.Popen(command, env={**os.environ, "RANK": "1"}, **pipes))
+        held.callback(other.kill)  # if this process fails; else it has ended
+        held.enter_context(contextlib.redirect_stdout(printed))
+        held.enter_context(contextlib.redirect_stderr(reported))
+        status, others = script.main([*arguments]), other.communicate()
+    assert (status, other.returncode) == (0, 0), (reported.getvalue(), others[1])
+    return printed.getvalue() + others[0], reported.getvalue() + others[1]
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+def two_ranks(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """An uninterrupted run of two processes that choose a type: its folder, and what it printed."""
     folder = tmp_path_factory.mktemp("ranks")
-    (folder / "choosing.py").write_text(CHOOSING)
-    process = start_ranks(folder / "two", 2, *SPREAD, *AUTO, script=(folder / "choosing.py", TRAIN))
-    printed, reported = process.communicate()
-    assert process.returncode == 0, reported
-    return folder / "two", printed, reported
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner, "preflight", lambda *_: FIRST)
+        return folder / "two", *train_in_two(script, "--folder", str(folder / "two"), *SPREAD, *AUTO, changed=CHOOSING)
 
 
 def test_two_processes_train_as_one(script: ModuleType, two_ranks: tuple[Path, str, str], tmp_path: Path) -> None:
@@ -79,8 +99,12 @@ def test_two_processes_choose_one_type(two_ranks: tuple[Path, str, str]) -> None
     assert load_model(folder / "model").card["settings"]["dtype"] == "float32"
 
 
-def test_two_processes_stop_together_and_resume_bit_exactly(two_ranks: tuple[Path, str, str], tmp_path: Path) -> None:
-    process = start_ranks(tmp_path / "run", 2, *SPREAD)
+def test_two_processes_stop_together_and_resume_bit_exactly(
+    script: ModuleType, two_ranks: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(TRAIN)]
+    command = [*torchrun, "--folder", str(tmp_path / "run"), *SPREAD]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     seen = ""
     while not seen.startswith("step 12: true"):
@@ -90,10 +114,8 @@ def test_two_processes_stop_together_and_resume_bit_exactly(two_ranks: tuple[Pat
     _, reported = process.communicate()
     assert process.returncode != 0
     stopped = r"stopped and saved at step (\d+) of 24; resume with: the same torchrun command"
-    assert re.search(stopped, reported), reported
-    process = start_ranks(tmp_path / "run", 2, "--resume")
-    _, reported = process.communicate()
-    assert process.returncode == 0, reported
+    assert len(re.findall(stopped, reported)) == 1, reported
+    train_in_two(script, "--folder", str(tmp_path / "run"), "--resume")
     assert_same_weights(two_ranks[0], tmp_path / "run")
 
 
