@@ -164,6 +164,7 @@ def main(arguments: list[str]) -> int:
         if config.resume and (done := ranks.first(lambda: continuing.finished_part(result, len(config.parts)))):
             if ranks.rank == 0:
                 print(f"{config.folder} is already finished:\n{done['line']}")
+            ranks.wait()
             return 0
         if config.batch % ranks.count:
             raise ValueError(f"batch = {config.batch}; allowed: a multiple of the number of processes, {ranks.count}")
@@ -229,11 +230,12 @@ class Trainer:
             self.save()
         ranks.first(lambda: run.result.unlink(missing_ok=True))  # that of the part before
         with run.stop() as stop:
-            stopped = self.loop(stop)
-        if not stopped:
-            self.finish(self.evaluate(config.final_count))
+            if self.loop(stop):
+                ranks.wait()
+                return run.stopped(stop)
+        self.finish(self.evaluate(config.final_count))
         ranks.wait()
-        return run.stopped(stop) if stopped else 0
+        return 0
 
     def loop(self, stop: Stop) -> bool:
         """Train to the last step or until a signal; return whether there was one."""
