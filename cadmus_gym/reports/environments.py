@@ -273,8 +273,7 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     verdicts = np.zeros((len(PARTS), len(Verdict)), np.int64)
     for k, program in enumerate(programs[:CHANGED]):
         verdicts += judge_changes(program[program != op.PAD], int(lengths[k]), int(answers[k]))
-    entropy = stream.entropy(SCORED, budget=BUDGET, samples=SAMPLES)
-    scores = stream.score(programs[:SCORED])  # with that budget
+    scores = stream.score(programs[:SCORED], budget=BUDGET, samples=SAMPLES)
     keys = stream.keys(np.full(SOME, SEED), np.arange(SOME))
     repeated = None
     if split == "train":
@@ -288,7 +287,7 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
         answers=Counter(text[a:b] for a, b in zip((starts + answers).tolist(), (starts + sizes).tolist(), strict=True)),
         tokens=np.bincount(programs.ravel(), minlength=len(VOCABULARY)) * (np.arange(len(VOCABULARY)) != op.PAD),
         verdicts=verdicts,
-        entropy=entropy,
+        entropy=Entropy.of(scores, lengths[:SCORED], sizes[:SCORED]),
         exact=float(scores.exact.mean()),
         error=float(np.nan_to_num(scores.error).max()),
         found=math.nan if train is None else float(np.isin(keys, train).mean()),
