@@ -1,4 +1,4 @@
-"""Excess loss: nats per token above the generator's entropy, of prompts and completions apart."""
+"""Excess loss: nats per token above the generator's entropy, for prompts and for completions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from cadmus_gym.streams.stream import Stream
 if TYPE_CHECKING:
     from cadmus_gym.transformer.model import Transformer
 
-ROWS = 64  # programs whose loss is computed at once
+ROWS = 64  # programs per forward pass
 
 
 @dataclass(frozen=True)
 class ExcessLoss:
     """A model's excess loss on whole programs, on prompts and on completions, each with its standard error.
 
-    Each is in nats per token of its own kind: ``prompt`` per token of a prompt, ``completion`` per token of a
-    completion.
+    Values are in nats per token: ``prompt`` per token of a prompt, ``completion`` per token of a completion.
     """
 
     whole: float
@@ -52,13 +51,13 @@ def measure_excess_loss(
 
         E[log p(x, y) - log q(x, y)] = E[log p(x) - log q(x)] + E[log p(y | x) - log q(y | x)]
 
-    and each term is a divergence, at least 0. The entropy in the first term, -E[log p(x)], is that of the choice of a
-    problem. The entropy in the second is small: a prompt determines its worked steps and its answer, so that
-    -log p(y | x) comes only from the choice whether to show worked steps. Each mean is divided by the mean length of
-    its part. ``report`` is called with (done, total) programs.
+    Each term is a KL divergence and so at least 0. The entropy in the first term, -E[log p(x)], is that of the choice
+    of a problem. The entropy in the second is small: a prompt determines its worked steps and its answer, so only the
+    choice whether to show the steps is random. Each mean is divided by the mean length of its part. ``report`` is
+    called with (done, total) programs.
 
-    The values are nan for a task without exact probabilities. Raises ValueError for a count below 2, which has no
-    standard error, and FloatingPointError for a loss that is not finite.
+    The values are nan for a task without exact probabilities. Raises ValueError for a count below 2, since a standard
+    error needs two programs, and FloatingPointError for a loss that is not finite.
     """
     if count < 2:
         raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
@@ -94,6 +93,6 @@ def measure_excess_loss(
 
 
 def _per_token(excess: NDArray[np.float64], lengths: NDArray[np.integer]) -> tuple[float, float]:
-    """Return the mean of nats per program (N,) and its standard error, both divided by the mean length."""
+    """Return the mean of ``excess`` (N,), nats per program, and its standard error, each divided by the mean length."""
     size = float(lengths.mean())
     return float(excess.mean() / size), float(excess.std(ddof=1) / math.sqrt(excess.size) / size)
