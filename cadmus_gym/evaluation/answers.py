@@ -184,7 +184,7 @@ def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
         lines.append("times  verdict              log-probability  completion")
         for text, times in counts.most_common():
             one = answers[texts.index(text)]
-            head = f"{times:5d}  {one.outcome.verdict.name:19s}  {one.log_prob:15.4f}  "
+            head = f"{times:5d}  {one.outcome.verdict.name:19s}  {one.log_prob:z15.4f}  "
             lines.append(fill(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
         lines.append("")
     one = answers[texts.index(counts.most_common(1)[0][0])]
@@ -194,10 +194,10 @@ def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
     stack = " ".join(map(str, one.outcome.stack)) or "(empty)"
     lines += [
         fill(f"{one.outcome.verdict.name}, stack {stack}, {one.outcome.steps} steps", WIDTH),
-        f"log-probability {one.log_prob:.4f}, probability {math.exp(one.log_prob):.2%}",
+        f"log-probability {one.log_prob:z.4f}, probability {math.exp(one.log_prob):.2%}",
         *([fill(OUTSIDE.format(one.outside), WIDTH)] if one.outside else []),
         "",
-        f"{'written':9s}{'probability':>11s}   instead",
+        f"{'token':9s}{'probability':>11s}   alternatives",
     ]
     for token, row in zip(one.written.tolist(), np.exp(one.log_probs), strict=True):
         others = [k for k in np.argsort(-row, kind="stable").tolist() if k != token and row[k] >= LEAST][:top]
@@ -206,5 +206,5 @@ def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
         lines.append(f"{VOCABULARY[token]:9s}{row[token]:>11.2%}   {parts[0]}".rstrip())
         lines += [f"{'':23s}{part}" for part in parts[1:]]
     if endian == "little":
-        lines += ["", "This model writes the digits of a number from the last to the first."]
+        lines += ["", "This model writes numbers from the last digit to the first."]
     return "\n".join(lines)

@@ -188,9 +188,9 @@ def test_the_command_prints_the_answer_token_by_token(folder: str, capsys: pytes
     lines = out.splitlines()
     assert lines[0] == "12 7 add"
     assert one.outcome.verdict.name in out
-    assert f"log-probability {one.log_prob:.4f}" in out
+    assert f"log-probability {one.log_prob:z.4f}" in out
     assert all(len(line) <= 100 for line in lines)
-    table = out.split("instead\n")[1].split("\n\n")[0].splitlines()
+    table = out.split("alternatives\n")[1].split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in table] == [cg.VOCABULARY[token] for token in one.written]
     for line, row, token in zip(table, np.exp(one.log_probs), one.written, strict=True):
         shown = line.split()[1:]
@@ -198,7 +198,7 @@ def test_the_command_prints_the_answer_token_by_token(folder: str, capsys: pytes
         others = shown[1::2]
         assert len(others) == min(3, int((np.delete(row, token) >= 0.0005).sum()))
         assert all(f"{row[isa.ID[other]]:.2%}" in shown for other in others)
-    assert "from the last to the first" in out
+    assert "from the last digit to the first" in out
     assert "outside" not in out
 
 
@@ -213,7 +213,7 @@ def test_the_command_says_when_a_prompt_is_outside_the_training_distribution(
     out = capsys.readouterr().out
     assert out.rstrip().endswith("first.")
     assert "no split of Cadmus-Arith-v0 has such a prompt" in " ".join(out.split())
-    written = out.split("instead\n")[1].split("\n\n")[0].splitlines()
+    written = out.split("alternatives\n")[1].split("\n\n")[0].splitlines()
     assert {line.split()[0] for line in written} <= {"not", "end"}
 
 
