@@ -47,17 +47,20 @@ def show_run(given: argparse.Namespace) -> int:
 def show_trace(given: argparse.Namespace) -> int:
     """Print a line for each token executed, then what `show_run` prints."""
     program, case = read(given.program), None
+    has_cases = op.CASE in program
     for step in trace(program):
         if step.case != case:
-            case, blank = step.case, "" if case is None else "\n"
-            print(f"{blank}case {case + 1}: position  token   stack (top at the right), registers")
+            blank, case = "" if case is None else "\n", step.case
+            title = f"case {case + 1}: " if has_cases else ""
+            print(f"{blank}{title + 'position':>16s}  token   stack (top at the right), registers")
         name = VOCABULARY[step.token]
         if step.fault is not None:
             print(f"{step.position:16d}  {name:6s}  {step.fault.name}")
             continue
         registers = "".join(f"   {r}={value}" for r, value in zip("ab", step.registers, strict=True) if value)
         print(f"{step.position:16d}  {name:6s}  {' '.join(map(str, step.stack))}{registers}")
-    print()
+    if case is not None:
+        print()
     return show_outcome(program)
 
 
@@ -94,7 +97,8 @@ def show_sample(given: argparse.Namespace) -> int:
 def show_export(given: argparse.Namespace) -> int:
     """Write the first programs of a stream to Parquet files."""
     stream = Stream(given.spec, given.split, given.seed)
-    print(f"{len(export_stream(stream, given.folder, given.count, report=countdown('programs')))} files")
+    files = export_stream(stream, given.folder, given.count, report=countdown("programs"))
+    print("1 file" if len(files) == 1 else f"{len(files)} files")
     return 0
 
 
@@ -244,7 +248,11 @@ class ShowVersions(argparse.Action):
 
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; ``show`` of what it returns is the function of the command."""
-    parser = argparse.ArgumentParser("python -m cadmus_gym", description="Programs, streams and models.")
+    parser = argparse.ArgumentParser(
+        "python -m cadmus_gym",
+        description="Run programs, print and search streams of programs, and train and query models.",
+        epilog="`COMMAND --help` lists the arguments of a command. The exit status is 2 for invalid input.",
+    )
     parser.add_argument("--version", action=ShowVersions, nargs=0, help="print versions and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -253,10 +261,10 @@ def command_parser() -> argparse.ArgumentParser:
         command.set_defaults(show=show)
         return command
 
-    command = add("run", show_run, "judge a program")
+    command = add("run", show_run, "run a program and print its verdict")
     command.add_argument("program", help=PROGRAM)
 
-    command = add("trace", show_trace, "judge a program and show every step")
+    command = add("trace", show_trace, "run a program and print every step and the verdict")
     command.add_argument("program", help=PROGRAM)
 
     add("envs", show_envs, "list the environments and their splits")
@@ -288,30 +296,34 @@ def command_parser() -> argparse.ArgumentParser:
     near = "how many of the prompts one token away to list; default: 5"
     command.add_argument("--near", type=int, default=5, metavar="N", help=near)
 
-    command = add("complete", show_complete, "let a model complete a prompt, with the probability of each token")
+    command = add("complete", show_complete, "let a model complete a prompt; print the probability of each token")
     command.add_argument("prompt", help='a prompt, such as "12 7 add"')
     command.add_argument("--model", default="nano", help=f"{MODEL}; default: nano")
     command.add_argument("--spec", help=f"{SPEC}, for form and budget; default: what the model was trained on")
     command.add_argument("--form", choices=FORMS, help="form of the completion; default: as in training")
-    command.add_argument("--max-tokens", type=int, metavar="N", help="limit on its tokens; default: as in training")
-    command.add_argument("--thoughts", type=int, metavar="N", help="limit on thought tokens; default: as in training")
+    command.add_argument(
+        "--max-tokens", type=int, metavar="N", help="most tokens of the completion; default: as in training"
+    )
+    command.add_argument("--thoughts", type=int, metavar="N", help="most tokens in thoughts; default: as in training")
     command.add_argument("--top", type=int, default=5, metavar="N", help="alternatives shown per token; default: 5")
-    command.add_argument("--temperature", type=float, default=0.0, help="default: 0, the most likely token")
-    command.add_argument("--samples", type=int, default=1, metavar="N", help="completions; default: 1")
+    command.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0, the default, takes the most likely token"
+    )
+    command.add_argument("--samples", type=int, default=1, metavar="N", help="number of completions; default: 1")
     command.add_argument("--seed", type=int, default=0, help="seed of the samples; default: 0")
 
     for name, help in (("train", "pretrain a transformer"), ("ppo", "fine-tune a transformer with PPO")):
         commands.add_parser(name, help=f"{help}; same arguments as {SCRIPTS[name]}", add_help=False)
 
     command = add("tokenizer", show_tokenizer, "write the vocabulary as a Hugging Face tokenizer")
-    command.add_argument("folder", type=Path, help="a model's folder, or a new one")
+    command.add_argument("folder", type=Path, help="the folder of a model, or a new folder")
     command.add_argument("--endian", choices=ENDIANS, help="order of digits; default: the one in the folder's card")
 
     command = add("instructions", show_instructions, "print the table of the 65 tokens")
     command.add_argument("--write", type=Path, metavar="FILE", help="write it between the markers of a Markdown file")
 
     command = add("cards", show_cards, "list the environment cards that are stale")
-    command.add_argument("--write", action="store_true", help="generate them again (in a checkout of the source)")
+    command.add_argument("--write", action="store_true", help="rewrite all cards; needs a checkout of the source")
     return parser
 
 

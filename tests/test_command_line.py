@@ -40,6 +40,12 @@ def test_trace_shows_each_step_of_each_case(capsys: pytest.CaptureFixture[str]) 
         ["mul", "15"],
     ]
     assert "2 of 2 cases" in out
+    assert main(["trace", "12 7 add 19 eq end"]) == 0
+    out = capsys.readouterr().out
+    assert out.split()[:2] == ["position", "token"]
+    assert "case" not in out
+    assert main(["trace", "12 7 add"]) == 1
+    assert capsys.readouterr().out.splitlines()[0] == "UNTERMINATED"
 
 
 def test_sample_prints_true_programs(capsys: pytest.CaptureFixture[str]) -> None:

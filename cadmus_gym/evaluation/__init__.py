@@ -1,1 +1,1 @@
-"""How well completions do, and what a model was trained on."""
+"""How often completions are true, and what a model was trained on."""

@@ -1,6 +1,6 @@
-"""Completions for people to read, with the probability of every token that could have stood in each place.
+"""Completions for people to read, with the probabilities of all tokens allowed at each position.
 
-The probabilities come from one forward pass over the finished program, under the masks of the form, at temperature 1.
+The probabilities come from one forward pass over the finished program, masked by the form, at temperature 1.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from cadmus_gym.transformer.decoding import Decoder
     from cadmus_gym.transformer.model import Transformer
 
-LEAST = 0.0005  # alternatives less likely are not shown
+LEAST = 0.0005  # less likely alternatives are not shown
 WIDTH = 100  # columns of a terminal
-ABREAST = 5  # alternatives in a line
+ABREAST = 5  # alternatives per line
 OUTSIDE = "This prompt is outside the model's training distribution ({}); its probabilities mean little here."
 
 
@@ -41,13 +41,13 @@ OUTSIDE = "This prompt is outside the model's training distribution ({}); its pr
 class Answer:
     """A model's completion of a prompt.
 
-    ``written`` is the completion in the order of digits in which the model wrote it. Row t of ``log_probs`` has the
-    log-probabilities of all tokens that were allowed instead of ``written[t]``, -inf for others. ``outside`` says how
-    the prompt leaves the training distribution of the model, and is empty if it does not; see `outside_training`.
+    ``written`` is the completion in the digit order in which the model wrote it. Row t of ``log_probs`` has the
+    log-probabilities of all tokens allowed at position t, -inf for the others. ``outside`` says why the prompt is
+    outside the model's training distribution, and is empty if it is not; see `outside_training`.
     """
 
     prompt: Tokens  # (p,)
-    completion: Tokens  # (m,), in the language's own order of digits
+    completion: Tokens  # (m,), in the digit order of the language
     written: Tokens  # (m,)
     log_probs: NDArray[np.float32]  # (m, 65)
     outcome: Outcome
@@ -55,14 +55,14 @@ class Answer:
 
     @property
     def log_prob(self) -> float:
-        """Of the completion, in nats."""
+        """The log-probability of the completion, in nats."""
         return float(self.log_probs[np.arange(self.written.size), self.written].sum())
 
     @property
     def parts(self) -> tuple[str, str]:
         """Thoughts and answer, in the notation for people."""
-        behind = int(np.flatnonzero(self.completion == op.CLOSE)[-1]) + 1 if op.CLOSE in self.completion else 0
-        return disassemble(self.completion[:behind]), disassemble(self.completion[behind:])
+        answer = int(np.flatnonzero(self.completion == op.CLOSE)[-1]) + 1 if op.CLOSE in self.completion else 0
+        return disassemble(self.completion[:answer]), disassemble(self.completion[answer:])
 
 
 def answer(
@@ -78,12 +78,12 @@ def answer(
     samples: int = 1,
     seed: int = 0,
 ) -> list[Answer]:
-    """Let a model complete one prompt, a text as for `cadmus_gym.assemble` or ids (n,); return an answer for each
-    sample.
+    """Let a model complete one prompt and return one answer per sample.
 
-    Form and budget are those of `cadmus_gym.complete`, within the context of the model. A temperature of 0 takes the
-    likeliest token; more than one sample needs a temperature above 0. Raises what `cadmus_gym.complete` raises, and
-    ValueError for a prompt that no completion of the form makes a well-formed program.
+    ``prompt`` is text for `cadmus_gym.assemble` or token ids (n,). Form and budget are chosen as in
+    `cadmus_gym.complete`, and the budget is cut to the model's context. Temperature 0 takes the most likely token; more
+    than one sample needs a temperature above 0. Raises what `cadmus_gym.complete` raises, and ValueError for a prompt
+    that no completion of this form turns into a well-formed program.
     """
     tokens = as_tokens(prompt)
     check_whole(samples=samples)
@@ -108,11 +108,11 @@ def answer(
 
 
 def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
-    """Say how a prompt leaves the distribution that a model with this card was trained on.
+    """Say why a prompt is outside the distribution that a model with this card was trained on.
 
-    The text is empty if it does not: a program of the split `train`, or of one with the same parameters such as `test`,
-    begins with the prompt. It is also empty if that is not known, because the card does not say or a family is in plain
-    Python.
+    The text is empty if the prompt is inside: a program of the split `train`, or of a split with the same parameters
+    such as `test`, begins with it. It is also empty if this is unknown, because the card does not say or a family is
+    written in plain Python.
     """
     tokens = as_tokens(prompt)
     try:
@@ -128,7 +128,7 @@ def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
         for split in part.splits
         if part.split_parameters(split) == part.split_parameters("train")
     ]
-    # A completion may have begun, in steps that a program of the stream would show.
+    # The prompt may include the beginning of a completion, such as worked steps.
     for size in range(tokens.size, 0, -1):
         for problem in filter(None, (reader.read(tokens[:size]) for reader in readers)):
             if problem.kept and any(np.array_equal(program[: tokens.size], tokens) for program in problem.programs):
@@ -147,17 +147,17 @@ def alternatives(
     completions: Sequence[Tokens],
     rules: Rules,
 ) -> list[NDArray[np.float32]]:
-    """Return for each completion (m,) of a prompt (p,) the log-probabilities of all tokens in each place, (m, 65).
+    """Return, for each completion (m,) of a prompt (p,), the log-probabilities of all tokens at each position, (m, 65).
 
-    They are under the masks of the rules, -inf for a token that is not allowed. Under ``endian="little"`` rows follow
-    the order in which the model writes, as `cadmus_gym.language.forms.reverse_digits` gives it.
+    They are masked by the rules: -inf for a token that is not allowed. For a model with ``endian="little"``, rows are
+    in the order in which it writes (`cadmus_gym.language.forms.reverse_digits`).
     """
     count, sizes = len(completions), np.array([row.size for row in completions])
     written = np.zeros((count, sizes.max(initial=0)), np.uint8)
     for row, completion in zip(written, completions, strict=True):
         row[: completion.size] = completion
     shown = np.tile(prompt, (count, 1))
-    if model.endian == "little":  # apart from one another: what a prompt ends with the model has not written
+    if model.endian == "little":  # separately: the model did not write the digits that end a prompt
         written, shown = reverse_digits(written), reverse_digits(shown)
     automata = Automata(rules, np.tile(prompt, (count, 1)), np.full(count, prompt.size), model.endian)
     allowed = np.zeros((*written.shape, len(VOCABULARY)), np.bool_)
@@ -166,14 +166,17 @@ def alternatives(
         automata.push(written[:, step].astype(np.int64))
     logits = logits_of(model, np.concatenate([shown, written], axis=1))[:, prompt.size :]
     masked = np.where(allowed, logits, np.float32(-np.inf))
-    with np.errstate(invalid="ignore"):  # past the end of a completion nothing is allowed
+    with np.errstate(invalid="ignore"):  # past the end of a completion, nothing is allowed
         log_probs = masked - np.logaddexp.reduce(masked, axis=2, keepdims=True)
     return [row[:size] for row, size in zip(log_probs, sizes, strict=True)]
 
 
 def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
-    """Return answers to one prompt as text of at most 100 columns: how often each came, and the most frequent one token
-    by token, with up to ``top`` alternatives per token."""
+    """Return answers to one prompt as text of at most 100 columns.
+
+    It shows how often each answer occurred, and the most frequent one token by token with up to ``top`` alternatives
+    per token.
+    """
     texts = [disassemble(one.completion) for one in answers]
     counts = Counter(texts)
     lines = [fill(disassemble(answers[0].prompt), WIDTH), ""]
@@ -181,7 +184,7 @@ def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
         lines.append("times  verdict              log-probability  completion")
         for text, times in counts.most_common():
             one = answers[texts.index(text)]
-            head = f"{times:5d}  {one.outcome.verdict.name:19s}  {one.log_prob:15.4f}  "
+            head = f"{times:5d}  {one.outcome.verdict.name:19s}  {one.log_prob:z15.4f}  "
             lines.append(fill(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
         lines.append("")
     one = answers[texts.index(counts.most_common(1)[0][0])]
@@ -191,10 +194,10 @@ def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
     stack = " ".join(map(str, one.outcome.stack)) or "(empty)"
     lines += [
         fill(f"{one.outcome.verdict.name}, stack {stack}, {one.outcome.steps} steps", WIDTH),
-        f"log-probability {one.log_prob:.4f}, probability {math.exp(one.log_prob):.2%}",
+        f"log-probability {one.log_prob:z.4f}, probability {math.exp(one.log_prob):.2%}",
         *([fill(OUTSIDE.format(one.outside), WIDTH)] if one.outside else []),
         "",
-        f"{'written':9s}{'probability':>11s}   instead",
+        f"{'token':9s}{'probability':>11s}   alternatives",
     ]
     for token, row in zip(one.written.tolist(), np.exp(one.log_probs), strict=True):
         others = [k for k in np.argsort(-row, kind="stable").tolist() if k != token and row[k] >= LEAST][:top]
@@ -203,5 +206,5 @@ def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
         lines.append(f"{VOCABULARY[token]:9s}{row[token]:>11.2%}   {parts[0]}".rstrip())
         lines += [f"{'':23s}{part}" for part in parts[1:]]
     if endian == "little":
-        lines += ["", "This model writes the digits of a number from the last to the first."]
+        lines += ["", "This model writes numbers from the last digit to the first."]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Policies that know nothing, cheats, and search: the background against which a score is read.
+"""Baselines: policies that know nothing, cheats, and search.
 
-None of them learns. The fixed policies show what can be earned without solving the problem. Search shows what trying is
-worth; it asks the machine before it answers, which a policy in an environment cannot do.
+None of them learns. The fixed policies show what can be earned without solving the problem. Search shows what trying
+alone achieves: it runs the machine before it answers, which a policy in an environment cannot do.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.literals import COMMA, NEG
 
-LAST_WORDS = 3  # of a prompt, by which a table of train's programs is looked up
-ROOM, PART = 40, 20_000  # tokens of the longest of them, and of an answer; programs that are read at once
+LAST_WORDS = 3  # words at the end of a prompt by which the table of training programs is indexed
+ROOM, PART = 40, 20_000  # most tokens of these words, and of an answer; programs read at once
 FITTED = 20_000  # programs in that table
-_TABLES: dict[tuple[str, int], Table] = {}  # the last one, by digest of train and number of programs
-FIT_SEED = 2 * EVALUATION_SEED  # of the programs that fixed policies are fitted to: far from any seed of prompts
+_TABLES: dict[tuple[str, int], Table] = {}  # the last table, by digest of train and number of programs
+FIT_SEED = 2 * EVALUATION_SEED  # seed of the programs that fixed policies are fitted to, far from any evaluation seed
 
-# Shortcuts seen in the wild. Under a form that is a list of tokens instead of an automaton the last works with digits,
-# `eq` and `end` alone.
+# Shortcuts seen in practice. If a form were a set of tokens instead of an automaton, the last one would need only
+# digits, `eq` and `end`.
 CHEATS = {"drop 1 end": "drop 1 end", "dup eq end": "dup eq end", "wrong eq 0 eq end": "31337 eq 0 eq end"}
 
 
 def play(
     spec: str | Path | Spec, split: str, completions: list[Tokens], seed: int = EVALUATION_SEED
 ) -> NDArray[np.bool_]:
-    """Write given completions after the first prompts of a split, token by token in the environment; return which
-    episodes were a success, (N,) bool. A token the form does not allow ends its episode."""
+    """Play given completions of the first prompts of a split token by token; return which succeed, (N,) bool.
+
+    A token that the form does not allow ends its episode.
+    """
     spec = load_spec(spec)
     programs = put(spec, split, *prompts_of(spec, split, len(completions), seed), completions)
     return np.asarray(run_batch(programs)[0] == Verdict.TRUE)
@@ -53,8 +55,10 @@ def play(
 def random_legal(
     spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete the prompts of `prompts_of` with tokens drawn uniformly among those allowed: programs (N, L) and prompt
-    lengths (N,)."""
+    """Complete the prompts of `prompts_of` with tokens drawn uniformly from the allowed ones.
+
+    Returns programs (N, L) uint8 padded with 0, and prompt lengths (N,) int32.
+    """
     spec = load_spec(spec)
     prompts, lengths = prompts_of(spec, split, count, seed, seeds)
     count = len(prompts)
@@ -90,34 +94,35 @@ def best_constant(spec: str | Path | Spec, split: str, count: int = 5000, seed: 
 
 
 def literals(prompt: Tokens) -> list[Tokens]:
-    """Return the literals of a prompt, each a row of digits."""
+    """Return the literals of a prompt (n,), each as its digit tokens (d,)."""
     digit = (prompt >= op.ZERO) & (prompt <= op.NINE)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], digit, [False]])))
     return [prompt[begin:stop] for begin, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def last_words(prompts: Tokens, lengths: NDArray[np.int32]) -> Tokens:
-    """Return the last `LAST_WORDS` words of prompts (N, P) of those lengths (N,), at the right of rows (N, ROOM); a
-    number is one word, whose sign belongs to it."""
+    """Return the last `LAST_WORDS` words of prompts (N, P) with these lengths (N,), right-aligned: (N, ROOM) uint8.
+
+    A number with its sign is one word.
+    """
     columns = lengths[:, None] - ROOM + np.arange(ROOM)
     rows = np.where(columns >= 0, np.take_along_axis(prompts, np.maximum(columns, 0), axis=1), 0)
     digits = (rows >= op.ZERO) & (rows <= op.NINE)
     after_digit = np.pad(digits, ((0, 0), (1, 0)))[:, :-1]
     starts = (rows > 0) & (rows != COMMA) & ~(after_digit & (digits | (rows == NEG)))
-    to_come = np.cumsum(starts[:, ::-1], axis=1)[:, ::-1]  # words from here on
+    to_come = np.cumsum(starts[:, ::-1], axis=1)[:, ::-1]  # words that start here or later
     return np.where((to_come <= LAST_WORDS) & (rows != COMMA), rows, 0).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The most frequent completions of train by the last words of a prompt: hashes of the words (N,) in order, and
-    completions (N, M) uint8 without thoughts, padded with 0."""
+    """The most frequent completion in train for each ending of a prompt, its last words."""
 
-    seen: Words64
-    answers: Tokens
+    seen: Words64  # (N,) hashes of the last words, sorted
+    answers: Tokens  # (N, M) completions without thoughts, padded with 0
 
     def policy(self, prompt: Tokens) -> Tokens:
-        """Return a completion (m,) of a prompt (n,), empty if train did not show its last words."""
+        """Return a completion (m,) of a prompt (n,), empty if its last words did not occur in train."""
         key = fingerprints(last_words(prompt[None], np.array([prompt.size], np.int32)))[0]
         place = min(int(np.searchsorted(self.seen, key)), len(self.seen) - 1)
         found = self.answers[place] if self.seen[place] == key else self.answers[0, :0]
@@ -130,13 +135,13 @@ def table_of(spec: Spec, fitted: int) -> Table:
     for start in range(0, fitted, PART):
         programs, lengths = stream.batch(start, min(PART, fitted - start))
         closed, width = programs == op.CLOSE, programs.shape[1]
-        starts = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # where the thoughts are over
+        starts = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # after the thoughts
         columns = starts[:, None] + np.arange(ROOM)
         answers = np.take_along_axis(programs, np.minimum(columns, width - 1), axis=1) * (columns < width)
         parts.append(np.hstack([last_words(programs, lengths), answers]).astype(np.uint8))
     pairs = np.concatenate(parts)
     _, rows, times = np.unique(fingerprints(pairs), return_index=True, return_counts=True)
-    rows = rows[np.argsort(-times, kind="stable")]  # of equal last words the first one is the most frequent
+    rows = rows[np.argsort(-times, kind="stable")]  # for equal last words, the most frequent comes first
     keys, first = np.unique(fingerprints(pairs[rows, :ROOM]), return_index=True)
     return Table(keys, pairs[rows[first], ROOM:])
 
@@ -146,7 +151,7 @@ def fixed_policies(
 ) -> dict[str, Callable[[Tokens], Tokens]]:
     """Return policies by name, each a function from a prompt (n,) to a completion (m,).
 
-    ``fitted`` is the number of programs of train in the table by last words, which only other splits have.
+    ``fitted`` is the number of training programs in the table of last words, a policy that train itself does not get.
     """
     spec = load_spec(spec)
     constant = best_constant(spec, split)
@@ -164,7 +169,7 @@ def fixed_policies(
 
     policies: dict[str, Callable[[Tokens], Tokens]] = {f"constant `{disassemble(constant)}`": always(constant)}
     policies |= {f"copy literal {k + 1}": copies(k) for k in range(most_literals)}
-    if "train" in spec.splits and split != "train":  # of which it is a part
+    if "train" in spec.splits and split != "train":  # to which the table is fitted
         wanted = spec.digest_of("train"), fitted
         if wanted not in _TABLES:
             _TABLES.clear()
@@ -175,8 +180,10 @@ def fixed_policies(
 
 
 def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
-    """Return the first ``budget`` completions that a form allows without thoughts, shortest first: (budget, M)
-    uint8."""
+    """Return the first ``budget`` completions that the form allows without thoughts, shortest first.
+
+    They have shape (budget, M), uint8 padded with 0.
+    """
     spec = load_spec(spec)
     nothing, none = np.zeros((1, 0), np.uint8), np.zeros(1, np.int64)
     root = forms.Automata(replace(spec.rules, thought_tokens=0), nothing, none)
@@ -208,10 +215,10 @@ def search(
     *,
     seeds: int = 1,
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Complete the prompts of `prompts_of` by search: with the first of ``budget`` completions, shortest first, that
-    the machine finds true, or else with the last one.
+    """Complete the prompts of `prompts_of` by search.
 
-    Returns programs (N, L) and prompt lengths (N,). ``report`` is called with (done, N) prompts.
+    Each prompt gets the first of ``budget`` completions, shortest first, that makes a true program, or the last one if
+    none does. Returns programs (N, L) uint8 and prompt lengths (N,) int32. ``report`` is called with (done, N) prompts.
     """
     candidates = enumerate_completions(spec, budget)
     prompts, lengths = prompts_of(spec, split, count, seed, seeds)

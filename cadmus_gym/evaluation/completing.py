@@ -1,5 +1,4 @@
-"""Completions under the rules of an environment; by default, according to its card, of the one that a model was trained
-on."""
+"""Completions under the rules of an environment, by default the one that the model was trained on by its card."""
 
 from __future__ import annotations
 
@@ -31,11 +30,11 @@ def rules_of(
     max_tokens: int | None = None,
     thought_tokens: int | None = None,
 ) -> Rules:
-    """Return the rules of a spec; by default those under which a model with this card was trained.
+    """Return the rules of a spec, by default those under which a model with this card was trained.
 
-    Any other argument replaces its part of them. If the card does not say, a form alone is enough: the budget is then
-    that of a spec that sets none. Raises ValueError if neither a spec, a form nor the card gives the rules, and as
-    `load_spec` does.
+    The other arguments override parts of the rules. If the card does not say what the model was trained on, ``form`` is
+    enough, and the budget is then the default of a spec. Raises ValueError if the spec, the form and the card all leave
+    the rules open, and as `load_spec` does.
     """
     if spec is not None:
         own = load_spec(spec).rules
@@ -72,7 +71,7 @@ def trained_on(card: Mapping[str, Any]) -> list[Spec]:
 
 @functools.lru_cache(maxsize=64)
 def _specs(names: tuple[str, ...], overrides: str, stamps: tuple[object, ...]) -> tuple[Spec, ...]:
-    """Load specs, once: reading the nine files of Cadmus-Mix-v0 takes longer than a short completion."""
+    """Load specs once, since reading the nine files of Cadmus-Mix-v0 takes longer than a short completion."""
     return tuple(load_spec(name, **json.loads(overrides)) for name in names)
 
 
@@ -83,18 +82,18 @@ def _stamp(name: str) -> object:
 
 
 def stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the cards of all trainings of a model, the first one first."""
+    """Return the cards of all trainings of a model, oldest first."""
     parent = card.get("parent")
     return [*(stages(parent) if isinstance(parent, Mapping) else []), card]
 
 
 def ids_of(specs: list[Spec]) -> list[str]:
-    """Return the ids of specs and of the parts of those that are mixtures."""
+    """Return the ids of specs, and of the parts of mixtures among them."""
     return list(dict.fromkeys(id for spec in specs for id in (spec.id, *spec.mixture)))
 
 
 def asked_under(specs: list[Spec]) -> Rules:
-    """Return the rules that allow the completions of all of these specs.
+    """Return rules that allow the completions of all these specs.
 
     Raises ValueError if their forms cannot be combined.
     """
@@ -125,24 +124,24 @@ def complete(
     raw: bool = False,
     report: Report | None = None,
 ) -> Completions:
-    """Let a model complete prompts, by default under the form and the budget of the environment it was trained on.
+    """Let a model complete prompts, by default with the form and budget of the environment it was trained on.
 
-    prompts: (N, L) uint8 padded with 0, or a sequence of N texts, as for `cadmus_gym.assemble`, or token arrays, in the
-        language's own order of digits and without `<bos>`.
-    prompt_lengths: (N,), for prompts given as one array; by default a prompt ends at its last token that is not 0.
-    spec: an environment, whose form and budget to take; by default what ``model.card`` says the model was trained on.
-    form, words: what a completion may look like, instead of the spec's; see `cadmus_gym.language.forms`.
-    max_tokens: of a completion, thoughts and `end` included, instead of the spec's. Every form but "free" keeps enough
-        of it to finish.
-    thought_tokens: at most that many of them in thoughts, parentheses included, instead of the spec's.
-    temperature: 0 takes the likeliest allowed token, and reports log-probabilities at temperature 1.
-    seed: with the same seed a row draws the same random numbers whatever the batch; row and step are hashed with it.
-    batch_size: how many rows are computed at once; changes results by rounding only.
-    endian: the order of digits the model reads and writes; by default its own, ``model.endian``.
-    raw: return ``raw_log_probs`` too.
+    prompts: (N, L) uint8 padded with 0, or a sequence of N texts for `cadmus_gym.assemble` or token arrays. Digits are
+        in the order of the language, and there is no `<bos>`.
+    prompt_lengths: (N,), if prompts are one array; by default a prompt ends at its last token that is not 0.
+    spec: the environment whose form and budget apply; by default the one in ``model.card``.
+    form, words: override what a completion may look like; see `cadmus_gym.language.forms`.
+    max_tokens: overrides the most tokens of a completion, including thoughts and `end`. Every form but "free" reserves
+        enough of them to finish.
+    thought_tokens: overrides the most tokens in thoughts, including parentheses.
+    temperature: 0 takes the most likely allowed token, and reports log-probabilities at temperature 1.
+    seed: random numbers depend only on the seed, the row and the step, not on the batch size.
+    batch_size: rows computed at once; it changes results only by rounding.
+    endian: the digit order that the model reads and writes, "big" or "little"; by default ``model.endian``.
+    raw: also return ``raw_log_probs``.
     report: called with (done, total) prompts after each batch.
 
-    Raises ValueError where a model has no card and neither spec nor form is given, and as `load_spec` and
+    Raises ValueError if the model has no card and neither spec nor form is given, and as `load_spec` and
     `cadmus_gym.transformer.generate.generate` do.
     """
     rules = rules_of(

@@ -1,8 +1,8 @@
-"""Which constructs of the language prompts need: the share that is answered right while a construct is ignored.
+"""Which constructs of the language a prompt needs: the share of prompts still answered right if one is ignored.
 
-A score says something about a construct only if it is needed. The construct that an environment is named after must be
-needed in nine tenths of its prompts: ignoring it answers at most one in ten. If an answer is one of two, half of the
-rest is right by chance. `NAMED` lists these constructs, and the tests hold the ceilings.
+A score says something about a construct only if prompts need it. Nine tenths of an environment's prompts must need the
+construct it is named after, so that ignoring it answers at most one in ten. If there are only two answers, half of the
+rest is right by chance. `NAMED` lists these constructs, and tests hold the ceilings.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ NAMED: Mapping[str, tuple[str, ...]] = {
     "register": ("one register", "no registers"),
     "stack": ("no order words", "no stack words"),
 }
-NEEDED = 0.9  # of the prompts
-CEILINGS = {"value": 1 - NEEDED, "relation": 1 - NEEDED / 2}  # by the form of a family
+NEEDED = 0.9  # share of the prompts
+CEILINGS = {"value": 1 - NEEDED, "relation": 1 - NEEDED / 2}  # by the form of the family
 
 
 def named_of(spec: Spec) -> tuple[str, ...]:
-    """Return the names of the ablations that ignore what an environment is named after; it may be no mixture."""
+    """Return the ablations that ignore what an environment, not a mixture, is named after."""
     return tuple(dict.fromkeys((*NAMED.get(spec.task, ()), *spec.family.needs)))
 
 
 def ignored(spec: Spec, count: int, seed: int = EVALUATION_SEED) -> dict[str, dict[str, float]]:
     """Return, by ablation and split, the share of ``count`` prompts that are still answered right.
 
-    The ablations of what the environment is named after come first, then all `ABLATIONS` of words that occur in its
-    prompts and, if these are two numbers and a relation, all shortcuts of `COMPARE`. An ablation that is right on the
-    same prompts as one before it is left out. Raises ValueError for a mixture, whose parts have constructs.
+    The ablations of what the environment is named after come first. Then come all `ABLATIONS` of words in its prompts
+    and, if these are two numbers and a relation, all shortcuts of `COMPARE`. An ablation that is right on exactly the
+    same prompts as an earlier one is left out. Raises ValueError for a mixture; use its parts.
     """
     named = named_of(spec)
     asked = {split: prompts_of(spec, split, count, seed) for split in spec.splits}
@@ -61,11 +61,11 @@ def ignored(spec: Spec, count: int, seed: int = EVALUATION_SEED) -> dict[str, di
     return shares
 
 
-NO_ANSWER = -(2**63)  # which no run leaves
+NO_ANSWER = -(2**63)  # a value that no run leaves
 
 
 def answers_without(name: str, prompts: Tokens, lengths: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the answers (N,) of prompts (N, P) of those lengths under an ablation, `NO_ANSWER` if there is none."""
+    """Return the answers (N,) to prompts (N, P) with these lengths under an ablation; `NO_ANSWER` if there is none."""
     if name in COMPARE:
         return COMPARE[name](prompts, lengths)
     found, ran = answers(prompts, lengths, name)
@@ -73,7 +73,7 @@ def answers_without(name: str, prompts: Tokens, lengths: NDArray[np.int32]) -> N
 
 
 def present(all_prompts: Iterable[Tokens]) -> list[str]:
-    """Return the names of what may change an answer, since its words are in prompts, each (N, P); few words first."""
+    """Return the ablations whose words occur in prompts, arrays (N, P), those with the fewest words first."""
     prompts = list(all_prompts)
     tokens = {int(token) for some in prompts for token in np.unique(some)}
     words = {name: {word for place in PLACES for word in getattr(one, place)} for name, one in ABLATIONS.items()}
@@ -83,7 +83,7 @@ def present(all_prompts: Iterable[Tokens]) -> list[str]:
 
 
 def compares(prompts: Tokens) -> bool:
-    """Whether all prompts (N, P) are two numbers from 0 on and a relation."""
+    """Whether all prompts (N, P) are two non-negative numbers and a relation."""
     digits, commas = (prompts >= op.ZERO) & (prompts <= op.NINE), prompts == COMMA
     relations = (prompts >= op.EQ) & (prompts <= op.GE)
     lengths = (prompts > 0).sum(1)

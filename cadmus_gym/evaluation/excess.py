@@ -1,4 +1,4 @@
-"""Excess loss: nats per token above the generator's entropy, of prompts and completions apart."""
+"""Excess loss: nats per token above the generator's entropy, for prompts and for completions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from cadmus_gym.streams.stream import Stream
 if TYPE_CHECKING:
     from cadmus_gym.transformer.model import Transformer
 
-ROWS = 64  # programs whose loss is computed at once
+ROWS = 64  # programs per forward pass
 
 
 @dataclass(frozen=True)
 class ExcessLoss:
     """A model's excess loss on whole programs, on prompts and on completions, each with its standard error.
 
-    Each is in nats per token of its own kind: ``prompt`` per token of a prompt, ``completion`` per token of a
-    completion.
+    Values are in nats per token: ``prompt`` per token of a prompt, ``completion`` per token of a completion.
     """
 
     whole: float
@@ -98,6 +97,6 @@ def measure_excess_loss(
 
 
 def _per_token(excess: NDArray[np.float64], lengths: NDArray[np.integer]) -> tuple[float, float]:
-    """Return the mean of nats per program (N,) and its standard error, both divided by the mean length."""
+    """Return the mean of ``excess`` (N,), nats per program, and its standard error, each divided by the mean length."""
     size = float(lengths.mean())
     return float(excess.mean() / size), float(excess.std(ddof=1) / math.sqrt(excess.size) / size)

@@ -1,17 +1,16 @@
-"""95 % intervals of truth rates, which count distinct problems.
+"""95 % intervals of truth rates, with distinct problems as the units.
 
-A split with few problems repeats them, and a problem that is asked twice is answered alike twice: the second answer
-says nothing new. So problems are the observations, and their prompts are clusters. The method is the usual one for such
-a share: Wilson's interval at the effective number of observations, that of the independent ones that would estimate the
-rate as well as the clusters do (Dean and Pagano 2015, Evaluating Confidence Interval Methods for Binomial Proportions
-in Clustered Surveys, Journal of Survey Statistics and Methodology 3). The variance between problems is the linearised
-one of a ratio of sums: the sum of (t_k - p n_k)² / n², where t_k of the n_k prompts of problem k are true, n is the
-number of all prompts and p their truth rate. A problem that is asked often counts for as much as its share of the
-prompts.
+A split with few problems repeats them, and a repeated problem gets the same answer, which says nothing new. So problems
+are the observations, and their prompts are clusters. The method is the usual one for a clustered proportion: Wilson's
+interval at the effective sample size, the number of independent observations that would estimate the rate equally well
+(Dean and Pagano 2015, Evaluating Confidence Interval Methods for Binomial Proportions in Clustered Surveys, Journal of
+Survey Statistics and Methodology 3). The variance between problems is the linearised variance of a ratio: the sum of
+(t_k - p n_k)² / n², where t_k of the n_k prompts of problem k are true, n is the number of prompts and p their truth
+rate. A problem is weighted by its share of the prompts.
 
-The effective number is at most the number D of distinct problems. It is D if all prompts or none are true: then the
-variance is unknown, and D right problems have probability (1 - q)^D if each is wrong with probability q, however often
-it is asked.
+The effective sample size is at most D, the number of distinct problems. It is D if all prompts or none are true: the
+variance is unknown then, and if each problem is wrong with probability q, D problems are all right with probability
+(1 - q)^D, however often each is asked.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of ``count`` prompts are completed truly, and of how many distinct problems they are.
+    """How many of ``count`` prompts have true completions, and how many distinct problems they are.
 
-    ``true`` need not be whole if a prompt is completed several times. The other fields are sums over problems that an
-    interval needs: of the squared number of prompts, of that number times the true ones, and of the squared number of
-    true ones.
+    ``true`` need not be an integer if a prompt is completed several times. The other fields are sums over problems k
+    that an interval needs, with n_k prompts of which t_k are true: ``squares`` of n_k², ``products`` of n_k t_k,
+    ``true_squares`` of t_k².
     """
 
     true: float
@@ -50,7 +49,7 @@ class Tally:
 
     @property
     def effective(self) -> float:
-        """The number of independent observations that would say as much."""
+        """The effective sample size: the number of independent observations that are worth as much."""
         rate = self.rate
         spread = self.true_squares - 2 * rate * self.products + rate**2 * self.squares
         if not 0 < rate < 1 or spread <= 0:
@@ -63,8 +62,11 @@ class Tally:
 
 
 def tally(true: NDArray[np.generic], keys: Words64) -> Tally:
-    """Count prompts: which of them are completed truly, or which share of their samples is, (N,), with the keys of
-    their problems, (N,). Raises ValueError if there are none."""
+    """Count prompts whose completions are true.
+
+    ``true`` (N,) is bool, or the share of each prompt's samples that are true; ``keys`` (N,) uint64 identify the
+    problems. Raises ValueError for no prompts or another number of keys.
+    """
     if len(true) < 1 or len(true) != len(keys):
         raise ValueError(f"{len(true)} prompts, {len(keys)} keys: give at least one prompt and as many keys")
     places, counts = np.unique(keys, return_inverse=True, return_counts=True)[1:]
@@ -75,12 +77,15 @@ def tally(true: NDArray[np.generic], keys: Words64) -> Tally:
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """Return the tally of several that have no problem in common."""
+    """Return the sum of tallies that have no problem in common."""
     return Tally(*(sum(column) for column in zip(*map(astuple, tallies), strict=True)))
 
 
 def wilson_interval(successes: float, count: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927), which holds near 0 and 1 too."""
+    """Return the 95 % interval of a share (Wilson 1927), which is valid near 0 and 1 too.
+
+    Raises ValueError for a count below 1.
+    """
     if count < 1:
         raise ValueError(f"count = {count}: an interval needs at least one trial")
     share, spread = successes / count, Z95**2 / count
@@ -92,11 +97,12 @@ def wilson_interval(successes: float, count: float) -> tuple[float, float]:
 def lift_interval(
     before: NDArray[np.bool_], after: NDArray[np.bool_], keys: Words64 | None = None
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the difference between two shares of the same prompts, after less before.
+    """Return the 95 % interval of the difference, after minus before, between two truth rates on the same prompts.
 
-    Method 10 of Newcombe 1998 (Improved confidence intervals for the difference between binomial proportions based on
-    paired data, Statistics in Medicine 17): the Wilson intervals of both shares, joined by their correlation. With the
-    ``keys`` of the problems, (N,) uint64, all counts are scaled to the smaller effective number of both.
+    ``before`` and ``after`` (N,) say which prompts have true completions. This is method 10 of Newcombe 1998 (Improved
+    confidence intervals for the difference between binomial proportions based on paired data, Statistics in Medicine
+    17), which combines the Wilson intervals of both rates by their correlation. With ``keys`` of the problems, (N,)
+    uint64, all counts are scaled to the smaller of the two effective sample sizes.
     """
     effective = len(before) if keys is None else min(tally(one, keys).effective for one in (before, after))
     scale = effective / len(before)

@@ -1,4 +1,4 @@
-"""Truth rates before and after a training, on the same prompts."""
+"""Truth rates before and after training, on the same prompts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ INTERVAL = "95 %, of problems, paired, Newcombe 1998 method 10"
 
 
 class Measured(NamedTuple):
-    """Which completions of some prompts are true, and which of those are loopholes."""
+    """Which completions are true, and which of those are loopholes."""
 
-    true: NDArray[np.bool_]
-    loopholes: NDArray[np.bool_]
+    true: NDArray[np.bool_]  # (N,)
+    loopholes: NDArray[np.bool_]  # (N,)
 
     def rates(self, keys: Words64) -> dict[str, Any]:
         return {
@@ -37,9 +37,9 @@ def judged(programs: Tokens, prompt_lengths: NDArray[np.int32]) -> Measured:
 
 
 def compare(before: Measured, after: Measured, keys: Words64) -> dict[str, Any]:
-    """Return the rates before and after, and the lift in truth with its paired interval.
+    """Return the rates before and after, and the lift of the truth rate with its paired interval.
 
-    ``keys`` are those of the prompts' problems, the units of the intervals.
+    ``keys`` (N,) uint64 identify the problems of the prompts, the units of the intervals.
     """
     lift, interval = float(after.true.mean() - before.true.mean()), lift_interval(before.true, after.true, keys)
     return {"before": before.rates(keys), "after": after.rates(keys), "lift": lift, "lift_interval": interval}

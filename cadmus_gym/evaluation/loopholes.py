@@ -11,7 +11,7 @@ from cadmus_gym.language.machine import run, run_batch
 from cadmus_gym.language.verdicts import Verdict
 from cadmus_gym.progress import Report
 
-ROWS = 64  # programs between two reports of progress
+ROWS = 64  # programs between progress reports
 
 
 def find_loopholes(
@@ -22,11 +22,11 @@ def find_loopholes(
     seed: int = 0,
     report: Report | None = None,
 ) -> NDArray[np.bool_]:
-    """Return which programs (N, L) are loopholes, (N,): true, and still true if the problem has another answer.
+    """Return which programs (N, L) are loopholes, (N,) bool: true, and still true if the problem has another answer.
 
-    The literals of the prompt are redrawn with the same number of digits, moved by one, or made equal, until the prompt
-    leaves another stack; then a completion that answers the question is false. A loophole is certain to be found only
-    if its truth never depends on the problem; ``redraws`` problems are tried for each program. ``report`` is called
+    For each program, ``redraws`` problems are tried in which literals of the prompt are redrawn with as many digits,
+    moved by one, or made equal. If the new prompt leaves another stack, a completion that really answers the question
+    is false. So a loophole is sure to be found only if its truth never depends on the problem. ``report`` is called
     with (done, total) programs.
     """
     rng = np.random.default_rng(seed)
@@ -52,10 +52,10 @@ def find_loopholes(
 
 
 def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
-    """Return a prompt with other literals in its body; its thoughts stay."""
+    """Return a prompt with other literals in its body, except in thoughts."""
     tokens = prompt.tolist()
     body = tokens.index(op.DO) + 1 if op.DO in tokens else 0
-    parts: list[list[int]] = [tokens[:body]]  # literals apart from the rest
+    parts: list[list[int]] = [tokens[:body]]  # literals and what is between them
     literals: list[int] = []
     thinking = False
     for token in tokens[body:]:

@@ -1,4 +1,4 @@
-"""Evaluation of a model on every split of a stream, shared out among the processes that train it."""
+"""Evaluation of a model on every split of a stream, distributed over the processes that train it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from cadmus_gym.transformer.model import Transformer
 def evaluate_splits(
     model: Transformer, stream: Stream, count: int, ranks: Ranks, report: progress.Report
 ) -> dict[str, Evaluation]:
-    """Evaluate on all splits, shared out among the processes. The seed of the prompts is one that no training stream
-    has.
+    """Evaluate a model on all splits, distributed over the processes; return evaluations by name of the split.
 
-    Parts of a mixture are completed under the form and the budget of the mixture. ``report`` is called with the part of
-    this process's work that is done.
+    Prompts have a seed that no training stream has. Parts of a mixture are completed with the form and budget of the
+    mixture. ``report`` is called with (done, total) of this process's work.
     """
     every = [(spec, split) for spec in stream.specs for split in spec.splits]
     mine = every[ranks.rank :: ranks.count]
@@ -32,7 +31,7 @@ def evaluate_splits(
 
 
 def shown(found: Mapping[str, Evaluation], rate: Callable[[Evaluation], str]) -> str:
-    """Return all rates as one line; for several environments, the mean on test and a line for each."""
+    """Return all rates as one line or, for several environments, their mean on test and a line for each."""
     lines: dict[str, list[str]] = {}
     for one in found.values():
         lines.setdefault(one.spec, []).append(f"{one.split} {rate(one)}")
@@ -44,7 +43,7 @@ def shown(found: Mapping[str, Evaluation], rate: Callable[[Evaluation], str]) ->
 
 
 def truth_on_test(found: Mapping[str, Evaluation]) -> float:
-    """Return the mean truth rate on test over environments, or on train if there is no split named test."""
+    """Return the mean truth rate on test over environments, or on train if no environment has a split named test."""
     rates = [one.truth_rate for one in found.values() if one.split == "test"]
     rates = rates or [one.truth_rate for one in found.values() if one.split == "train"]
     return sum(rates) / len(rates)

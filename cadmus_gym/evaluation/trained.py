@@ -1,8 +1,8 @@
-"""What a model was trained on, exactly: from its card and the record in its folder.
+"""Exactly what a model was trained on, from its card and the record in its folder.
 
-With `cadmus_gym.training.focus` a row of a batch is one of several programs of the stream, chosen by losses that differ
-in their last bits from machine to machine. So training records the choices. A run that starts from a model continues
-its record, which holds an array for each training that had a choice, named by its number: "0" for the first one.
+With `cadmus_gym.training.focus`, each row of a batch is one of several programs of the stream, chosen by their losses,
+whose last bits differ between machines. So training records the choices. A run that starts from a model extends its
+record, which holds one array for each training with focus, named by the training's number: "0" for the first.
 """
 
 from __future__ import annotations
@@ -27,15 +27,13 @@ from cadmus_gym.training.record import Choices, unpack
 from cadmus_gym.transformer.model_files import CARD, RECORD, find_model, read_card
 
 PROGRAMS, PROMPTS, CANDIDATES, UNKNOWN = "programs", "prompts", "candidates", "unknown"  # kinds of a `Training`
-SAMPLE = 512  # programs that a fingerprint is of
+SAMPLE = 512  # programs in a fingerprint
 
 
 def fingerprint(card: Mapping[str, Any], record: bytes) -> str | None:
-    """Return the "fingerprint" of a training for its card: a SHA-256 sum of some of its programs, or None without
-    programs.
+    """Return the fingerprint of a training for its card: the SHA-256 of some of its programs, None if it has none.
 
-    The digest says that a spec is the same. The fingerprint says that its programs are, even if the code that writes
-    them was changed.
+    Equal digests mean equal specs. Equal fingerprints mean equal programs, even if the code that writes them changed.
     """
     training = _training(card, unpack(record).get(str(len(stages(card)) - 1)))
     return None if training.programs is None else _sum_of(training.programs)
@@ -50,11 +48,11 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """One of the trainings of a model, and what is known of it.
+    """One of the trainings of a model, and what is known about it.
 
-    kind: "programs" if exactly ``programs`` were trained on; "prompts" if theirs were posed in reinforcement learning;
-        "candidates" if what was trained on is among them, and no record says which; "unknown" if nothing can "
-        "be counted.
+    kind: "programs" if the model was trained on exactly ``programs``; "prompts" if their prompts were posed in
+        reinforcement learning; "candidates" if it was trained on some of ``programs`` and no record says which;
+        "unknown" if nothing can be counted.
     about: the same in words.
     """
 
@@ -64,10 +62,10 @@ class Training:
 
 
 class Trained:
-    """The ``trainings`` of a model, the first one first, with those before `--start` and PPO.
+    """All ``trainings`` of a model, oldest first, including those of the models it started from.
 
-    ``model`` is a name in the package, a folder, or a model that `load_model` returned. Raises FileNotFoundError if
-    there is none, ValueError for a damaged file or a record that does not belong to the card.
+    ``model`` is the name of a packaged model, a folder, or a model that `load_model` returned. Raises FileNotFoundError
+    if there is none, and ValueError for a damaged file or a record that does not belong to the card.
     """
 
     def __init__(self, model: str | os.PathLike[str] | Model) -> None:
@@ -80,13 +78,13 @@ class Trained:
 
     @property
     def exact(self) -> bool:
-        """Whether it is known of every training which programs it used."""
+        """Whether the programs or prompts of every training are known exactly."""
         return all(one.kind in (PROGRAMS, PROMPTS) for one in self.trainings)
 
     def upto(self, count: int | None) -> list[tuple[Training, int]]:
-        """Return the trainings that the first ``count`` programs and prompts are of (default: all), with their numbers.
+        """Return the trainings of the first ``count`` programs and prompts, default all, each with its share of them.
 
-        Raises ValueError for more than there are, and where a training does not say.
+        Raises ValueError for more than there are, and if a training is not known exactly.
         """
         sizes = [0 if one.programs is None else one.programs.count for one in self.trainings]
         if count is None:
@@ -99,19 +97,19 @@ class Trained:
         return [(one, upto) for k, (one, upto) in enumerate(zip(self.trainings, taken, strict=True)) if upto or k == 0]
 
     def count(self, texts: Sequence[str | ArrayLike], report: Report | None = None) -> Ints:
-        """Return (Q,) int64: how many of the programs it was trained on begin with each text.
+        """Return how many of the programs the model was trained on begin with each text, (Q,) int64.
 
-        A program counts as often as it was trained on. Only itself begins with a whole program. Texts are as for
-        `cadmus_gym.assemble`, or token ids. Raises ValueError if the programs of a training are not known.
+        A program counts each time it was trained on. A text that ends in `end` matches only itself. Texts are as for
+        `cadmus_gym.assemble`, or token ids. Raises ValueError if a training is not known exactly.
         """
         return self._sum(PROGRAMS, 0, texts, (), report)
 
     def count_prompts(self, prompts: Sequence[str | ArrayLike], report: Report | None = None) -> Ints:
-        """Return (Q,) int64: how many of the programs it was trained on have each of these as their whole prompt."""
+        """Return how many of the programs the model was trained on have exactly each of these prompts, (Q,) int64."""
         return self._sum(PROGRAMS, 1, (), prompts, report)
 
     def count_posed(self, prompts: Sequence[str | ArrayLike], report: Report | None = None) -> Ints:
-        """Return (Q,) int64: how often each of these prompts was posed in reinforcement learning."""
+        """Return how often each of these prompts was posed in reinforcement learning, (Q,) int64."""
         return self._sum(PROMPTS, 1, (), prompts, report)
 
     def _sum(
@@ -130,17 +128,17 @@ class Trained:
 
     def _check_exact(self) -> None:
         if not self.exact:
-            told = "; ".join(one.about for one in self.trainings if one.kind not in (PROGRAMS, PROMPTS))
-            raise ValueError(f"it is not known exactly what the model was trained on: {told}")
+            gaps = "; ".join(one.about for one in self.trainings if one.kind not in (PROGRAMS, PROMPTS))
+            raise ValueError(f"it is not known exactly what the model was trained on: {gaps}")
 
 
 def is_outdated(card: Mapping[str, Any]) -> bool:
-    """Whether an environment has changed since a model was trained on it, according to the digests."""
+    """Whether the digests say that an environment changed after a model was trained on it."""
     return any("digest" in stage and _training(stage, None).kind == UNKNOWN for stage in stages(card))
 
 
 def _checked(card: Mapping[str, Any], choices: Choices | None) -> Training:
-    """Return what is known of a training, unless its programs are not those of the fingerprint in its card."""
+    """Return what is known about a training; nothing if its programs do not have the fingerprint in its card."""
     training, wanted = _training(card, choices), card.get("fingerprint")
     counted = training.programs if training.kind in (PROGRAMS, PROMPTS) else None
     if wanted is not None and counted is not None and _sum_of(counted) != wanted:
@@ -149,7 +147,7 @@ def _checked(card: Mapping[str, Any], choices: Choices | None) -> Training:
 
 
 def _sum_of(programs: Programs) -> str | None:
-    """Return the SHA-256 sum of up to `SAMPLE` programs, evenly spaced."""
+    """Return the SHA-256 of up to `SAMPLE` evenly spaced programs."""
     if not programs.count:
         return None
     places = np.unique(np.linspace(0, programs.count - 1, SAMPLE).astype(np.int64)).tolist()
@@ -159,7 +157,7 @@ def _sum_of(programs: Programs) -> str | None:
 
 
 def _training(card: Mapping[str, Any], choices: Choices | None) -> Training:
-    """Return what the card of one training says, and its choices."""
+    """Return what the card of one training and its choices say."""
     settings = card.get("settings")
     env = settings.get("env") if isinstance(settings, Mapping) else None
     if not isinstance(settings, Mapping) or not isinstance(env, (str, Mapping)):
@@ -193,7 +191,7 @@ def _training(card: Mapping[str, Any], choices: Choices | None) -> Training:
 
 
 def _posed(card: Mapping[str, Any], stream: Stream, name: str) -> Training:
-    """Return what the card of reinforcement learning says of its prompts."""
+    """Return what the card of a run of reinforcement learning says about its prompts."""
     if card["digests"][stream.id]["train"] != stream.digest:
         return Training(UNKNOWN, _changed(name))
     seed, counts = card["posed"]["seed"], np.array(card["posed"]["prompts"], np.int64)

@@ -1,4 +1,4 @@
-"""How well completions do: truth rate with its interval, verdicts, pass@k, and the share of loopholes."""
+"""Evaluation of completions: truth rate with its interval, verdicts, pass@k, and the share of loopholes."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from cadmus_gym.transformer.generate import Completions
     from cadmus_gym.transformer.model import Transformer
 
-EVALUATION_SEED = 2**40  # of the prompts of evaluations; training scripts take seeds below it
+EVALUATION_SEED = 2**40  # seed of evaluation prompts; training scripts accept only seeds below it
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of completing ``count`` prompts of a split: the first ones of its streams with ``seeds`` seeds from
-    ``seed`` on.
+    """The result of completing ``count`` prompts of a split.
 
-    ``problems`` is the number of distinct problems among the prompts. ``truth_rate`` is the share of true programs
-    among all completions, and ``interval`` its 95 % interval, which counts problems (see
-    `cadmus_gym.evaluation.intervals`). ``pass_at`` has the probability that one of k completions is true.
-    ``loophole_rate`` is the share of all completions that are true for the wrong reason (see `find_loopholes`), and
-    ``verdicts`` counts them by name.
+    The prompts are the first ones of ``seeds`` streams, with seeds ``seed``, ``seed`` + 1 and so on, and ``problems``
+    is the number of distinct problems among them. ``truth_rate`` is the share of true programs among all completions,
+    and ``interval`` its 95 % interval with problems as the units (see `cadmus_gym.evaluation.intervals`). ``pass_at``
+    maps k to the probability that at least one of k completions is true. ``loophole_rate`` is the share of all
+    completions that are true for the wrong reason (see `find_loopholes`), and ``verdicts`` counts completions by
+    verdict.
     """
 
     spec: str
@@ -65,8 +65,11 @@ class Evaluation:
 
 
 def pass_at_k(true: NDArray[np.int64], samples: int, k: int) -> float:
-    """Return the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374): the mean over prompts of the
-    probability that one of k completions is true, where ``true`` (N,) of ``samples`` completions of each prompt are."""
+    """Return the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374).
+
+    It is the mean over prompts of the probability that at least one of k completions is true, given that ``true`` (N,)
+    of ``samples`` completions of each prompt are. Raises ValueError for a k outside 1 to ``samples``.
+    """
     if not 1 <= k <= samples:
         raise ValueError(f"k = {k}: give a number from 1 to samples = {samples}")
     return float(np.mean([1 - math.comb(samples - int(c), k) / math.comb(samples, k) for c in true]))
@@ -75,15 +78,17 @@ def pass_at_k(true: NDArray[np.int64], samples: int, k: int) -> float:
 def prompts_of(
     spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
 ) -> tuple[Tokens, NDArray[np.int32]]:
-    """Return the first prompts of a split, ``count`` of each of ``seeds`` seeds from ``seed`` on: (N, P) uint8 padded
-    with 0, and their lengths (N,) int32."""
+    """Return the first ``count`` prompts of a split for each of ``seeds`` seeds, beginning with ``seed``.
+
+    They are (N, P) uint8 padded with 0, with lengths (N,) int32.
+    """
     return Stream(spec, split, seed).prompts(*pairs_of(count, seed, seeds))
 
 
 def problems_of(
     spec: str | Path | Spec, split: str, count: int, seed: int = EVALUATION_SEED, seeds: int = 1
 ) -> Words64:
-    """Return the keys of the problems of the prompts of `prompts_of`, (N,) uint64."""
+    """Return the problem keys of the prompts of `prompts_of`, (N,) uint64."""
     return Stream(spec, split, seed).keys(*pairs_of(count, seed, seeds))
 
 
@@ -98,7 +103,7 @@ def complete_under(
     batch_size: int = 256,
     report: Report | None = None,
 ) -> Completions:
-    """Let a model complete prompts (N, P), padded with 0, under the form and the budget of a spec.
+    """Let a model complete prompts (N, P), padded with 0, with the form and budget of a spec.
 
     ``report`` is called with (done, total) prompts after each batch.
     """
@@ -130,25 +135,24 @@ def evaluate(
     endian: str | None = None,
     report: Report | None = None,
 ) -> Evaluation:
-    """Let a model complete the first ``count`` prompts of a split under the spec's form and budget, and judge.
+    """Let a model complete the first ``count`` prompts of a split with the spec's form and budget, and judge them.
 
-    With several ``seeds`` they are the first ``count`` of each, from ``seed`` on, all in one evaluation: a problem that
-    more than one of them asks is one problem.
+    With several ``seeds``, the first ``count`` prompts of each go into one evaluation, beginning with ``seed``. A
+    problem that occurs under several seeds counts as one problem.
 
-    model: a `Transformer`; an agent of Stable-Baselines3, or anything else that has its ``predict``, which acts step by
-        step under the masks of the environment; or a function from prompts (n, P) uint8, padded with 0, and their
-        lengths (n,) int32 to completions: integers (n, M) padded with 0, or n arrays (m,). What a function writes or an
-        agent does against the form, or beyond the budget, is not true.
-    samples, temperature: greedy by default. With n > 1 samples each prompt is completed n times, and ``pass_at`` holds
-        k = 1, 2, 4 ... n. A transformer needs a temperature above 0 for that, an agent 1; a function has a temperature
-        of its own.
-    batch_size: how many prompts a model is given at once.
-    endian: the order of digits that an agent without a transformer observes; see
-    `cadmus_gym.environments.playing.play`. report: called with (done, total) after each batch; each completion counts
-    once when written, once when judged.
+    model: a `Transformer`; a Stable-Baselines3 agent, or any other object with its ``predict``, which acts step by step
+        with the environment's masks; or a function from prompts (n, P) uint8, padded with 0, and their lengths (n,)
+        int32 to completions: integers (n, M) padded with 0, or n arrays (m,). A completion that breaks the form or
+        exceeds the budget is not true.
+    samples, temperature: greedy by default. With n > 1 samples each prompt is completed n times, and ``pass_at`` has
+        k = 1, 2, 4 ... n. For that, a transformer needs a temperature above 0 and an agent needs 1; a function samples
+        by itself.
+    batch_size: prompts per batch.
+    endian: the digit order that an agent without a transformer observes; see `cadmus_gym.environments.playing.play`.
+    report: called with (done, total) after each batch; each completion counts once when written, once when judged.
 
-    The same arguments give the same prompts whatever the model. Raises ValueError for arguments out of range and for
-    anything but completions, such as an array of another shape, FloatingPointError for logits that are not finite.
+    The same arguments give the same prompts for every model. Raises ValueError for arguments out of range and for
+    invalid completions, such as an array of another shape, and FloatingPointError for logits that are not finite.
     """
     spec = load_spec(spec)
     check_whole(count=count, samples=samples, batch_size=batch_size)
@@ -188,7 +192,7 @@ def evaluate(
 
 
 def _is_transformer(model: object) -> TypeGuard[Transformer]:
-    """Whether a model is a `Transformer`, found out without importing torch if it cannot be one."""
+    """Whether a model is a `Transformer`; torch is not imported to find out."""
     module = sys.modules.get("cadmus_gym.transformer.model")
     return module is not None and isinstance(model, module.Transformer)
 
@@ -204,8 +208,7 @@ def judge_completions(
     *,
     seeds: int = 1,
 ) -> Evaluation:
-    """Judge programs (N * samples, L): the prompts of `prompts_of`, completed, with the samples of each side
-    by side."""
+    """Judge programs (N * samples, L): the completed prompts of `prompts_of`, with the samples of a prompt adjacent."""
     verdicts, _ = run_batch(programs)
     true = (verdicts == Verdict.TRUE).reshape(-1, samples).sum(1)
     found = tally(true / samples, problems_of(spec, split, len(true) // seeds, seed, seeds))

@@ -60,7 +60,22 @@ def kernel(function: Function, reassociate: bool = False) -> Function:
     compiled: Any = numba.jit(nogil=True, **options)(function)
     if not numba.config.DISABLE_JIT:  # with which Numba returns the plain function
         compiled._cache = Cache(function, "kernel that reassociates" if reassociate else "kernel")
+        compiled.get_call_template = functools.partial(_call_template, compiled)
     return cast(Function, compiled)
+
+
+def _call_template(compiled: Any, args: Iterable[Any], kws: dict[str, Any]) -> Any:
+    """Resolve a call from another kernel, with constant integers as plain ones.
+
+    Numba would compile ``compiled`` again for each constant, which takes a third of all compiling. Constant bools stay:
+    each is an option that removes a part of the code.
+    """
+
+    def plain(given: Any) -> Any:
+        return numba.types.unliteral(given) if isinstance(given, numba.types.IntegerLiteral) else given
+
+    args, kws = tuple(map(plain, args)), {name: plain(given) for name, given in kws.items()}
+    return Dispatcher.get_call_template(compiled, args, kws)
 
 
 def callback(function: Function, signature: Any) -> Function:

@@ -1,1 +1,1 @@
-"""Pages, tables and pictures of environments, models and trainings."""
+"""Pages, tables and plots of environments, models and training."""

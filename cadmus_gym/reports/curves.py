@@ -1,10 +1,10 @@
-"""What TensorBoard shows of an evaluation, under the same tags whichever script trains.
+"""What TensorBoard shows of an evaluation, with the same tags for every training script.
 
     truth/NAME       share of completions that are true
     loopholes/NAME   share of completions that are true for the wrong reason, see `cadmus_gym.find_loopholes`
-    completions      a table, as text: prompts of the test split, greedily completed and judged
+    completions      a text table of prompts of the test split, greedily completed and judged
 
-NAME is the split, of a mixture "ID SPLIT", and ends with " sampled" where completions were drawn at temperature 1.
+NAME is the split, or "ID SPLIT" for a mixture. It ends with " sampled" if completions were drawn at temperature 1.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cadmus_gym.reports.markdown import markdown
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.transformer.model import Transformer
 
-SHOWN = 8  # completions in the table, about, over all specs
+SHOWN = 8  # completions in the table, approximately, over all specs
 
 
 def add_rates(writer: SummaryWriter, name: str, truth: float, loopholes: float, step: int) -> None:
-    """Write the rates that an evaluation found."""
+    """Write the rates of an evaluation; both are shares between 0 and 1."""
     writer.add_scalar(f"truth/{name}", truth, step)
     writer.add_scalar(f"loopholes/{name}", loopholes, step)
 
 
 def add_completions(writer: SummaryWriter, model: Transformer, specs: Sequence[Spec], step: int) -> None:
-    """Let a model complete some prompts of its specs, of test where that is a split, and write them as a table."""
+    """Write a table of a model's completions of some prompts of its specs, from test if there is such a split."""
     rows = []
     for spec in specs:
         split = "test" if "test" in spec.splits else "train"

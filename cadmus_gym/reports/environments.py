@@ -1,7 +1,7 @@
-"""Cards: what each environment asks and what its streams hold, written again by ``make docs``.
+"""Cards: what each environment asks and what its streams contain; ``make docs`` rewrites them.
 
-``envs/cards/ID.md`` says it in words and numbers, ``benchmarks/results/cards/ID.png`` in pictures, and the README lists
-them all. The texts are functions of the specs alone, without times or hardware, so that a test finds a stale one.
+``envs/cards/ID.md`` has text and tables, ``benchmarks/results/cards/ID.png`` plots, and the README lists all cards. The
+texts depend on the specs alone, not on times or hardware, so that a test detects a stale one.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from cadmus_gym.streams.stream import Stream
 MARKER = "<!-- environments -->"
 SEED = 0
 EXAMPLES = 3
-PROGRAMS = 100_000  # of each split, for lengths, prompts, answers and tokens
-REPEATS = 1_000_000  # programs of train among which equal ones are counted
-SCORED, SAMPLES, BUDGET = 2000, 20_000, 100_000  # programs for entropies, and what their normalisers may take
-CHANGED = 250  # programs whose every token is replaced by every other
-ASKED = 10_000  # prompts of each split that are answered with a construct ignored
-SOME, AMONG = 20_000, 200_000  # problems of each split, looked for among those of train
+PROGRAMS = 100_000  # per split, for lengths, prompts, answers and tokens
+REPEATS = 1_000_000  # programs of train among which repetitions are counted
+SCORED, SAMPLES, BUDGET = 2000, 20_000, 100_000  # programs for entropies; samples and budget of `Stream.score`
+CHANGED = 250  # programs in which every token is replaced by every other
+ASKED = 10_000  # prompts per split that are answered with a construct ignored
+SOME, AMONG = 20_000, 200_000  # problems per split, and those of train among which they are searched
 PARTS = ("prompt", "thought", "answer")
-WORDS = {"end": "yes", "not end": "no"}  # what the answers of form relation say
+WORDS = {"end": "yes", "not end": "no"}  # meanings of the answers of form relation
 GAINS = {
     "truth": "1 for a true program, else 0",
     "cases": "the share of the cases that the program passes",
@@ -54,12 +54,12 @@ GAINS = {
 
 
 def ours() -> list[str]:
-    """The ids of the environments that ship."""
+    """Return the ids of the environments in the package."""
     return [id for id, path in SPECS.items() if path.parent == FOLDER.resolve()]
 
 
 def top() -> Path:
-    """The folder of the checkout. Raises FileNotFoundError for an installed package, which has no cards."""
+    """Return the folder of the checkout. Raises FileNotFoundError for an installed package, which has no cards."""
     if not (FOLDER.parent / "pyproject.toml").is_file():
         raise FileNotFoundError("cards are kept in a checkout of the source; there is none around this package")
     return FOLDER.parent
@@ -70,14 +70,14 @@ def picture(id: str) -> Path:
 
 
 def card(spec: Spec, measured: dict[str, Measured]) -> str:
-    """The text of a card: paragraphs of 120 characters, headings, tables, lists, code and the picture as they are."""
+    """Return the text of a card, with paragraphs wrapped at 120 characters and everything else as it is."""
     blocks = f"{about(spec)}\n{ablations(spec)}\n\n{data(spec, measured)}".split("\n\n")
     kept = "# ", "## ", "### ", "|", "- ", "```", "!["
     return "\n\n".join(b if b.startswith(kept) else fill(b, 120, break_on_hyphens=False) for b in blocks)
 
 
 def about(spec: Spec) -> str:
-    """The sections of a card that follow from its spec, in Gymnasium's order, and some programs."""
+    """Return the sections of a card that follow from the spec, in Gymnasium's order, and some programs."""
     episode, free = spec.episode, spec.form == "free"
     space = gymnasium.spaces.Box(op.PAD, len(VOCABULARY) - 1, (CadmusEnv(spec).episodes.room,), np.uint8)
     values: dict[str, Any] = {} if spec.mixture else dict(vars(spec.split_parameters(next(iter(spec.splits)))))
@@ -161,7 +161,7 @@ name: `reward`, `form`, tables such as `episode={{"max_tokens": {episode.max_tok
 
 
 def sharing(spec: Spec) -> str:
-    """What the shares of the splits mean."""
+    """Explain the shares of the splits."""
     if any(part.apart == "facts" for part, _ in spec.parts):
         return """The share is the interval of problems that the split keeps: those with a held-out
 [fact](../README.md) lie in 0 to 0.1, all others above. Splits with the same parameters share no problem."""
@@ -181,7 +181,7 @@ def thinking(spec: Spec) -> str:
 
 
 def differs(spec: Spec, name: str) -> tuple[str, str]:
-    """A split's share and what sets it apart."""
+    """Return a split's share, and what differs between it and the others."""
     if spec.mixture:
         return "as its parts", "its parts"
     split = spec.splits[name]
@@ -205,7 +205,7 @@ def examples(spec: Spec, split: str) -> str:
 
 
 def ablations(spec: Spec) -> str:
-    """The section of a card about what its prompts need."""
+    """Return the section of a card about the constructs that its prompts need."""
     if spec.mixture:
         links = ", ".join(f"[{id}]({id}.md)" for id in spec.mixture)
         return f"## Ablations\n\nWhat its prompts need is on the cards of its parts: {links}."
@@ -231,15 +231,15 @@ their shares at or below the ceiling{ending}.
 
 @dataclass(frozen=True)
 class Measured:
-    """What the stream of a split holds."""
+    """What the stream of a split contains."""
 
-    prompts: Ints  # (PROGRAMS,) lengths
-    completions: Ints  # (PROGRAMS,) lengths
+    prompts: Ints  # (PROGRAMS,) lengths in tokens
+    completions: Ints  # (PROGRAMS,) lengths in tokens
     thinking: float  # share of programs with worked steps
-    distinct: int  # prompts
-    answers: Counter[bytes]  # how often each came
+    distinct: int  # number of distinct prompts
+    answers: Counter[bytes]  # counts by answer, in tokens
     tokens: Ints  # (65,) counts
-    verdicts: Ints  # (3, 11) counts for programs with one token replaced, by the part that was changed
+    verdicts: Ints  # (3, 11) counts of programs with one token replaced, by changed part and verdict
     entropy: Entropy
     exact: float  # share of programs with an exact probability
     error: float  # largest standard error of the log-probability of the others
@@ -248,7 +248,7 @@ class Measured:
 
     @property
     def said(self) -> dict[str, int]:
-        """How often each answer came, by what it says."""
+        """Counts by answer, as text."""
         times: Counter[str] = Counter()
         for tokens, count in self.answers.items():
             times[answer_of(tokens)] += count
@@ -256,7 +256,7 @@ class Measured:
 
 
 def measure(spec: Spec) -> dict[str, Measured]:
-    """Return what the stream of each split holds."""
+    """Return what the stream of each split contains."""
     further = np.arange(SOME, SOME + AMONG)
     train = Stream(spec, "train", SEED).keys(np.full(AMONG, SEED), further) if "train" in spec.splits else None
     return {split: measure_split(spec, split, train) for split in spec.splits}
@@ -268,13 +268,12 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     sizes = (padded != op.PAD).sum(1)
     programs = np.ascontiguousarray(padded[:, : sizes.max()])
     width, closed = programs.shape[1], programs == op.CLOSE
-    answers = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # where the thoughts are over
+    answers = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # after the thoughts
     text, starts = programs.tobytes(), width * np.arange(PROGRAMS)
     verdicts = np.zeros((len(PARTS), len(Verdict)), np.int64)
     for k, program in enumerate(programs[:CHANGED]):
         verdicts += judge_changes(program[program != op.PAD], int(lengths[k]), int(answers[k]))
-    entropy = stream.entropy(SCORED, budget=BUDGET, samples=SAMPLES)
-    scores = stream.score(programs[:SCORED])  # with that budget
+    scores = stream.score(programs[:SCORED], budget=BUDGET, samples=SAMPLES)
     keys = stream.keys(np.full(SOME, SEED), np.arange(SOME))
     repeated = None
     if split == "train":
@@ -288,7 +287,7 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
         answers=Counter(text[a:b] for a, b in zip((starts + answers).tolist(), (starts + sizes).tolist(), strict=True)),
         tokens=np.bincount(programs.ravel(), minlength=len(VOCABULARY)) * (np.arange(len(VOCABULARY)) != op.PAD),
         verdicts=verdicts,
-        entropy=entropy,
+        entropy=Entropy.of(scores, lengths[:SCORED], sizes[:SCORED]),
         exact=float(scores.exact.mean()),
         error=float(np.nan_to_num(scores.error).max()),
         found=math.nan if train is None else float(np.isin(keys, train).mean()),
@@ -297,8 +296,10 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
 
 
 def judge_changes(program: Tokens, prompt: int, answer: int) -> Ints:
-    """Replace each token of a program (n,) by each other; return how often which verdict comes of it, (3, 11), by the
-    part that was changed."""
+    """Replace each token of a program (n,) by each other one; return counts (3, 11) by changed part and verdict.
+
+    The answer begins at position ``answer``, the completion at position ``prompt``.
+    """
     places = np.repeat(np.arange(program.size), len(VOCABULARY) - 1)
     others = np.tile(np.arange(1, len(VOCABULARY)), program.size)
     changed = np.tile(program, (places.size, 1))
@@ -314,7 +315,7 @@ def answer_of(tokens: bytes) -> str:
 
 
 def data(spec: Spec, measured: dict[str, Measured]) -> str:
-    """The section of a card about what its streams hold."""
+    """Return the section of a card about what its streams contain."""
     rows, entropies, changes = [], [], []
     everything = sum(m.verdicts.sum(0) for m in measured.values())
     seen = [verdict for verdict in Verdict if everything[verdict]]
@@ -375,7 +376,7 @@ def nats(value: float, error: float, digits: int = 2) -> str:
 
 
 def listed(readme: str) -> str:
-    """Return the README with its table of environments written again."""
+    """Return the README with its table of environments up to date."""
     rows = []
     for id in ours():
         spec = load_spec(id)
@@ -384,7 +385,7 @@ def listed(readme: str) -> str:
 
 
 def stamp(spec: Spec) -> str:
-    """What a picture is of: the digests of all splits, in twelve digits."""
+    """Return twelve hex digits that identify the streams in a picture: a hash of the digests of all splits."""
     return hashlib.sha256(json.dumps(spec.digests()).encode()).hexdigest()[:12]
 
 
@@ -393,7 +394,7 @@ def path_of(id: str) -> Path:
 
 
 def stale() -> list[Path]:
-    """Return the files that are not what is written now: cards, pictures of other streams, the README."""
+    """Return the files that `write` would change: cards, pictures of other streams, the README."""
     readme = top() / "README.md"
     files = [] if readme.read_text(encoding="utf-8") == listed(readme.read_text(encoding="utf-8")) else [readme]
     for id in ours():
@@ -407,7 +408,7 @@ def stale() -> list[Path]:
 
 
 def write() -> list[Path]:
-    """Write all cards, their pictures and the README's table; return the files."""
+    """Write all cards, their pictures and the README's table; return the paths of all these files."""
     files = [top() / "README.md"]
     files[0].write_text(listed(files[0].read_text(encoding="utf-8")), encoding="utf-8")
     for id in ours():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 
 def inserted(text: str, marker: str, block: str) -> str:
-    """Return a text with the block between its two markers replaced."""
+    """Return a text with the block between its two markers replaced.
+
+    Raises ValueError unless the marker occurs exactly twice.
+    """
     parts = text.split(marker)
     if len(parts) != 3:
-        raise ValueError(f"the marker {marker} stands {len(parts) - 1} times in it; give a file with two of them")
-    before, _, behind = parts
-    return f"{before}{marker}\n\n{block}\n\n{marker}{behind}"
+        raise ValueError(f"the marker {marker} occurs {len(parts) - 1} times; give a file in which it occurs twice")
+    before, _, after = parts
+    return f"{before}{marker}\n\n{block}\n\n{marker}{after}"
 
 
 def markdown(columns: list[str], rows: list[list[str]]) -> str:

@@ -1,4 +1,4 @@
-"""What is measured of a model for its card: truth by split and stratum, reliability, and where it fails."""
+"""What is measured for a model's card: truth by split and stratum, reliability, and where the model fails."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ from cadmus_gym.streams.strata import Strata, families_of, strata_of
 from cadmus_gym.tasks import find_family
 from cadmus_gym.transformer.model import Transformer
 
-SIDE, BIN = 200, 10  # of the picture: operands below the one, in bins of the other
+SIDE, BIN = 200, 10  # of the picture by operands: operands are below SIDE, in bins of BIN
 OPERATORS = ("add", "sub", "mul")
-# Completions are grouped by the probability that the model gives them, finely where most are.
-LOOKED_AT = 64  # prompts of which train's parameters are asked whether they could write them
-# What is changed to find where a model fails, by task: names of axes, and for each value the parameters that give it.
+LOOKED_AT = 64  # prompts checked to find out whether train could write them
+# What is changed to find where a model fails, by task: names of axes, and the parameters for each value on an axis.
 AXES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "arith": {
         "operations": {str(k): {"operations": {str(k): 1}} for k in range(1, 6)},
@@ -65,11 +64,16 @@ AXES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "loop": {"turns": {str(k): {"turns": [k, k]} for k in range(2, 9)}},
     "register": {"operations": {str(k): {"operations": {str(k): 1}} for k in range(2, 6)}},
 }
+# Edges of the groups of completions by the probability that the model gives them, finer where most of them are.
 EDGES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999, 1)
 
 
 def measure(model: Transformer, count: int, elsewhere: int, seed: int, seeds: int) -> dict[str, Any]:
-    """Return what a card tells of how often a model is right: metrics, strata and mistakes."""
+    """Return what a card says about how often a model is right: metrics, strata and mistakes.
+
+    Splits of training environments get ``count`` prompts if they are `PART_OF_TRAINING`, all others ``elsewhere``, for
+    each of ``seeds`` seeds, beginning with ``seed``.
+    """
     specs = trained_on(model.card)
     own = ids_of(specs)
     specs += [load_spec(id) for id in sorted(SPECS, key=lambda id: id not in own) if id not in {s.id for s in specs}]
@@ -87,18 +91,21 @@ def measure(model: Transformer, count: int, elsewhere: int, seed: int, seeds: in
                 evaluation, of_strata, wrong = measure_split(model, spec, split, prompts_wanted, seed, seeds, known)
                 found["metrics"].append(dataclasses.asdict(evaluation))
                 print(evaluation, flush=True)
-                if known and split != "train":  # `test` is of the same distribution
+                if known and split != "train":  # `test` has the same distribution
                     found["strata"].setdefault(spec.id, {})[split] = of_strata
                 if known and split in PART_OF_TRAINING:
                     found["mistakes"].append(wrong)
-    plain: dict[str, Any] = json.loads(json.dumps(found))  # as the card will have it
+    plain: dict[str, Any] = json.loads(json.dumps(found))  # as in the card
     return plain
 
 
 def measure_split(
     model: Transformer, spec: Spec, split: str, count: int, seed: int, seeds: int, known: bool
 ) -> tuple[Evaluation, dict[str, Any], dict[str, Any]]:
-    """Return the evaluation of a split; of one that is known, counts by stratum and what was wrong."""
+    """Return the evaluation of a split, its counts by stratum, and its wrong completions.
+
+    The last two are empty unless the model was trained on the environment (``known``).
+    """
     prompts, lengths = prompts_of(spec, split, count, seed, seeds)
     report = countdown(f"prompts of {spec.id} {split}")
     programs = complete_under(model, spec, prompts, lengths, seed=seed, report=report).programs
@@ -124,8 +131,10 @@ def measure_split(
 
 
 def by_label(labels: NDArray[np.str_], true: NDArray[np.bool_], keys: Words64) -> dict[str, list[int]]:
-    """Return the `Tally` of each label (N,), as a list, rare ones together at last: numbers in their order, then by
-    frequency."""
+    """Return the `Tally` of each label as a list; labels, ``true`` and ``keys`` are (N,).
+
+    Labels that are numbers come first, in order, then others by frequency. Rare labels are merged and come last.
+    """
     counts = Counter(labels.tolist())
     order = sorted(counts, key=lambda label: (number(label), -counts[label], label))
     rare = [label for label in order if counts[label] < RARE]
@@ -135,7 +144,7 @@ def by_label(labels: NDArray[np.str_], true: NDArray[np.bool_], keys: Words64) -
 
 
 def row_of(true: NDArray[np.bool_], keys: Words64) -> list[int]:
-    """Return the `Tally` of prompts as a card has it."""
+    """Return the `Tally` of prompts as a list, its form in a card."""
     return list(dataclasses.astuple(tally(true, keys)))
 
 
@@ -152,8 +161,10 @@ def right_answer(taken: Strata, k: int, family: str) -> str:
 
 
 def reliability(model: Transformer, count: int, seed: int, seeds: int) -> dict[str, Any]:
-    """Return, by spec and split of what a model was trained on, the probability it gives its greedy completions and how
-    many of them are true; see `by_probability`."""
+    """Return the probability a model gives its greedy completions and how many of them are true, by spec and split.
+
+    The specs are those it was trained on; see `by_probability` for the result of a split.
+    """
     found: dict[str, Any] = {}
     for spec in trained_on(model.card):
         if 1 + spec.prompt_room + spec.episode.max_tokens > model.config.context:
@@ -169,8 +180,10 @@ def reliability(model: Transformer, count: int, seed: int, seeds: int) -> dict[s
 def said_of(
     model: Transformer, spec: Spec, split: str, count: int, seed: int, seeds: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], Words64]:
-    """Let a model complete prompts; return the probability it gives each completion as a whole, whether that is true,
-    and the key of its problem, all (N,)."""
+    """Let a model complete prompts greedily.
+
+    Returns the probability it gives each whole completion, whether that is true, and the key of its problem, all (N,).
+    """
     prompts, lengths = prompts_of(spec, split, count, seed, seeds)
     report = countdown(f"prompts of {spec.id} {split}")
     done = complete_under(model, spec, prompts, lengths, seed=seed, report=report)
@@ -179,8 +192,10 @@ def said_of(
 
 
 def by_probability(said: NDArray[np.float64], true: NDArray[np.bool_], keys: Words64) -> dict[str, Any]:
-    """Return the mean probability of completions (N,) and the `Tally` of the true ones, in all and by groups of nearly
-    the same probability (see `EDGES`); groups without a completion are left out."""
+    """Return the mean probability of completions (N,) and their `Tally`, over all and by group.
+
+    Completions are grouped by probability (see `EDGES`). Empty groups are left out.
+    """
     group = np.clip(np.searchsorted(EDGES, said, side="right") - 1, 0, len(EDGES) - 2)
 
     def summed(rows: NDArray[np.bool_]) -> dict[str, Any]:
@@ -192,8 +207,10 @@ def by_probability(said: NDArray[np.float64], true: NDArray[np.bool_], keys: Wor
 
 
 def limits(model: Transformer, count: int, seed: int, seeds: int) -> dict[str, Any]:
-    """Return, by spec trained on, axis of `AXES` and value, the probability that a model gives its greedy completions
-    and how many of them are true; see `point`."""
+    """Return the probability a model gives its greedy completions and how many are true, along the axes of `AXES`.
+
+    The result is by spec that the model was trained on, axis and value; see `point` for the entry of a value.
+    """
     found: dict[str, Any] = {}
     parts = {part.id: part for spec in trained_on(model.card) for part, _ in spec.parts}
     for id, part in parts.items():
@@ -204,18 +221,19 @@ def limits(model: Transformer, count: int, seed: int, seeds: int) -> dict[str, A
                 one = point(model, part, parameters, count, seed, seeds)
                 if one is not None:
                     found.setdefault(id, {}).setdefault(axis, {})[value] = one
-                    told = f"probability {one['said']:.2%}, true {Tally(*one['counts']).rate:.2%}"
-                    print(f"{id}, {axis} {value}: {told}", flush=True)
+                    true = Tally(*one["counts"]).rate
+                    print(f"{id}, {axis} {value}: probability {one['said']:.2%}, true {true:.2%}", flush=True)
     return found
 
 
 def point(
     model: Transformer, part: Spec, parameters: dict[str, Any], count: int, seed: int, seeds: int
 ) -> dict[str, Any] | None:
-    """Return the mean probability of completions, in all and of those that are not true (None without any), the `Tally`
-    of the true ones, and whether train could write most of such prompts: then they are of test, otherwise any.
+    """Return the mean probability of completions, that of the false ones (None without any), and their `Tally`.
 
-    None where the parameters do not go with the others, or the model has too few positions.
+    The result also says whether train could write most such prompts. If so, the prompts are held out like those of
+    test; otherwise any prompts are used. Returns None if the parameters contradict the others of the spec, or the model
+    has too few positions.
     """
     test, common = part.splits["test"].share, part.parameters | parameters
     try:
@@ -240,7 +258,10 @@ def point(
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> list[str]:
-    """Return where two cards differ in what `measure` finds; above 0, ``tolerance`` counts completions of a split."""
+    """Return where two cards differ in the results of `measure`.
+
+    With a ``tolerance`` above 0, only truth rates are compared, and may differ by so many completions per split.
+    """
     found = []
     rows = [{(row["spec"], row["split"]): row for row in card.get("metrics", [])} for card in (old, new)]
     for key in rows[0] | rows[1]:
@@ -257,8 +278,11 @@ def differences(old: dict[str, Any], new: dict[str, Any], tolerance: int) -> lis
 
 
 def unreliable(old: dict[str, Any], new: dict[str, Any], tolerance: int, what: str = "reliability") -> list[str]:
-    """Return where two findings of `reliability`, or of one spec's `limits`, differ; above 0, ``tolerance`` counts true
-    completions of a split or value."""
+    """Return where two results of `reliability`, or of `limits` for one spec, differ.
+
+    With a ``tolerance`` above 0, only the numbers of true completions are compared, and may differ by so many per split
+    or value.
+    """
     found = []
     pairs = {(id, split) for splits in (old, new) for id in splits for split in splits[id]}
     for id, split in sorted(pairs):
@@ -270,7 +294,10 @@ def unreliable(old: dict[str, Any], new: dict[str, Any], tolerance: int, what: s
 
 
 def truth_by_operands(model: Transformer, operator: str, pairs: int, seed: int) -> NDArray[np.float64]:
-    """Return the truth rate of `a b operator`, (SIDE / BIN, SIDE / BIN), rows for bins of a, columns of b."""
+    """Return truth rates of `a b operator`, (SIDE / BIN, SIDE / BIN) float64: rows are bins of a, columns bins of b.
+
+    Each is measured on ``pairs`` pairs of operands.
+    """
     bins = SIDE // BIN
     rng = np.random.default_rng([seed, OPERATORS.index(operator)])
     a, b = (rng.integers(0, BIN, (bins, bins, pairs)) for _ in range(2))
@@ -284,7 +311,7 @@ def truth_by_operands(model: Transformer, operator: str, pairs: int, seed: int) 
 
 
 def operands(model: Transformer, pairs: int, seed: int) -> dict[str, Any]:
-    """Return the truth rate by operands of each operator, see `truth_by_operands`, and the operands of training."""
+    """Return the truth rates of each operator by operands (see `truth_by_operands`), and the operands of training."""
     parts = [part for part, _ in trained_on(model.card)[0].parts if part.task == "arith"]
     rates = {one: np.round(truth_by_operands(model, one, pairs, seed), 4).tolist() for one in OPERATORS}
     return {"rates": rates, "side": SIDE, "pairs": pairs, "trained": list(parts[0].split_parameters("train").operands)}

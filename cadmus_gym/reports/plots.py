@@ -1,6 +1,6 @@
-"""All pictures of the project, in one style: every one has a title, and small multiples instead of many colours.
+"""All pictures of the project, in one style: each has a title, and small multiples instead of many colours.
 
-A share of 0 on a logarithmic axis is drawn hollow at 1/n, "below 1/n". A group of few prompts has no interval.
+On a logarithmic axis a share of 0 is a hollow marker at 1/n, "below 1/n". A group of few prompts has no interval.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.language.verdicts import Verdict
 
 BLUE, RED, PALE = "#1f5fa8", "#d1495b", "#9db8d2"
-FEW, LEAST = 100, 10  # prompts, below which a group is faint and has no interval, or is left out
-BARS = 16  # of a stratum, at most
+FEW, LEAST = 100, 10  # a group with fewer prompts is faint and has no interval, or is left out
+BARS = 16  # most bars per stratum
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return a figure of so many inches. Raises ModuleNotFoundError, saying what to install, without matplotlib."""
+    """Return a figure, in inches. Raises ModuleNotFoundError, which says what to install, without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save(figure: Any, path: Path, about: Mapping[str, str] | None = None) -> None:
-    """Write a PNG; ``about`` becomes its text chunks, by which a test finds a stale picture."""
+    """Write a PNG with ``about`` as its text chunks, by which a test detects a stale picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata=dict(about or {}))
 
@@ -66,8 +66,10 @@ def draw_operands(
     path: Path,
     about: Mapping[str, str] | None = None,
 ) -> None:
-    """Draw the truth rates (B, B) of each operator by the operands a and b, below ``side``; ``trained`` are the lowest
-    and the highest operand of training. ``pairs`` of operands were tried per square."""
+    """Draw truth rates (B, B) of each operator by its operands a and b, which are below ``side``.
+
+    ``trained`` has the lowest and highest operand of training. Each square is of ``pairs`` pairs of operands.
+    """
     figure = new_figure(4.4 * len(rates) + 1, 4.9)
     axes = figure.subplots(1, len(rates), squeeze=False)[0]
     first, last = trained[0], min(trained[1] + 1, side)
@@ -90,7 +92,7 @@ def draw_errors(
     path: Path,
     about: Mapping[str, str] | None = None,
 ) -> None:
-    """Draw the share of wrong completions by stratum: ``tables`` holds the `Tally` of each label of each stratum."""
+    """Draw the share of wrong completions by stratum; ``tables`` has the `Tally` of each label of each stratum."""
     figure = new_figure(4.5 * len(tables), 4.6)
     for ax, (stratum, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
         labels = list(table)[:BARS]
@@ -120,8 +122,10 @@ def draw_curves(
     path: Path,
     about: Mapping[str, str] | None = None,
 ) -> None:
-    """Draw a training: the excess loss, and the share of errors on each test split. A point of the history is of
-    ``count`` prompts per split; ``floor`` and ``weight`` are as in `draw_losses`."""
+    """Draw the excess loss during training, and the share of errors on each test split.
+
+    A point of the history has ``count`` prompts per split; ``floor`` and ``weight`` are as in `draw_losses`.
+    """
     tokens = [point["tokens"] / 1e6 for point in history]
     splits = [split for split in history[-1]["truth"] if split.split()[-1] == "test"]
     columns = min(4, 1 + len(splits))
@@ -169,8 +173,11 @@ def draw_losses(ax: Any, history: Sequence[Mapping[str, Any]], floor: float | No
 
 
 def draw_reliability(splits: Mapping[str, Mapping[str, Any]], name: str, path: Path, about: Mapping[str, str]) -> None:
-    """Draw how many completions are wrong against the probability that the model gives to being wrong, a panel for each
-    split: "groups" of ``splits`` hold that probability as 1 - "said", and the `Tally` of true completions."""
+    """Draw the share of wrong completions against the probability that the model gives to being wrong.
+
+    There is a panel for each split. Each of its "groups" has the mean probability of its completions, "said", and their
+    `Tally`, "counts".
+    """
     columns = min(3, len(splits))
     rows = -(-len(splits) // columns)
     figure = new_figure(4.4 * columns, 3.7 * rows + 0.4)
@@ -204,8 +211,10 @@ def draw_reliability(splits: Mapping[str, Mapping[str, Any]], name: str, path: P
 def draw_limits(
     axes_of: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str, path: Path, about: Mapping[str, str]
 ) -> None:
-    """Draw, along each axis on which a model was led out of its distribution, the share of true completions and the
-    probability that the model gives them; what training shows is shaded."""
+    """Draw the share of true completions and the probability that the model gives them along each axis.
+
+    The axes lead out of the model's training distribution; values that occur in training are shaded.
+    """
     panels = [(id, axis, values) for id, found in axes_of.items() for axis, values in found.items()]
     rows = -(-len(panels) // 3)
     figure = new_figure(13.5, 0.8 + 3.2 * rows)
@@ -237,8 +246,8 @@ def draw_limits(
 
 
 def draw_study(rows: Sequence[Any], title: str, path: Path) -> None:
-    """Draw excess loss of prompts, of completions and errors on test against compute, and errors against time, a line
-    for each run of a study."""
+    """Draw excess loss of prompts and of completions and test errors against compute, and errors against time, with a
+    line for each name."""
     from matplotlib import colormaps, ticker
 
     figure = new_figure(17, 4.4)
@@ -289,10 +298,11 @@ SHADES = [
 
 
 def draw_environment(id: str, measured: Mapping[str, Any], words: Mapping[str, str], path: Path, stamp: str) -> None:
-    """Draw what the streams of an environment hold, a row for each split: answers, lengths of prompts and completions,
-    tokens, and the verdicts of programs in which one token is replaced.
+    """Draw what the streams of an environment contain, in a row for each split.
 
-    ``measured`` is by split (`cadmus_gym.reports.environments.Measured`), ``words`` names answers that are no numbers.
+    A row has answers, lengths of prompts and completions, tokens, and verdicts of programs with one token replaced.
+    ``measured`` has a `cadmus_gym.reports.environments.Measured` for each split, and ``words`` the names of answers
+    that are not numbers. ``stamp`` is stored in the file (see `cadmus_gym.reports.environments.stamp`).
     """
     from PIL import Image, PngImagePlugin
 
@@ -340,13 +350,13 @@ def draw_environment(id: str, measured: Mapping[str, Any], words: Mapping[str, s
 
 
 def reach_of(m: Any, words: Mapping[str, str]) -> int:
-    """Return the power of ten up to which answers reach, 0 where none is a number."""
+    """Return the power of ten that bounds all answers, 0 if none is a number."""
     numbers = [abs(int(text)) for text in m.said if text not in words.values()]
     return int(np.ceil(np.log10(1 + max(numbers)))) if numbers else 0
 
 
 def draw_answers(ax: Any, m: Any, words: Mapping[str, str], reach: int) -> None:
-    """Draw the shares of answers: bins of numbers, four to a power of ten, or bars of words."""
+    """Draw the shares of answers: a histogram of numbers with four bins per power of ten, or a bar for each word."""
     total = sum(m.said.values())
     if reach == 0:
         shown = list(words.values())

@@ -1,6 +1,6 @@
-"""The project's results as pages: `benchmarks/RESULTS.md`, and the table on the first screen of the README.
+"""The project's results: `benchmarks/RESULTS.md`, and the table on the first screen of the README.
 
-Every figure comes from a file that a benchmark wrote, or from the card of a model in the package.
+Every figure comes from a file that a benchmark wrote or from the card of a packaged model.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from cadmus_gym.reports.models import machine, parameters_of, percent, read, sum
 from cadmus_gym.transformer import model_files
 
 MARKER = "<!-- results -->"
-SHOWN = {"nano-arith": "arithmetic", "nano": "eight tasks"}  # models of the README's table
-# As the paper reports. Its cost is not measured here, and readers could not reconcile it with the hardware it names.
+SHOWN = {"nano-arith": "arithmetic", "nano": "eight tasks"}  # models in the README's table
+# Figures as reported in the paper. Its cost is not measured here, and does not match the hardware that it names.
 PAPER = [
     [
         "the paper's model, as the paper reports",
@@ -32,7 +32,7 @@ ENV = "Cadmus-Arith-v0"
 
 
 def front(readme: str, results: Path, price: float = 0.05) -> str:
-    """Return the README with an up-to-date table of results. ``price`` is in dollars per core-hour."""
+    """Return the README with an up-to-date table of results; ``price`` is in dollars per core-hour."""
     demo = _load(results / "table.json")
     random = next(one for one in demo["rows"]["random"] if one["split"] == "test")
     rows = [["random legal tokens", "", "", f"{percent(random['truth_rate'])} of {random['count']:,}"]]
@@ -95,7 +95,7 @@ def page(results: Path) -> str:
 
 
 def demo(content: Mapping[str, Any]) -> str:
-    """Return the table of the demo's models, and apart from it that of search, which asks the machine."""
+    """Return the table of the demo's models, and another of search, which uses the machine."""
     rows, parts = content["rows"], {"prompt": "excess loss of prompts", "completion": "of completions"}
     excess = content.get("excess", {})
     if "above_floor" in content:  # files of version 0.1.0 have one figure, of whole programs
@@ -134,12 +134,12 @@ def cell(result: Mapping[str, Any]) -> str:
 
 
 def excess_of(found: Mapping[str, float] | None, parts: Iterable[str]) -> list[str]:
-    """Return a cell for each part of a model's excess loss; the cells are empty for a policy without one."""
+    """Return a cell for each part of a model's excess loss, with its 95 % interval; empty cells if there is none."""
     return [f"{found[part]:.3g} ± {1.96 * found[f'{part}_error']:.2g}" if found else "" for part in parts]
 
 
 def speed(results: Path) -> str:
-    """Return the tables of how fast the package is, from what `make bench` wrote."""
+    """Return tables of the package's speed, from the files that `make bench` wrote."""
     found, beside = _load(results / "speed.json"), _load(results / "transformer.json")
     latency = _load(results / "transformer-latency.json")
     dataset = found["dataset"][0]

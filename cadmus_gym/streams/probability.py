@@ -62,6 +62,7 @@ from cadmus_gym.tasks.solving import put_answer, think
 
 Kind: TypeAlias = tuple[int, ...]
 
+_COUNTED: dict[Any, tuple[Int, float, float]] = {}  # by family, split, kind and budget: see `enumerate_operands`
 FEW = 200_000  # cases that are always tried, in about a tenth of a second, before their number is estimated
 
 
@@ -177,6 +178,34 @@ def score(
     return Parts(choices, operands, math.log(matches) if matches > 0 else -np.inf)
 
 
+@kernel
+def find_derivations(
+    write: Writer,
+    parameters: Ints,
+    options: Ints,
+    sieve: Sieve,
+    programs: Tokens,
+    sizes: Ints,
+    program: Tokens,
+    space: Workspace,
+    found: NDArray[np.bool_],
+) -> None:
+    """Set in ``found`` (N, derivations) which derivations lead to ``programs`` (N, L) of ``sizes`` (N,) tokens."""
+    for k in range(sizes.size):
+        for derivation in range(found.shape[1]):
+            begin(space, derivation)
+            parts = score(write, parameters, options, sieve, programs[k, : sizes[k]], program, space)
+            found[k, derivation] = parts.choices > -np.inf
+
+
+@kernel
+def begin(space: Workspace, derivation: Int) -> None:
+    """Make a workspace ready to score by one derivation."""
+    space.script[DERIVATION] = derivation
+    space.rng[0] = 0
+    space.rng[1] = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Share:
     """The share of operands that a split keeps for one kind of program, and its standard error, 0 if it is exact.
@@ -211,24 +240,33 @@ class Scorer:
         self.shares: dict[Kind, Share] = {}
         length = spec.prompt_room + spec.completion_room
         self._program, self._space = np.zeros(length, np.uint8), new_workspace(spec, GUIDED, length)
+        self._split = spec.family, spec.digest_of(split)
 
-    def score(self, program: Tokens) -> Score:
-        """Score a program (n,) that ends in `end`; all is nan if the family has no probabilities."""
+    def score(self, programs: Tokens, sizes: Ints) -> list[Score]:
+        """Score programs (N, L) whose first ``sizes`` (N,) tokens end in `end`; all is nan without probabilities."""
         if self.parameters is None:
-            return Score(math.nan, math.nan, math.nan)
-        write, script = self.spec.family.write(), self._space.script
+            return [Score(math.nan, math.nan, math.nan)] * len(programs)
+        found = np.zeros((len(programs), self.spec.family.derivations), np.bool_)
+        given = self.spec.family.write(), self.parameters, self.options, self.sieve
+        find_derivations(*given, programs, sizes, self._program, self._space, found)
+        return [
+            self._score(program[:size], np.flatnonzero(derivations))
+            for program, size, derivations in zip(programs, sizes, found, strict=True)
+        ]
+
+    def _score(self, program: Tokens, derivations: Ints) -> Score:
+        """Score a program (n,) that these derivations lead to."""
+        given = self.spec.family.write(), self.parameters, self.options, self.sieve
         logs: list[float] = []
         shares: list[Share] = []
         completion = -math.inf
-        for derivation in range(self.spec.family.derivations):
-            script[DERIVATION] = derivation
-            self._space.rng[:] = 0
-            parts = score(write, self.parameters, self.options, self.sieve, program, self._program, self._space)
-            if parts.choices > -math.inf:
-                share = self._share()
-                completion = parts.completion
-                logs.append(parts.choices + parts.operands - math.log(share.value))
-                shares.append(share)
+        for derivation in derivations.tolist():
+            begin(self._space, derivation)
+            parts = score(*given, program, self._program, self._space)
+            share = self._share()
+            completion = parts.completion
+            logs.append(parts.choices + parts.operands - math.log(share.value))
+            shares.append(share)
         if not logs:
             return Score(-math.inf, -math.inf, 0.0)
         total = log_sum(np.array(logs))
@@ -247,24 +285,28 @@ class Scorer:
         stratum = int(self._space.marks[STRATUM])
         kind: Kind = (stratum,) if stratum else (0, *choices.tolist())
         if kind not in self.shares:
-            self.shares[kind] = self._find_share(choices, len(self.shares))
+            self.shares[kind] = self._find_share(kind, choices)
         return self.shares[kind]
 
-    def _find_share(self, choices: Ints, number: int) -> Share:
+    def _find_share(self, kind: Kind, choices: Ints) -> Share:
         script = new_script(SCRIPTED)
         script[FORCED] = 1
         script[CHOICES : CHOICES + choices.size] = choices
         space = self._space._replace(script=script, rng=np.zeros(2, np.uint64))
         given = self.spec.family.write(), self.parameters, self.sieve, self._program
-        few = min(self.budget, FEW)
-        count, whole, kept = enumerate_operands(*given, space, few)
-        if count < 0 and few < whole * self.budget:  # the first cases suggest that all of them are within the budget
-            count, whole, kept = enumerate_operands(*given, space, self.budget)
+        known = (*self._split, kind, self.budget)
+        if known not in _COUNTED:
+            few = min(self.budget, FEW)
+            counted = enumerate_operands(*given, space, few)
+            if counted[0] < 0 and few < counted[1] * self.budget:  # so all may be within the budget
+                counted = enumerate_operands(*given, space, self.budget)
+            _COUNTED[known] = counted
+        count, whole, kept = _COUNTED[known]
         if count > 0:
             return Share(kept / whole, 0.0)
         script = new_script(SAMPLED)
         script[CHOICES : CHOICES + choices.size] = choices
-        space = space._replace(script=script, rng=np.array([0, mix(np.uint64(number))], np.uint64))
+        space = space._replace(script=script, rng=np.array([0, mix(np.uint64(len(self.shares)))], np.uint64))
         value = max(sample_operands(*given, space, self.samples), 1) / self.samples
         return Share(value, math.sqrt(value * (1 - value) / self.samples))
 

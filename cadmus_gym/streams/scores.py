@@ -51,6 +51,24 @@ class Entropy:
     prompt_tokens: float
     completion_tokens: float
 
+    @classmethod
+    def of(cls, scores: Scores, prompt_lengths: ArrayLike, lengths: ArrayLike) -> Entropy:
+        """Return the entropies estimated from the scores of programs (N,), N >= 2, of a stream.
+
+        ``prompt_lengths`` and ``lengths`` (N,) count tokens of the prompts and of the whole programs.
+        """
+        before, whole = np.asarray(prompt_lengths, np.int64), np.asarray(lengths, np.int64)
+        prompts, completions, count = -scores.prompt, -scores.completion, before.size
+        return cls(
+            count=count,
+            prompt=float(prompts.mean()),
+            prompt_error=float(prompts.std(ddof=1) / math.sqrt(count)),
+            completion=float(completions.mean()),
+            completion_error=float(completions.std(ddof=1) / math.sqrt(count)),
+            prompt_tokens=float(before.mean()),
+            completion_tokens=float((whole - before).mean()),
+        )
+
     def floor(self, prompt_weight: float = 1.0) -> float:
         """Return a lower bound on any model's loss, in nats per token, with tokens of the prompt weighted.
 
@@ -70,8 +88,8 @@ def score_mixture(scorers: Sequence[Scorer], weights: Ints, programs: ArrayLike)
     rows = rows.reshape(-1, rows.shape[-1])
     shares = np.log(weights / weights.sum())
     table = np.zeros((4, len(rows)))
-    for k, program in enumerate(rows):
-        parts = [scorer.score(trimmed(program)) for scorer in scorers]
+    sizes = np.array([trimmed(program).size for program in rows], np.int64)
+    for k, parts in enumerate(zip(*(scorer.score(rows, sizes) for scorer in scorers), strict=True)):
         prompts = shares + [part.prompt for part in parts]
         wholes = prompts + [part.completion for part in parts]
         prompt, whole = log_sum(prompts), log_sum(wholes)

@@ -193,16 +193,7 @@ class Stream:
             raise ValueError(f"count = {count}: a standard error needs at least 2 programs")
         programs, lengths = self.batch(0, count)
         scores = self.score(programs, budget=budget, samples=samples)
-        prompts, completions = -scores.prompt, -scores.completion
-        return Entropy(
-            count=count,
-            prompt=float(prompts.mean()),
-            prompt_error=float(prompts.std(ddof=1) / math.sqrt(count)),
-            completion=float(completions.mean()),
-            completion_error=float(completions.std(ddof=1) / math.sqrt(count)),
-            prompt_tokens=float(lengths.mean()),
-            completion_tokens=float((programs != op.PAD).sum() / count - lengths.mean()),
-        )
+        return Entropy.of(scores, lengths, (programs != op.PAD).sum(1))
 
     def _fill(
         self,

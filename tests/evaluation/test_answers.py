@@ -1,4 +1,4 @@
-"""A model asked for people to read: `cadmus_gym.evaluation.answers` and ``python -m cadmus_gym complete``."""
+"""Completions of one prompt, for people: `cadmus_gym.evaluation.answers` and ``python -m cadmus_gym complete``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tiny(endian: str = "big", env: object = "Cadmus-Arith-v0", context: int = 25
     model = Transformer(ModelConfig(width=32, layers=2, heads=4, hidden=48, context=context), seed=1)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.mul_(3)  # so that it is sure of some tokens
+            weight.mul_(3)  # so that the model is confident of some tokens
     model.endian, model.card = endian, {"endian": endian, "settings": {"env": env, "overrides": {}}}
     return model
 
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> str:
 @pytest.mark.parametrize("endian", ["big", "little"])
 @pytest.mark.parametrize("form", ["value", "relation", "answer", "free"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_log_probs_are_those_of_drawing(endian: str, form: str, temperature: float) -> None:
+def test_log_probs_match_those_of_sampling(endian: str, form: str, temperature: float) -> None:
     model = tiny(endian)
     for prompt in map(cg.assemble, PROMPTS):
         arguments = {"form": form, "max_tokens": 24, "temperature": temperature, "seed": 3}
@@ -61,7 +61,7 @@ def test_log_probs_are_those_of_drawing(endian: str, form: str, temperature: flo
             assert (one.log_probs[:, isa.PAD] == -math.inf).all() == (form != "free")
 
 
-def test_form_and_budget_are_those_of_training() -> None:
+def test_form_and_budget_default_to_those_of_training() -> None:
     few = answer(tiny(env="Cadmus-Compare-v0"), cg.assemble("12 7 lt"))[0]
     assert cg.decode(few.completion).endswith(("end", "not end"))
     assert few.completion.size <= cg.load_spec("Cadmus-Compare-v0").episode.max_tokens
@@ -69,7 +69,7 @@ def test_form_and_budget_are_those_of_training() -> None:
     both = answer(mixed, cg.assemble("12 7 lt"))[0]
     first = np.isfinite(both.log_probs[0])
     assert {cg.VOCABULARY[k] for k in np.flatnonzero(first)} == {"(", "not", "end", *"0123456789"}
-    # the context is short of the budget
+    # the context is smaller than the budget
     short = answer(tiny(context=24), cg.assemble("12 7 add"))[0]
     assert short.completion.size <= 24 - 6
     bare = tiny()
@@ -80,7 +80,7 @@ def test_form_and_budget_are_those_of_training() -> None:
     asked = answer(tiny(), cg.assemble("12 7 lt"), spec="Cadmus-Compare-v0")[0]
     assert cg.decode(asked.completion).endswith(("end", "not end"))
     assert asked.completion.size <= 16
-    # a budget that is given is not cut to the context
+    # an explicit budget is not cut to the context
     with pytest.raises(ValueError, match="max_tokens = 20; allowed: 1 to 19"):
         answer(tiny(context=24), cg.assemble("12 7 add"), max_tokens=20)
 
@@ -92,7 +92,7 @@ PROMPT_OF = {
     "123 456 add": "Cadmus-Arith-v0 wide: Operands of three digits",
     "12 7 sub 3 mul": "Cadmus-Arith-v0 pairs: A difference multiplied",
     "1 2 3 add": "no split",
-    # a completion that has begun: in the stream's own steps, in others
+    # a completion has begun, with worked steps of the stream and with others
     "61 78 mul 5 sub ( 488": "",
     "61 78 mul 5 sub ( 489": "no split",
     "": "",
@@ -100,7 +100,7 @@ PROMPT_OF = {
 
 
 @pytest.mark.parametrize("prompt", PROMPT_OF)
-def test_a_prompt_outside_the_training_distribution_is_named(prompt: str) -> None:
+def test_prompts_outside_the_training_distribution_are_recognized(prompt: str) -> None:
     found = outside_training(tiny().card, cg.assemble(prompt))
     assert found.startswith(PROMPT_OF[prompt])
     assert bool(found) == bool(PROMPT_OF[prompt])
@@ -114,7 +114,7 @@ class Nothing:
 PLAIN = Family("plain", 1, Nothing, "value", lambda _: 8, compose=lambda _, choices: f"{choices.integer(0, 9)} 1 add")
 
 
-def test_only_splits_of_other_parameters_are_outside(tmp_path: Path) -> None:
+def test_only_splits_with_other_parameters_are_outside(tmp_path: Path) -> None:
     for env in ("Cadmus-Arith-v0", "Cadmus-Compare-v0", "Cadmus-Mix-v0"):
         spec = cg.load_spec(env)
         for split in spec.splits:
@@ -122,10 +122,10 @@ def test_only_splits_of_other_parameters_are_outside(tmp_path: Path) -> None:
             outside = [outside_training(tiny(env=env).card, p[:n]) for p, n in zip(prompts, lengths, strict=True)]
             assert all(bool(one) == (split not in ("train", "test")) for one in outside)
             assert all(f" {split}: " in one for one in outside if one)
-    # what was overridden for training is inside
+    # overrides of training are inside
     wide = {"settings": {"env": "Cadmus-Arith-v0", "overrides": {"operands": [0, 999], "limit": 999_999}}}
     assert outside_training(wide, cg.assemble("123 456 add")) == ""
-    # of a weighted mixture any part will do
+    # prompts of any part of a weighted mixture are inside
     two = tiny(env={"Cadmus-Compare-v0": 1, "Cadmus-Logic-v0": 3}).card
     for id in ("Cadmus-Compare-v0", "Cadmus-Logic-v0"):
         prompts, lengths = prompts_of(id, "test", 1)
@@ -134,11 +134,11 @@ def test_only_splits_of_other_parameters_are_outside(tmp_path: Path) -> None:
         outside_training(two, cg.assemble("12 7 add"))
         == "no split of Cadmus-Compare-v0, Cadmus-Logic-v0 has such a prompt"
     )
-    # a split that leaves its problem to nobody has no such prompt
+    # a prompt whose problem no split keeps
     few = {"wide": {"share": [0.0, 1e-9], "parameters": {"operands": [100, 999], "limit": 999_999_999}}}
     narrow = {"settings": {"env": "Cadmus-Arith-v0", "overrides": {"splits": few}}}
     assert outside_training(narrow, cg.assemble("123 456 add")) == "no split of Cadmus-Arith-v0 has such a prompt"
-    # nobody knows
+    # unknown
     path, plain = tmp_path / "tests.toml", tmp_path / "plain.toml"
     path.write_text('id = "Tests-v0"\ntask = "arith"\n[splits.test]\n')
     plain.write_text(f'id = "Plain-v0"\ntask = "{__name__}:PLAIN"\n[splits.train]\n')
@@ -146,17 +146,17 @@ def test_only_splits_of_other_parameters_are_outside(tmp_path: Path) -> None:
         assert outside_training({"settings": {"env": env}}, cg.assemble("1 2 3 add")) == ""
 
 
-def test_parts() -> None:
+def test_parts_are_thoughts_and_answer() -> None:
     for thoughts in (0, 9):
         one = answer(tiny(), cg.assemble("12 7 add"), thought_tokens=thoughts, max_tokens=20, temperature=2, seed=5)[0]
-        thought, behind = one.parts
-        assert f"{thought} {behind}".strip() == cg.disassemble(one.completion)
+        thought, rest = one.parts
+        assert f"{thought} {rest}".strip() == cg.disassemble(one.completion)
         assert (thought == "") == (")" not in cg.decode(one.completion).split())
-        assert ")" not in behind
+        assert ")" not in rest
         assert thoughts or not thought
 
 
-def test_prompts_are_in_the_notation_for_people() -> None:
+def test_prompts_are_read_in_the_notation_for_people() -> None:
     model = tiny()
     for text in ("12 7 add", "5 5 sub"):
         assert cg.disassemble(answer(model, text)[0].prompt) == text
@@ -165,7 +165,7 @@ def test_prompts_are_in_the_notation_for_people() -> None:
     assert warned[0].filename == __file__
 
 
-def test_all_thoughts_are_apart_from_the_answer() -> None:
+def test_all_thoughts_are_separated_from_the_answer() -> None:
     prompt, completion = cg.assemble("12 7 add"), cg.assemble("( 1 ) ( 2 ) 19 eq end")
     one = Answer(prompt, completion, completion, np.zeros((completion.size, 65), np.float32), cg.run("end"))
     assert one.parts == ("( 1 ) ( 2 )", "19 eq end")
@@ -180,7 +180,7 @@ def test_the_most_frequent_answer_is_shown_token_by_token() -> None:
         assert f"answer    {text}" in as_text([first, second, second]).splitlines()
 
 
-def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_answer_token_by_token(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["complete", "12 7 add", "--model", folder, "--top", "3"])
     out = capsys.readouterr().out
     (one,) = answer(cg.load_model(folder), cg.assemble("12 7 add"))
@@ -188,9 +188,9 @@ def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert lines[0] == "12 7 add"
     assert one.outcome.verdict.name in out
-    assert f"log-probability {one.log_prob:.4f}" in out
+    assert f"log-probability {one.log_prob:z.4f}" in out
     assert all(len(line) <= 100 for line in lines)
-    table = out.split("instead\n")[1].split("\n\n")[0].splitlines()
+    table = out.split("alternatives\n")[1].split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in table] == [cg.VOCABULARY[token] for token in one.written]
     for line, row, token in zip(table, np.exp(one.log_probs), one.written, strict=True):
         shown = line.split()[1:]
@@ -198,7 +198,7 @@ def test_the_command(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
         others = shown[1::2]
         assert len(others) == min(3, int((np.delete(row, token) >= 0.0005).sum()))
         assert all(f"{row[isa.ID[other]]:.2%}" in shown for other in others)
-    assert "from the last to the first" in out
+    assert "from the last digit to the first" in out
     assert "outside" not in out
 
 
@@ -213,21 +213,25 @@ def test_the_command_says_when_a_prompt_is_outside_the_training_distribution(
     out = capsys.readouterr().out
     assert out.rstrip().endswith("first.")
     assert "no split of Cadmus-Arith-v0 has such a prompt" in " ".join(out.split())
-    written = out.split("instead\n")[1].split("\n\n")[0].splitlines()
+    written = out.split("alternatives\n")[1].split("\n\n")[0].splitlines()
     assert {line.split()[0] for line in written} <= {"not", "end"}
 
 
-def test_a_broken_model_is_an_error_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_model_gives_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tiny()
     with torch.no_grad():
-        model.norm.weight.fill_(3e38)  # finite, but what is computed with it is not
+        model.norm.weight.fill_(3e38)  # finite, but the logits are not
     cg.save_model(model, tmp_path / "tiny")
     assert main(["complete", "12 7 add", "--model", str(tmp_path / "tiny")]) == 2
     assert capsys.readouterr().err.startswith("error: prompt 0: logits at token 0 of its completion are not finite")
 
 
-def test_the_status_says_whether_it_is_true(folder: str) -> None:
-    for written, status in (("19 eq", 0), ("18 eq", 1), ("19", 2)):  # `19` may be lengthened, and then is no prompt
+def test_the_exit_status_says_whether_the_program_is_true(folder: str) -> None:
+    for written, status in (
+        ("19 eq", 0),
+        ("18 eq", 1),
+        ("19", 2),
+    ):  # `19` could be lengthened
         assert main(["complete", f"12 7 add ( 9 ) {written}", "--model", folder, "--form", "value"]) == status
 
 
@@ -242,7 +246,7 @@ def test_samples_are_counted(folder: str, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == out
 
 
-def test_long_texts_stay_within_the_columns() -> None:
+def test_long_texts_are_wrapped() -> None:
     prompt = cg.assemble(" ".join(["123456 654321 add 99 mul 12 sub"] * 6))
     text = as_text(answer(tiny(), prompt, form="free", max_tokens=60, temperature=1, samples=4, seed=1), top=20)
     assert max(map(len, text.splitlines())) <= 100
@@ -262,7 +266,9 @@ def test_long_texts_stay_within_the_columns() -> None:
         (["12 7 add", "FOLDER", "--form", "words"], "'words' needs a list of words"),
     ],
 )
-def test_mistakes_are_told(arguments: list[str], message: str, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_reported(
+    arguments: list[str], message: str, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = [part for word in arguments for part in (["--model", folder] if word == "FOLDER" else [word])]
     assert main(["complete", *given]) == 2
     error = capsys.readouterr().err
@@ -270,9 +276,7 @@ def test_mistakes_are_told(arguments: list[str], message: str, folder: str, caps
     assert message in error
 
 
-def test_without_safetensors_the_extra_is_told(
-    folder: str,
-) -> None:
+def test_without_safetensors_the_error_names_the_extra(folder: str) -> None:
     code = "import sys; sys.modules['safetensors'] = None; from cadmus_gym.__main__ import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "complete", "12 7 add", "--model", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

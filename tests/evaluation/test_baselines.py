@@ -1,4 +1,4 @@
-"""What can be had without solving a problem, for every environment and split: the declared ceilings hold."""
+"""Baselines stay below the declared ceilings in every environment and split."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_only_a_free_form_has_loopholes(id: str, split: str) -> None:
         assert rates == [0.0, 0.0, 0.0]
 
 
-def test_search_goes_from_short_to_long_and_finds_what_is_in_its_budget() -> None:
+def test_search_tries_short_completions_first_and_finds_all_within_its_budget() -> None:
     candidates = baselines.enumerate_completions("Cadmus-Arith-v0", 110)
     sizes = (candidates > 0).sum(1)
     assert (np.diff(sizes) >= 0).all()
@@ -66,7 +66,7 @@ def test_the_best_constant_is_the_most_frequent_answer() -> None:
     assert np.mean(same) >= 0.5
 
 
-def test_search_reports_and_leaves_its_last_try_where_none_is_true() -> None:
+def test_search_reports_progress_and_keeps_its_last_try_if_none_is_true() -> None:
     seen: list[tuple[int, int]] = []
     programs, lengths = baselines.search(
         "Cadmus-Arith-v0", "large", 4, 12, seed=5, report=lambda *counts: seen.append(counts)
@@ -79,7 +79,7 @@ def test_search_reports_and_leaves_its_last_try_where_none_is_true() -> None:
     assert np.array_equal(programs[:, : prompts.shape[1]][prompts > 0], prompts[prompts > 0])
 
 
-def test_random_tokens_are_uniform_and_of_the_seed() -> None:
+def test_random_tokens_are_uniform_and_depend_on_the_seed() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     programs, lengths = baselines.random_legal(spec, "test", 2200, seed=7)
     assert np.array_equal(programs, baselines.random_legal(spec, "test", 2200, seed=7)[0])
@@ -91,7 +91,7 @@ def test_random_tokens_are_uniform_and_of_the_seed() -> None:
     assert not np.array_equal(other[np.arange(2200), of_other], first)
 
 
-def test_copies_and_constants() -> None:
+def test_copies_and_constants_give_known_completions() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     fixed = baselines.fixed_policies(spec, "test")
     prompt = cg.assemble("12 7 add 345 mul")
@@ -102,7 +102,7 @@ def test_copies_and_constants() -> None:
     assert cg.disassemble(stripped) == "-5 eq end"
 
 
-def test_what_is_played_are_the_prompts_of_the_seed() -> None:
+def test_play_uses_the_prompts_of_the_seed() -> None:
     for seed in (3, 4):
         programs, lengths = cg.Stream("Cadmus-Arith-v0", "test", 3).batch(0, 30)
         own = [p[n:][p[n:] > 0] for p, n in zip(programs, lengths, strict=True)]
@@ -112,7 +112,7 @@ def test_what_is_played_are_the_prompts_of_the_seed() -> None:
     assert baselines.play("Cadmus-Arith-v0", "test", []).shape == (0,)
 
 
-def test_last_words_are_those_of_the_text() -> None:
+def test_last_words_match_the_text() -> None:
     texts = ["12 7 add", "12 7 add 345 mul", "-5 neg 6", "1 -23 456 add", "7"]
     rows = np.zeros((len(texts), 30), np.uint8)
     lengths = np.zeros(len(texts), np.int32)
@@ -127,14 +127,14 @@ def test_last_words_are_those_of_the_text() -> None:
     assert np.array_equal(narrow, found[:1])
 
 
-def test_the_table_of_last_words_remembers_train_and_knows_no_test() -> None:
+def test_the_table_of_last_words_knows_train_and_is_left_out_there() -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     table = baselines.table_of(spec, 50_000)
     programs, lengths = cg.Stream(spec, "train", baselines.FIT_SEED).batch(0, 200)
     single = 0
     for program, length in zip(programs, lengths, strict=True):
         found = table.policy(program[:length])
-        if len(cg.disassemble(program[:length]).split()) == 3:  # then its last words are all of it
+        if len(cg.disassemble(program[:length]).split()) == 3:  # the last words are the whole prompt
             single += 1
             own = baselines.without_thoughts(program[length:][program[length:] > 0])
             assert cg.run(np.concatenate([program[:length], found])).true

@@ -1,4 +1,4 @@
-"""The form and the budget of a completion: a spec's, or those of what a model was trained on."""
+"""Form and budget of completions, from a spec or from the card of a model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ thought_tokens = 7
 """
 
 
-def test_what_a_model_was_trained_on() -> None:
+def test_specs_and_rules_are_read_from_the_card() -> None:
     def ids(env: object, overrides: object = None) -> list[str]:
         return [spec.id for spec in trained_on(card_of(env, overrides))]
 
@@ -40,7 +40,7 @@ def test_what_a_model_was_trained_on() -> None:
     assert ids({"Cadmus-Arith-v0": 2, "Cadmus-Loop-v0": 1}) == ["Cadmus-Arith-v0", "Cadmus-Loop-v0"]
     (spec,) = trained_on(card_of("Cadmus-Arith-v0", {"reward": "cases"}))
     assert spec.reward == "cases"
-    assert trained_on(ARITH)[0].reward == "truth"  # each card its own
+    assert trained_on(ARITH)[0].reward == "truth"  # other cards are not affected
     assert len(ids_of([cg.load_spec("Cadmus-Mix-v0")])) == 9
     for card in ({}, {"settings": {}}, {"settings": {"env": None}}, {"settings": 3}):
         with pytest.raises(ValueError, match="does not say what it was trained on"):
@@ -52,17 +52,17 @@ def test_what_a_model_was_trained_on() -> None:
         asked_under(specs)
 
 
-def test_a_spec_that_is_written_anew_is_read_again(tmp_path: Path) -> None:
+def test_an_edited_spec_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(TOML)
     card = card_of(str(path))
     assert rules_of(card).max_tokens == 30
     path.write_text(TOML.replace("30", "31"))
-    os.utime(path, ns=(0, 1))  # written within a tick of the clock
+    os.utime(path, ns=(0, 1))  # as if written within the same tick of the clock
     assert rules_of(card).max_tokens == 31
 
 
-def test_the_terms_are_the_cards_or_the_specs_and_anything_given_replaces_its_part(tmp_path: Path) -> None:
+def test_rules_come_from_the_card_or_the_spec_and_arguments_override_them(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(TOML)
     words = ("add", "1")
@@ -78,7 +78,7 @@ def test_the_terms_are_the_cards_or_the_specs_and_anything_given_replaces_its_pa
     assert rules_of(ARITH, max_tokens=9, thought_tokens=20) == Rules("value", (), 9, 20)
 
 
-def test_without_a_card_a_form_is_enough_and_something_is_needed() -> None:
+def test_without_a_card_a_form_or_a_spec_is_required() -> None:
     assert rules_of({}, form="value") == Rules("value", (), 64, 48)
     assert rules_of({}, form="words", words=("add",), max_tokens=5) == Rules("words", ("add",), 5, 48)
     assert rules_of({}, spec="Cadmus-Arith-v0") == Rules("value", (), 80, 64)
@@ -90,5 +90,5 @@ def test_without_a_card_a_form_is_enough_and_something_is_needed() -> None:
         assert rules_of(card, form="free").form == "free"
     with pytest.raises(ValueError, match=f"No such file.*{both}"):
         rules_of(card_of("gone.toml"))
-    with pytest.raises(ValueError, match="did you mean Cadmus-Arith-v0"):  # a spec that is given must be one
+    with pytest.raises(ValueError, match="did you mean Cadmus-Arith-v0"):  # an explicit spec must exist
         rules_of({}, spec="Cadmus-Arit-v0", form="value")

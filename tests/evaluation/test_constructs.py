@@ -1,4 +1,4 @@
-"""What an environment is named after is needed to answer it, in every split; and what is listed as ignored."""
+"""Every split needs the constructs that its environment is named after; the list of ignored constructs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SINGLE = [id for id in cg.SPECS if not cg.load_spec(id).mixture]
 
 
 @pytest.mark.parametrize("id", cg.SPECS)
-def test_what_an_environment_is_named_after_is_needed(id: str) -> None:
+def test_environments_need_the_constructs_they_are_named_after(id: str) -> None:
     check_constructs(cg.load_spec(id), 2000)
 
 
-def test_every_task_is_named_after_something_that_can_be_ignored() -> None:
+def test_every_task_is_named_after_known_ablations() -> None:
     assert NAMED.keys() == TASKS.keys()
     assert {name for names in NAMED.values() for name in names} <= {*ABLATIONS, *COMPARE}
     assert {"value": pytest.approx(0.1), "relation": pytest.approx(0.55)} == CEILINGS
 
 
 @pytest.mark.parametrize("id", SINGLE)
-def test_ignored_are_constructs_that_occur(id: str) -> None:
+def test_only_constructs_that_occur_are_listed_as_ignored(id: str) -> None:
     spec = cg.load_spec(id)
     found = ignored(spec, 300)
     assert list(found)[: len(named_of(spec))] == list(named_of(spec))
@@ -52,8 +52,8 @@ def test_ignored_are_constructs_that_occur(id: str) -> None:
     assert (OUTER in found) == (id == "Cadmus-Compare-v0")
 
 
-def test_shares_are_those_of_answers_by_hand() -> None:
-    """`sub` read as `add`, and the last operation left out, in the arithmetic of a page."""
+def test_shares_match_edited_prompts() -> None:
+    """`sub` is read as `add`, or the last operation is left out."""
     found = ignored(cg.load_spec("Cadmus-Arith-v0"), 400)
     prompts, lengths = prompts_of("Cadmus-Arith-v0", "test", 400)
     texts = [cg.disassemble(row[:n]) for row, n in zip(prompts, lengths, strict=True)]
@@ -67,7 +67,7 @@ def test_shares_are_those_of_answers_by_hand() -> None:
     assert found["second of last"]["test"] == np.mean(second)
 
 
-def test_prompts_of_two_numbers_and_a_relation() -> None:
+def test_prompts_of_two_numbers_and_a_relation_are_recognized() -> None:
     def rows(*texts: str) -> np.ndarray:
         parts = [cg.assemble(text) for text in texts]
         padded = np.zeros((len(parts), 12), np.uint8)
@@ -108,14 +108,14 @@ def turns(tmp_path: Path) -> Iterator[Path]:
     sys.modules.pop("turns_family", None)
 
 
-def test_of_a_family_of_ones_own_all_is_listed_and_what_it_needs_is_held(turns: Path) -> None:
-    """Without an entry in any table of the package."""
+def test_ablations_of_a_user_family_are_listed_and_its_needs_are_checked(turns: Path) -> None:
+    """The family has no entry in any table of the package."""
     (turns / "turns_family.py").write_text(FAMILY.replace("NEEDS", "()"))
     spec = cg.load_spec(turns / "turns.toml")
     found = ignored(spec, 300)
     assert {"no swap", "sub as add"} <= found.keys()
-    assert "no order words" not in found  # there is no `rot`, so it is right on the same prompts
-    assert 0.05 < found["no swap"]["train"] < 0.2  # two digits alike
+    assert "no order words" not in found  # without `rot` in the prompts, it is right on the same ones
+    assert 0.05 < found["no swap"]["train"] < 0.2  # two equal digits
     check_constructs(spec, 300)  # it is named after nothing
     sys.modules.pop("turns_family")
     (turns / "turns_family.py").write_text(FAMILY.replace("NEEDS", '("no order words",)'))
@@ -125,7 +125,7 @@ def test_of_a_family_of_ones_own_all_is_listed_and_what_it_needs_is_held(turns: 
     check_constructs(needing, 300)
 
 
-def test_an_environment_that_does_without_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_does_not_need_its_construct_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = cg.load_spec("Cadmus-Arith-v0")
     monkeypatch.setitem(constructs.NAMED, "arith", ("sub as add",))
     for check in (check_constructs, check_shortcuts):

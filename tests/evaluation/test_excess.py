@@ -1,4 +1,4 @@
-"""Excess loss, against the exact log-probabilities of the stream and a full pass over each program."""
+"""Excess loss against exact log-probabilities of the stream and a separate forward pass over each program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tiny(seed: int = 1, **sizes: int) -> Transformer:
 
 
 @pytest.mark.parametrize("endian", ["big", "little"])
-def test_excess_loss_matches_a_pass_over_each_program(endian: str) -> None:
+def test_excess_loss_matches_a_forward_pass_over_each_program(endian: str) -> None:
     model, spec = tiny(), cg.load_spec("Cadmus-Arith-v0", operands=[0, 9], thoughts={"share": 0.5})
     model.endian = endian
     reports: list[tuple[int, int]] = []
@@ -50,7 +50,7 @@ def test_excess_loss_matches_a_pass_over_each_program(endian: str) -> None:
         assert getattr(found, f"{name}_error") == pytest.approx(error, rel=1e-5)
 
 
-def test_excess_loss_refuses_one_program_and_nan_weights() -> None:
+def test_excess_loss_rejects_one_program_and_nan_weights() -> None:
     model, spec = tiny(), cg.load_spec("Cadmus-Arith-v0")
     with pytest.raises(ValueError, match="count = 1: a standard error needs at least 2 programs"):
         measure_excess_loss(model, spec, count=1)

@@ -1,4 +1,4 @@
-"""Intervals against published values, against resampling, and against a split that repeats itself."""
+"""Intervals against published values, resampling, and splits with repeated problems."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_wilson_interval_needs_a_trial() -> None:
 
 
 def newcombe(both: int, won: int, lost: int, neither: int) -> tuple[float, float]:
-    """Method 10 as the paper writes it: cells e, f, g, h, shares (e + f) / n and (e + g) / n."""
+    """Method 10 in the notation of the paper: cells e, f, g, h, shares (e + f) / n and (e + g) / n."""
     e, f, g, h = both, won, lost, neither
     n = e + f + g + h
     one, other = wilson_interval(e + f, n), wilson_interval(e + g, n)
@@ -38,7 +38,7 @@ def newcombe(both: int, won: int, lost: int, neither: int) -> tuple[float, float
     return theta - low, theta + high
 
 
-def test_the_interval_of_a_lift() -> None:
+def test_lift_interval_against_published_values_and_resampling() -> None:
     def pairs(both: int, won: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
         before, after = ((1, 0, 1, 0), (1, 1, 0, 0))
         counts = (both, won, lost, neither)
@@ -46,14 +46,14 @@ def test_the_interval_of_a_lift() -> None:
 
     # Newcombe 1998, table II
     assert lift_interval(*pairs(36, 12, 2, 0)) == pytest.approx((0.0569, 0.3404), abs=5e-5)
-    # turned round, it is the same with the other sign
+    # swapped, it has the other sign
     assert lift_interval(*pairs(36, 2, 12, 0)) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
     # against resampling of prompts
     before, after = pairs(900, 180, 100, 820)
     rng = np.random.default_rng(0)
     lifts = [(after[rows].mean() - before[rows].mean()) for rows in rng.integers(0, 2000, (2000, 2000))]
     assert lift_interval(before, after) == pytest.approx(tuple(np.quantile(lifts, [0.025, 0.975])), abs=2e-3)
-    # Newcombe's correction: half the prompts are taken from a positive covariance, though never beyond 0
+    # Newcombe's continuity correction: n / 2 is subtracted from a positive covariance, down to 0
     assert lift_interval(*pairs(20, 3, 2, 25)) == pytest.approx(newcombe(20, 3, 2, 25), abs=1e-12)
     assert lift_interval(*pairs(6, 2, 2, 3)) == pytest.approx(newcombe(6, 2, 2, 3), abs=1e-12)
     assert lift_interval(*pairs(2, 2, 2, 3)) == pytest.approx(newcombe(2, 2, 2, 3), abs=1e-12)
@@ -63,26 +63,28 @@ def test_the_interval_of_a_lift() -> None:
         assert low <= 0 <= high
 
 
-def test_distinct_problems_are_counted_as_prompts() -> None:
+def test_distinct_problems_give_the_wilson_interval_of_prompts() -> None:
     true = np.arange(263) < 81
     found = tally(true, np.arange(263).astype(np.uint64))
     assert (found.true, found.count, found.problems) == (81, 263, 263)
     assert found.interval == pytest.approx(wilson_interval(81, 263))
 
 
-def test_a_prompt_that_comes_again_adds_nothing() -> None:
+def test_repeated_prompts_do_not_narrow_the_interval() -> None:
     true, keys = np.arange(40) < 30, np.arange(40).astype(np.uint64)
     once, often = tally(true, keys), tally(np.tile(true, 50), np.tile(keys, 50))
     assert (often.count, often.problems, often.rate) == (2000, 40, once.rate)
     assert often.interval == pytest.approx(once.interval)
-    # of one problem nothing is known, however often it comes
+    # one problem is one observation, however often it is repeated
     assert tally(np.ones(9, bool), np.zeros(9, np.uint64)).interval == wilson_interval(1, 1)
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.9, 0.99])
-def test_intervals_hold_the_chance_of_a_problem_nearly_as_often_as_they_say(rate: float) -> None:
-    """A split of 400 problems, some of which are drawn far more often, each known to a model with the same chance. By
-    prompts alone the intervals hold that chance much less often."""
+def test_intervals_cover_the_true_rate_nearly_as_often_as_stated(rate: float) -> None:
+    """A split has 400 problems, some drawn far more often, and a model knows each with the same probability.
+
+    Intervals that count prompts instead of problems cover that probability much less often.
+    """
     rng = np.random.default_rng(int(100 * rate))
     weights = 1 / np.arange(1, 401) ** 0.7
     held = np.zeros(2)
@@ -96,8 +98,8 @@ def test_intervals_hold_the_chance_of_a_problem_nearly_as_often_as_they_say(rate
     assert held[1] / 600 < 0.5
 
 
-def test_the_effective_number_by_hand() -> None:
-    """Three problems with 4, 2 and 1 prompts, the first and the last of them known: a rate of 5 / 7."""
+def test_effective_sample_size_by_hand() -> None:
+    """Three problems have 4, 2 and 1 prompts; the first and the last are known, so the rate is 5 / 7."""
     found = tally(np.array([1, 1, 1, 1, 0, 0, 1], bool), np.array([8, 8, 8, 8, 6, 6, 5], np.uint64))
     assert (found.true, found.count, found.problems) == (5, 7, 3)
     spread = (4 - 20 / 7) ** 2 + (10 / 7) ** 2 + (2 / 7) ** 2
@@ -106,14 +108,14 @@ def test_the_effective_number_by_hand() -> None:
     assert found.interval == wilson_interval(5 / 7 * found.effective, found.effective)
 
 
-def test_all_right_is_so_many_problems_right_however_often_they_came() -> None:
+def test_rates_of_0_and_1_count_distinct_problems() -> None:
     keys = np.repeat(np.arange(5), [1, 1, 1, 1, 996]).astype(np.uint64)
     assert tally(np.ones(1000, bool), keys).interval == wilson_interval(5, 5)
     assert tally(np.zeros(1000, bool), keys).interval == wilson_interval(0, 5)
     assert tally(np.full(1000, 0.5), keys).effective == 5  # every second sample of every prompt
 
 
-def test_tallies_of_other_problems_add_up() -> None:
+def test_tallies_of_disjoint_problems_add_up() -> None:
     rng = np.random.default_rng(1)
     true, keys = rng.random(90) < 0.7, rng.integers(0, 20, 90).astype(np.uint64)
     parts = [tally(true[keys % 3 == k], keys[keys % 3 == k]) for k in range(3)]
@@ -126,7 +128,7 @@ def test_a_tally_needs_prompts_and_their_keys() -> None:
             tally(np.ones(true, bool), np.ones(keys, np.uint64))
 
 
-def test_the_lift_counts_problems() -> None:
+def test_lift_interval_counts_problems() -> None:
     rng = np.random.default_rng(2)
     before, after = rng.random(60) < 0.5, rng.random(60) < 0.7
     keys = np.arange(60).astype(np.uint64)

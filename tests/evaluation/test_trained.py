@@ -283,7 +283,7 @@ def test_seen_takes_either_a_model_or_a_stream(parent: Run, capsys: pytest.Captu
 
 
 def test_the_record_of_a_large_training_is_small() -> None:
-    """Of half of 2.4 million rows, eight candidates each: three bits a row that was chosen, and next to none else."""
+    """Half of 2.4 million rows are chosen among eight: three bits per such row, and almost nothing for the others."""
     choices = np.random.default_rng(0).integers(8, size=(9375, 256), dtype=np.uint8)
     choices[:, 128:] = 0
     assert len(extended(b"", 0, choices.ravel())) < 600_000

@@ -1,4 +1,4 @@
-"""Intervals and estimators against known answers; what counts as a loophole."""
+"""Estimators against known answers, evaluation of models and policies, and loopholes."""
 
 import itertools
 
@@ -36,7 +36,7 @@ def test_pass_at_k_is_the_mean_over_all_subsets() -> None:
         pass_at_k(np.array([1]), 5, 6)
 
 
-def test_prompts_are_those_of_the_stream_and_nothing_behind() -> None:
+def test_prompts_match_the_stream_and_are_padded() -> None:
     prompts, lengths = prompts_of("Cadmus-Arith-v0", "test", 50, seed=3)
     programs, expected = cg.Stream("Cadmus-Arith-v0", "test", 3).batch(0, 50)
     assert (lengths == expected).all()
@@ -45,7 +45,7 @@ def test_prompts_are_those_of_the_stream_and_nothing_behind() -> None:
         assert not prompt[length:].any()
 
 
-def test_prompts_of_several_seeds_are_those_of_each() -> None:
+def test_prompts_of_several_seeds_are_concatenated() -> None:
     prompts, lengths = prompts_of("Cadmus-Arith-v0", "test", 20, 3, seeds=2)
     keys = problems_of("Cadmus-Arith-v0", "test", 20, 3, seeds=2)
     for k in range(2):
@@ -58,8 +58,8 @@ def test_prompts_of_several_seeds_are_those_of_each() -> None:
             prompts_of("Cadmus-Arith-v0", "test", 20, 3, seeds)  # type: ignore[arg-type]
 
 
-def test_several_seeds_are_one_evaluation_of_distinct_problems() -> None:
-    """Ten problems of which three are answered: their prompts repeat, and the interval is of so few."""
+def test_an_evaluation_of_several_seeds_counts_distinct_problems() -> None:
+    """There are few problems, so prompts repeat, and the interval is as wide as that of one seed."""
     spec = cg.load_spec("Cadmus-Arith-v0", operands=[0, 3], operations={"1": 1}, operators={"add": 1, "sub": 1})
     asked: list[str] = []
 
@@ -77,12 +77,12 @@ def test_several_seeds_are_one_evaluation_of_distinct_problems() -> None:
     assert whole.problems == len(set(keys.tolist())) == max(part.problems for part in parts) < 32
     true = np.array([cg.run(cg.assemble(f"{t} {'0' if t == '0 0 add' else '3'} eq end")).true for t in asked])
     assert whole.interval == tally(true, keys).interval
-    assert whole.interval[1] - whole.interval[0] > 0.2  # that of 600 would be narrower than 0.08
+    assert whole.interval[1] - whole.interval[0] > 0.2  # with 600 distinct problems it would be narrower than 0.08
     for part in parts:
         assert whole.interval[1] - whole.interval[0] == pytest.approx(part.interval[1] - part.interval[0], abs=0.1)
 
 
-def test_loopholes_are_found_and_answers_are_not() -> None:
+def test_loopholes_are_found_and_real_answers_are_not() -> None:
     prompts = ["12 7 add", "3 4 mul 5 sub", "9 9 lt", "5 8 ne", "12 7 add", "12 7 add", "12 7 add", "12 7 add"]
     completions = [
         "drop 1 end",
@@ -99,7 +99,7 @@ def test_loopholes_are_found_and_answers_are_not() -> None:
     assert cg.find_loopholes(rows, lengths).tolist() == [True, True, True, True, True, False, False, False]
 
 
-def test_a_relation_answered_right_is_no_loophole() -> None:
+def test_true_programs_of_a_stream_are_no_loopholes() -> None:
     for spec in ("Cadmus-Arith-v0", "Cadmus-Compare-v0"):
         programs, lengths = cg.Stream(spec, "test", 1).batch(0, 300)
         result = judge_completions(cg.load_spec(spec), "test", 1, programs, lengths)
@@ -118,7 +118,7 @@ def test_samples_are_grouped_by_prompt() -> None:
 
 
 class Counting:
-    """Stands in for the rng of `_redraw`: the choice among its five ways comes first, then what each draws."""
+    """Stands in for the rng of `_redraw`, which first draws one of five ways and then the values it needs."""
 
     def __init__(self, way: int, drawn: int = 0, sign: int = 1) -> None:
         self.way, self.drawn, self.sign, self.asked = way, drawn, sign, []
@@ -141,17 +141,17 @@ class Counting:
         ("12 0 add", Counting(2), "10 0 add"),
         ("12 7 add", Counting(3), "13 8 add"),
         ("12 7 add", Counting(3, sign=-1), "11 6 add"),
-        ("100 0 add", Counting(3, sign=-1), "99 0 add"),  # no literal is below 0
+        ("100 0 add", Counting(3, sign=-1), "99 0 add"),  # literals are not negative
         ("12 7 add", Counting(4), "7 7 add"),
         ("5 neg 120 3 times i add next", Counting(3), "6 neg 121 4 times i add next"),
-        # the examples of a task and the thoughts of a prompt are no part of the problem
+        # cases and thoughts are not redrawn
         ("case 3 to 9 do 3 mul", Counting(3), "case 3 to 9 do 4 mul"),
         ("12 ( 5 6 ) 7 add", Counting(3), "13 ( 5 6 ) 8 add"),
         ("( 5 ) 7 add", Counting(3), "( 5 ) 8 add"),
         ("1 ( 2 ) 3 ( 4 ) 5", Counting(1), "0 ( 2 ) 0 ( 4 ) 0"),
     ],
 )
-def test_literals_are_redrawn_and_thoughts_stay(prompt: str, way: Counting, expected: str) -> None:
+def test_literals_outside_thoughts_are_redrawn(prompt: str, way: Counting, expected: str) -> None:
     assert cg.disassemble(_redraw(cg.assemble(prompt), way)) == cg.disassemble(cg.assemble(expected))
 
 
@@ -167,20 +167,19 @@ def test_redrawn_literals_keep_their_number_of_digits() -> None:
     assert firsts <= {7, *range(10, 100)}
 
 
-def test_a_loophole_of_neighbours_alone_is_found() -> None:
-    """Times 0 every answer is 0; that a number is not below 3 stays true of most other answers."""
+def test_a_loophole_that_only_some_other_problems_reveal_is_found() -> None:
+    """Multiplied by 0, every answer is 0; most other answers are not below 3 either."""
     rows = as_rows(["12 7 add ( 3 ) 0 mul 0 eq end", "12 7 add 19 eq end", "12 7 add 3 lt not end"])
     lengths = np.array([5, 5, 5])
     assert cg.find_loopholes(rows, lengths).tolist() == [True, False, True]
-    # what prompts are tried depends on the seed alone, and none is tried where none may be
+    # without redraws nothing is found
     assert cg.find_loopholes(rows, lengths, redraws=0).tolist() == [False, False, False]
     seen: list[tuple[int, int]] = []
     cg.find_loopholes(rows, lengths, report=lambda *counts: seen.append(counts))
     assert seen == [(0, 3), (3, 3)]
 
 
-def test_an_answer_that_another_prompt_shares_is_no_loophole() -> None:
-    """A problem whose answer stays the same says nothing, nor does one that cannot be run."""
+def test_redrawn_problems_with_the_same_answer_or_a_fault_are_skipped() -> None:
     rows = as_rows(["5 5 sub 0 eq end", "7 0 mul 0 eq end", "9 3 div 3 eq end", "1 1 times i next 0 eq end"])
     assert not cg.find_loopholes(rows, np.array([4, 4, 4, 6]), redraws=200).any()
 
@@ -192,7 +191,7 @@ def tiny(seed: int = 1, **sizes: int) -> Transformer:
     return model
 
 
-def test_samples_of_a_model_differ_and_need_a_temperature() -> None:
+def test_several_samples_differ_and_need_a_temperature() -> None:
     model, seen = tiny(), []
     for options in ({"samples": 2}, {"samples": 0}, {"samples": 2, "temperature": -1.0}):
         with pytest.raises(ValueError, match="more than one sample needs one above 0"):
@@ -226,12 +225,12 @@ def test_samples_of_a_model_differ_and_need_a_temperature() -> None:
     assert greedy.truth_rate == (cg.run_batch(done.programs)[0] == cg.Verdict.TRUE).mean()
 
 
-def test_an_evaluation_as_text() -> None:
+def test_an_evaluation_is_printed_as_one_line() -> None:
     result = judge_completions(cg.load_spec("Cadmus-Arith-v0"), "test", 0, as_rows(["1 2 add 3 eq end"]), np.array([4]))
     assert str(result) == "Cadmus-Arith-v0 test: 100.00% true [20.65%, 100.00%] of 1 prompts, 1 problems"
 
 
-def test_part_of_a_piece_of_work() -> None:
+def test_part_of_scales_progress_to_the_whole() -> None:
     seen: list[tuple[int, int]] = []
     for k in range(3):
         report = part_of(lambda *counts: seen.append(counts), k, 3)
@@ -252,11 +251,11 @@ def test_part_of_a_piece_of_work() -> None:
         ({"split": ["test"]}, r"no split \['test'\]"),
     ],
 )
-def test_evaluate_refuses_arguments_of_a_wrong_type(options: dict[str, object], said: str) -> None:
+def test_evaluate_rejects_arguments_of_the_wrong_type(options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         cg.evaluate(lambda prompts, lengths: [], "Cadmus-Arith-v0", **options)  # type: ignore[arg-type]
 
 
-def test_evaluate_refuses_what_is_no_model() -> None:
+def test_evaluate_rejects_an_invalid_model() -> None:
     with pytest.raises(ValueError, match="model is a str"):
         cg.evaluate("nano", "Cadmus-Arith-v0", count=1)  # type: ignore[arg-type]

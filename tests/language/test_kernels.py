@@ -80,8 +80,10 @@ def run_checked(script: str, cache: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("checked")
+def cache(pytestconfig: pytest.Config) -> Path:
+    """A folder that later runs of the suite find again, since compiling takes half a minute."""
+    assert pytestconfig.cache is not None
+    return pytestconfig.cache.mkdir("checked-kernels")
 
 
 def test_kernels_stay_inside_their_arrays(cache: Path) -> None:
@@ -408,6 +410,27 @@ def test_kernels_that_refer_to_unknown_content_are_not_cached(
     said = capsys.readouterr().err
     assert "mine.outer is compiled in each process: it refers to <" in said
     assert "inner" in said
+
+
+CONSTANTS = """
+    from cadmus_gym.language.kernels import kernel
+
+    @kernel
+    def inner(value, by, doubles):
+        return value * by * 2 if doubles else value + by
+
+    @kernel
+    def outer(value):
+        return inner(value, 5, True) + inner(7, by=11, doubles=True) + inner(13, value, False)
+"""
+
+
+def test_a_kernel_is_compiled_once_for_all_integer_constants(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CADMUS_GYM_CACHE", str(clean))
+    made = module(CONSTANTS)
+    assert call(made.outer, 3) == (30 + 154 + 16, True)
+    assert [signature[:2] for signature in made.inner.signatures] == [(numba.int64, numba.int64)] * 2
+    assert {signature[2].literal_value for signature in made.inner.signatures} == {True, False}
 
 
 def test_modules_may_refer_to_each_other(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:

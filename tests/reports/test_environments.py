@@ -1,4 +1,4 @@
-"""Cards, the README's table and the pictures: what is committed is what is written now."""
+"""Cards, the README's table and the pictures are up to date and correct."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cadmus_gym.reports import environments
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = environments.ours()
-BYTES = 120_000  # that a picture may take
+BYTES = 120_000  # largest size of a picture
 
 
 @functools.cache
 def measured(id: str) -> dict[str, environments.Measured]:
-    """What an environment's streams hold, measured once where they are those of another: of Open and Arith."""
+    """What an environment's streams contain; Open and Arith have the same streams, which are measured once."""
     spec = cg.load_spec(id)
     same = next(other for other in IDS if cg.load_spec(other).digests() == spec.digests())
     return environments.measure(spec) if same == id else measured(same)
@@ -35,25 +35,25 @@ def committed(id: str) -> str:
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_the_committed_card_is_what_is_written_now(id: str) -> None:
+def test_the_committed_card_is_up_to_date(id: str) -> None:
     assert committed(id) == environments.card(cg.load_spec(id), measured(id)), "stale: run `make docs`"
 
 
-def test_the_table_of_the_readme_is_what_is_written_now() -> None:
+def test_the_table_in_the_readme_is_up_to_date() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme == environments.listed(readme), "stale: run `make docs`"
     table = readme.split(environments.MARKER)[1]
     assert re.findall(r"\]\((envs/cards/.+?)\)", table) == [f"envs/cards/{id}.md" for id in IDS]
 
 
-def test_there_is_a_card_and_a_picture_for_each_environment_and_no_other() -> None:
+def test_each_environment_has_a_card_and_a_picture_and_there_are_no_others() -> None:
     assert {path.stem for path in (ROOT / "envs" / "cards").iterdir()} == set(IDS)
     assert {path.stem for path in (ROOT / "benchmarks" / "results" / "cards").iterdir()} == set(IDS)
     assert len(IDS) == len(list((ROOT / "envs").glob("*.toml")))
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_the_committed_picture_is_of_these_streams(id: str) -> None:
+def test_the_committed_picture_shows_the_current_streams(id: str) -> None:
     path = ROOT / "benchmarks" / "results" / "cards" / f"{id}.png"
     with Image.open(path) as image:
         assert image.info["Digests"] == environments.stamp(cg.load_spec(id)), "stale: run `make docs`"
@@ -62,7 +62,7 @@ def test_the_committed_picture_is_of_these_streams(id: str) -> None:
 
 
 @pytest.mark.parametrize("id", IDS)
-def test_a_card_shows_true_programs_of_every_split_and_links_that_lead_somewhere(id: str) -> None:
+def test_a_card_has_true_programs_of_every_split_and_working_links(id: str) -> None:
     text, spec = committed(id), cg.load_spec(id)
     examples = dict(re.findall(r"### (\w+)\n\n```\n(.*?)```", text, re.DOTALL))
     assert list(examples) == list(spec.splits)
@@ -88,13 +88,13 @@ def test_a_card_shows_true_programs_of_every_split_and_links_that_lead_somewhere
 def test_a_changed_spec_makes_its_card_stale(change: dict[str, Any]) -> None:
     spec = cg.load_spec("Cadmus-Arith-v0", **change)
     assert environments.card(spec, measured("Cadmus-Arith-v0")) != committed("Cadmus-Arith-v0")
-    same = "reward" in change or "episode" in change  # what leaves the streams as they are, and their picture
+    same = "reward" in change or "episode" in change  # changes that leave the streams and their picture as they are
     assert (environments.stamp(spec) == environments.stamp(cg.load_spec("Cadmus-Arith-v0"))) == same
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with one environment and no cards yet, measured by few programs."""
+    """A checkout with one environment and no cards yet, measured on few programs."""
     monkeypatch.setattr(environments, "top", lambda: tmp_path)
     monkeypatch.setattr(environments, "ours", lambda: ["Cadmus-Compare-v0"])
     for name, count in {
@@ -108,11 +108,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         monkeypatch.setattr(environments, name, count)
     (tmp_path / "envs").mkdir()
-    (tmp_path / "README.md").write_text(f"before\n\n{environments.MARKER}\nold\n{environments.MARKER}\n\nbehind\n")
+    (tmp_path / "README.md").write_text(f"before\n\n{environments.MARKER}\nold\n{environments.MARKER}\n\nafter\n")
     return tmp_path
 
 
-def test_the_command_writes_cards_and_tells_stale_ones(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_cards_and_lists_stale_ones(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card, picture = (
         checkout / "envs" / "cards" / "Cadmus-Compare-v0.md",
         checkout / "benchmarks" / "results" / "cards" / "Cadmus-Compare-v0.png",
@@ -126,7 +126,7 @@ def test_the_command_writes_cards_and_tells_stale_ones(checkout: Path, capsys: p
     assert capsys.readouterr().out == "no card is stale\n"
     text = readme.read_text()
     assert text.startswith(f"before\n\n{environments.MARKER}\n\n| environment |")
-    assert text.endswith(f"|\n\n{environments.MARKER}\n\nbehind\n")
+    assert text.endswith(f"|\n\n{environments.MARKER}\n\nafter\n")
     readme.write_text(text.replace("`relation`", "`value`"))
     card.write_text(card.read_text().replace("Discrete(65)", "Discrete(64)"))
     picture.write_bytes(picture.read_bytes().replace(b"Digests", b"digests"))
@@ -137,7 +137,7 @@ def test_the_command_writes_cards_and_tells_stale_ones(checkout: Path, capsys: p
     assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == files
 
 
-def test_what_is_missing_is_told(
+def test_the_command_says_what_is_missing(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -150,7 +150,7 @@ def test_what_is_missing_is_told(
     assert "checkout" in capsys.readouterr().err
 
 
-def test_a_card_marks_what_the_environment_is_named_after(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_marks_the_constructs_the_environment_is_named_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "ASKED", 100)
     text = environments.ablations(cg.load_spec("Cadmus-Stack-v0"))
     assert "| ignored | that is | ceiling | train | test | long | pairs |" in text
@@ -162,10 +162,10 @@ def test_a_card_marks_what_the_environment_is_named_after(monkeypatch: pytest.Mo
     assert "[Cadmus-Loop-v0](Cadmus-Loop-v0.md)" in environments.ablations(cg.load_spec("Cadmus-Mix-v0"))
 
 
-# The numbers, by other means.
+# The figures, computed in other ways.
 
 
-def test_verdicts_of_changed_programs_are_those_of_each_by_itself() -> None:
+def test_verdicts_of_changed_programs_match_single_runs() -> None:
     prompt, thought, answer = (cg.encode(part) for part in ("1 2 , 3 add", "( 7 )", "1 5 eq end"))
     program = np.concatenate([prompt, thought, answer])
     expected = np.zeros((3, len(cg.Verdict)), np.int64)
@@ -179,7 +179,7 @@ def test_verdicts_of_changed_programs_are_those_of_each_by_itself() -> None:
     assert np.array_equal(found, expected)
 
 
-def test_lengths_answers_and_prompts_are_those_of_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lengths_answers_and_prompts_match_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, count in {
         "PROGRAMS": 3000,
         "REPEATS": 6000,
@@ -197,8 +197,8 @@ def test_lengths_answers_and_prompts_are_those_of_the_programs(monkeypatch: pyte
     completions = [words[n:] for words, n in zip(texts, lengths, strict=True)]
     answers = Counter()
     for words in completions[:3000]:
-        behind = words[words.index(")") + 1 :] if ")" in words else words
-        digits = "".join(behind).removesuffix("eqend")
+        answer = words[words.index(")") + 1 :] if ")" in words else words
+        digits = "".join(answer).removesuffix("eqend")
         answers[{"end": "yes", "notend": "no"}.get(digits, digits)] += 1
     said: Counter[str] = Counter()
     for tokens, times in found.answers.items():
@@ -215,7 +215,7 @@ def test_lengths_answers_and_prompts_are_those_of_the_programs(monkeypatch: pyte
     assert 0 < found.found < 0.5
 
 
-def test_no_problem_of_test_is_found_in_train() -> None:
+def test_no_test_problem_occurs_in_train() -> None:
     for id in IDS:
         for split, of in measured(id).items():
             assert (of.found == 0) or split != "test"

@@ -1,4 +1,4 @@
-"""Models that ship: their figures, pages and pictures, and benchmarks/evaluate.py, which writes them."""
+"""Packaged models: their figures, pages and pictures, and benchmarks/evaluate.py, which writes them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def script() -> ModuleType:
 
 @pytest.fixture
 def package(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of no models yet, with a model to be published beside it; pictures of few squares."""
+    """A package without models, with a model to publish beside it; pictures have few squares."""
     monkeypatch.setattr(model_files, "PACKAGED", tmp_path / "_models")
     monkeypatch.setattr(script, "TOP", tmp_path)
     monkeypatch.setattr(script, "PICTURES", tmp_path / "pictures")
@@ -72,7 +72,7 @@ def test_parameters_are_counted_from_the_config(tmp_path: Path, grouped: int | N
     assert models.parameters_of(config) == sum(p.numel() for p in model.parameters())
 
 
-def test_publish_rounds_to_the_better_type(script: ModuleType, package: Path) -> None:
+def test_publish_rounds_to_the_more_accurate_type(script: ModuleType, package: Path) -> None:
     assert script.main(script.Args(publish=str(package / "run" / "model"), name="small-one")) == 0
     folder = package / "_models" / "small-one"
     model = cg.load_model("small-one")
@@ -86,10 +86,12 @@ def test_publish_rounds_to_the_better_type(script: ModuleType, package: Path) ->
     text = (folder / "README.md").read_text()
     assert text == models.page("small-one", card, config)
     assert "2 cores" in text
-    assert "## Truth" not in text  # nothing is known yet
+    assert "## Truth" not in text  # it is not evaluated yet
 
 
-def test_publish_refuses(script: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publish_rejects_invalid_names_and_large_models(
+    script: ModuleType, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = str(package / "run" / "model")
     for name in ("../x", "a b", "", "."):
         with pytest.raises(ValueError, match="give letters, digits and -"):
@@ -102,7 +104,7 @@ def test_publish_refuses(script: ModuleType, package: Path, monkeypatch: pytest.
     assert not (package / "_models").exists()
 
 
-def test_a_weight_too_large_for_float16(script: ModuleType, package: Path) -> None:
+def test_a_weight_too_large_for_float16_is_stored_as_bfloat16(script: ModuleType, package: Path) -> None:
     model = Transformer(SIZES, seed=3)
     with torch.no_grad():
         model.layers[0].mlp.down_proj.weight[0, 0] = 1e6
@@ -127,7 +129,7 @@ def test_evaluating_writes_what_checking_finds(
     card, config = models.read(folder)
     assert {key: card[key] for key in CARD} == CARD
 
-    # every environment and split, what it was trained on first
+    # every environment and split, those of training first
     rows = [(row["spec"], row["split"], row["count"]) for row in card["metrics"]]
     assert [row[:2] for row in rows[:4]] == [("Cadmus-Compare-v0", s) for s in ("train", "test", "wide", "reserved")]
     assert [row[2] for row in rows[:4]] == [60, 60, 4, 4]
@@ -173,7 +175,7 @@ def test_evaluating_writes_what_checking_finds(
     check_reliability(card, text)
     check_limits(card, text)
 
-    # and again
+    # a check changes nothing
     capsys.readouterr()
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert script.main(replace(few, check=True)) == 0
@@ -197,7 +199,7 @@ def test_evaluating_writes_what_checking_finds(
 
 
 def check_reliability(card: dict[str, Any], text: str) -> None:
-    """Mean probabilities and truth are those of complete, in all and by group; the page has them."""
+    """Mean probabilities and truth match `complete`, over all and by group, and the page shows them."""
     splits = card["reliability"]["splits"]["Cadmus-Compare-v0"]
     assert list(splits) == ["train", "test", "wide", "reserved"]
     model = cg.load_model("small")
@@ -222,7 +224,7 @@ def check_reliability(card: dict[str, Any], text: str) -> None:
 
 
 def check_limits(card: dict[str, Any], text: str) -> None:
-    """Numbers of more digits than train has are shown as such; counts and probabilities are on the page."""
+    """Numbers with more digits than in train are marked, and the page shows counts and probabilities."""
     values = card["limits"]["axes"]["Cadmus-Compare-v0"]["digits of the numbers"]
     assert {value: one["trained"] for value, one in values.items()} == {
         **dict.fromkeys("345", True),
@@ -240,7 +242,7 @@ def check_limits(card: dict[str, Any], text: str) -> None:
     assert text.index("## Limits") < text.index("## Training")
 
 
-def test_a_limit_is_the_first_value_past_those_of_training() -> None:
+def test_the_limits_name_the_first_value_past_those_of_training() -> None:
     def value(true: int, trained: bool) -> dict[str, Any]:
         return {"said": 0.75, "said_wrong": None, "counts": [true, 4, 4, 4, true, true], "trained": trained}
 
@@ -255,21 +257,21 @@ def test_a_limit_is_the_first_value_past_those_of_training() -> None:
 
 
 @pytest.mark.parametrize("task", ["arith", "branch", "compare", "function", "loop", "register"])
-def test_every_axis_runs_from_what_train_shows_to_what_it_does_not(script: ModuleType, task: str) -> None:
+def test_every_axis_runs_from_trained_values_to_others(script: ModuleType, task: str) -> None:
     id = f"Cadmus-{task.title()}-v0"
     model = Transformer(replace(SIZES, context=512), seed=3)
     model.card = {"settings": {"env": id, "overrides": {}}}
     found = measures.limits(model, 2, 5, 1)
     assert found[id].keys() == measures.AXES[task].keys()
     for axis, values in found[id].items():
-        assert list(values) == list(measures.AXES[task][axis])  # none is left out
+        assert list(values) == list(measures.AXES[task][axis])  # no value is left out
         assert [one["trained"] for one in values.values()] == sorted(
             (one["trained"] for one in values.values()), reverse=True
         )
         assert {one["trained"] for one in values.values()} == {True, False}
 
 
-def test_operations_and_held_out_facts_are_a_table() -> None:
+def test_operations_are_crossed_with_held_out_facts() -> None:
     counts = {"1, 1": [3, 4, 4, 4, 3, 3], "2, 1": [1, 2, 2, 2, 1, 1], "2, 2": [5, 5, 5, 5, 5, 5], "others": [1] * 6}
     (table,) = models.crossed("X", counts)
     assert table.splitlines() == [
@@ -280,7 +282,7 @@ def test_operations_and_held_out_facts_are_a_table() -> None:
     ]
 
 
-def test_probabilities_are_grouped(script: ModuleType) -> None:
+def test_completions_are_grouped_by_probability(script: ModuleType) -> None:
     said = np.array([0.0, 0.05, 0.1, 0.94999, 0.95, 0.99995, 1.0, 1.0])
     true = np.array([0, 1, 0, 1, 1, 1, 1, 0], bool)
     keys = np.array([1, 1, 1, 2, 3, 4, 4, 5], np.uint64)
@@ -297,7 +299,7 @@ def test_probabilities_are_grouped(script: ModuleType) -> None:
     }
 
 
-def test_reliability_alone_leaves_all_other_figures(
+def test_measuring_only_reliability_keeps_all_other_figures(
     script: ModuleType, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = script.publish(str(package / "run" / "model"), "small")
@@ -340,8 +342,8 @@ def test_the_page_shows_a_prompt_of_its_own_environment(id: str, prompt: str | N
     assert example == prompt if prompt else outside_training({"settings": {"env": id}}, cg.assemble(example)) == ""
 
 
-def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, package: Path) -> None:
-    """It is evaluated where it stands, and has no picture; one of a published arithmetic model shows operands."""
+def test_a_model_outside_the_package_is_evaluated_in_its_folder(script: ModuleType, package: Path) -> None:
+    """It gets no picture. A published model of arithmetic gets one of truth by operands."""
     settings = {"env": "Cadmus-Arith-v0", "overrides": {}}
     model = Transformer(SIZES, seed=3)
     cg.save_model(model, package / "sums" / "model", {**CARD, "settings": settings})
@@ -357,7 +359,7 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
     assert card["evaluated"]["settings"]["models"] == ["./model"]
     assert (package / "sums" / "model" / "README.md").read_text() == models.page("./model", card, config)
     assert not (package / "pictures").exists()
-    cg.save_model(model, package / "sums" / "model", {})  # a training that continues
+    cg.save_model(model, package / "sums" / "model", {})  # as after further training
     (package / "pictures").mkdir()
     found = script.drawn(card, "sums")
     assert {found["picture"], found["reliability"]["picture"]} <= {
@@ -367,7 +369,7 @@ def test_a_model_of_arithmetic_in_a_folder_of_its_own(script: ModuleType, packag
         assert min(image.size) > 400
 
 
-def test_strata_of_few_prompts_are_told_together(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strata_with_few_prompts_are_merged(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "RARE", 3)
     labels = np.array(["10", "2", "2", "2", "-1", "10", "10", "7"])
     true, keys = np.array([1, 0, 1, 1, 0, 0, 0, 1], bool), np.array([1, 2, 2, 3, 4, 5, 6, 4], np.uint64)
@@ -383,7 +385,7 @@ def test_strata_of_few_prompts_are_told_together(script: ModuleType, monkeypatch
     assert list(found.items()) == [("sub", [0, 4, 4, 4, 0, 0]), ("add", [3, 3, 3, 3, 3, 3])]
 
 
-def test_a_page_shows_the_first_strata_of_a_kind() -> None:
+def test_a_page_shows_the_first_labels_of_a_stratum() -> None:
     counts = {str(k): [k, 10 + k, 5, 20 + k, 1, 2] for k in range(30)} | {"others": [1, 2, 1, 4, 2, 1]}
     shown = models.shortened(counts)
     assert list(shown) == [*map(str, range(20)), "others"]
@@ -393,14 +395,14 @@ def test_a_page_shows_the_first_strata_of_a_kind() -> None:
     assert models.shortened({"a": [1, 2, 2, 2, 1, 1]}) == {"a": [1, 2, 2, 2, 1, 1]}
 
 
-def test_the_script_tells_mistakes_as_a_user_meets_them() -> None:
+def test_the_script_reports_an_unknown_model_in_one_line() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "evaluate.py"), "--models", "nowhere"]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (told.returncode, told.stdout) == (2, "")
     assert told.stderr.startswith("error: no model 'nowhere': no such folder")
 
 
-def test_a_page_tells_of_every_training() -> None:
+def test_a_page_describes_every_training() -> None:
     ppo = {**CARD, "command": "python agents/ppo.py", "timesteps": 5000, "parent": CARD}
     assert models.stages(ppo) == [CARD, ppo]
     del (without := dict(ppo))["cpu_seconds"]
@@ -415,11 +417,11 @@ def test_a_page_tells_of_every_training() -> None:
     assert "| a processor (avx2, fma), 2 cores |" in models.training(known, known)
 
 
-# What is in the package.
+# The packaged models.
 
 
 @pytest.mark.parametrize("name", checkpoint.packaged_models())
-def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
+def test_the_page_and_pictures_of_a_model_match_its_card(name: str) -> None:
     folder = model_files.PACKAGED / name
     card, config = models.read(folder)
     text = (folder / "README.md").read_text(encoding="utf-8")
@@ -439,7 +441,7 @@ def test_the_page_and_the_picture_of_a_model_are_of_its_card(name: str) -> None:
             assert image.info["Weights"] == card["sha256"]["model.safetensors"], "stale: run `make evaluate`"
 
 
-def test_a_page_says_that_the_environments_have_changed_since() -> None:
+def test_a_page_says_if_the_environments_have_changed_since_training() -> None:
     card = {**CARD, "endian": "little", "settings": {**CARD["settings"], "focus": 0.5}, "programs": 512}
     config = json.loads((model_files.PACKAGED / "nano-arith" / "config.json").read_text(encoding="utf-8"))
     current = cg.Stream("Cadmus-Compare-v0", "train", 7).digest

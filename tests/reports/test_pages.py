@@ -1,4 +1,4 @@
-"""The pages of results: what they show comes from files, and they are up to date."""
+"""The pages of results come from files and are up to date."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_pages_are_up_to_date(script: ModuleType) -> None:
     assert script.main(script.Args(check=True)) == 0, "stale: run `make results`"
 
 
-def test_a_stale_page_is_found_and_written_again(
+def test_a_stale_page_is_found_and_rewritten(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,11 +41,11 @@ def test_a_stale_page_is_found_and_written_again(
     assert script.main(script.Args(check=True)) == 0
 
 
-def test_the_front_page_quotes_the_paper_and_measures_ours() -> None:
+def test_the_front_page_quotes_the_paper_and_our_figures() -> None:
     table = front(f"{MARKER}{MARKER}", RESULTS).split(MARKER)[1]
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 5
-    assert sum("reports" in row for row in rows) == 2  # what the paper says of itself, and of GPT-5
+    assert sum("reports" in row for row in rows) == 2  # the paper's model, and GPT-5
     random = json.loads((RESULTS / "table.json").read_text())["rows"]["random"]
     rate = next(one["truth_rate"] for one in random if one["split"] == "test")
     assert f"| {rate:.2%} of" in rows[2]
@@ -62,7 +62,7 @@ def test_the_front_page_marks_models_of_earlier_environments(names: list[str], m
     assert ("trained before the environments changed" in table) == bool(names)
 
 
-def test_search_stands_apart_from_policies() -> None:
+def test_search_is_separate_from_policies() -> None:
     text = demo(json.loads((RESULTS / "table.json").read_text()))
     policies, note, reference, searches = text.split("\n\n")
     assert "search" not in policies

@@ -103,7 +103,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_the_command_writes_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "data"
     assert main(["export", ID, str(folder), "--split", "wide", "--count", "300", "--seed", "2"]) == 0
-    assert capsys.readouterr().out == "1 files\n"
+    assert capsys.readouterr().out == "1 file\n"
     programs, _ = cg.Stream(ID, "wide", 2).batch(0, 300)
     (tokens,) = (parquet.read_table(folder)["tokens"].to_pylist(),)
     assert np.array_equal(np.concatenate(tokens), programs[programs > 0])

@@ -18,8 +18,8 @@ from support.probability import (
 
 import cadmus_gym as cg
 from cadmus_gym.language import isa as op
-from cadmus_gym.language.isa import VOCABULARY
-from cadmus_gym.streams.probability import Scorer, Share
+from cadmus_gym.language.isa import VOCABULARY, Tokens
+from cadmus_gym.streams.probability import Score, Scorer, Share
 from cadmus_gym.streams.spec import Split, Thoughts
 
 CASES = [(name, split) for name in SMALL for split in ("train", "test")]
@@ -123,9 +123,14 @@ def test_errors_of_estimates_match_their_standard_errors() -> None:
 
 def shares_of(name: str, split: str, samples: int) -> list[Share]:
     scorer = Scorer(small(name), split, 0, samples)
-    for program in cg.Stream(small(name), split, seed=3).batch(0, 50)[0]:
-        scorer.score(program[program > 0])
+    programs, _ = cg.Stream(small(name), split, seed=3).batch(0, 50)
+    scorer.score(programs, (programs > 0).sum(1))
     return [*scorer.shares.values()]
+
+
+def score(scorer: Scorer, program: Tokens) -> Score:
+    (found,) = scorer.score(program[None], np.array([program.size]))
+    return found
 
 
 def test_an_estimate_is_a_binomial_share_of_its_samples() -> None:
@@ -133,7 +138,7 @@ def test_an_estimate_is_a_binomial_share_of_its_samples() -> None:
     program = cg.Stream(spec, "test").batch(0, 1)[0][0]
     program = program[program > 0]
     exact, rough = Scorer(spec, "test", 100_000, 1), Scorer(spec, "test", 0, 500)
-    (known, _, none), (prompt, _, variance) = exact.score(program), rough.score(program)
+    (known, _, none), (prompt, _, variance) = score(exact, program), score(rough, program)
     (kept,), (share,) = exact.shares.values(), rough.shares.values()
     assert (none, kept.error) == (0, 0)
     assert share.value * 500 == round(share.value * 500) > 0
@@ -154,7 +159,7 @@ def test_one_kept_sample_is_assumed_if_there_is_none() -> None:
     spec = small("register", splits={"rare": Split((0.0, 0.01))}, parameters={"operations": {"2": 1}})
     program = cg.Stream(spec, "rare").batch(0, 1)[0][0]
     scorer = Scorer(spec, "rare", 0, 2)
-    assert math.isfinite(scorer.score(program[program > 0])[0])
+    assert math.isfinite(score(scorer, program[program > 0])[0])
     assert [share.value for share in scorer.shares.values()] == [0.5]
 
 
@@ -167,14 +172,14 @@ def test_derivations_with_the_same_share_have_the_same_error(name: str) -> None:
     for row in programs:
         program = row[row > 0]
         scorer.shares.clear()
-        scorer.score(program)
+        score(scorer, program)
         for number, (key, share) in enumerate(scorer.shares.items(), 1):
             scorer.shares[key] = Share(share.value, 0.1 * number * share.value)
-        prompt, _, variance = scorer.score(program)
+        prompt, _, variance = score(scorer, program)
         expected = 0.0
         for key, share in list(scorer.shares.items()):  # how far the log-probability moves with each
             scorer.shares[key] = Share(share.value * (1 + 1e-6), share.error)
-            expected += ((scorer.score(program)[0] - prompt) / 1e-6 * share.error / share.value) ** 2
+            expected += ((score(scorer, program)[0] - prompt) / 1e-6 * share.error / share.value) ** 2
             scorer.shares[key] = share
         assert variance == pytest.approx(expected, rel=1e-4)
         several += len(scorer.shares) > 1

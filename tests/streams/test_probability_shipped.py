@@ -72,8 +72,8 @@ def test_the_probability_of_a_mixture_is_the_sum_over_its_parts(tmp_path: Path, 
 def test_a_mixture_by_hand() -> None:
     """Weights 1 and 3: prompts 0.25 * 0.2 + 0.75 * 0.1, whole programs 0.25 * 0.2 * 0.5 + 0.75 * 0.1."""
     parts: list[Any] = [
-        SimpleNamespace(score=lambda _: Score(math.log(0.2), math.log(0.5), 0.01)),
-        SimpleNamespace(score=lambda _: Score(math.log(0.1), 0.0, 0.04)),
+        SimpleNamespace(score=lambda *_: [Score(math.log(0.2), math.log(0.5), 0.01)]),
+        SimpleNamespace(score=lambda *_: [Score(math.log(0.1), 0.0, 0.04)]),
     ]
     scores = score_mixture(parts, np.array([1, 3]), cg.assemble("1 2 add 3 eq end"))
     assert math.exp(scores.prompt) == pytest.approx(0.125)
