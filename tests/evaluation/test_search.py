@@ -78,7 +78,8 @@ def asked(draw: st.DrawFn, space: str) -> tuple[str, int]:
         kind = draw(st.sampled_from(("use", "avoid", "within", "exactly")))
         named = [*words, ",", "1", "neg", "3"]
         heads.append(f"{kind} {draw(st.sampled_from(named) if kind in ('use', 'avoid') else st.integers(0, most + 2))}")
-    return " ".join([*heads, cg.disassemble(prompt_of(cases))]), draw(st.integers(0, most))
+    limit = max(draw(st.integers(0, most)), draw(st.integers(0, most)))
+    return " ".join([*heads, cg.disassemble(prompt_of(cases))]), limit
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -102,7 +103,7 @@ def test_enumeration_finds_as_short_a_body_as_trying_all(space: str) -> None:
             assert cg.run(np.append(cg.assemble(text), result.found)).true
 
     check()
-    assert 0.2 < np.mean(solved) < 0.95
+    assert 10 < sum(solved) < len(solved) - 10
 
 
 STRAIGHT = (*BINARY, *UNARY, "div", "mod", "dup", "drop", "swap", "over", "rot", "pick", "a!", "a@", "b!", "b@")
