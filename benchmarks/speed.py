@@ -1,4 +1,4 @@
-"""Measure how fast the package is: the machine compared with C, first calls, streams and environments.
+"""Measure how fast the package is: the machine compared with C, first calls, streams, search, environments.
 
     python benchmarks/speed.py                                    everything, about a quarter of an hour on two cores
     python benchmarks/speed.py --sections machine --repeats 21
@@ -32,6 +32,8 @@ from gymnasium.utils import performance
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
+from cadmus_gym.evaluation.enumeration import WORDS, Enumeration
+from cadmus_gym.evaluation.search import search
 from cadmus_gym.files import check_output
 from cadmus_gym.streams.loading import SPECS
 from cadmus_gym.training.provenance import recipe
@@ -39,7 +41,7 @@ from cadmus_gym.training.provenance import recipe
 HERE = Path(__file__).resolve().parent
 ID = {name: token for token, name in enumerate(cg.VOCABULARY)}
 
-Section: TypeAlias = Literal["machine", "first-call", "streams", "dataset", "environments"]
+Section: TypeAlias = Literal["machine", "first-call", "streams", "search", "dataset", "environments"]
 Programs: TypeAlias = NDArray[np.uint8]  # (N, L), padded with 0
 Integers: TypeAlias = NDArray[np.int64]
 Judged: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int32]]  # verdicts (N,), passed (N,)
@@ -51,7 +53,7 @@ VectorEnv: TypeAlias = gym.vector.VectorEnv[Any, Any, Any]
 class Args:
     """How fast the package is, measured."""
 
-    sections: tuple[Section, ...] = ("machine", "first-call", "streams", "dataset", "environments")
+    sections: tuple[Section, ...] = ("machine", "first-call", "streams", "search", "dataset", "environments")
     count: int = 1_000_000  # programs per repeat; a quarter as many with cases, a hundredth with loops
     repeats: int = 9  # of each measurement; tables show the median
     steps: int = 400_000  # of all sub-environments together per repeat; a twentieth with Gymnasium's sync vector
@@ -277,6 +279,28 @@ def measure_streams(args: Args, ids: list[str]) -> list[Row]:
     return rows
 
 
+SEARCHES = {
+    "one input": "case 3 to 79 case 5 to 1500 case 8 to -1234 case 1 to 77 do",
+    "two inputs": "case 3 4 to 79 case 5 9 to 1500 case 8 1 to -1234 case 1 -7 to 77 do",
+}
+
+
+def measure_search(args: Args) -> list[Row]:
+    """Candidates per core-second that an enumeration tries on four cases that no body of its lengths fits."""
+    rows: list[Row] = []
+    control = ("if", "else", "fi")
+    straight = [word for word in WORDS if word not in (*control, "a!", "a@", "b!", "b@")]
+    for inputs, prompt in SEARCHES.items():
+        for name, words in (("straight lines", straight), ("with conditionals", [*straight, *control])):
+            method = Enumeration(words, range(21), most_bytes=8 << 30)
+            results = [search(method, prompt, candidates=args.count) for _ in range(args.repeats)]
+            assert results[0].candidates == args.count, f"{inputs}, {name}: the search has ended"
+            taken = float(np.median([result.cpu_seconds for result in results]))
+            row = {"search": f"{inputs}, {name}", "words": len(words), "literals": 21, "candidates": args.count}
+            rows.append({**row, "candidates / core-s": args.count / taken})
+    return rows
+
+
 def measure_dataset(args: Args) -> list[Row]:
     """Seconds to write many programs of Cadmus-Arith-v0 and judge each, in chunks that are not kept, on all threads."""
     stream, size = cg.Stream("Cadmus-Arith-v0", seed=args.seed), 1 << 20
@@ -439,6 +463,8 @@ def main(args: Args) -> None:
         print("\nstreams, environments: no id is registered, nothing to measure")
     if "streams" in args.sections:
         report("streams", "Programs written a second, one thread.", measure_streams(args, ids))
+    if "search" in args.sections:
+        report("search", "Candidates per core-second of an enumeration on four cases.", measure_search(args))
     if "dataset" in args.sections:
         report("dataset", "Programs written and judged in chunks, all threads.", measure_dataset(args))
     if "environments" in args.sections:

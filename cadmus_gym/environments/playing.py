@@ -41,7 +41,7 @@ def put(spec: Spec, split: str, prompts: Tokens, lengths: NDArray[np.int32], com
     Completions are as a `Policy` returns them; ids outside 0..64 are illegal under every form. Raises ValueError unless
     they are (N, M) integers or N arrays (m,) of integers.
     """
-    rows = _as_rows(completions, len(prompts))
+    rows = as_rows(completions, len(prompts))
     episodes = _begin(spec, split, prompts, lengths, "big")
     for tokens in rows.T:
         if episodes.over.all():
@@ -108,7 +108,7 @@ def _step(episodes: Episodes, tokens: Ints) -> None:
     episodes.step(np.where(known, tokens, op.PAD).astype(np.int64), episodes.over)
 
 
-def _as_rows(completions: Completed, count: int) -> Ints:
+def as_rows(completions: Completed, count: int) -> Ints:
     """Return completions as rows (N, M) int64 padded with 0."""
     allowed = f"allowed: integers ({count}, M), or {count} arrays (m,) of integers"
     if isinstance(completions, (list, tuple)):

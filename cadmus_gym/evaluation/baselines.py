@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.environments.playing import put
+from cadmus_gym.evaluation.search import Listing
 from cadmus_gym.evaluation.truth import EVALUATION_SEED, prompts_of
 from cadmus_gym.language import forms
 from cadmus_gym.language import isa as op
@@ -223,11 +224,11 @@ def search(
     candidates = enumerate_completions(spec, budget)
     prompts, lengths = prompts_of(spec, split, count, seed, seeds)
     programs = np.zeros((len(prompts), prompts.shape[1] + candidates.shape[1]), np.uint8)
+    method = Listing(candidates)
     for k, (row, prompt, length) in enumerate(zip(programs, prompts, lengths, strict=True)):
-        tries = np.zeros((len(candidates), length + candidates.shape[1]), np.uint8)
-        tries[:, :length], tries[:, length:] = prompt[:length], candidates
-        true = run_batch(tries)[0] == Verdict.TRUE
-        row[: tries.shape[1]] = tries[int(true.argmax()) if true.any() else -1]
+        found = method.begin(prompt[:length]).advance(budget).found
+        completion = candidates[-1] if found is None else found
+        row[:length], row[length : length + completion.size] = prompt[:length], completion
         if report is not None:
             report(k + 1, len(prompts))
     return programs, lengths

@@ -76,6 +76,14 @@ def test_without_a_compiler_the_cell_of_the_yardstick_stays_blank(tmp_path: Path
     assert results["recipe"]["commit"] == "unknown"  # nor is there a git
 
 
+def test_search(tmp_path: Path) -> None:
+    printed, results = speed(tmp_path / "speed.json", "--sections", "search")
+    kinds = ("straight lines", "with conditionals")
+    check_rows(
+        printed, results["search"], [f"{inputs}, {kind}" for inputs in ("one input", "two inputs") for kind in kinds]
+    )
+
+
 @pytest.mark.skipif(ID not in gymnasium.registry, reason="the environments are not registered")
 def test_environments(tmp_path: Path) -> None:
     arguments = ["--sections", "environments", "--ids", ID, "--sizes", "1", "3", "--steps", "90", "--seconds", "0"]
