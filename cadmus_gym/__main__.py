@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, __version__, assemble, disassemble, load_spec, run, trace
 from cadmus_gym.language import isa as op
+from cadmus_gym.language.cases import cases_of
 from cadmus_gym.language.forms import ENDIANS, FORMS
 from cadmus_gym.language.isa import VOCABULARY, Tokens, instruction_table
 from cadmus_gym.language.notation import ambiguity
@@ -66,10 +67,19 @@ def show_trace(given: argparse.Namespace) -> int:
 
 def show_outcome(program: Tokens) -> int:
     """Print verdict, stack and steps of a program; return 0 if it is true, else 1."""
-    outcome = run(program)
-    cases = f"   {outcome.passed} of {outcome.cases} cases passed" if outcome.cases > 1 else ""
-    print(f"{outcome.verdict.name}{cases}")
-    print(f"stack  {' '.join(map(str, outcome.stack)) or '(empty)'}")
+    outcome, cases = run(program), cases_of(program)
+    passed = f"   {outcome.passed} of {outcome.cases} cases passed" if outcome.cases > 1 else ""
+    print(f"{outcome.verdict.name}{passed}")
+    if outcome.cases > 1:
+        rows = [("case", "inputs", "wanted", "left", "")]
+        for number, (inputs, wanted, alone) in enumerate(cases, 1):
+            left = " ".join(map(str, alone.stack))
+            rows.append((str(number), inputs, wanted, left, "" if alone.true else alone.verdict.name))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(f"{cell:{width}s}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
+        print(f"stack  {' '.join(map(str, outcome.stack)) or '(empty)'}")
     print(f"steps  {outcome.steps}")
     return 0 if outcome.true else 1
 
@@ -149,22 +159,26 @@ def show_counts(
     ``listed`` similar prompts are listed, the most frequent ones first. Returns the count.
     """
     stream = programs.stream
+    fit_many = op.END not in tokens and any(spec.family.fits_many for spec in stream.specs)
     problems = [(spec, *pair) for spec in stream.specs for pair in splits_of(spec, tokens).items()]
     prompt = problems[0][2].prompt if problems else tokens
     near = list(edits(prompt))
     (begun,), (same, *counts) = programs.ask([tokens], [prompt, *near], upto, countdown("programs"))
     if not posed:
         print(f"{begun} {of} {'are it' if op.END in tokens else 'begin with it'}")
-    if posed or problems:
+    if posed or problems or fit_many:
         print(f"{same} {f'{of} are' if posed else 'have'} the prompt  {disassemble(prompt)}")
-    if not problems:
+    if not problems and fit_many:
+        print("many programs may complete a prompt of this kind: give a whole one to see its split and its probability")
+    elif not problems:
         print(f"no split of {stream.id} is known to write such a prompt")
     else:
         kept = [(spec, name) for spec, name, problem in problems if problem.kept]
         names = ", ".join(dict.fromkeys(name for spec, name in kept if certain(spec)))
         possible = ", ".join(dict.fromkeys(name for spec, name in kept if not certain(spec)))
         if names or not possible:
-            print(f"split: {names or 'none'}; held-out facts in the problem: {problems[0][2].held or 'none'}")
+            facts = f"; held-out facts in the problem: {problems[0][2].held or 'none'}"
+            print(f"split: {names or 'none'}{'' if problems[0][0].family.written else facts}")
         if possible:
             print(f"possible splits: {possible}; it is not known what a family in plain Python writes")
         print(f"log-probability {log_probability(stream, tokens, problems[0][2].programs[0])}")

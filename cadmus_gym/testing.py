@@ -22,16 +22,23 @@ from cadmus_gym.evaluation.truth import judge_completions, prompts_of
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import Automata
 from cadmus_gym.language.isa import ID, Tokens
-from cadmus_gym.language.machine import run_batch
+from cadmus_gym.language.machine import run, run_batch
 from cadmus_gym.language.notation import disassemble
 from cadmus_gym.language.verdicts import TRUE, Verdict
 from cadmus_gym.streams.loading import load_spec
-from cadmus_gym.streams.problems import Reader
+from cadmus_gym.streams.problems import Reader, certain
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.ablations import answers
+from cadmus_gym.tasks.synthesis.hidden import generalise, twin
 
-CEILINGS = {"value": 0.05, "relation": 0.55}  # truth rate without solving a problem, by the form of a family
+CEILINGS = {  # truth rates without solving a problem, by the form of a family
+    "value": 0.05,
+    "relation": 0.55,
+    "words": 0.05,
+    "argument": 0.05,
+}
+GIVEN = 0.12  # instead, if a prompt gives the beginning of the program
 SEED = 7
 
 
@@ -39,9 +46,9 @@ def check_spec(spec: str | Path | Spec, count: int = 2000) -> None:
     """Check an environment: a registered id, a TOML file or a spec, with ``count`` programs of every split.
 
     Checks that all programs are true and of the declared form, that a stream does not depend on how it is read, that
-    splits with the same parameters share no problem, that shortcuts earn nothing, and that the environments follow
-    Gymnasium's API and agree with each other. Takes seconds for a compiled family and up to a minute for one in plain
-    Python. A line on stderr names each check as it begins.
+    splits with the same parameters share no problem, that shortcuts earn nothing, that references are true on hidden
+    cases, and that the environments follow Gymnasium's API and agree with each other. Takes seconds for a compiled
+    family and up to a minute for one in plain Python. A line on stderr names each check as it begins.
 
     Raises AssertionError if a check fails, and ValueError for a mistake in the file.
     """
@@ -102,16 +109,19 @@ def check_splits(spec: Spec, count: int) -> None:
     for part, _ in spec.parts:
         keys: dict[str, set[int]] = {}
         for split in part.splits:
+            stream, pairs = Stream(part, split, SEED), (np.full(count, SEED), np.arange(count))
+            keys[split] = set(stream.keys(*pairs).tolist())
+            if part.family.written and not certain(part):
+                continue  # a prompt alone does not tell the problem, and a family in plain Python reads no program
             reader = Reader(part, split)
-            prompts, lengths = Stream(part, split, SEED).prompts(np.full(count, SEED), np.arange(count))
-            keys[split] = set()
-            for prompt, length in zip(prompts, lengths, strict=True):
-                problem = reader.read(prompt[:length])
-                if problem is None or not problem.kept:
+            programs, lengths = stream.gather(*pairs) if part.family.written else stream.prompts(*pairs)
+            sizes = (programs != op.PAD).sum(1) if part.family.written else lengths
+            for program, size in zip(programs, sizes, strict=True):
+                problem = reader.read(program[:size])
+                if problem is None or not problem.kept or problem.key not in keys[split]:
                     raise AssertionError(
-                        _said(part, split, prompt[:length], "is not recognized as a problem of the split")
+                        _said(part, split, program[:size], "is not recognized as a problem of the split")
                     )
-                keys[split].add(problem.key)
         for one in keys:
             for other in keys:
                 alike = part.split_parameters(one) == part.split_parameters(other)
@@ -158,6 +168,8 @@ def check_constructs(spec: Spec, count: int) -> None:
     """Few prompts can be answered without the construct that the environment is named after (see
     `cadmus_gym.evaluation.constructs`)."""
     for part, _ in spec.parts:
+        if part.family.written:
+            continue
         most = NEEDED[part.family.form]
         for split in part.splits:
             prompts = prompts_of(part, split, count)
@@ -170,8 +182,30 @@ def check_constructs(spec: Spec, count: int) -> None:
 
 def ceiling_of(spec: Spec, split: str) -> float:
     """Return the truth rate allowed without solving a problem; for a mixture, the mean over its parts."""
-    parts = [(CEILINGS[part.family.form], weight) for part, weight in spec.parts if split in part.splits]
+    parts = []
+    for part, weight in spec.parts:
+        if split in part.splits:
+            given = getattr(part.split_parameters(split), "given", {"0": 1}).keys() != {"0"}
+            parts.append((GIVEN if given else CEILINGS[part.family.form], weight))
     return sum(ceiling * weight for ceiling, weight in parts) / sum(weight for _, weight in parts)
+
+
+def check_hidden(spec: Spec, count: int) -> None:
+    """Every reference is true on hidden cases, if the task has them, and so is its twin."""
+    for split in spec.splits:
+        stream, pairs = Stream(spec, split, SEED), (np.full(count, SEED), np.arange(count))
+        if not stream.reference_room:
+            continue
+        references, programs = stream.references(*pairs), stream.gather(*pairs)[0]
+        general, cases = generalise(programs, np.arange(count), references)
+        has = references.ranges[:, 1] >= references.ranges[:, 0]
+        for row in np.flatnonzero((general == 0) | (has != (cases > 0)))[:1]:
+            raise AssertionError(_said(spec, split, programs[row], f"fails on some of its {cases[row]} hidden cases"))
+        for row in np.flatnonzero(has)[:100]:
+            program, body = (tokens[tokens != op.PAD] for tokens in (programs[row], references.bodies[row]))
+            low, high = references.ranges[row].tolist()
+            text = twin(program, body, int(references.keys[row]), (low, high))
+            assert run(text).true, f"{spec.id} {split}: the twin {text!r} is not true"
 
 
 def check_environments(spec: Spec, count: int) -> None:
@@ -203,6 +237,7 @@ CHECKS: tuple[Callable[[Spec, int], None], ...] = (
     check_splits,
     check_probabilities,
     check_shortcuts,
+    check_hidden,
     check_environments,
 )
 

@@ -64,7 +64,76 @@ def test_the_documented_family_writes_the_prompts_that_it_describes(clock: Path)
     assert np.isnan(cg.Stream(clock).log_prob(programs)).all()
 
 
+def test_the_documented_written_family_passes(tmp_path: Path) -> None:
+    (tmp_path / "scale.py").write_text(block("python", "SCALE = Family"))
+    path = tmp_path / "scale.toml"
+    path.write_text(block("toml", "Scale-v0"))
+    try:
+        check_spec(path, count=300)
+        programs, _ = cg.Stream(path, "test").batch(0, 20)
+        texts = [cg.disassemble(program[program > 0]) for program in programs]
+        assert all(re.fullmatch(r"case .* do \d+ mul end", text) for text in texts)
+        found = cg.evaluate(lambda prompts, _: [cg.assemble("3 mul end")] * len(prompts), path, "test", 50)
+        assert found.truth_rate == found.fit_rate < 0.5
+        env = cg.CadmusEnv(path)
+        env.reset(seed=0)
+        for token in programs_of(env):
+            _, reward, _, _, info = env.step(token)
+        assert (reward, info["hidden_cases"]) == (1.0, 16)
+    finally:
+        sys.modules.pop("scale", None)
+
+
+def test_the_problem_of_a_prompt_that_gives_the_first_words_is_the_whole_function(tmp_path: Path) -> None:
+    code = block("python", "SCALE = Family").replace('do", f"{factor} mul"', 'do {factor} mul", "1 mul"')
+    assert "1 mul" in code
+    (tmp_path / "scale.py").write_text(code)
+    path = tmp_path / "scale.toml"
+    path.write_text(block("toml", "Scale-v0"))
+    try:
+        keys = cg.Stream(path).keys(np.zeros(50, np.int64), np.arange(50))
+        assert np.unique(keys).size > 30
+    finally:
+        sys.modules.pop("scale", None)
+
+
+def programs_of(env: cg.CadmusEnv) -> list[int]:
+    """Return the reference of an episode."""
+    body: list[int] = env.episodes.references[0].tolist()
+    return body[: body.index(cg.VOCABULARY.index("end")) + 1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("return 'case 1 to 2 do'", "allowed: a prompt and a reference, two texts"),
+        ("return 'case 1 to 2 do', ''", "an empty reference"),
+        ("return 'case 1 to 2 do', '3 mul'", "with the reference '3 mul' is FALSE"),
+        ("return 'case 1 to 3 do', '3 mul 1 mul 1 mul 1 mul'", "allowed by answer(): at most 7"),
+        ("return 'case 1 to 3 dont', '3 mul'", "is not a prompt"),
+        ("return 'case 1 to 1 do', '1 mul'", "none of 100000 attempts"),
+        ("return 'case 1 to 3 do 3 mul end', '4'", "it is written behind the reference"),
+    ],
+)
+def test_mistakes_of_a_written_family_are_named(tmp_path: Path, wrong: str, message: str) -> None:
+    code = block("python", "SCALE = Family").replace("    factor = choices", f"    {wrong}\n    factor = choices")
+    (tmp_path / "scale.py").write_text(code)
+    path = tmp_path / "scale.toml"
+    path.write_text(block("toml", "Scale-v0"))
+    try:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            cg.Stream(path).batch(0, 1)
+    finally:
+        sys.modules.pop("scale", None)
+
+
 def test_the_documented_specs_pass(tmp_path: Path) -> None:
+    induce = tmp_path / "induce.toml"
+    induce.write_text(block("toml", "Small-Induce-v0"))
+    assert cg.load_spec(induce).splits.keys() == {"train", "test", "fewer"}
+    for check in CHECKS:
+        if check.__name__ != "check_shortcuts":  # few functions
+            check(cg.load_spec(induce), 300)
     for holding in ("Mine-v0", "Both-v0"):
         path = tmp_path / "spec.toml"
         path.write_text(block("toml", holding))
@@ -207,12 +276,14 @@ def test_gathered_programs_that_differ_fail(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (5, True, "splits test and train share a problem|splits train and test share a problem"),
         (5, False, "is not recognized as a problem"),
+        (6, True, "is not recognized as a problem"),
     ],
 )
 def test_problems_of_the_wrong_split_fail(key: int, kept: bool, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(monkeypatch, sums)
     testing.check_splits(spec, 100)
     monkeypatch.setattr(Reader, "read", lambda self, tokens: Problem(tokens, key, 0, kept, ()))
+    monkeypatch.setattr(cg.Stream, "keys", lambda self, seeds, indices: np.full(len(indices), 5, np.uint64))
     with pytest.raises(AssertionError, match=message):
         testing.check_splits(spec, 100)
 

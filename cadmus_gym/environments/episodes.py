@@ -39,12 +39,22 @@ from cadmus_gym.language.notation import as_tokens
 from cadmus_gym.language.verdicts import TRUE, UNTERMINATED, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
+from cadmus_gym.tasks.synthesis.hidden import PACKED, ROOM, are_references, judge_packed
 
 QUEUE = 32  # prompts drawn ahead per row
 
 # How an episode ended: the rows of a uint8 array with one column per episode.
-VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, OUTCOME = range(6)
-END_INFO: dict[str, type] = {"verdict": int, "passed": int, "cases": int, "is_success": bool, "illegal": bool}
+VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, VISIBLE, HIDDEN, HIDDEN_CASES, OUTCOME = range(9)
+END_INFO: dict[str, type] = {
+    "verdict": int,
+    "passed": int,
+    "cases": int,
+    "is_success": bool,
+    "illegal": bool,
+    "visible": bool,
+    "hidden": bool,
+    "hidden_cases": int,
+}
 ENDED = MASKS_PER_STATE * DONE  # the row of the masks for episodes that have ended or not begun
 
 
@@ -56,6 +66,7 @@ class Limits(NamedTuple):
     may_run_out: bool  # of tokens, under the form ``free``
     little: bool  # endian
     by_cases: bool  # the reward is the share of cases passed
+    by_hidden: bool  # success takes hidden cases too
 
 
 @kernel
@@ -64,10 +75,12 @@ def begin(
     first: Int,
     queue: Tokens,
     queued: NDArray[np.int32],
+    waiting: Tokens,
     indices: Ints,
     drawn: Ints,
     tokens: Tokens,
     lengths: NDArray[np.int32],
+    references: Tokens,
     cells: Ints,
     allowed: Ints,
     rules: tuple[Any, ...],
@@ -75,7 +88,8 @@ def begin(
 ) -> Int:
     """Begin episodes in ``rows[first:]`` from the queue (Q, N, P), up to a row whose queue is empty; return its index.
 
-    The queue is a ring: prompt i of a row is in slot i % Q, and its length in ``queued`` (Q, N).
+    The queue is a ring: prompt i of a row is in slot i % Q, its length in ``queued`` (Q, N), and its packed reference
+    in ``waiting`` (Q, N, W).
     """
     table, limits = Table(*rules), Limits(*bounds)
     for k in range(first, rows.size):
@@ -92,6 +106,8 @@ def begin(
         if limits.little:
             reverse_rows(tokens[row : row + 1, :length])
         lengths[row] = length
+        for byte in range(references.shape[1]):
+            references[row, byte] = waiting[slot, row, byte]
         forms.start(tokens[row, :length], cells[row], table)
         allowed[row] = mask_row(cells[row], table, limits.max_tokens, limits.thought_tokens)
     return rows.size
@@ -103,15 +119,19 @@ def enqueue(
     indices: Ints,
     programs: Tokens,
     prompt_lengths: NDArray[np.int32],
+    references: Tokens,
     queue: Tokens,
     queued: NDArray[np.int32],
+    waiting: Tokens,
 ) -> None:
-    """Put the prompts of programs (n, L) into the queues of rows (n,), at these indices."""
+    """Put the prompts of programs (n, L) and references (n, W) into the queues of rows (n,), at these indices."""
     for k in range(rows.size):
         slot = indices[k] % queue.shape[0]
         queued[slot, rows[k]] = prompt_lengths[k]
         for position in range(prompt_lengths[k]):
             queue[slot, rows[k], position] = programs[k, position]
+        for byte in range(references.shape[1]):
+            waiting[slot, rows[k], byte] = references[k, byte]
 
 
 @kernel
@@ -120,6 +140,7 @@ def step(
     idle: NDArray[np.bool_],
     tokens: Tokens,
     lengths: NDArray[np.int32],
+    references: Tokens,
     cells: Ints,
     allowed: Ints,
     rewards: NDArray[np.float64],
@@ -159,12 +180,20 @@ def step(
                 for position in range(length):
                     mirror[0, position] = tokens[row, position]
                 reverse_rows(mirror[:, :length])
-                verdict, passed, cases, _, _ = judge(mirror[0, :length], work)
+                program = mirror[0, :length]
             else:
-                verdict, passed, cases, _, _ = judge(tokens[row, :length], work)
+                program = tokens[row, :length]
+            verdict, passed, cases, _, _ = judge(program, work)
             terminated[row] = True
             allowed[row] = ENDED
-            success = np.int64(verdict == TRUE)
+            visible = np.int64(verdict == TRUE)
+            hidden = visible
+            if visible and references.shape[1] > 0:
+                generalises, ends[HIDDEN_CASES, row] = judge_packed(program, references[row], work)
+                hidden = np.int64(generalises)
+            success = hidden if limits.by_hidden else visible
+            ends[VISIBLE, row] = visible
+            ends[HIDDEN, row] = hidden
             ends[VERDICT, row] = verdict
             ends[PASSED, row] = passed
             ends[CASES, row] = cases
@@ -217,6 +246,7 @@ class State:
     over: NDArray[np.bool_]
     seeds: Ints
     indices: Ints
+    references: Tokens
     ends: NDArray[np.uint8]
     kind: tuple[Any, ...]  # id, form, words, budgets and endian of the episodes
 
@@ -243,14 +273,14 @@ class Episodes:
 
     ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``allowed`` (N,) int64, the row of the
     form's masks for the next token (after an end all are allowed, since none is read); ``rewards`` (N,) float64;
-    ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (5, N) uint8, 0 unless the episode ended in the last
-    step.
+    ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (8, N) uint8, 0 unless the episode ended in the last
+    step; ``references`` (N, W) uint8, as of `References.packed`, with W = 0 for a task without hidden cases.
     """
 
     def __init__(self, spec: Spec, split: str, count: int, endian: str) -> None:
         self.spec, self.endian = spec, endian
         self.stream = Stream(spec, split)
-        table = forms.table(spec.form, spec.words, endian)
+        table = forms.table(spec.form, spec.words, endian, spec.rules.body_tokens)
         budget = spec.episode
         masks = table.masks.copy()
         masks[ENDED] = 1
@@ -261,6 +291,7 @@ class Episodes:
             may_run_out=spec.form == "free",
             little=endian == "little",
             by_cases=spec.reward == "cases",
+            by_hidden=spec.reward == "hidden",
         )
         self._rules = tuple(self.table), tuple(self.limits)
         self.prompt_room = self.stream.prompt_room
@@ -278,7 +309,11 @@ class Episodes:
         self._queue = np.zeros((QUEUE, count, self.prompt_room), np.uint8)
         self._queued = np.zeros((QUEUE, count), np.int32)
         self._drawn = np.zeros(count, np.int64)  # prompts before this index have been queued
-        self._work = scratch(self.room)
+        has_hidden = any(part.family.inputs is not None for part in self.stream.specs)
+        width = self.stream.reference_room + PACKED if has_hidden else 0
+        self.references = np.zeros((count, width), np.uint8)
+        self._waiting = np.zeros((QUEUE, count, width), np.uint8)
+        self._work = np.concatenate([scratch(self.room + width), np.zeros(ROOM, np.int64)])
         self._mirror = np.zeros((1, self.room), np.uint8)
 
     def seed(self, rows: Ints, seeds: ArrayLike) -> None:
@@ -296,9 +331,11 @@ class Episodes:
         """Begin episodes in rows (n,), with the next prompts of their streams or with prompts from `given`."""
         begun = 0
         while True:
-            queue, queued, indices, drawn = self._queue, self._queued, self.indices, self._drawn
-            if prompts is not None:  # a queue of one prompt per row
+            queue, queued, waiting = self._queue, self._queued, self._waiting
+            indices, drawn = self.indices, self._drawn
+            if prompts is not None:  # a queue of one prompt per row, without references
                 queue, queued = np.zeros((1, *queue.shape[1:]), np.uint8), np.zeros((1, drawn.size), np.int32)
+                waiting = np.zeros((1, *waiting.shape[1:]), np.uint8)
                 queue[0, rows], queued[0, rows] = prompts
                 indices, drawn = np.zeros_like(indices), np.ones_like(drawn)
             begun = begin(
@@ -306,10 +343,12 @@ class Episodes:
                 begun,
                 queue,
                 queued,
+                waiting,
                 indices,
                 drawn,
                 self.tokens,
                 self.lengths,
+                self.references,
                 self.cells,
                 self.allowed,
                 *self._rules,
@@ -325,8 +364,13 @@ class Episodes:
         missing[missing < QUEUE // 2] = 0
         steps, rows = np.nonzero(np.arange(QUEUE)[:, None] < missing)
         indices = self._drawn[rows] + steps
-        programs, lengths = self.stream.prompts(self.seeds[rows], indices)
-        enqueue(rows, indices, programs, lengths, self._queue, self._queued)
+        if self.references.shape[1]:
+            programs, lengths, written = self.stream.problems(self.seeds[rows], indices)
+            references = written.packed()
+        else:
+            programs, lengths = self.stream.prompts(self.seeds[rows], indices)
+            references = np.zeros((rows.size, 0), np.uint8)
+        enqueue(rows, indices, programs, lengths, references, self._queue, self._queued, self._waiting)
         self._drawn += missing
 
     def given(self, prompts: Sequence[Tokens]) -> tuple[Tokens, NDArray[np.int32]]:
@@ -360,6 +404,7 @@ class Episodes:
             idle,
             self.tokens,
             self.lengths,
+            self.references,
             self.cells,
             self.allowed,
             self.rewards,
@@ -384,8 +429,9 @@ class Episodes:
 
     def state(self, rows: Ints) -> State:
         """Return a snapshot of the episodes in rows (n,)."""
-        parts = (self.tokens, self.lengths, self.cells, self.allowed, self.masks, self.over, self.seeds, self.indices)
-        return State(*(part[rows] for part in (*parts, self.ends.T)), kind=self.kind)  # type: ignore[misc,arg-type]
+        parts: tuple[Any, ...] = (self.tokens, self.lengths, self.cells, self.allowed, self.masks, self.over)
+        parts += (self.seeds, self.indices, self.references, self.ends.T)
+        return State(*(part[rows] for part in parts), kind=self.kind)  # type: ignore[misc]
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -402,6 +448,7 @@ class Episodes:
         self.tokens[rows], self.lengths[rows], self.cells[rows] = state.tokens, state.lengths, state.cells
         self.allowed[rows], self.over[rows] = state.allowed, state.over
         self.seeds[rows], self.indices[rows], self.ends[:, rows] = state.seeds, state.indices, state.ends.T
+        self.references[rows] = state.references
         self._drawn[rows] = state.indices
 
     def _check(self, state: State, count: int) -> None:
@@ -432,7 +479,8 @@ class Episodes:
             tokens=(state.tokens < len(VOCABULARY)).all(1) & ~(past & (state.tokens != op.PAD)).any(1),
             seeds=np.where(over, -1, 0) <= state.seeds,
             indices=(state.indices >= 0) & (state.indices <= 2**62),
-            ends=(ends[VERDICT] < len(Verdict)) & (ends[SUCCESS] <= 1) & (ends[ILLEGAL] <= 1),
+            ends=(ends[VERDICT] < len(Verdict)) & (ends[[SUCCESS, ILLEGAL, VISIBLE, HIDDEN]] <= 1).all(0),
+            references=self._are_references(state.references),
         )
         cells, allowed = np.zeros_like(state.cells), np.zeros(count, np.int64)
         replay(state.tokens, prompt_lengths, lengths, cells, allowed, self.table, self.limits)
@@ -445,6 +493,12 @@ class Episodes:
             allowed=state.allowed == np.where(over, ENDED, allowed),
         )
         self._check_rows(masks=(state.masks == self.table.masks[state.allowed]).all(1))
+
+    def _are_references(self, rows: Tokens) -> NDArray[np.bool_]:
+        right = np.ones(len(rows), np.bool_)
+        if rows.shape[1]:
+            are_references(rows, self._work, right)
+        return right
 
     def _check_rows(self, **right: NDArray[np.bool_]) -> None:
         for name, rows in right.items():

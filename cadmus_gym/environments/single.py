@@ -65,7 +65,7 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
 
     ## Rewards
     0 until the end of the episode. Then, under ``truth``: 1 for a true program; ``cases``: the share of cases passed;
-    ``hidden``: 1 if hidden cases pass too (for a task without them, as ``truth``).
+    ``hidden``: 1 if hidden cases pass too, which the prompt does not show.
 
     ## Starting State
     Episode i after ``reset(seed=s)`` has the prompt of program i in the stream of seed s. ``reset(options={"prompt":
@@ -79,7 +79,9 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
     ## Information
     ``action_mask`` (65,) int8, 1 = allowed, never all 0. After the end it is all 1, since no token is read until the
     next reset. The last step also has ``verdict`` (see `Verdict`), ``passed``, ``cases``, ``is_success`` and
-    ``illegal``.
+    ``illegal``; and ``visible``, whether the program is true, ``hidden``, whether it is true on its hidden cases too,
+    and ``hidden_cases``, their number. It is 0 for a task without them, for a prompt from the options and for a program
+    that is not true; then ``hidden`` equals ``visible``.
 
     ## Arguments
     ``spec``: a registered id, the path of a TOML file or a `Spec`; ``split``; ``endian``: "big", or "little" to show

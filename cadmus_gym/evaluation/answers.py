@@ -111,8 +111,8 @@ def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
     """Say why a prompt is outside the distribution that a model with this card was trained on.
 
     The text is empty if the prompt is inside: a program of the split `train`, or of a split with the same parameters
-    such as `test`, begins with it. It is also empty if this is unknown, because the card does not say or a family is
-    written in plain Python.
+    such as `test`, begins with it. It is also empty if this is unknown, because the card does not say, or because a
+    family is written in plain Python or asks for programs, which a prompt does not determine.
     """
     tokens = as_tokens(prompt)
     try:
@@ -120,7 +120,7 @@ def outside_training(card: Mapping[str, Any], prompt: str | ArrayLike) -> str:
     except (ValueError, FileNotFoundError):
         return ""
     parts = [part for spec in specs for part, _ in spec.parts if "train" in part.splits]
-    if tokens.size == 0 or not parts or any(part.family.pack is None for part in parts):
+    if tokens.size == 0 or not parts or any(part.family.pack is None or part.family.written for part in parts):
         return ""
     readers = [
         Reader(part, split)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cadmus_gym.environments.playing import put
 from cadmus_gym.evaluation.search import Listing
-from cadmus_gym.evaluation.truth import EVALUATION_SEED, prompts_of
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, generalising, prompts_of
 from cadmus_gym.language import forms
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, fingerprints
@@ -50,7 +50,8 @@ def play(
     """
     spec = load_spec(spec)
     programs = put(spec, split, *prompts_of(spec, split, len(completions), seed), completions)
-    return np.asarray(run_batch(programs)[0] == Verdict.TRUE)
+    fits: NDArray[np.bool_] = run_batch(programs)[0] == Verdict.TRUE
+    return generalising(spec, split, programs, fits, len(fits), seed) if spec.reward == "hidden" else fits
 
 
 def random_legal(
@@ -177,7 +178,16 @@ def fixed_policies(
             _TABLES[wanted] = table_of(spec, fitted)
         policies[f"table of the last {LAST_WORDS} words"] = _TABLES[wanted].policy
     policies |= {f"cheat `{name}`": always(assemble(text)) for name, text in CHEATS.items()}
+    if any(part.family.inputs is not None for part, _ in spec.parts):
+        policies |= {"no word": always(np.array([op.END], np.uint8)), "output of the first case": _first_output}
     return policies
+
+
+def _first_output(prompt: Tokens) -> Tokens:
+    """Drop the inputs of a prompt with cases, and write the output of the first one."""
+    cases = disassemble(prompt).split(" do")[0].split("case ")
+    inputs, _, outputs = cases[min(1, len(cases) - 1)].partition("to")
+    return assemble(" ".join(["drop"] * len(inputs.split()) + [*outputs.split(), "end"]))
 
 
 def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:

@@ -52,6 +52,7 @@ def rules_of(
         words or (own.words if form in (None, own.form) else ()),
         own.max_tokens if max_tokens is None else max_tokens,
         own.thought_tokens if thought_tokens is None else thought_tokens,
+        own.body_tokens if form in (None, own.form) else (),
     )
 
 
@@ -97,14 +98,14 @@ def asked_under(specs: list[Spec]) -> Rules:
 
     Raises ValueError if their forms cannot be combined.
     """
-    forms = {(spec.form, spec.words) for spec in specs}
-    if len(forms) > 1 and {form for form, _ in forms} <= {"value", "relation", "answer"}:
-        forms = {("answer", ())}
+    rules = [spec.rules for spec in specs]
+    forms = {(one.form, one.words, one.body_tokens) for one in rules}
+    if len(forms) > 1 and {form for form, _, _ in forms} <= {"value", "relation", "answer"}:
+        forms = {("answer", (), ())}
     if len(forms) > 1:
         raise ValueError(f"{', '.join(spec.id for spec in specs)} have forms that do not go together")
-    ((form, words),) = forms
-    rules = [spec.rules for spec in specs]
-    return Rules(form, words, max(one.max_tokens for one in rules), max(one.thought_tokens for one in rules))
+    ((form, words, body),) = forms
+    return Rules(form, words, max(one.max_tokens for one in rules), max(one.thought_tokens for one in rules), body)
 
 
 def complete(

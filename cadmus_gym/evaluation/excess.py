@@ -60,7 +60,8 @@ def measure_excess_loss(
     the probability that a program begins with x. Where a prompt may be continued, as `12 7 add` by `5 mul`, no model
     brings the second term to 0, and the first one may fall below 0.
 
-    The values are nan for a task without exact probabilities. Raises ValueError for a count below 2, which has no
+    The values are nan for a task without probabilities. Those of the parts are nan for a task in which programs are
+    written, since many completions fit a prompt. Raises ValueError for a count below 2, which has no
     standard error, and FloatingPointError for a loss that is not finite.
     """
     if count < 2:
@@ -74,6 +75,7 @@ def measure_excess_loss(
     programs, prompt_lengths = stream.batch(0, count)
     scores = stream.score(programs)
     excess = np.stack([scores.prompt, scores.completion])  # (2, N), log p here; -log q is added below
+    whole = scores.log_prob.copy()
     if model.endian == "little":
         programs = reverse_digits(programs)
     lengths = program_lengths(programs)
@@ -86,11 +88,12 @@ def measure_excess_loss(
             if not (finite := np.isfinite(loss).all(0)).all():
                 raise FloatingPointError(f"the loss of program {rows[~finite][0]} is not finite")
             excess[:, rows] += loss
+            whole[rows] += loss.sum(0)
             done += rows.size
             if report is not None:
                 report(done, count)
     return ExcessLoss(
-        *_per_token(excess.sum(0), lengths),
+        *_per_token(whole, lengths),
         *_per_token(excess[0], prompt_lengths),
         *_per_token(excess[1], lengths - prompt_lengths),
     )

@@ -26,8 +26,10 @@ def find_loopholes(
 
     For each program, ``redraws`` problems are tried in which literals of the prompt are redrawn with as many digits,
     moved by one, or made equal. If the new prompt leaves another stack, a completion that really answers the question
-    is false. So a loophole is sure to be found only if its truth never depends on the problem. ``report`` is called
-    with (done, total) programs.
+    is false. So a loophole is sure to be found only if its truth never depends on the problem. A prompt with cases has
+    none: its completions may overfit these (see `cadmus_gym.tasks.synthesis.hidden`). Nor has one that leaves nothing,
+    such as a function alone. ``report`` is called with (done,
+    total) programs.
     """
     rng = np.random.default_rng(seed)
     verdicts, _ = run_batch(programs)
@@ -37,6 +39,8 @@ def find_loopholes(
             report(int(k), len(programs))
         program = programs[k, : int(np.argmax(programs[k] == op.END)) + 1]
         prompt, completion = program[: prompt_lengths[k]], program[prompt_lengths[k] :]
+        if op.CASE in prompt:
+            continue
         answer = run(np.append(prompt, np.uint8(op.END))).stack
         for _ in range(redraws):
             other = _redraw(prompt, rng)

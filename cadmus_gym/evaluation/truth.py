@@ -24,6 +24,7 @@ from cadmus_gym.progress import Report, part_of
 from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream, pairs_of
+from cadmus_gym.tasks.synthesis.hidden import generalise
 from cadmus_gym.transformer.tokenizer import check_endian
 
 if TYPE_CHECKING:
@@ -39,10 +40,12 @@ class Evaluation:
 
     The prompts are the first ones of ``seeds`` streams, with seeds ``seed``, ``seed`` + 1 and so on, and ``problems``
     is the number of distinct problems among them. ``truth_rate`` is the share of true programs among all completions,
-    and ``interval`` its 95 % interval with problems as the units (see `cadmus_gym.evaluation.intervals`). ``pass_at``
-    maps k to the probability that at least one of k completions is true. ``loophole_rate`` is the share of all
-    completions that are true for the wrong reason (see `find_loopholes`), and ``verdicts`` counts completions by
-    verdict.
+    and ``interval`` its 95 % interval with problems as the units (see `cadmus_gym.evaluation.intervals`). Under the
+    reward ``hidden`` a program counts as true only if it is true on its hidden cases too. ``fit_rate`` is the share
+    that is true on the visible cases, and ``overfit_rate`` the share that is true on these and not on the hidden ones
+    (see `cadmus_gym.tasks.synthesis.hidden`). ``pass_at`` maps k to the probability that at least one of k completions
+    is true. ``loophole_rate`` is the share of all completions that are true for the wrong reason (see
+    `find_loopholes`), and ``verdicts`` counts completions by verdict.
     """
 
     spec: str
@@ -54,6 +57,8 @@ class Evaluation:
     samples: int
     truth_rate: float
     interval: tuple[float, float]
+    fit_rate: float
+    overfit_rate: float
     pass_at: dict[int, float]
     loophole_rate: float
     verdicts: dict[str, int]
@@ -191,6 +196,28 @@ def evaluate(
     return judge_completions(spec, split, seed, programs, lengths, samples, judged, seeds=seeds)
 
 
+def generalising(
+    spec: str | Path | Spec,
+    split: str,
+    programs: Tokens,
+    fits: NDArray[np.bool_],
+    count: int,
+    seed: int = EVALUATION_SEED,
+    seeds: int = 1,
+) -> NDArray[np.bool_]:
+    """Return which programs (N * samples, L), the prompts of `prompts_of` completed, are true on hidden cases too.
+
+    ``fits`` (N * samples,) says which are true on the visible ones; without hidden cases these are all.
+    """
+    stream = Stream(spec, split, seed)
+    if not stream.reference_room:
+        return fits
+    references = stream.references(*pairs_of(count, seed, seeds))
+    references = references.take(np.repeat(np.arange(count * seeds), len(programs) // (count * seeds)))
+    general: NDArray[np.bool_] = generalise(programs, np.flatnonzero(fits), references)[0] == 1
+    return general
+
+
 def _is_transformer(model: object) -> TypeGuard[Transformer]:
     """Whether a model is a `Transformer`; torch is not imported to find out."""
     module = sys.modules.get("cadmus_gym.transformer.model")
@@ -210,7 +237,9 @@ def judge_completions(
 ) -> Evaluation:
     """Judge programs (N * samples, L): the completed prompts of `prompts_of`, with the samples of a prompt adjacent."""
     verdicts, _ = run_batch(programs)
-    true = (verdicts == Verdict.TRUE).reshape(-1, samples).sum(1)
+    fits = verdicts == Verdict.TRUE
+    general = generalising(spec, split, programs, fits, len(programs) // samples // seeds, seed, seeds)
+    true = (general if spec.reward == "hidden" else fits).reshape(-1, samples).sum(1)
     found = tally(true / samples, problems_of(spec, split, len(true) // seeds, seed, seeds))
     return Evaluation(
         spec=spec.id,
@@ -222,6 +251,8 @@ def judge_completions(
         samples=samples,
         truth_rate=found.rate,
         interval=found.interval,
+        fit_rate=float(fits.mean()),
+        overfit_rate=float((fits & ~general).mean()),
         pass_at={
             k: pass_at_k(true, samples, k) for k in sorted({2**j for j in range(samples.bit_length())} | {samples})
         },

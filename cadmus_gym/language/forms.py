@@ -22,7 +22,7 @@ from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.memory import scratch
 from cadmus_gym.language.notation import check_ids, disassemble, encode
 from cadmus_gym.language.parsing import prepare
-from cadmus_gym.language.verdicts import BLOCK_DEPTH, SYNTAX, UNTERMINATED
+from cadmus_gym.language.verdicts import BLOCK_DEPTH, MAX_CASES, SYNTAX, UNTERMINATED
 
 ENDIANS = ("big", "little")
 
@@ -57,39 +57,53 @@ class Grammar(NamedTuple):
 
 
 _DIGITS, _LEADING = "0 1 2 3 4 5 6 7 8 9", "1 2 3 4 5 6 7 8 9"
-_VALUE = {
-    "start": State(3, {"(": "thinking", "0": "zero", _LEADING: "literal"}),
-    "zero": State(2, {_DIGITS: "dead", "neg": "negated", "eq": "compared"}),
-    "literal": State(2, {_DIGITS: "literal", "neg": "negated", "eq": "compared"}),
-    "negated": State(2, {"eq": "compared"}),
-    "compared": State(1, {"end": "done"}),
-}
+_LITERAL = {"0": "zero", _LEADING: "literal"}
+
+
+def _literal_before(word: str) -> dict[str, State]:
+    """The states of a form in which a literal is written, then a word, then `end`."""
+    return {
+        "start": State(3, {"(": "thinking", **_LITERAL}),
+        "zero": State(2, {_DIGITS: "dead", "neg": "negated", word: "answered"}),
+        "literal": State(2, {_DIGITS: "literal", "neg": "negated", word: "answered"}),
+        "negated": State(2, {word: "answered"}),
+        "answered": State(1, {"end": "done"}),
+    }
+
+
+def _little_before(word: str) -> dict[str, State]:
+    """The states that differ under "little": the digit written last leads, so it may be 0 only if it stands alone."""
+    return {
+        "zero": State(2, {"0": "trailing", _LEADING: "literal", "neg": "negated", word: "answered"}),
+        "literal": State(2, {"0": "trailing", _LEADING: "literal", "neg": "negated", word: "answered"}),
+        "trailing": State(3, {"0": "trailing", _LEADING: "literal"}),
+    }
+
+
+_VALUE = _literal_before("eq")
+_ARGUMENT = _literal_before("call")
 _RELATION = {
     "start": State(1, {"(": "thinking", "not": "negated", "end": "done"}),
     "negated": State(1, {"end": "done"}),
 }
 _ANSWER = {
     **_VALUE,
-    "start": State(1, {"(": "thinking", "0": "zero", _LEADING: "literal", "not": "denied", "end": "done"}),
-    "compared": State(1, {"end": "done"}, begins="start"),  # a prompt `5 5 eq` asks, and answers nothing yet
+    "start": State(1, {"(": "thinking", **_LITERAL, "not": "denied", "end": "done"}),
+    "answered": State(1, {"end": "done"}, begins="start"),  # a prompt `5 5 eq` asks, and answers nothing yet
     "denied": State(1, {"end": "done"}),
-}
-_LITERAL = {"0": "zero", _LEADING: "literal"}
-_LITTLE = {  # the digit written last is the leading one, so it may be 0 only if it stands alone
-    "zero": State(2, {"0": "trailing", _LEADING: "literal", "neg": "negated", "eq": "compared"}),
-    "literal": State(2, {"0": "trailing", _LEADING: "literal", "neg": "negated", "eq": "compared"}),
-    "trailing": State(3, {"0": "trailing", _LEADING: "literal"}),
 }
 _FREE = {"start": State(0, {" ".join(VOCABULARY): "start", "end": "done"})}
 
 _VALUE_SHAPE = '`{thought} literal ["neg"] "eq" "end"`, the literal without leading zeros'
+_ARGUMENT_SHAPE = _VALUE_SHAPE.replace("eq", "call")
 _RELATION_SHAPE = '`{thought} ("end" | "not" "end")`'
 _WORDS_SHAPE = "thoughts and tokens of a given list, with blocks well nested, then `end`"
 _FREE_SHAPE = "anything; the only form in which the budget of tokens can run out"
 GRAMMARS = {
-    "value": Grammar(_VALUE_SHAPE, _VALUE, _LITERAL, _LITTLE),
+    "value": Grammar(_VALUE_SHAPE, _VALUE, _LITERAL, _little_before("eq")),
     "relation": Grammar(_RELATION_SHAPE, _RELATION, {"not": "negated"}, {}),
-    "answer": Grammar(f"{_VALUE_SHAPE}; or {_RELATION_SHAPE}", _ANSWER, _LITERAL, _LITTLE),
+    "answer": Grammar(f"{_VALUE_SHAPE}; or {_RELATION_SHAPE}", _ANSWER, _LITERAL, _little_before("eq")),
+    "argument": Grammar(_ARGUMENT_SHAPE, _ARGUMENT, _LITERAL, _little_before("call")),
     "words": Grammar(_WORDS_SHAPE, {}, {}, {}),  # its states are made from the list
     "free": Grammar(_FREE_SHAPE, _FREE, {}, {}),
 }
@@ -102,12 +116,15 @@ class Rules:
 
     ``form`` is one of `FORMS`, and ``words`` are the tokens of form "words". ``max_tokens`` limits a completion,
     thoughts and `end` included. Up to ``thought_tokens`` of them, parentheses included, may be spent on thoughts.
+    ``body_tokens`` are pairs (number of cases, most tokens of the body) for prompts with that many cases, under "words"
+    only; neither thoughts nor `end` count.
     """
 
     form: str
     words: tuple[str, ...] = ()
     max_tokens: int = 64
     thought_tokens: int = 48
+    body_tokens: tuple[tuple[int, int], ...] = ()
 
 
 THINKING, DONE, DEAD, START = range(4)  # the states that every form has; START is the first of its own
@@ -115,9 +132,14 @@ PROMPT_END = len(VOCABULARY)  # the column of `Table.lead` for the end of a prom
 NEVER = 3  # the cost of a token that is not allowed; all others are 0, 1 or 2
 MASKS_PER_STATE = 6  # slack of 0, 1, or 2 and more; for each, whether a thought may grow by one token
 
-# The cells of one automaton, int64: its state, and the tokens and thought tokens spent. Under `words` also the blocks
-# that are open (three bits each, innermost lowest), their number, how many are `times`, and whether `def` was seen.
-STATE, SPENT, THOUGHT, BLOCKS, DEPTH, LOOPS, FUNCTION, CELLS = range(8)
+# The cells of one automaton, int64: its state, the tokens and thought tokens spent, and the most tokens of the body.
+# Under `words` also the blocks that are open (three bits each, innermost lowest), their number, how many are `times`,
+# and whether `def` was seen.
+STATE, SPENT, THOUGHT, BODY, BLOCKS, DEPTH, LOOPS, FUNCTION, CELLS = range(9)
+UNLIMITED = 2**32  # tokens of a body
+
+# What the last token was, under `words`: a `,` may stand between two digits only.
+NO_LITERAL, IN_LITERAL, AFTER_COMMA = range(3)
 
 IN_IF, IN_ELSE, IN_TIMES, IN_BEGIN, IN_DEF = range(1, 6)  # the kinds of block in BLOCKS; 0 is none
 _CLOSERS = {
@@ -127,6 +149,7 @@ _CLOSERS = {
     IN_BEGIN: ("until",),
     IN_DEF: ("ret",),
 }
+PER_LITERAL = 8 * (len(_CLOSERS) + 1)  # states of ``words``: the innermost block, and three flags
 _PAIRS = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
 
 
@@ -136,17 +159,21 @@ class Table(NamedTuple):
     ``lead`` (S, 66) int16: the state after each token, and in the last column the state in which a completion starts
     if its prompt ends here. Under ``words`` the kernel finds both from the nesting. ``finish`` (S,) int64: the least
     number of tokens to `end`, not counting open blocks. ``masks`` (6 S, 65) int8: the allowed tokens, six rows per
-    state. ``thinks``: whether `(` opens a thought. ``nests``: whether blocks are tracked.
+    state. ``body`` (17,) int64: the most tokens of a body, by the number of cases. ``thinks``: whether `(` opens a
+    thought. ``nests``: whether blocks are tracked.
     """
 
     lead: NDArray[np.int16]
     finish: NDArray[np.int64]
     masks: NDArray[np.int8]
+    body: Ints
     thinks: bool
     nests: bool
 
 
-def table(form: str, words: Sequence[str] = (), endian: str = "big") -> Table:
+def table(
+    form: str, words: Sequence[str] = (), endian: str = "big", body_tokens: Sequence[tuple[int, int]] = ()
+) -> Table:
     """Return the table of a form. Raises ValueError for an unknown form or endian, or words that cannot be nested."""
     if not isinstance(form, str) or form not in FORMS:
         raise ValueError(f"form = {form!r}: known are {', '.join(FORMS)}")
@@ -156,7 +183,17 @@ def table(form: str, words: Sequence[str] = (), endian: str = "big") -> Table:
         raise ValueError(f"words = {words!r}: expected a list of token names")
     if (form == "words") != bool(words):
         raise ValueError(f"form = {form!r} with words = {list(words)}: 'words' needs a list of words, no other has one")
-    return _words_table(tuple(words)) if words else _table(form, endian)
+    if body_tokens and not words:
+        raise ValueError(f"form = {form!r} with body_tokens: only a body of form 'words' has a budget of its own")
+    if not words:
+        return _table(form, endian)
+    body = np.full(MAX_CASES + 1, UNLIMITED, np.int64)
+    for cases, most in body_tokens:
+        body[cases] = most
+    return _words_table(tuple(words))._replace(body=body)
+
+
+_ANY_BODY = np.full(MAX_CASES + 1, UNLIMITED, np.int64)
 
 
 @functools.cache
@@ -183,7 +220,7 @@ def _table(form: str, endian: str) -> Table:
     begins = np.arange(len(lead), dtype=np.int16)
     for name, state in states.items():
         begins[number[name]] = number[state.begins or name]
-    return Table(np.column_stack([lead, begins]), finish, _masks(cost, thinks), thinks, nests=False)
+    return Table(np.column_stack([lead, begins]), finish, _masks(cost, thinks), _ANY_BODY, thinks, nests=False)
 
 
 def _common(states: int, shortest: int) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
@@ -200,7 +237,8 @@ def _common(states: int, shortest: int) -> tuple[NDArray[np.int16], NDArray[np.i
 
 @functools.cache
 def _words_table(words: tuple[str, ...]) -> Table:
-    """The table of ``words``. A state says: the innermost block, whether in a loop, after `def`, at full depth."""
+    """The table of ``words``. A state says: what the last token was, the innermost block, whether in a loop, after
+    `def`, at full depth."""
     for word in words:
         if word not in ID or ID[word] < op.BODY or ID[word] in (op.OPEN, op.CLOSE):
             raise ValueError(f"words: {word!r} cannot stand in a body; give token names from `,` on, without ( )")
@@ -210,12 +248,20 @@ def _words_table(words: tuple[str, ...]) -> Table:
     for word, opener in (("else", "if"), ("call", "def"), ("i", "times")):
         if word in words and opener not in words:
             raise ValueError(f"words: `{word}` needs `{opener}`, which is not given")
-    placed = {*_PAIRS, *_PAIRS.values(), "else", "call", "i"}
-    states = START + (len(_CLOSERS) + 1) * 8
+    placed = {*_PAIRS, *_PAIRS.values(), "else", "call", "i", ","}
+    states = START + (AFTER_COMMA + 1) * PER_LITERAL
     lead, cost, finish = _common(states, 1)
+    digits = [word for word in words if word in VOCABULARY[op.ZERO : op.NINE + 1]]
     for state in range(START, states):
-        block, in_loop, function, full = np.unravel_index(state - START, (len(_CLOSERS) + 1, 2, 2, 2))
+        literal, rest = divmod(state - START, PER_LITERAL)
+        if literal == AFTER_COMMA:
+            finish[state] += 1
+            cost[state, [ID[word] for word in digits]] = 0
+            continue
+        block, in_loop, function, full = np.unravel_index(rest, (len(_CLOSERS) + 1, 2, 2, 2))
         allowed = {"(": 2, **{word: 1 for word in words if word not in placed}}
+        if literal == IN_LITERAL and digits:
+            allowed[","] = 2
         if block == 0:
             allowed["end"] = 0
         else:
@@ -231,7 +277,7 @@ def _words_table(words: tuple[str, ...]) -> Table:
         for word, price in allowed.items():
             if word in words or word in ("(", "end"):
                 cost[state, ID[word]] = price
-    return Table(lead, finish, _masks(cost, thinks=True), thinks=True, nests=True)
+    return Table(lead, finish, _masks(cost, thinks=True), _ANY_BODY, thinks=True, nests=True)
 
 
 def _masks(cost: NDArray[np.int64], thinks: bool) -> NDArray[np.int8]:
@@ -304,14 +350,16 @@ def nest(cells: Ints, token: Int) -> None:
         if token == op.NEXT:
             cells[LOOPS] -= 1
     flags = 4 * min(cells[LOOPS], 1) + 2 * cells[FUNCTION] + np.int64(cells[DEPTH] == BLOCK_DEPTH)
-    cells[STATE] = START + 8 * (cells[BLOCKS] % 8) + flags
+    literal = IN_LITERAL if op.ZERO <= token <= op.NINE else AFTER_COMMA if token == op.COMMA else NO_LITERAL
+    cells[STATE] = START + PER_LITERAL * literal + 8 * (cells[BLOCKS] % 8) + flags
 
 
 @kernel
 def mask_row(cells: Ints, table: Table, max_tokens: Int, thought_tokens: Int) -> Int:
     """The row of `Table.masks` for an automaton under its budgets."""
     state = cells[STATE]
-    slack = max_tokens - cells[SPENT] - table.finish[state] - cells[DEPTH]
+    most = min(max_tokens, cells[BODY] + 1 + cells[THOUGHT] + np.int64(state == THINKING))
+    slack = most - cells[SPENT] - table.finish[state] - cells[DEPTH]
     more = cells[THOUGHT] + 2 <= thought_tokens  # the token and a `)` after it
     row: Int = MASKS_PER_STATE * state + 2 * max(0, min(slack, 2)) + np.int64(more)
     return row
@@ -323,11 +371,14 @@ def start(prompt: Tokens, cells: Ints, table: Table) -> None:
     for k in range(CELLS):
         cells[k] = 0
     cells[STATE] = START
+    cells[BODY] = UNLIMITED
+    cases: Int = 0
     position = 0
     if prompt.size > 0 and prompt[0] == op.BOS:
         position = 1
     if prompt.size > position and op.CASE <= prompt[position] <= op.EXACTLY:
         while position < prompt.size and prompt[position] != op.DO:
+            cases += np.int64(prompt[position] == op.CASE)
             position += 1
         if position == prompt.size and table.thinks:  # only `free` can close an open header
             cells[STATE] = DEAD
@@ -338,9 +389,12 @@ def start(prompt: Tokens, cells: Ints, table: Table) -> None:
             state = np.int64(table.lead[np.uint64(state), np.uint64(prompt[np.uint64(position)])])
             position += 1
         cells[STATE] = table.lead[state, PROMPT_END]
+    first = position
     while table.nests and position < prompt.size and cells[STATE] != DONE:
         advance(cells, np.int64(prompt[position]), table)
         position += 1
+    if table.nests and cases < table.body.size:
+        cells[BODY] = table.body[cases] - (position - first - cells[THOUGHT])
     cells[THOUGHT] = 0  # thoughts of the prompt do not count against the completion's budget
 
 
@@ -389,7 +443,7 @@ class Automata:
     """
 
     def __init__(self, rules: Rules, prompts: Tokens, lengths: NDArray[np.integer], endian: str = "big") -> None:
-        self.table = table(rules.form, rules.words, endian)
+        self.table = table(rules.form, rules.words, endian, rules.body_tokens)
         self.max_tokens, self.thought_tokens = rules.max_tokens, rules.thought_tokens
         self.cells = np.zeros((len(prompts), CELLS), np.int64)
         shown = check_ids(np.asarray(prompts))
@@ -398,7 +452,9 @@ class Automata:
         start_rows(shown, np.asarray(lengths, np.int64), self.cells, self.table)
         state = self.cells[:, STATE]
         shortest = self.table.finish[state] + self.cells[:, DEPTH]
-        for k in np.flatnonzero((state == DEAD) | (state == DONE) | (shortest > self.max_tokens))[:1]:
+        closers = shortest - 1  # tokens of the body that a completion must add
+        beyond = np.where(self.cells[:, BODY] < UNLIMITED // 2, closers > self.cells[:, BODY], False)
+        for k in np.flatnonzero((state == DEAD) | (state == DONE) | (shortest > self.max_tokens) | beyond)[:1]:
             prompt = disassemble(prompts[k, : lengths[k]])
             raise ValueError(
                 f"prompt {k}, {prompt!r}: form {rules.form!r} cannot finish from there in {rules.max_tokens} tokens"
@@ -429,7 +485,8 @@ class Automata:
     def mask(self) -> NDArray[np.bool_]:
         """Which tokens may come next, (B, 65), True = allowed; none for completions that have ended."""
         state, spent, thought = self.cells[:, STATE], self.cells[:, SPENT], self.cells[:, THOUGHT]
-        slack = self.max_tokens - spent - self.table.finish[state] - self.cells[:, DEPTH]
+        most = np.minimum(self.max_tokens, self.cells[:, BODY] + 1 + thought + (state == THINKING))
+        slack = most - spent - self.table.finish[state] - self.cells[:, DEPTH]
         more = thought + 2 <= self.thought_tokens
         masks: NDArray[np.bool_] = self.table.masks[MASKS_PER_STATE * state + 2 * np.clip(slack, 0, 2) + more].astype(
             np.bool_

@@ -21,6 +21,7 @@ import numpy as np
 
 from cadmus_gym.environments.single import CadmusEnv
 from cadmus_gym.evaluation.constructs import CEILINGS, NEEDED, ignored, meaning_of, named_of
+from cadmus_gym.evaluation.posteriors import ceiling_of
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import GRAMMARS
 from cadmus_gym.language.hashing import Words64, distinct, fingerprints
@@ -40,16 +41,18 @@ SEED = 0
 EXAMPLES = 3
 PROGRAMS = 100_000  # per split, for lengths, prompts, answers and tokens
 REPEATS = 1_000_000  # programs of train among which repetitions are counted
+FEWER = 5  # programs that an agent writes take longer to draw: the two counts above are divided by this
 SCORED, SAMPLES, BUDGET = 2000, 20_000, 100_000  # programs for entropies; samples and budget of `Stream.score`
 CHANGED = 250  # programs in which every token is replaced by every other
 ASKED = 10_000  # prompts per split that are answered with a construct ignored
+DECIDED = 300  # prompts per split whose posterior is computed
 SOME, AMONG = 20_000, 200_000  # problems per split, and those of train among which they are searched
 PARTS = ("prompt", "thought", "answer")
 WORDS = {"end": "yes", "not end": "no"}  # meanings of the answers of form relation
 GAINS = {
     "truth": "1 for a true program, else 0",
     "cases": "the share of the cases that the program passes",
-    "hidden": "1 for a program that passes hidden cases too, else 0; as `truth` for a task that has none",
+    "hidden": "1 for a program that is true on its visible and its hidden cases, else 0",
 }
 
 
@@ -141,7 +144,7 @@ Terminated by `end`{"" if free else ", or by a token that the form does not allo
 ## Information
 
 `action_mask`, ({len(VOCABULARY)},) int8: 1 for a token that is allowed. At the end of an episode also `verdict`,
-`passed`, `cases`, `is_success` and `illegal`.
+`passed`, `cases`, `is_success`, `illegal`, `visible`, `hidden` and `hidden_cases`.
 
 ## Arguments
 
@@ -209,6 +212,8 @@ def ablations(spec: Spec) -> str:
     if spec.mixture:
         links = ", ".join(f"[{id}]({id}.md)" for id in spec.mixture)
         return f"## Ablations\n\nWhat its prompts need is on the cards of its parts: {links}."
+    if spec.family.written:
+        return ceilings(spec)
     named, most = named_of(spec), CEILINGS[spec.family.form]
     rows = [
         [
@@ -229,12 +234,41 @@ their shares at or below the ceiling{ending}.
 {markdown(["ignored", "that is", "ceiling", *spec.splits], rows)}"""
 
 
+def ceilings(spec: Spec) -> str:
+    """The section of a card about how often an agent can be right, if its functions can be enumerated."""
+    rows = []
+    for split in spec.splits:
+        parameters, pack, find_space = spec.split_parameters(split), spec.family.pack, spec.family.space
+        if spec.family.inputs is None or pack is None or find_space is None or parameters.given.keys() != {"0"}:
+            continue
+        try:
+            functions = find_space(pack(parameters)).functions(*spec.split(split).interval)
+        except ValueError:  # too many
+            rows.append([split, "too many to enumerate", *[""] * 4])
+            continue
+        found = ceiling_of(spec, split, DECIDED, SEED)
+        shares = (found.optimal, found.sampler, found.identified)
+        rows.append([split, f"{functions:,}", f"{found.functions:.1f}", *(f"{share:.1%}" for share in shares)])
+    if not rows:
+        return ""
+    columns = ["split", "functions", "that fit a prompt", "optimal decision", "draw from the posterior", "identified"]
+    return f"""## Ceilings
+
+How often an agent can be right on all hidden cases, from the exact posterior over functions: means over the first
+{DECIDED:,} prompts of each split. No agent can know which functions are held out, so all that fit a prompt count. The
+optimal decision is the ceiling of an agent that writes one of these functions. A draw from the posterior is what a
+model reaches that has learned the distribution of the programs and no more. A prompt is identified if one function has
+more than 95 % of the posterior. The first column counts the functions that the split keeps.
+
+{markdown(columns, rows)}"""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What the stream of a split contains."""
 
-    prompts: Ints  # (PROGRAMS,) lengths in tokens
-    completions: Ints  # (PROGRAMS,) lengths in tokens
+    prompts: Ints  # (N,) lengths in tokens
+    completions: Ints  # (N,) lengths in tokens
     thinking: float  # share of programs with worked steps
     distinct: int  # number of distinct prompts
     answers: Counter[bytes]  # counts by answer, in tokens
@@ -255,6 +289,12 @@ class Measured:
         return dict(times)
 
 
+def counted(spec: Spec) -> tuple[int, int]:
+    """Return how many programs of each split are counted, and of train for repetitions."""
+    written = any(part.family.written for part, _ in spec.parts)
+    return (PROGRAMS // FEWER, REPEATS // FEWER) if written else (PROGRAMS, REPEATS)
+
+
 def measure(spec: Spec) -> dict[str, Measured]:
     """Return what the stream of each split contains."""
     further = np.arange(SOME, SOME + AMONG)
@@ -264,12 +304,13 @@ def measure(spec: Spec) -> dict[str, Measured]:
 
 def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     stream = Stream(spec, split, SEED)
-    padded, lengths = stream.batch(0, PROGRAMS)
+    count, repeats = counted(spec)
+    padded, lengths = stream.batch(0, count)
     sizes = (padded != op.PAD).sum(1)
     programs = np.ascontiguousarray(padded[:, : sizes.max()])
     width, closed = programs.shape[1], programs == op.CLOSE
     answers = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # after the thoughts
-    text, starts = programs.tobytes(), width * np.arange(PROGRAMS)
+    text, starts = programs.tobytes(), width * np.arange(count)
     verdicts = np.zeros((len(PARTS), len(Verdict)), np.int64)
     for k, program in enumerate(programs[:CHANGED]):
         verdicts += judge_changes(program[program != op.PAD], int(lengths[k]), int(answers[k]))
@@ -277,8 +318,8 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     keys = stream.keys(np.full(SOME, SEED), np.arange(SOME))
     repeated = None
     if split == "train":
-        parts = [fingerprints(stream.batch(start, PROGRAMS)[0]) for start in range(PROGRAMS, REPEATS, PROGRAMS)]
-        repeated = REPEATS - distinct(np.concatenate([fingerprints(padded), *parts]))
+        parts = [fingerprints(stream.batch(start, count)[0]) for start in range(count, repeats, count)]
+        repeated = repeats - distinct(np.concatenate([fingerprints(padded), *parts]))
     return Measured(
         prompts=lengths.astype(np.int64),
         completions=sizes - lengths,
@@ -316,6 +357,7 @@ def answer_of(tokens: bytes) -> str:
 
 def data(spec: Spec, measured: dict[str, Measured]) -> str:
     """Return the section of a card about what its streams contain."""
+    count, repeats = counted(spec)
     rows, entropies, changes = [], [], []
     everything = sum(m.verdicts.sum(0) for m in measured.values())
     seen = [verdict for verdict in Verdict if everything[verdict]]
@@ -325,7 +367,7 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
         rows.append(
             [
                 *(split, *lengths, f"{m.thinking:.1%}", f"{m.distinct:,}"),
-                *(f"`{answer_of(most)}`, {times / PROGRAMS:.2%}", "" if math.isnan(m.found) else f"{m.found:.2%}"),
+                *(f"`{answer_of(most)}`, {times / count:.2%}", "" if math.isnan(m.found) else f"{m.found:.2%}"),
             ]
         )
         entropies.append(
@@ -335,13 +377,13 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
                 nats(e.prompt / e.prompt_tokens, e.prompt_error / e.prompt_tokens, 3),
                 nats(e.completion, e.completion_error),
                 nats(e.completion / e.completion_tokens, e.completion_error / e.completion_tokens, 3),
-                *(["unknown", ""] if math.isnan(e.prompt) else [f"{m.exact:.0%}", f"{m.error:.3f}" if m.error else ""]),
+                *(["unknown", ""] if math.isnan(e.whole) else [f"{m.exact:.0%}", f"{m.error:.3f}" if m.error else ""]),
             ]
         )
         parts = [f"{row[Verdict.TRUE] / row.sum():.1%}" if row.any() else "" for row in m.verdicts]
         changes.append([split, *parts, *(f"{m.verdicts[:, v].sum() / m.verdicts.sum():.2%}" for v in seen)])
     repeated = "".join(
-        f" {m.repeated / REPEATS:.2%} of the first {REPEATS:,} programs of {split} repeat an earlier one."
+        f" {m.repeated / repeats:.2%} of the first {repeats:,} programs of {split} repeat an earlier one."
         for split, m in measured.items()
         if m.repeated is not None
     )
@@ -350,7 +392,7 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
 
 ![What the streams hold](../../benchmarks/results/cards/{spec.id}.png)
 
-Counts are of the first {PROGRAMS:,} programs of each split (seed {SEED}). Lengths are in tokens: mean (shortest to
+Counts are of the first {count:,} programs of each split (seed {SEED}). Lengths are in tokens: mean (shortest to
 longest). The last column is the share of the first {SOME:,} [problems](../README.md) that also occur among {AMONG:,}
 later programs of train, in the same text or another.{repeated}
 
@@ -360,7 +402,7 @@ Entropies of the prompt, and of the completion given the prompt, in nats per pro
 over {SCORED:,} programs. A split keeps only some problems, so a program's probability is divided by the share that is
 kept of its kind. For kinds with at most {BUDGET:,} combinations of operands that share is exact; for others it is
 estimated from {SAMPLES:,} draws. The last columns are the share of programs with an exact probability, and the largest
-standard error of the log-probability of the others.
+standard error of the log-probability of the others.{wholes(measured)}
 
 {markdown(["split", "prompt", "per token", "completion", "per token", "exact", "largest error"], entropies)}
 
@@ -369,6 +411,16 @@ programs that stay true, by the part that was changed, and all verdicts.
 
 {markdown(["split", *(f"true: {part}" for part in PARTS), *(verdict.name for verdict in seen)], changes)}
 """
+
+
+def wholes(measured: dict[str, Measured]) -> str:
+    """Say the entropies of programs if those of their parts are unknown, since many references fit a prompt."""
+    known = [
+        f"{split} {nats(m.entropy.whole, m.entropy.whole_error)}"
+        for split, m in measured.items()
+        if math.isnan(m.entropy.prompt) and not math.isnan(m.entropy.whole)
+    ]
+    return f" Of whole programs the entropies are: {', '.join(known)} nats." if known else ""
 
 
 def nats(value: float, error: float, digits: int = 2) -> str:

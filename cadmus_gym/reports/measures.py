@@ -76,7 +76,8 @@ def measure(model: Transformer, count: int, elsewhere: int, seed: int, seeds: in
     """
     specs = trained_on(model.card)
     own = ids_of(specs)
-    specs += [load_spec(id) for id in sorted(SPECS, key=lambda id: id not in own) if id not in {s.id for s in specs}]
+    others = [load_spec(id) for id in sorted(SPECS, key=lambda id: id not in own) if id not in {s.id for s in specs}]
+    specs += [spec for spec in others if asks_for_programs(spec) in set(map(asks_for_programs, specs))]
     found: dict[str, Any] = {"metrics": [], "left_out": {}, "strata": {}, "mistakes": []}
     for spec in specs:
         needed = 1 + spec.prompt_room + spec.episode.max_tokens
@@ -97,6 +98,11 @@ def measure(model: Transformer, count: int, elsewhere: int, seed: int, seeds: in
                     found["mistakes"].append(wrong)
     plain: dict[str, Any] = json.loads(json.dumps(found))  # as in the card
     return plain
+
+
+def asks_for_programs(spec: Spec) -> bool:
+    """Whether completions are programs. A model that has learned to write values is not measured on these."""
+    return any(part.family.written for part, _ in spec.parts)
 
 
 def measure_split(

@@ -18,6 +18,7 @@ from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.language.verdicts import Verdict
 
 BLUE, RED, PALE = "#1f5fa8", "#d1495b", "#9db8d2"
+PROGRAMS_SHOWN = 8  # most frequent ones
 FEW, LEAST = 100, 10  # a group with fewer prompts is faint and has no interval, or is left out
 BARS = 16  # most bars per stratum
 
@@ -329,7 +330,7 @@ def draw_environment(id: str, measured: Mapping[str, Any], words: Mapping[str, s
         for ax in row:
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(labelsize=8)
-        for ax in row[:4]:
+        for ax in row[1:4]:
             percents(ax.yaxis)
         percents(row[4].xaxis)
         row[3].set_xticks([])
@@ -351,19 +352,26 @@ def draw_environment(id: str, measured: Mapping[str, Any], words: Mapping[str, s
 
 def reach_of(m: Any, words: Mapping[str, str]) -> int:
     """Return the power of ten that bounds all answers, 0 if none is a number."""
-    numbers = [abs(int(text)) for text in m.said if text not in words.values()]
+    numbers = [abs(int(text)) for text in m.said if text.lstrip("-").isdecimal()]
     return int(np.ceil(np.log10(1 + max(numbers)))) if numbers else 0
 
 
 def draw_answers(ax: Any, m: Any, words: Mapping[str, str], reach: int) -> None:
     """Draw the shares of answers: a histogram of numbers with four bins per power of ten, or a bar for each word."""
-    total = sum(m.said.values())
+    said = m.said
+    total = sum(said.values())
+    if reach == 0 and said.keys().isdisjoint(words.values()):  # programs: the most frequent ones
+        shown = sorted(said, key=lambda text: -said[text])[:PROGRAMS_SHOWN][::-1]
+        ax.barh([text.removesuffix(" end") for text in shown], [said[text] / total for text in shown], color=BLUE)
+        percents(ax.xaxis)
+        return
+    percents(ax.yaxis)
     if reach == 0:
         shown = list(words.values())
-        ax.bar(shown, [m.said.get(word, 0) / total for word in shown], 0.7, color=BLUE, alpha=0.8)
+        ax.bar(shown, [said.get(word, 0) / total for word in shown], 0.7, color=BLUE, alpha=0.8)
         ax.set_ylim(0, 1)
         return
-    pairs = [(int(text), times) for text, times in m.said.items() if text not in words.values()]
+    pairs = [(int(text), times) for text, times in said.items() if text.lstrip("-").isdecimal()]
     if not pairs:
         ax.text(0, 0.5, " or ".join(words.values()), ha="center", va="center", transform=ax.get_yaxis_transform())
     else:

@@ -109,7 +109,15 @@ class Index:
         return counts
 
     def count_prompts(self, prompts: Sequence[str | ArrayLike], upto: int | None = None) -> Ints:
-        """Count the programs among the first ``upto`` (default: all) that have each of these prompts: (Q,) int64."""
+        """Count the programs among the first ``upto`` (default: all) that have each of these prompts: (Q,) int64.
+
+        Raises ValueError for a task with prompts that many programs complete; `Programs` counts these too.
+        """
+        if any(spec.family.fits_many for spec in self.stream.specs):
+            raise ValueError(
+                f"an index of {self.stream.id} cannot count prompts, which many programs may complete; ask without an "
+                "index (no --folder)"
+            )
         found = [
             {program.tobytes() for part in self.read(p) for program in part.programs if part.kept} for p in prompts
         ]

@@ -29,9 +29,9 @@ def may_overlap(spec: Spec, split: str) -> bool:
 
 
 def share_in_train(
-    spec: Spec, prompts: Tokens, lengths: NDArray[np.int32], keys: Words64, train: Callable[[], Words64]
+    spec: Spec, prompts: Tokens, lengths: NDArray[np.integer], keys: Words64, train: Callable[[], Words64]
 ) -> float:
-    """Return the share of prompts (N, P) with lengths (N,) that train could also write and keep.
+    """Return the share of prompts (N, P) with lengths (N,), or of whole programs, that train could also write and keep.
 
     This cannot be computed for a family in plain Python. For those it is the share of ``keys`` (N,) that are among the
     keys that ``train`` returns.

@@ -9,6 +9,7 @@ if there are few, and otherwise an estimate.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -22,14 +23,11 @@ from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.writing import (
-    LIMIT,
-    RELATION,
     SHARE,
-    STYLE,
     Sieve,
     Workspace,
-    answer_of,
     attempt,
+    complete,
     keeps,
     new_workspace,
     options_of,
@@ -37,9 +35,11 @@ from cadmus_gym.streams.writing import (
 )
 from cadmus_gym.tasks.family import PROMPT, STRATUM, Writer
 from cadmus_gym.tasks.sampling import (
+    CERTAINTY,
     CHOICE,
     CHOICES,
     DERIVATION,
+    DOUBT,
     DRAW_CELLS,
     DRAWN,
     DRAWS,
@@ -52,13 +52,13 @@ from cadmus_gym.tasks.sampling import (
     SAMPLED,
     SCRIPTED,
     SOURCE,
+    SOURCES,
     TAKEN,
     TOTAL,
     WEIGHT,
     new_script,
     rewind,
 )
-from cadmus_gym.tasks.solving import put_answer, think
 
 Kind: TypeAlias = tuple[int, ...]
 
@@ -135,7 +135,7 @@ def score(
     write: Writer, parameters: Ints, options: Ints, sieve: Sieve, target: Tokens, program: Tokens, space: Workspace
 ) -> Parts:
     """Find the choices that lead to a program; all parts are -inf if there are none. The script keeps the choices."""
-    script, marks, machine, thought = space.script, space.marks, space.machine, space.thought
+    script, marks, machine = space.script, space.marks, space.machine
     impossible = Parts(-np.inf, -np.inf, -np.inf)
     size = target.size
     if size > program.size:
@@ -158,18 +158,12 @@ def score(
             choices += log
         else:
             operands += log
-    outcome, answer = answer_of(program, marks, machine)
-    if outcome != RAN:
-        return impossible
     share = options[SHARE] / 4294967296
     matches = 0.0
     for thinks in range(2):
-        length = 0
-        if thinks and options[STYLE] > 0:
-            length = think(program, marks, options[STYLE], options[LIMIT], thought, space.work, machine)
-        for position in range(length):
-            program[prompt + position] = thought[position]
-        length = put_answer(program, prompt + length, answer, options[RELATION] == 1)
+        outcome, length = complete(program, thinks == 1, options, space)
+        if outcome != RAN:
+            return impossible
         same = length == size
         for position in range(prompt, size):
             same = same and program[position] == target[position]
@@ -202,8 +196,8 @@ def find_derivations(
 def begin(space: Workspace, derivation: Int) -> None:
     """Make a workspace ready to score by one derivation."""
     space.script[DERIVATION] = derivation
-    space.rng[0] = 0
-    space.rng[1] = 0
+    for source in range(SOURCES):
+        space.rng[source] = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,10 +212,13 @@ class Share:
 
 
 class Score(NamedTuple):
-    """Log-probabilities of a prompt and of its completion, and the variance of the first due to estimated shares."""
+    """Log-probabilities of a program and of its prompt, and their variance due to estimated shares.
 
+    That of the prompt is nan if several references may go with it: it is a sum over all of them.
+    """
+
+    whole: float
     prompt: float
-    completion: float
     variance: float
 
 
@@ -234,7 +231,9 @@ class Scorer:
     def __init__(self, spec: Spec, split: str, budget: int, samples: int) -> None:
         self.spec, self.budget, self.samples = spec, budget, samples
         self.sieve, self.options = sieve_of(spec, split), options_of(spec)
-        self.whole = spec.split(split).interval == (0, 2**64 - 1) and not spec.family.needs
+        self.interval = spec.split(split).interval
+        self.whole = self.interval == (0, 2**64 - 1) and not spec.family.needs and not spec.family.written
+        self.several = spec.family.fits_many
         pack = spec.family.pack
         self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
         self.shares: dict[Kind, Share] = {}
@@ -246,34 +245,39 @@ class Scorer:
         """Score programs (N, L) whose first ``sizes`` (N,) tokens end in `end`; all is nan without probabilities."""
         if self.parameters is None:
             return [Score(math.nan, math.nan, math.nan)] * len(programs)
-        found = np.zeros((len(programs), self.spec.family.derivations), np.bool_)
-        given = self.spec.family.write(), self.parameters, self.options, self.sieve
-        find_derivations(*given, programs, sizes, self._program, self._space, found)
+        found = np.ones((len(programs), self.spec.family.derivations), np.bool_)
+        if found.shape[1] > 1:
+            given = self.spec.family.write(), self.parameters, self.options, self.sieve
+            find_derivations(*given, programs, sizes, self._program, self._space, found)
         return [
             self._score(program[:size], np.flatnonzero(derivations))
             for program, size, derivations in zip(programs, sizes, found, strict=True)
         ]
 
     def _score(self, program: Tokens, derivations: Ints) -> Score:
-        """Score a program (n,) that these derivations lead to."""
+        """Score a program (n,) that these derivations may lead to."""
         given = self.spec.family.write(), self.parameters, self.options, self.sieve
         logs: list[float] = []
         shares: list[Share] = []
-        completion = -math.inf
+        completion, doubt = -math.inf, 0.0
         for derivation in derivations.tolist():
             begin(self._space, derivation)
             parts = score(*given, program, self._program, self._space)
+            if parts.choices == -math.inf:
+                continue
+            doubt = self._space.script[DOUBT] / CERTAINTY
             share = self._share()
             completion = parts.completion
             logs.append(parts.choices + parts.operands - math.log(share.value))
             shares.append(share)
         if not logs:
-            return Score(-math.inf, -math.inf, 0.0)
+            return Score(-math.inf, math.nan if self.several else -math.inf, 0.0)
         total = log_sum(np.array(logs))
         errors = dict.fromkeys(shares, 0.0)  # derivations with the same share have the same error
         for log, share in zip(logs, shares, strict=True):
             errors[share] += math.exp(log - total) * share.error / share.value
-        return Score(total, completion, sum(error**2 for error in errors.values()))
+        prompt = math.nan if self.several else total
+        return Score(total + completion, prompt, doubt + sum(error**2 for error in errors.values()))
 
     def _share(self) -> Share:
         """Return the share for the kind of program that was scored last."""
@@ -289,10 +293,12 @@ class Scorer:
         return self.shares[kind]
 
     def _find_share(self, kind: Kind, choices: Ints) -> Share:
+        if self.several:
+            return self._find_share_of_references(choices)
         script = new_script(SCRIPTED)
         script[FORCED] = 1
         script[CHOICES : CHOICES + choices.size] = choices
-        space = self._space._replace(script=script, rng=np.zeros(2, np.uint64))
+        space = self._space._replace(script=script, rng=np.zeros(SOURCES, np.uint64))
         given = self.spec.family.write(), self.parameters, self.sieve, self._program
         known = (*self._split, kind, self.budget)
         if known not in _COUNTED:
@@ -304,9 +310,23 @@ class Scorer:
         count, whole, kept = _COUNTED[known]
         if count > 0:
             return Share(kept / whole, 0.0)
+        return self._estimate_share(choices)
+
+    def _find_share_of_references(self, choices: Ints) -> Share:
+        """Return the share of references, exact if all of them can be enumerated."""
+        find_space = self.spec.family.space
+        if find_space is not None:
+            with contextlib.suppress(ValueError):
+                first, last = self.interval
+                return Share(find_space(self.parameters).share(choices.tolist(), first, last), 0.0)
+        return self._estimate_share(choices)
+
+    def _estimate_share(self, choices: Ints) -> Share:
+        given = self.spec.family.write(), self.parameters, self.sieve, self._program
         script = new_script(SAMPLED)
         script[CHOICES : CHOICES + choices.size] = choices
-        space = space._replace(script=script, rng=np.array([0, mix(np.uint64(len(self.shares)))], np.uint64))
+        rng = np.array([0, mix(np.uint64(len(self.shares))), 0], np.uint64)
+        space = self._space._replace(script=script, rng=rng)
         value = max(sample_operands(*given, space, self.samples), 1) / self.samples
         return Share(value, math.sqrt(value * (1 - value) / self.samples))
 

@@ -14,20 +14,17 @@ from cadmus_gym.language.notation import as_tokens
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.writing import (
-    LIMIT,
-    RELATION,
     SHARE,
-    STYLE,
-    answer_of,
     attempt,
+    complete,
     keeps,
     new_workspace,
     options_of,
     sieve_of,
 )
 from cadmus_gym.tasks.family import HELD, PROMPT
-from cadmus_gym.tasks.sampling import DERIVATION, GUIDED, IMPOSSIBLE, rewind
-from cadmus_gym.tasks.solving import identify, put_answer, think
+from cadmus_gym.tasks.sampling import DERIVATION, FORCED, GUIDED, IMPOSSIBLE, rewind
+from cadmus_gym.tasks.solving import identify
 
 
 @dataclass(frozen=True)
@@ -54,11 +51,12 @@ class Reader:
         self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
         length = spec.prompt_room + spec.completion_room
         self._program, self._space = np.zeros(length, np.uint8), new_workspace(spec, GUIDED, length)
+        self._space.script[FORCED] = 1
 
     def read(self, tokens: Tokens) -> Problem | None:
         """Read a prompt, or the prompt of a whole program with any answer, both (n,) uint8.
 
-        Returns None if the split's parameters write no such prompt.
+        Returns None if the split's parameters write no such prompt, and for a prompt alone that many references fit.
         """
         program, whole = self._program, op.END in tokens
         rng, script, marks, work, machine, _ = self._space
@@ -82,27 +80,22 @@ class Reader:
             fits = prompt < tokens.size if whole else prompt == tokens.size
             if outcome != RAN or not possible or not fits or not np.array_equal(program[:prompt], tokens[:prompt]):
                 continue
-            outcome, answer = answer_of(program, marks, machine)
-            if outcome == RAN:
-                kept = bool(keeps(self.sieve, np.uint64(key), program, marks, machine))
-                programs = self._completed(prompt, answer)
-                return Problem(tokens[:prompt].copy(), int(key), int(marks[HELD]), kept, programs)
+            kept = bool(keeps(self.sieve, np.uint64(key), program, marks, machine))
+            held = int(marks[HELD])
+            if programs := self._completed():
+                return Problem(tokens[:prompt].copy(), int(key), held, kept, programs)
         return None
 
-    def _completed(self, prompt: int, answer: int) -> tuple[Tokens, ...]:
-        """Return the programs that may complete a prompt: without worked steps, and with them."""
-        program = self._program
-        _, _, marks, work, machine, thought = self._space
-        share, style, limit = int(self.options[SHARE]), int(self.options[STYLE]), int(self.options[LIMIT])
-        sizes = {0} if share < 2**32 else set()
-        if share > 0:
-            sizes.add(int(think(program, marks, style, limit, thought, work, machine)) if style else 0)
-        programs = []
-        for size in sorted(sizes):
-            program[prompt : prompt + size] = thought[:size]
-            length = put_answer(program, prompt + size, answer, self.options[RELATION] == 1)
-            programs.append(program[:length].copy())
-        return tuple(programs)
+    def _completed(self) -> tuple[Tokens, ...]:
+        """Return the programs that may complete the prompt: without worked steps, and with them; none for a prompt that
+        does not run."""
+        share, programs = int(self.options[SHARE]), dict[bytes, Tokens]()
+        for thinks in [False] * (share < 2**32) + [True] * (share > 0):
+            outcome, length = complete(self._program, thinks, self.options, self._space)
+            if outcome == RAN:
+                whole = self._program[:length].copy()
+                programs[whole.tobytes()] = whole
+        return tuple(sorted(programs.values(), key=len))
 
 
 def splits_of(spec: Spec, text: str | ArrayLike) -> dict[str, Problem]:

@@ -20,8 +20,9 @@ class Scores:
     """Log-probabilities of programs in nats, arrays of shape (N,) or ().
 
     ``log_prob`` of the whole program is the sum of ``prompt`` and ``completion``, the log-probabilities of the prompt
-    and of the completion given the prompt. ``error`` is the standard error of ``log_prob`` due to estimated
-    normalisers. It is 0 and ``exact`` is True for kinds of programs with no more operands than the budget of
+    and of the completion given the prompt. These two are nan for a task in which several references may go with a
+    prompt (see `Stream.posterior`). ``error`` is the standard error of ``log_prob`` due to
+    estimated normalisers. It is 0 and ``exact`` is True for kinds of programs with no more operands than the budget of
     `Stream.score`.
     """
 
@@ -39,11 +40,15 @@ class Scores:
 class Entropy:
     """Entropies of a stream in nats per program, estimated from ``count`` programs.
 
-    ``prompt`` is the entropy of the prompt and ``completion`` that of the completion given the prompt, with standard
-    errors; ``prompt_tokens`` and ``completion_tokens`` are mean lengths.
+    ``whole`` is the entropy of the program, ``prompt`` that of the prompt and ``completion`` that of the completion
+    given the prompt, with standard errors; the last two are nan for a task in which several references may go with a
+    prompt.
+    ``prompt_tokens`` and ``completion_tokens`` are mean lengths.
     """
 
     count: int
+    whole: float
+    whole_error: float
     prompt: float
     prompt_error: float
     completion: float
@@ -58,9 +63,11 @@ class Entropy:
         ``prompt_lengths`` and ``lengths`` (N,) count tokens of the prompts and of the whole programs.
         """
         before, whole = np.asarray(prompt_lengths, np.int64), np.asarray(lengths, np.int64)
-        prompts, completions, count = -scores.prompt, -scores.completion, before.size
+        wholes, prompts, completions, count = -scores.log_prob, -scores.prompt, -scores.completion, before.size
         return cls(
             count=count,
+            whole=float(wholes.mean()),
+            whole_error=float(wholes.std(ddof=1) / math.sqrt(count)),
             prompt=float(prompts.mean()),
             prompt_error=float(prompts.std(ddof=1) / math.sqrt(count)),
             completion=float(completions.mean()),
@@ -75,7 +82,7 @@ class Entropy:
         With a weight other than 1, no model may reach the bound: that a prompt has ended shows only in the first token
         after it, and the bound counts that information with the prompt.
         """
-        nats = prompt_weight * self.prompt + self.completion
+        nats = self.whole if prompt_weight == 1 else prompt_weight * self.prompt + self.completion
         return nats / (prompt_weight * self.prompt_tokens + self.completion_tokens)
 
 
@@ -90,8 +97,7 @@ def score_mixture(scorers: Sequence[Scorer], weights: Ints, programs: ArrayLike)
     table = np.zeros((4, len(rows)))
     sizes = np.array([trimmed(program).size for program in rows], np.int64)
     for k, parts in enumerate(zip(*(scorer.score(rows, sizes) for scorer in scorers), strict=True)):
-        prompts = shares + [part.prompt for part in parts]
-        wholes = prompts + [part.completion for part in parts]
+        prompts, wholes = shares + [part.prompt for part in parts], shares + [part.whole for part in parts]
         prompt, whole = log_sum(prompts), log_sum(wholes)
         error = 0.0
         if whole != -math.inf:

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from cadmus_gym.language import forms
+from cadmus_gym.language.isa import VOCABULARY
+from cadmus_gym.language.verdicts import MAX_CASES
 from cadmus_gym.reading import convert, known, naming
 from cadmus_gym.tasks import ANSWER_ROOMS, LEAST_THOUGHT, STYLES, Family, find_family
+from cadmus_gym.tasks.synthesis.hidden import LARGEST_INPUT
 
 READ = ("files", "sources")  # fields that say where a spec was read; no file has them
 FIXED = {"id", "task", "mixture", *READ}  # fields that `Spec.override` cannot change
@@ -49,16 +52,27 @@ class Thoughts:
 
 @dataclass(frozen=True)
 class Episode:
-    """An agent's budget: tokens in all, and tokens of thought among them, including both parentheses."""
+    """An agent's budget: tokens in all, and tokens of thought among them, including both parentheses.
+
+    ``body_tokens`` limits the body under form "words" by the number of cases that a prompt shows, as in ``{4 = 24}``;
+    neither thoughts nor `end` count, and the beginning of a body that a prompt gives does.
+    """
 
     max_tokens: int = forms.Rules.max_tokens
     thought_tokens: int = forms.Rules.thought_tokens
+    body_tokens: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_tokens <= 4096:
             raise ValueError(f"max_tokens = {self.max_tokens}: give a number from 1 to 4096")
         if not 0 <= self.thought_tokens <= self.max_tokens:
             raise ValueError(f"thought_tokens = {self.thought_tokens}: give a number from 0 to max_tokens")
+        for cases, most in self.body_tokens.items():
+            if cases not in map(str, range(MAX_CASES + 1)) or not 1 <= most <= 4096:
+                raise ValueError(
+                    f"body_tokens: {cases} = {most}: give a number of tokens from 1 to 4096 for a number of cases from "
+                    f"0 to {MAX_CASES}"
+                )
 
 
 @dataclass(frozen=True)
@@ -140,13 +154,19 @@ class Spec:
             self._mix()
         if not self.form:
             object.__setattr__(self, "form", self.family.form)
-        forms.table(self.form, self.words)
+        if self.form not in forms.FORMS:
+            forms.table(self.form)  # raises an error that names them
         self._check_form()
+        if self.form == "words" and not self.words:
+            object.__setattr__(self, "words", self._own_words())
+        forms.table(self.form, self.words, body_tokens=self.rules.body_tokens)
+        self._check_words()
         if not self.splits:
             raise ValueError("no [splits.NAME]: give at least one, such as [splits.train]")
         if self.task:
             for name in self.splits:
                 self.split_parameters(name)
+                self.hidden_inputs(name)
             _check_apart(self)
         if self.form != "free" and self.episode.max_tokens < self.completion_room:
             raise ValueError(
@@ -157,10 +177,46 @@ class Spec:
     def _check_form(self) -> None:
         """Raise ValueError if the form forbids the answers of a task. (With "words" they may be written otherwise.)"""
         for part, _ in self.parts:
-            allowed = (part.family.form, "answer", "words", "free")
+            others = ("free",) if part.family.written else ("answer", "words", "free")
+            allowed = (part.family.form, *others)
             if self.form not in allowed:
                 raise ValueError(
                     f"form = {self.form!r}: forbids the answers of task {part.task!r}; give {', '.join(allowed)}"
+                )
+
+        if self.reward == "hidden" and all(part.family.inputs is None for part, _ in self.parts):
+            raise ValueError("reward = 'hidden': the task has no hidden cases; give truth")
+        if self.reward == "cases" and any(part.family.inputs is not None for part, _ in self.parts):
+            raise ValueError("reward = 'cases': a constant would pass some of the cases; give hidden or truth")
+        written = [part.task for part, _ in self.parts if part.family.written]
+        if self.task and written and self.thoughts.share and self.thoughts.style != STYLES[0]:
+            raise ValueError(
+                f"[thoughts]: style = {self.thoughts.style!r}: shows how a prompt is computed, and task {written[0]!r} "
+                f"asks for a program; give {STYLES[0]!r}"
+            )
+
+    def _own_words(self) -> tuple[str, ...]:
+        """Return the words that the references of all splits use, in the order of the vocabulary."""
+        used = {
+            word
+            for part, _ in self.parts
+            if part.family.words is not None
+            for name in part.splits
+            for word in part.family.words(part.split_parameters(name))
+        }
+        return tuple(word for word in VOCABULARY if word in used)
+
+    def _check_words(self) -> None:
+        """Raise ValueError if the form forbids words of references."""
+        if self.form != "words":
+            return
+        if missing := [word for word in self._own_words() if word not in self.words]:
+            raise ValueError(f"words: references use {', '.join(missing)} too; give these as well, or no words at all")
+        longest = self.reference_room - 1
+        for cases, most in self.episode.body_tokens.items():
+            if most < longest:
+                raise ValueError(
+                    f"[episode]: body_tokens: {cases} = {most}: too few; references have up to {longest} tokens"
                 )
 
     def _mix(self) -> None:
@@ -210,7 +266,9 @@ class Spec:
     @property
     def rules(self) -> forms.Rules:
         """What a completion may look like, and how many tokens it may spend."""
-        return forms.Rules(self.form, self.words, self.episode.max_tokens, self.episode.thought_tokens)
+        episode = self.episode
+        body = tuple(sorted((int(cases), most) for cases, most in episode.body_tokens.items()))
+        return forms.Rules(self.form, self.words, episode.max_tokens, episode.thought_tokens, body)
 
     @property
     def folders(self) -> list[Path]:
@@ -251,6 +309,28 @@ class Spec:
         if self.mixture:
             return max(part.prompt_room for part, _ in self.parts)
         return max(self.family.room(self.split_parameters(name)) for name in self.splits)
+
+    @functools.cached_property
+    def reference_room(self) -> int:
+        """The longest reference of any split with its `end`, in tokens; 0 for a task without references."""
+        if self.mixture:
+            return max(part.reference_room for part, _ in self.parts)
+        answer = self.family.answer
+        if not self.family.written or answer is None:
+            return 0
+        return max(answer(self.split_parameters(name)) for name in self.splits)
+
+    def hidden_inputs(self, name: str) -> tuple[int, int]:
+        """Return the lowest and highest input of hidden cases in a split; (0, -1) if the task has none."""
+        if self.family.inputs is None:
+            return 0, -1
+        low, high = self.family.inputs(self.split_parameters(name))
+        if not -LARGEST_INPUT <= low <= high <= LARGEST_INPUT:
+            raise ValueError(
+                f"[splits.{name}]: hidden inputs from {low} to {high}; allowed: [lowest, highest] within "
+                f"-{LARGEST_INPUT} to {LARGEST_INPUT}"
+            )
+        return low, high
 
     @functools.cached_property
     def completion_room(self) -> int:

@@ -17,7 +17,7 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, join
 from cadmus_gym.language.isa import Ints, Tokens
 from cadmus_gym.language.kernels import kernel, spread
-from cadmus_gym.language.notation import disassemble
+from cadmus_gym.language.notation import check_ids, disassemble
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.streams.overlap import ASKED, DRAWN, may_overlap, share_in_train, warn_of
@@ -36,6 +36,8 @@ from cadmus_gym.streams.writing import (
     sieve_of,
 )
 from cadmus_gym.tasks.sampling import CHOICE, RANDOM, randbelow
+from cadmus_gym.tasks.synthesis.hidden import References
+from cadmus_gym.tasks.synthesis.space import Posterior
 
 Source: TypeAlias = str | Path | Spec | Mapping[str, int]
 PROBES = 16  # prompts drawn from each new stream
@@ -52,7 +54,11 @@ def overlap_of(spec: Spec, split: str) -> float:
         return 0.0
     stream, rows = Stream(spec, split), (np.zeros(ASKED, np.int64), np.arange(ASKED))
     train = np.zeros(DRAWN, np.int64), np.arange(DRAWN)
-    return share_in_train(spec, *stream.prompts(*rows), stream.keys(*rows), lambda: Stream(spec).keys(*train))
+    texts, lengths = stream.prompts(*rows)
+    if spec.family.written:  # many problems share a prompt
+        texts, _ = stream.gather(*rows)
+        lengths = (texts != op.PAD).sum(1)
+    return share_in_train(spec, texts, lengths, stream.keys(*rows), lambda: Stream(spec).keys(*train))
 
 
 @kernel
@@ -67,6 +73,19 @@ def pick_parts(base: np.uint64, weights: Ints, seeds: Ints, indices: Ints, rng: 
             part += 1
             drawn -= weights[part]
         parts[k] = part
+
+
+@kernel
+def part_prompts(programs: Tokens, lengths: NDArray[np.int32], prompts: Tokens, bodies: Tokens) -> None:
+    """Part programs (N, L) into prompts (N, P) and bodies (N, R), of which a prompt may give the beginning."""
+    for row in range(programs.shape[0]):
+        first = np.int64(lengths[row])
+        for position in range(lengths[row]):
+            prompts[row, position] = programs[row, position]
+            if programs[row, position] == op.DO:
+                first = np.int64(position + 1)
+        for position in range(min(bodies.shape[1], programs.shape[1] - first)):
+            bodies[row, position] = programs[row, first + position]
 
 
 class Stream:
@@ -95,7 +114,9 @@ class Stream:
         self._scorers: list[Scorer] | None = None
         self.id = "+".join(part.id for part, _ in whole)
         self.prompt_room = max(part.prompt_room for part, _ in whole)
+        self.reference_room = max(part.reference_room for part, _ in whole)
         self.length = max(part.prompt_room + part.completion_room for part, _ in whole)
+        self._short = self.prompt_room + max(1, self.reference_room)
         if self.digest not in _PROBED:  # fail early if the split cannot be written
             self.prompts(np.zeros(PROBES, np.int64), np.arange(PROBES))
             _PROBED.add(self.digest)
@@ -127,12 +148,53 @@ class Stream:
 
         This is faster than `gather`, which also writes worked steps and answers.
         """
-        programs, lengths, _ = self._gather(seeds, indices, self.prompt_room + 1, threads)
-        return programs[:, :-1], lengths
+        programs, lengths, _ = self._gather(seeds, indices, self._short, threads)
+        if self.reference_room:
+            programs[np.arange(programs.shape[1]) >= lengths[:, None]] = op.PAD
+        return np.ascontiguousarray(programs[:, : self.prompt_room]), lengths
+
+    def references(self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None) -> References:
+        """Return what was written for the prompts of pairs (seed, index), both (N,), with R = ``reference_room``.
+
+        Prompts of a task without references have empty ones.
+        """
+        return self.problems(seeds, indices, threads)[2]
+
+    def problems(
+        self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None
+    ) -> tuple[Tokens, NDArray[np.int32], References]:
+        """Return `prompts` and `references` of pairs (seed, index), both (N,), written once."""
+        programs, lengths, keys = self._gather(seeds, indices, self._short, threads)
+        prompts = np.zeros((len(programs), self.prompt_room), np.uint8)
+        bodies = np.zeros((len(programs), self.reference_room), np.uint8)
+        part_prompts(programs, lengths, prompts, bodies)
+        parts = self.parts(seeds, indices)
+        ranges = np.array([part.hidden_inputs(self.split) for part in self.specs], np.int64)
+        written = np.array([part.family.written for part in self.specs])
+        bodies[~written[parts]] = op.PAD
+        return prompts, lengths, References(bodies, keys, ranges[parts])
+
+    def posterior(
+        self, prompts: ArrayLike, prompt_lengths: ArrayLike | None = None, *, held_out: bool = False
+    ) -> list[Posterior]:
+        """Return which functions fit each of N prompts, (N, P) or (P,) uint8 padded with 0, and how probable they are.
+
+        All functions of the split's parameters count, since an agent cannot know which of them are held out. With
+        ``held_out`` only those count that the split keeps. Raises ValueError if the references of the spec cannot be
+        enumerated, for a mixture, and for a prompt that cannot be written.
+        """
+        spec = self.specs[0]
+        if len(self.specs) > 1 or spec.family.space is None or spec.family.pack is None:
+            raise ValueError(f"{self.id} has no posterior: it needs one task whose references can be enumerated")
+        rows = np.atleast_2d(check_ids(np.asarray(prompts)))
+        lengths = (rows != op.PAD).sum(1) if prompt_lengths is None else np.atleast_1d(np.asarray(prompt_lengths))
+        space = spec.family.space(spec.family.pack(spec.split_parameters(self.split)))
+        interval = spec.split(self.split).interval if held_out else (0, 2**64 - 1)
+        return [space.posterior(row[:length], *interval) for row, length in zip(rows, lengths, strict=True)]
 
     def keys(self, seeds: ArrayLike, indices: ArrayLike, threads: int | None = None) -> Words64:
         """Return the keys of the problems of pairs (seed, index), which keep splits apart: (N,) uint64."""
-        return self._gather(seeds, indices, self.prompt_room + 1, threads)[2]
+        return self._gather(seeds, indices, self._short, threads)[2]
 
     def parts(self, seeds: ArrayLike, indices: ArrayLike) -> Ints:
         """Return the index in `specs` of the part that writes each pair (seed, index), both (N,): (N,) int64."""
@@ -148,7 +210,7 @@ class Stream:
     ) -> tuple[Tokens, NDArray[np.int32], Words64]:
         """Return rows of that many tokens, lengths of prompts, and keys.
 
-        Rows of ``self.length`` tokens hold whole programs, shorter ones prompts and room for an `end`.
+        Rows of ``self.length`` tokens hold whole programs, shorter ones prompts and references, or room for an `end`.
         """
         seeds, indices = _pairs(seeds, indices)
         programs = np.zeros((seeds.size, length), np.uint8)

@@ -1,4 +1,7 @@
-"""Task families: each writes prompts from random numbers, and the machine adds answers and worked steps."""
+"""Task families: each writes prompts from random numbers, and the machine adds answers and worked steps.
+
+Families in which the agent writes a program also write a reference (`cadmus_gym.tasks.synthesis`).
+"""
 
 import importlib
 import sys
@@ -9,6 +12,10 @@ from types import ModuleType
 from cadmus_gym.tasks.ablations import number_of
 from cadmus_gym.tasks.family import Choices, Family, writer
 from cadmus_gym.tasks.solving import ANSWER_ROOMS, LEAST_THOUGHT, STYLES
+from cadmus_gym.tasks.synthesis.arrange import ARRANGE
+from cadmus_gym.tasks.synthesis.countdown import COUNTDOWN
+from cadmus_gym.tasks.synthesis.induce import INDUCE
+from cadmus_gym.tasks.synthesis.solve import SOLVE
 from cadmus_gym.tasks.values.arith import ARITH
 from cadmus_gym.tasks.values.branch import BRANCH
 from cadmus_gym.tasks.values.compare import COMPARE
@@ -19,7 +26,11 @@ from cadmus_gym.tasks.values.register import REGISTER
 from cadmus_gym.tasks.values.stack import STACK_FAMILY
 
 TASKS: dict[str, Family] = {
-    family.name: family for family in (ARITH, COMPARE, LOGIC, STACK_FAMILY, REGISTER, BRANCH, LOOP, FUNCTION)
+    family.name: family
+    for family in (
+        *(ARITH, COMPARE, LOGIC, STACK_FAMILY, REGISTER, BRANCH, LOOP, FUNCTION),
+        *(INDUCE, SOLVE, ARRANGE, COUNTDOWN),
+    )
 }
 
 

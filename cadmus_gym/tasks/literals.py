@@ -78,6 +78,12 @@ def put_literal(program: Tokens, position: Int, value: Int) -> Int:
     if position > 0 and op.ZERO <= program[position - 1] < op.ZERO + 10:
         program[position] = COMMA
         position += 1
+    return put_number(program, position, value)
+
+
+@kernel
+def put_number(program: Tokens, position: Int, value: Int) -> Int:
+    """Write an integer, as a header spells it; return the position after it."""
     rest = abs(value)
     size = 1
     while rest >= 10:

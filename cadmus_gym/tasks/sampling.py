@@ -20,7 +20,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 
 @kernel
 def randbelow(rng: Words64, source: Int, bound: Int) -> Int:
-    """Draw an integer in [0, bound) from CHOICE or OPERAND; bound is at most 2**32."""
+    """Draw an integer in [0, bound) from a source; bound is at most 2**32."""
     size = np.uint64(bound)
     while True:
         rng[source] += GOLDEN
@@ -35,11 +35,14 @@ def randbelow(rng: Words64, source: Int, bound: Int) -> Int:
 # - RANDOM: random numbers
 # - GUIDED: the outcome seen in a given program
 # - SCRIPTED: the outcomes recorded in the script; after the last one, the first possible outcome
-# - SAMPLED: random numbers for operands, the script for choices
-# With FORCED, outcomes of CHOICE are read from a list of their own, at cell CHOICES.
-MODE, DRAWN, GIVEN, FORCED, CHOSEN, IMPOSSIBLE, DERIVATION = range(7)
+# - SAMPLED: random numbers for operands and inputs, the script for choices
+# With FORCED, outcomes of CHOICE are read from a list of their own, at cell CHOICES, and in mode GUIDED nobody asks for
+# probabilities. A writer that estimates the total weight of a draw adds the variance of its logarithm to DOUBT.
+MODE, DRAWN, GIVEN, FORCED, CHOSEN, IMPOSSIBLE, DERIVATION, DOUBT = range(8)
+CERTAINTY = 2.0**40  # by which a variance in DOUBT is multiplied
 RANDOM, GUIDED, SCRIPTED, SAMPLED = range(4)
-CHOICE, OPERAND = 0, 1  # the two sources of random numbers, the cells of `rng`
+CHOICE, OPERAND, INPUT = range(3)  # the sources of random numbers, the cells of `rng`
+SOURCES = 3
 MOST_DRAWS = 512
 CHOICES = 8
 DRAWS = CHOICES + MOST_DRAWS  # five cells each: source, outcome, number of outcomes, its weight, the total weight
@@ -61,6 +64,7 @@ def rewind(script: Ints) -> None:
     script[DRAWN] = 0
     script[CHOSEN] = 0
     script[IMPOSSIBLE] = 0
+    script[DOUBT] = 0
 
 
 @kernel
@@ -69,8 +73,14 @@ def is_guided(script: Ints) -> bool:
 
 
 @kernel
+def is_key_enough(script: Ints) -> bool:
+    """Whether only the key of the problem is asked for, so that a writer may stop before it writes a prompt."""
+    return bool(script[FORCED] and script[MODE] != GUIDED)
+
+
+@kernel
 def is_random(script: Ints, source: Int) -> bool:
-    return bool(script[MODE] == RANDOM or (script[MODE] == SAMPLED and source == OPERAND))
+    return bool(script[MODE] == RANDOM or (script[MODE] == SAMPLED and source != CHOICE))
 
 
 @kernel

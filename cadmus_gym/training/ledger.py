@@ -89,12 +89,12 @@ class Ledger:
     def excess(self, row: Sequence[float]) -> dict[str, float]:
         """Return the excess loss from a row of the window, of prompts and of completions, each in nats per token.
 
-        It is empty if the entropy is unknown. What a model pays for the end of a prompt counts with the completion, see
-        `cadmus_gym.evaluation.excess`.
+        It is empty if the entropies are unknown, as those of prompts that many programs complete. What a model pays for
+        the end of a prompt counts with the completion, see `cadmus_gym.evaluation.excess`.
         """
         of_prompts, of_completions, in_prompts, in_completions = row
         entropy = self.entropy
-        if self.floor is None:
+        if self.floor is None or math.isnan(entropy.prompt):
             return {}
         return {
             "excess_prompts": of_prompts / in_prompts - entropy.prompt / entropy.prompt_tokens,

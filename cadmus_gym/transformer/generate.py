@@ -12,7 +12,7 @@ import functools
 import numbers
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -89,7 +89,7 @@ def generate(
         raise ValueError(f"thought_tokens = {thoughts}; allowed: 0 or more, or None")
     max_tokens = int(max_tokens)
     thoughts = min(int(thoughts), max_tokens + 1)  # more cannot be used
-    rules = Rules(rules.form, rules.words, max_tokens, thoughts)
+    rules = replace(rules, max_tokens=max_tokens, thought_tokens=thoughts)
     automata = Automata(rules, rows, lengths, endian)
     if endian == "little":
         automata.check_literals(rows, lengths)

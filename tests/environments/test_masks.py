@@ -129,6 +129,9 @@ def test_every_token_outside_the_mask_ends_the_episode_without_reward(id: str, e
                 "cases": 0,
                 "is_success": False,
                 "illegal": True,
+                "visible": False,
+                "hidden": False,
+                "hidden_cases": 0,
             }
             assert info["action_mask"].all()
             np.testing.assert_array_equal(observation, before)

@@ -22,6 +22,7 @@ from cadmus_gym.language.isa import ID
 def test_the_right_completion_is_rewarded(id: str, endian: str, split: str) -> None:
     for seed in range(10):
         environment, rest = plays(id, split, seed, endian)
+        cases = cg.decode(environment.episodes.program(0)).split().count("case")
         for token in rest[:-1]:
             _, reward, terminated, truncated, info = environment.step(token)
             assert (reward, terminated, truncated) == (0.0, False, False)
@@ -31,10 +32,13 @@ def test_the_right_completion_is_rewarded(id: str, endian: str, split: str) -> N
         assert info.keys() == {"action_mask"} | END_KEYS
         assert {key: info[key] for key in END_KEYS} == {
             "verdict": cg.Verdict.TRUE,
-            "passed": 1,
-            "cases": 1,
+            "passed": max(1, cases),
+            "cases": max(1, cases),
             "is_success": True,
             "illegal": False,
+            "visible": True,
+            "hidden": True,
+            "hidden_cases": 16 if cg.load_spec(id).reward == "hidden" else 0,
         }
 
 
@@ -196,7 +200,7 @@ def test_each_reward_scheme_pays_as_documented(
     completion: str, verdict: str, passed: int, truth: float, cases: float
 ) -> None:
     prompt = "case 3 to 9 case 5 to 15 do"
-    expected = {"truth": truth, "cases": cases, "hidden": truth}
+    expected = {"truth": truth, "cases": cases}
     for name, reward in expected.items():
         environment = cg.CadmusEnv("Cadmus-Open-v0", reward=name)
         result, terminated, truncated, info = finish(environment, prompt, completion)
@@ -220,6 +224,9 @@ def test_a_free_episode_is_truncated_at_its_budget(id: str) -> None:
         "cases": 0,
         "is_success": False,
         "illegal": False,
+        "visible": False,
+        "hidden": False,
+        "hidden_cases": 0,
     }
     assert info["action_mask"].all()
     with pytest.raises(ResetNeeded):
@@ -283,8 +290,11 @@ def test_random_agents_never_raise_and_are_rewarded_as_the_machine_judges(id: st
         verdicts, passed = cg.run_batch(programs[over])
         np.testing.assert_array_equal(info["verdict"][over], verdicts)
         np.testing.assert_array_equal(info["passed"][over], passed)
-        np.testing.assert_array_equal(rewards[over], verdicts == cg.Verdict.TRUE)
-        np.testing.assert_array_equal(info["is_success"][over], verdicts == cg.Verdict.TRUE)
+        np.testing.assert_array_equal(info["visible"][over], verdicts == cg.Verdict.TRUE)
+        assert (info["hidden"] <= info["visible"]).all()
+        paid = "hidden" if cg.load_spec(id).reward == "hidden" else "visible"
+        np.testing.assert_array_equal(rewards[over], info[paid][over])
+        np.testing.assert_array_equal(info["is_success"][over], info[paid][over])
         np.testing.assert_array_equal(info["illegal"][over], illegal[over])
         assert (verdicts[truncated[over]] == cg.Verdict.UNTERMINATED).all()
     assert ends > count

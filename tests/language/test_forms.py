@@ -45,10 +45,10 @@ def push(automata: Automata, name: str) -> None:
 
 # The second definition: a completion is viable if some ending makes it a word of the form within the budgets.
 
-# Regular expressions over one letter per token: d and z for digits and 0, n neg, = eq, ! not, . end, * any other.
+# Regular expressions over one letter per token: d and z for digits and 0, n neg, = eq, c call, ! not, . end, * others.
 LETTERS = dict.fromkeys(BODY, "*") | dict.fromkeys(DIGITS, "d")
-LETTERS |= {"0": "z", "neg": "n", "eq": "=", "not": "!", "(": "(", ")": ")", "end": "."}
-THOUGHTS = r"(\([dzn=!*]*\))*"
+LETTERS |= {"0": "z", "neg": "n", "eq": "=", "call": "c", "not": "!", "(": "(", ")": ")", "end": "."}
+THOUGHTS = r"(\([dzn=c!*]*\))*"
 GRAMMAR = {
     ("value", "big"): re.compile(THOUGHTS + r"(z|d[dz]*)n?=\."),
     ("value", "little"): re.compile(THOUGHTS + r"(z|[dz]*d)n?=\."),
@@ -56,8 +56,10 @@ GRAMMAR = {
     ("relation", "little"): re.compile(THOUGHTS + r"!?\."),
     ("answer", "big"): re.compile(THOUGHTS + r"(!?|(z|d[dz]*)n?=)\."),
     ("answer", "little"): re.compile(THOUGHTS + r"(!?|(z|[dz]*d)n?=)\."),
+    ("argument", "big"): re.compile(THOUGHTS + r"(z|d[dz]*)n?c\."),
+    ("argument", "little"): re.compile(THOUGHTS + r"(z|[dz]*d)n?c\."),
 }
-ENDINGS = ["", ".", "=.", "z=.", "d=.", ")z=.", ")."]
+ENDINGS = ["", ".", "=.", "z=.", "d=.", ")z=.", ").", "c.", "zc.", "dc.", ")zc."]
 
 
 def thought_tokens(letters: str) -> int:
@@ -92,6 +94,15 @@ def thinks(names: Names) -> Iterator[bool]:
         inside = name == "(" or (inside and name != ")")
 
 
+def commas_part_digits(names: Names) -> bool:
+    """Whether every `,` outside thoughts stands between two digits, or at the end behind one."""
+    padded = [*names, "0"]
+    return all(
+        name != "," or thinking or (k > 0 and names[k - 1] in DIGITS and padded[k + 1] in DIGITS)
+        for k, (name, thinking) in enumerate(zip(names, thinks(names), strict=True))
+    )
+
+
 def closers(names: Names) -> Names:
     """The shortest way to close everything open after some tokens, and `end`."""
     closer = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
@@ -106,13 +117,19 @@ def closers(names: Names) -> Names:
 
 
 def by_nesting(words: Names, prompt: Names, max_tokens: int, thought_budget: int) -> Viable:
-    """Viability by the naive interpreter: closed the shortest way, the program is well formed."""
+    """Viability by the naive interpreter: closed the shortest way, the program is well formed, and `,` parts digits."""
 
     def viable(completion: Names) -> bool:
         if "end" in completion[:-1]:
             return False
         ending = [] if completion[-1:] == ["end"] else closers(prompt + completion)
+        if completion[-1:] == [","] and ")" not in ending[:1]:
+            if not set(words) & set(DIGITS):
+                return False
+            ending = [next(word for word in words if word in DIGITS), *ending]
         completion = completion + ending
+        if not commas_part_digits(prompt + completion):
+            return False
         thought = list(thinks(prompt + completion))[len(prompt) :]
         outside = {name for name, thinking in zip(completion, thought, strict=True) if not thinking}
         if not outside <= {*words, "end"} or len(completion) > max_tokens or sum(thought) > thought_budget:
@@ -182,6 +199,46 @@ def test_value_allows_exactly_its_grammar(prompt: str, endian: str) -> None:
         }
         viable = by_grammar("value", endian, begun, max_tokens, budget["thought_tokens"])
         automata = automaton("value", prompt.split(), endian=endian, **budget)
+        completion = walk(automata, viable, max_tokens, chooser, ("(", "0", "neg"))
+        tokens = [ID[name] for name in completion]
+        if endian == "little":
+            tokens = reverse_digits(np.array(tokens, np.uint8)).tolist()
+        assert is_read(prompt.split() + [VOCABULARY[token] for token in tokens])
+
+
+# The part of an argument that a prompt already has. What stands in the function is no part of it.
+ARGUMENTS = {
+    "def 3 mul 4 0 eq ret": "",
+    "def 3 mul 4 0 eq ret ( 5 ) ( )": "",
+    "case 3 to 9 do def dup ret": "",
+    "<bos> def 5 neg 0 eq ret": "",
+    "def 7 eq ret 5 dup": "",
+    "def 7 eq ret 1 2 eq": "",
+    "def 7 eq ret 1 0": "dz",
+    "def 7 eq ret 1 2 , 3": "d",
+    "def 7 eq ret 0": "z",
+    "def 7 eq ret 1 2 neg": "ddn",
+    "def 7 eq ret 1 2 call": "ddc",
+    "def 7 eq ret ( 5 , 5": "(d*d",
+    "def 7 eq ret (": "(",
+    "def 7 eq ret ( 8 ) 9": "d",
+}
+
+
+@pytest.mark.parametrize("endian", ENDIANS)
+@pytest.mark.parametrize("prompt", ARGUMENTS)
+def test_argument_allows_exactly_its_grammar(prompt: str, endian: str) -> None:
+    chooser = random.Random(f"{prompt}{endian}")
+    begun = ARGUMENTS[prompt]
+    if endian == "little":
+        begun = re.sub("[dz]+", lambda run: run[0][::-1], begun)
+    shortest = {"": 3, "d": 2, "z": 2, "(": 4}[begun[:1]] - ("c" in begun)
+    shortest += endian == "little" and len(begun) > 1 and begun.endswith("z")
+    for turn in range(12):
+        max_tokens = shortest + turn
+        thoughts = chooser.randrange(1 if "(" in begun else 0, max_tokens + 1)
+        viable = by_grammar("argument", endian, begun, max_tokens, thoughts)
+        automata = automaton("argument", prompt.split(), endian=endian, max_tokens=max_tokens, thought_tokens=thoughts)
         completion = walk(automata, viable, max_tokens, chooser, ("(", "0", "neg"))
         tokens = [ID[name] for name in completion]
         if endian == "little":
@@ -283,6 +340,33 @@ def test_words_allows_exactly_what_nests(words: str) -> None:
             assert is_read(names + walk(automata, viable, max_tokens, chooser, liked))
 
 
+@pytest.mark.parametrize("thought_tokens", [0, 4])
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_a_body_has_the_budget_of_its_number_of_cases(most: int, thought_tokens: int) -> None:
+    """Exhaustively: all completions of a short budget, and none with a longer body, can be written."""
+    words, prompt = ("1", ",", "dup", "if", "fi"), ["case", "3", "to", "9", "case", "5", "to", "1", "5", "do"]
+    rules = Rules("words", words, 8, thought_tokens, ((2, most), (3, 1)))
+    row = np.array([ID[name] for name in prompt], np.uint8)[None]
+    bodies: set[tuple[str, ...]] = set()
+    begun: list[Names] = [[]]
+    while begun:
+        names = begun.pop()
+        automata = Automata(rules, row, np.array([row.size]))
+        for name in names:
+            push(automata, name)
+        if automata.done[0]:
+            assert names[-1] == "end"
+            thought = list(thinks(names))
+            bodies.add(tuple(name for name, thinking in zip(names, thought, strict=True) if not thinking))
+            continue
+        now = allowed(automata)
+        assert now
+        begun += [[*names, name] for name in now if name in {*words, "end"} or (name in "()" and "(" not in names)]
+    assert max(map(len, bodies)) == most + 1
+    longer = Automata(rules, np.array([[*row[0], ID["dup"]]], np.uint8), np.array([row.size + 1]))
+    assert allowed(longer) & {"dup"} == ({"dup"} if most > 1 else set())  # what a prompt gives counts
+
+
 def test_words_nests_up_to_the_depth_limit() -> None:
     automata = automaton("words", [], words=("if", "fi"), max_tokens=100)
     for _ in range(16):
@@ -323,20 +407,21 @@ def test_free_may_continue_a_header(header: str) -> None:
 @given(data=st.data())
 def test_every_masked_prefix_can_still_be_finished(data: st.DataObject) -> None:
     """Any allowed tokens can be played: no mask is empty before `end`, which always comes within the budget."""
-    form = data.draw(st.sampled_from(("value", "relation", "answer", "words")))
+    form = data.draw(st.sampled_from([form for form in FORMS if form != "free"]))
     endian = data.draw(st.sampled_from(ENDIANS))
     max_tokens = data.draw(st.integers(3, 30))
     thought_budget = data.draw(st.integers(0, max_tokens))
     words = WORD_LISTS[data.draw(st.sampled_from(sorted(WORD_LISTS)))] if form == "words" else ()
     options = {"max_tokens": max_tokens, "thought_tokens": thought_budget, "words": words, "endian": endian}
-    automata = automaton(form, ["1", "2", "dup"], **options)
+    prompt = ["def", "ret"] * (form == "argument") + ["1", "2", "dup"]
+    automata = automaton(form, prompt, **options)
     names: Names = []
     while not automata.done[0]:
         names.append(data.draw(st.sampled_from(sorted(allowed(automata)))))
         push(automata, names[-1])
     assert names[-1] == "end"
     assert thought_tokens("".join(LETTERS.get(name, "?") for name in names)) <= thought_budget
-    assert is_read(["1", "2", "dup", *names])
+    assert is_read([*prompt, *names])
 
 
 @pytest.mark.parametrize("thoughts", [0, 1, 2, 3, 5])
@@ -416,6 +501,9 @@ def test_padding_after_a_prompt_is_ignored() -> None:
         ("relation", "1 (", 1),
         ("value", "use mul", 9),
         ("value", "case 3 to", 9),
+        ("argument", "def 7 eq ret 0 1", 9),
+        ("argument", "def 7 eq ret", 2),
+        ("argument", "def 7 eq ret 1 end", 9),
         ("words", "case 3 to", 9),
         ("words", "1 if 1 if", 2),
         ("words", "1 if " * 17, 90),
@@ -432,7 +520,7 @@ def test_a_prompt_that_cannot_finish_within_the_budget_is_a_value_error(
         check_prompt(cg.encode(prompt), Rules(form, words, max_tokens))
 
 
-@pytest.mark.parametrize("form", ["value", "relation", "answer", "words"])
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "free"])
 @pytest.mark.parametrize(
     "prompt",
     [
@@ -456,6 +544,15 @@ def test_a_prompt_without_a_well_formed_completion_is_a_value_error(form: str, p
     words = WORD_LISTS["all control"] if form == "words" else ()
     with pytest.raises(ValueError, match=r"cannot finish|no completion"):
         check_prompt(cg.encode(prompt), Rules(form, words, 20))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fits"),
+    [("def 7 eq ret", True), ("def 7 eq ret 1 2 neg", True), ("1 2 add", False), ("def 7 eq", False), ("", False)],
+)
+def test_an_argument_needs_a_function(prompt: str, fits: bool) -> None:
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="no completion"):
+        check_prompt(cg.encode(prompt), Rules("argument", (), 20))
 
 
 @pytest.mark.parametrize("endian", ENDIANS)
@@ -489,6 +586,8 @@ def test_a_prompt_with_a_well_formed_completion_is_accepted(prompt: str, endian:
         ("answer", "1 2", False),
         ("relation", "1 2", True),
         ("relation", "1 ( 2", False),
+        ("argument", "def 7 eq ret 1 2", False),
+        ("argument", "def 7 eq ret 1 2 neg", True),
         ("words", "1 2", False),
         ("words", "1 2 ,", True),
         ("free", "1 2", False),
@@ -522,7 +621,7 @@ def test_an_invalid_token_is_a_value_error(endian: str) -> None:
 @pytest.mark.parametrize(
     ("form", "words", "endian", "said"),
     [
-        ("values", (), "big", "known are value, relation, answer, words, free"),
+        ("values", (), "big", "known are value, relation, answer, argument, words, free"),
         ("value", (), "middle", "known are big, little"),
         ("value", ("dup",), "big", "'words' needs a list"),
         ("words", (), "big", "'words' needs a list"),

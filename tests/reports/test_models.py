@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from support.scripts import load_script
+from support.specs import VALUES
 
 import cadmus_gym as cg
 from cadmus_gym.evaluation.answers import outside_training
@@ -134,13 +135,13 @@ def test_evaluating_writes_what_checking_finds(
     assert [row[:2] for row in rows[:4]] == [("Cadmus-Compare-v0", s) for s in ("train", "test", "wide", "reserved")]
     assert [row[2] for row in rows[:4]] == [60, 60, 4, 4]
     assert {row[2] for row in rows[4:]} == {4}
-    specs = {id: cg.load_spec(id) for id in cg.SPECS}
+    specs = {id: cg.load_spec(id) for id in VALUES}
     needed = {id: 1 + spec.prompt_room + spec.episode.max_tokens for id, spec in specs.items()}
     left_out = {id: positions for id, positions in needed.items() if positions > SIZES.context}
     assert "Cadmus-Mix-v0" in left_out
     assert card["left_out"] == left_out
     assert {row[:2] for row in rows} == {
-        (id, split) for id in cg.SPECS if id not in left_out for split in cg.load_spec(id).splits
+        (id, split) for id in VALUES if id not in left_out for split in cg.load_spec(id).splits
     }
     found = evaluate(cg.load_model("small"), "Cadmus-Compare-v0", "test", 30, seeds=2)
     assert card["metrics"][1]["truth_rate"] == found.truth_rate
@@ -432,7 +433,7 @@ def test_the_page_and_pictures_of_a_model_match_its_card(name: str) -> None:
     assert "evaluated" in card
     evaluated = {(row["spec"], row["split"]) for row in card["metrics"]}
     assert evaluated == {
-        (id, split) for id in cg.SPECS if id not in card["left_out"] for split in cg.load_spec(id).splits
+        (id, split) for id in VALUES if id not in card["left_out"] for split in cg.load_spec(id).splits
     }
     for path in (ROOT / "benchmarks" / "results" / "models").glob(f"{name}-[a-z]*.png"):
         if path.stem.rpartition("-")[0] != name:

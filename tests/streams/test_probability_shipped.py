@@ -19,6 +19,7 @@ from support.probability import (
     small,
     support_of,
 )
+from support.specs import VALUES
 
 import cadmus_gym as cg
 from cadmus_gym.language import isa as op
@@ -26,7 +27,7 @@ from cadmus_gym.streams.probability import Score
 from cadmus_gym.streams.scores import Entropy, score_mixture
 from cadmus_gym.streams.spec import Spec, Split
 
-IDS = list(cg.SPECS)
+IDS = VALUES
 
 
 SPLITS = [(id, split) for id in IDS for split in cg.load_spec(id).splits]
@@ -72,8 +73,8 @@ def test_the_probability_of_a_mixture_is_the_sum_over_its_parts(tmp_path: Path, 
 def test_a_mixture_by_hand() -> None:
     """Weights 1 and 3: prompts 0.25 * 0.2 + 0.75 * 0.1, whole programs 0.25 * 0.2 * 0.5 + 0.75 * 0.1."""
     parts: list[Any] = [
-        SimpleNamespace(score=lambda *_: [Score(math.log(0.2), math.log(0.5), 0.01)]),
-        SimpleNamespace(score=lambda *_: [Score(math.log(0.1), 0.0, 0.04)]),
+        SimpleNamespace(score=lambda *_: [Score(math.log(0.2 * 0.5), math.log(0.2), 0.01)]),
+        SimpleNamespace(score=lambda *_: [Score(math.log(0.1), math.log(0.1), 0.04)]),
     ]
     scores = score_mixture(parts, np.array([1, 3]), cg.assemble("1 2 add 3 eq end"))
     assert math.exp(scores.prompt) == pytest.approx(0.125)
@@ -123,7 +124,7 @@ def test_entropies_are_means_over_the_programs_of_a_stream() -> None:
 
 
 def test_the_floor_by_hand() -> None:
-    entropy = Entropy(10, 6.0, 0.1, 2.0, 0.1, 5.0, 3.0)
+    entropy = Entropy(10, 8.0, 0.1, 6.0, 0.1, 2.0, 0.1, 5.0, 3.0)
     assert entropy.floor() == pytest.approx(8 / 8)
     assert entropy.floor(0.5) == pytest.approx(5 / 5.5)
     assert entropy.floor(0.0) == pytest.approx(2 / 3)

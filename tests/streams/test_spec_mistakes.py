@@ -101,7 +101,7 @@ UNKNOWN_NAMES = {
     "module within the package": (f'id = "My-v0"\ntask = ".arith:ARITH"\n{TRAIN}', ["task", "'.arith:ARITH'"]),
     "attribute": (f'id = "My-v0"\ntask = "json:FAMILY"\n{TRAIN}', ["task", "json", "FAMILY"]),
     "attribute of another type": (f'id = "My-v0"\ntask = "json:dumps"\n{TRAIN}', ["task", "Family", "function"]),
-    "form": top('form = "any"', "form", "'any'", "value, relation, answer, words, free"),
+    "form": top('form = "any"', "form", "'any'", "value, relation, answer, argument, words, free"),
     "reward": top('reward = "money"', "reward", "'money'", "truth, cases, hidden"),
     "form of other answers": top(
         'form = "relation"', "form", "'relation'", "task 'arith'", "value, answer, words, free"

@@ -14,12 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 import cadmus_gym as cg
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec, Split, Thoughts
 from cadmus_gym.streams.writing import attempt, keeps, new_workspace, sieve_of
 from cadmus_gym.tasks import Choices, Family, sampling
-from cadmus_gym.tasks.family import PROMPT
+from cadmus_gym.tasks.family import PROMPT, REFERENCE
 from cadmus_gym.tasks.sampling import (
     CHOICE,
     DRAW_CELLS,
@@ -147,7 +148,7 @@ class Written:
 def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], float], dict[Any, list[Written]]]:
     """Return the probability of each kind of choices, and all prompts that can be written under it."""
     sieve = sieve_of(spec, split)
-    length = spec.prompt_room + 2
+    length = spec.prompt_room + max(2, spec.reference_room)
     parameters, space = spec.family.pack(spec.split_parameters(split)), new_workspace(spec, SCRIPTED, length)
     script, marks = space.script, space.marks
     kinds: dict[tuple[int, ...], float] = {}
@@ -255,3 +256,41 @@ def compose(parameters: Sums, choices: Choices) -> str:
 
 
 SUMS = Family("sums", 1, Sums, "value", lambda parameters: 20, compose=compose)
+
+
+def references(spec: Spec, split: str) -> dict[bytes, float]:
+    """Return all programs of a split of a written family with their probabilities, by enumeration."""
+    sieve = sieve_of(spec, split)
+    length = spec.prompt_room + spec.completion_room
+    parameters, space = spec.family.pack(spec.split_parameters(split)), new_workspace(spec, SCRIPTED, length)
+    script, marks = space.script, space.marks
+    kinds: dict[tuple[int, ...], float] = {}
+    whole: dict[Any, float] = defaultdict(float)
+    kept: dict[Any, dict[bytes, float]] = defaultdict(lambda: defaultdict(float))
+    while True:
+        sampling.rewind(script)
+        program = np.zeros(length, np.uint8)
+        outcome, key = attempt(spec.family.write(), parameters, program, space)
+        assert outcome == RAN
+        draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
+        chosen = draws[:, SOURCE] == CHOICE
+        shares = draws[:, WEIGHT] / draws[:, TOTAL]
+        kind = tuple(draws[chosen, TAKEN].tolist())
+        kinds[kind] = float(np.prod(shares[chosen]))
+        probability = float(np.prod(shares[~chosen]))
+        whole[kind] += probability
+        if keeps(sieve, np.uint64(key), program, marks, space.machine):
+            size = marks[PROMPT] + marks[REFERENCE]
+            kept[kind][program[:size].tobytes() + bytes([op.END])] += probability
+        left = np.flatnonzero(draws[:, TAKEN] + 1 < draws[:, OUTCOMES])
+        if left.size == 0:
+            break
+        draws[left[-1], TAKEN] += 1
+        script[GIVEN] = left[-1] + 1
+    assert math.fsum(kinds.values()) == pytest.approx(1, abs=1e-12)
+    programs: dict[bytes, float] = defaultdict(float)
+    for kind, found in kept.items():
+        assert whole[kind] == pytest.approx(1, abs=1e-12)
+        for program_of, probability in found.items():
+            programs[program_of] += kinds[kind] * probability / math.fsum(found.values())
+    return dict(programs)

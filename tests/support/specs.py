@@ -7,6 +7,8 @@ from typing import Any
 import cadmus_gym as cg
 
 IDS = list(cg.SPECS)
+WRITTEN = [id for id in IDS if any(part.family.written for part, _ in cg.load_spec(id).parts)]  # ask for programs
+VALUES = [id for id in IDS if id not in WRITTEN]
 
 
 ARITH = 'id = "My-Arith-v0"\ntask = "arith"\n'

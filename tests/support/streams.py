@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 import cadmus_gym as cg
 from cadmus_gym.language.isa import VOCABULARY
+from support.specs import VALUES
 
-IDS = list(cg.SPECS)
+IDS = VALUES
 
 
 NAMES = {"+": "add", "-": "sub", "*": "mul"}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import naive
+from support.specs import VALUES
 
 import cadmus_gym as cg
 from cadmus_gym.language.isa import VOCABULARY, Tokens
@@ -22,7 +23,7 @@ from cadmus_gym.tasks import TASKS, Choices, Family
 from cadmus_gym.tasks.ablations import ABLATIONS, GROWTH, answers, number_of, read_as
 
 COUNT = 2000
-IDS = [id for id in cg.SPECS if cg.load_spec(id).task]
+IDS = [id for id in VALUES if cg.load_spec(id).task]
 Names = list[str]
 OPERATIONS = {name for name, (count, _) in naive.EFFECTS.items() if count == 2} - {"swap", "over"}
 

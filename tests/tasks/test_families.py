@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import naive, symbolic
+from support import naive, specs, symbolic
 from support.worked import DIGITS, RELATIONS, Names, completed, story, thought_of
 
 import cadmus_gym as cg
@@ -26,7 +26,7 @@ from cadmus_gym.tasks import STYLES, TASKS
 from cadmus_gym.tasks.family import MARKS, PROMPT, WORK
 from cadmus_gym.tasks.solving import SLACK, TRACE, identify, think
 
-IDS = {spec.task: spec.id for spec in map(cg.load_spec, cg.SPECS) if spec.task and spec.id != "Cadmus-Open-v0"}
+IDS = {spec.task: spec.id for spec in map(cg.load_spec, specs.VALUES) if spec.task and spec.id != "Cadmus-Open-v0"}
 VALUES = [task for task in IDS if TASKS[task].form == "value"]
 SPLITS = [(task, split) for task in IDS for split in cg.load_spec(IDS[task]).splits]
 COUNT = 4000

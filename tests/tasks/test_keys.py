@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.specs import VALUES
 
 import cadmus_gym as cg
 from cadmus_gym.language.isa import INSTRUCTIONS
@@ -70,7 +71,7 @@ def key_of(prompt: str) -> str:
 
 
 def found() -> dict[str, dict[str, object]]:
-    splits = {id: {split: first_keys(id, split) for split in cg.load_spec(id).splits} for id in cg.SPECS}
+    splits = {id: {split: first_keys(id, split) for split in cg.load_spec(id).splits} for id in VALUES}
     prompts = {prompt: key_of(prompt) for prompt in PROMPTS}
     return {"splits": splits, "negative literals": {"train": first_keys(NEGATIVE, "train")}, "prompts": prompts}
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from support.specs import VALUES
 from support.worked import DIGITS, story
 
 import cadmus_gym as cg
@@ -26,7 +27,7 @@ def taped(names: list[str]) -> tuple[int, int, np.ndarray, np.ndarray]:
     return outcome, depth, np.array(pairs), room[TAPE:]
 
 
-@pytest.mark.parametrize("id", [id for id in cg.SPECS if id != "Cadmus-Mix-v0"])
+@pytest.mark.parametrize("id", [id for id in VALUES if id != "Cadmus-Mix-v0"])
 def test_rows_agree_with_the_naive_interpreter(id: str) -> None:
     prompts, lengths = cg.Stream(id, seed=12).prompts(np.zeros(100, int), np.arange(100))
     for prompt, length in zip(prompts, lengths, strict=True):

@@ -15,7 +15,7 @@ from cadmus_gym.training.ranks import Ranks
 
 def ledger(nats: float) -> Ledger:
     """A ledger of a generator with prompts of ``nats`` in 4 tokens, and completions of 2 nats in 8 tokens."""
-    entropy = Entropy(100, nats, 0.0, 2.0, 0.0, prompt_tokens=4.0, completion_tokens=8.0)
+    entropy = Entropy(100, nats + 2.0, 0.0, nats, 0.0, 2.0, 0.0, prompt_tokens=4.0, completion_tokens=8.0)
     return Ledger([cg.load_spec("Cadmus-Arith-v0")], 0.5, entropy, Ranks("cpu"))
 
 

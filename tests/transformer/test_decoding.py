@@ -34,6 +34,7 @@ CONFIGS = {
 FORMS: dict[str, dict[str, Any]] = {
     "value": {},
     "relation": {},
+    "argument": {},
     "answer": {},
     "words": {"words": ("add", "mul", "dup", "1", "2", "if", "fi", "times", "next")},
     "free": {},

@@ -22,6 +22,7 @@ SMALL = ModelConfig(width=32, layers=2, heads=4, key_value_heads=2, hidden=48, c
 FORMS = {
     "value": {},
     "relation": {},
+    "argument": {},
     "words": {"words": ("add", "mul", "dup", "1", "2", "if", "fi")},
     "free": {},
 }
