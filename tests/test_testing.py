@@ -112,7 +112,7 @@ def programs_of(env: cg.CadmusEnv) -> list[int]:
         ("return 'case 1 to 3 do', '3 mul 1 mul 1 mul 1 mul'", "allowed by answer(): at most 7"),
         ("return 'case 1 to 3 dont', '3 mul'", "is not a prompt"),
         ("return 'case 1 to 1 do', '1 mul'", "none of 100000 attempts"),
-        ("return 'case 1 to 3 do 3 mul end', '4'", "it is written behind the reference"),
+        ("return 'case 1 to 3 do 3 mul end', '4'", "it is added after the reference"),
     ],
 )
 def test_mistakes_of_a_written_family_are_named(tmp_path: Path, wrong: str, message: str) -> None:

@@ -315,7 +315,7 @@ def _put_written(spec: Spec, where: str, composed: Any, program: Tokens, space: 
     if reference.size == 0:
         raise ValueError(f"{where}: an empty reference for {composed[0]!r}; give at least one token")
     if op.END in prompt or op.END in reference:
-        raise ValueError(f"{where}: {composed!r} has an `end`; it is written behind the reference")
+        raise ValueError(f"{where}: {composed!r} contains `end`; leave it out, it is added after the reference")
     program[: prompt.size], program[prompt.size : size], program[size] = prompt, reference, op.END
     space.marks[STRATUM:] = 0
     space.marks[PROMPT], space.marks[REFERENCE] = prompt.size, reference.size

@@ -111,7 +111,7 @@ class Family:
     stay 0, the hash alone decides the split. Prompts with ``marks[BARRED]`` appear only in splits of all problems.
 
     A family of form "words" or "argument" also writes a reference, a completion without its `end` that makes the prompt
-    true. ``write`` puts it behind the prompt, sets ``marks[REFERENCE]`` to its length, and returns the key, or 0 if
+    true. ``write`` puts it after the prompt, sets ``marks[REFERENCE]`` to its length, and returns the key, or 0 if
     what it drew is no problem; ``compose`` returns two texts, the prompt and the reference. ``answer(parameters)``
     includes the `end`. ``words(parameters)`` are the tokens that references use. With ``inputs(parameters)``, the
     lowest and highest input, a prompt shows cases of a function, its completions are also judged on hidden cases (see

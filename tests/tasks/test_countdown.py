@@ -114,7 +114,7 @@ def test_shipped_splits_share_no_problem_with_train(split: str) -> None:
 
 
 def test_references_are_the_shortest_of_their_function() -> None:
-    """Against all bodies of up to five words; functions are told apart by large inputs."""
+    """Against all bodies of up to five words. Large inputs distinguish the functions."""
     shortest: dict[int, tuple[str, ...]] = {}
     inputs = (1_000_003, 10_000_000_019, 100_000_000_003)
     for size in range(1, 6):

@@ -424,7 +424,7 @@ def shown_probability(parameters: Ints, twos: bool, count: Int, cases: Ints, wor
 
 @kernel
 def may_cut(program: Tokens, first: Int, cut: Int) -> bool:
-    """Whether a prompt may end before a position of its body, which begins at ``first``: not behind a digit."""
+    """Whether a prompt may end before a position of its body, which begins at ``first``: not after a digit."""
     return bool(cut == first or not op.ZERO <= program[cut - 1] <= op.NINE)
 
 

@@ -30,7 +30,7 @@ KINDS = (*CHAINED, *MERGES)
 CLASSES = np.array([0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, *([11] * len(MERGES))])
 OPERATORS = np.array([op.ADD, op.SUB, op.MUL, op.MIN, op.MAX])
 RELATIONS = np.array([op.LT, op.GT])
-# The token of a simple kind; 0 where it is not one token behind a literal or by itself.
+# The token of each simple kind, which may follow a literal; 0 for `square`, which takes two tokens.
 TOKENS = np.array([op.ADD, op.SUB, op.INC, op.DEC, op.MUL, op.NEG, op.ABS, 0, op.DIV, op.MOD, op.MIN, op.MAX])
 
 ROOM = 64  # probes, at most
