@@ -5,47 +5,33 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import naive
+from support.automata import (
+    BODY,
+    DIGITS,
+    WORD_LISTS,
+    Names,
+    Viable,
+    allowed,
+    automaton,
+    is_read,
+    push,
+    walk,
+)
 
 import cadmus_gym as cg
 from cadmus_gym.language import forms
 from cadmus_gym.language.forms import ENDIANS, FORMS, Automata, Rules, check_prompt, reverse_digits
 from cadmus_gym.language.isa import ID, VOCABULARY
 
-DIGITS = VOCABULARY[ID["0"] : ID["9"] + 1]
-BODY = VOCABULARY[ID[","] :]
-IN_THOUGHT = tuple(name for name in BODY if name not in ("(", ")"))
-CONTROL = ("if", "else", "fi", "times", "next", "i", "begin", "until", "def", "ret", "call")
-
-Names = list[str]
-Viable = Callable[[Names], bool]
-
 property_test = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
-
-def automaton(form: str, prompt: Names, endian: str = "big", **rules: Any) -> Automata:
-    tokens = np.array([ID[name] for name in prompt], np.uint8)
-    return Automata(Rules(form, **{"thought_tokens": 0, **rules}), tokens[None], np.array([tokens.size]), endian)
-
-
-def allowed(automata: Automata, row: int = 0) -> set[str]:
-    return {VOCABULARY[token] for token in np.flatnonzero(automata.mask()[row])}
-
-
-def push(automata: Automata, name: str) -> None:
-    automata.push(np.array([ID[name]]))
-
-
 # The second definition: a completion is viable if some ending makes it a word of the form within the budgets.
-
-# Regular expressions over one letter per token: d and z for digits and 0, n neg, = eq, c call, ! not, . end, * others.
 LETTERS = dict.fromkeys(BODY, "*") | dict.fromkeys(DIGITS, "d")
 LETTERS |= {"0": "z", "neg": "n", "eq": "=", "call": "c", "not": "!", "(": "(", ")": ")", "end": "."}
 THOUGHTS = r"(\([dzn=c!*]*\))*"
@@ -84,83 +70,6 @@ def by_grammar(form: str, endian: str, begun: str, max_tokens: int, thought_budg
         return False
 
     return viable
-
-
-def thinks(names: Names) -> Iterator[bool]:
-    """Whether each token is part of a thought, including its parentheses."""
-    inside = False
-    for name in names:
-        yield inside or name == "("
-        inside = name == "(" or (inside and name != ")")
-
-
-def commas_part_digits(names: Names) -> bool:
-    """Whether every `,` outside thoughts stands between two digits, or at the end behind one."""
-    padded = [*names, "0"]
-    return all(
-        name != "," or thinking or (k > 0 and names[k - 1] in DIGITS and padded[k + 1] in DIGITS)
-        for k, (name, thinking) in enumerate(zip(names, thinks(names), strict=True))
-    )
-
-
-def closers(names: Names) -> Names:
-    """The shortest way to close everything open after some tokens, and `end`."""
-    closer = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
-    opened: Names = []
-    thought = list(thinks(names))
-    for name, thinking in zip(names, thought, strict=True):
-        if not thinking and name in closer:
-            opened.append(closer[name])
-        elif not thinking and opened and name == opened[-1]:
-            opened.pop()
-    return [")"] * (thought[-1:] == [True] and names[-1] != ")") + opened[::-1] + ["end"]
-
-
-def by_nesting(words: Names, prompt: Names, max_tokens: int, thought_budget: int) -> Viable:
-    """Viability by the naive interpreter: closed the shortest way, the program is well formed, and `,` parts digits."""
-
-    def viable(completion: Names) -> bool:
-        if "end" in completion[:-1]:
-            return False
-        ending = [] if completion[-1:] == ["end"] else closers(prompt + completion)
-        if completion[-1:] == [","] and ")" not in ending[:1]:
-            if not set(words) & set(DIGITS):
-                return False
-            ending = [next(word for word in words if word in DIGITS), *ending]
-        completion = completion + ending
-        if not commas_part_digits(prompt + completion):
-            return False
-        thought = list(thinks(prompt + completion))[len(prompt) :]
-        outside = {name for name, thinking in zip(completion, thought, strict=True) if not thinking}
-        if not outside <= {*words, "end"} or len(completion) > max_tokens or sum(thought) > thought_budget:
-            return False
-        return naive.judge(prompt + completion).verdict not in ("SYNTAX", "UNTERMINATED")
-
-    return viable
-
-
-def walk(
-    automata: Automata, viable: Viable, max_tokens: int, chooser: random.Random, liked: tuple[str, ...] = ()
-) -> Names:
-    """Play random allowed tokens to the end; at each step, compare the allowed tokens with the viable ones."""
-    completion: Names = []
-    while not automata.done[0]:
-        now = allowed(automata)
-        assert now == {name for name in VOCABULARY if viable([*completion, name])}, completion
-        assert now, completion
-        rather = [name for name in liked if name in now]
-        completion.append(chooser.choice(rather if rather and chooser.random() < 0.7 else sorted(now)))
-        push(automata, completion[-1])
-        assert len(completion) <= max_tokens
-    assert completion[-1] == "end"
-    assert allowed(automata) == set()
-    return completion
-
-
-def is_read(names: Names) -> bool:
-    """Whether both the machine and the naive interpreter find a program well formed."""
-    refused = ("SYNTAX", "UNTERMINATED")
-    return cg.run(cg.encode(" ".join(names))).verdict.name not in refused and naive.judge(names).verdict not in refused
 
 
 # The part of a completion that a prompt already has: nothing, a literal, a sign, a comparison, an open thought.
@@ -295,86 +204,6 @@ def test_answer_reads_a_comparison_of_two_numbers_as_a_question(prompt: str, end
     for name in ("value", "relation"):
         other = automaton(name, prompt.split(), max_tokens=9, thought_tokens=4, endian=endian)
         assert allowed(other) == ({"end"} if name == "value" else {"(", "not", "end"})
-
-
-WORD_LISTS = {
-    "all control": (*CONTROL, "dup", "1"),
-    "no function": ("if", "else", "fi", "times", "next", "begin", "until", "i", ","),
-    "if only": ("if", "fi", "0"),
-    "loops": ("times", "next", "i"),
-    "function": ("def", "ret", "call", "drop"),
-    "function with loop": ("def", "ret", "call", "times", "next", "i"),
-    "flat": (*DIGITS, "eq", "neg", "a!", "a@"),
-    "everything": IN_THOUGHT,
-}
-WORD_PROMPTS = [
-    "",
-    "3 dup",
-    "3 if 4",
-    "3 if 4 else 5",
-    "3 times begin i",
-    "def dup",
-    "def dup ret",
-    "def times i",
-    "( 1",
-    "case 3 to 9 do 3 times",
-    "1 if " * 15,
-    "1 if " * 16,
-]
-
-
-@pytest.mark.parametrize("words", WORD_LISTS)
-def test_words_allows_exactly_what_nests(words: str) -> None:
-    chooser = random.Random(words)
-    liked = (*(word for word in WORD_LISTS[words] if word in CONTROL), "(")
-    usable = {"if": "fi", "times": "next", "begin": "until", "def": "ret"}
-    for prompt in WORD_PROMPTS:
-        names = prompt.split()
-        if any(opener in names and closer not in WORD_LISTS[words] for opener, closer in usable.items()):
-            continue  # cannot be closed with this list
-        for _ in range(3):
-            max_tokens = len(closers(names)) + chooser.choice((0, 1, 2, 3, 5, 8, 40))
-            budget = {"thought_tokens": chooser.randrange("(" in names, 6), "max_tokens": max_tokens}
-            viable = by_nesting(list(WORD_LISTS[words]), names, max_tokens, budget["thought_tokens"])
-            automata = automaton("words", names, words=WORD_LISTS[words], **budget)
-            assert is_read(names + walk(automata, viable, max_tokens, chooser, liked))
-
-
-@pytest.mark.parametrize("thought_tokens", [0, 4])
-@pytest.mark.parametrize("most", [1, 2, 3, 5])
-def test_a_body_has_the_budget_of_its_number_of_cases(most: int, thought_tokens: int) -> None:
-    """Exhaustively: all completions of a short budget, and none with a longer body, can be written."""
-    words, prompt = ("1", ",", "dup", "if", "fi"), ["case", "3", "to", "9", "case", "5", "to", "1", "5", "do"]
-    rules = Rules("words", words, 8, thought_tokens, ((2, most), (3, 1)))
-    row = np.array([ID[name] for name in prompt], np.uint8)[None]
-    bodies: set[tuple[str, ...]] = set()
-    begun: list[Names] = [[]]
-    while begun:
-        names = begun.pop()
-        automata = Automata(rules, row, np.array([row.size]))
-        for name in names:
-            push(automata, name)
-        if automata.done[0]:
-            assert names[-1] == "end"
-            thought = list(thinks(names))
-            bodies.add(tuple(name for name, thinking in zip(names, thought, strict=True) if not thinking))
-            continue
-        now = allowed(automata)
-        assert now
-        begun += [[*names, name] for name in now if name in {*words, "end"} or (name in "()" and "(" not in names)]
-    assert max(map(len, bodies)) == most + 1
-    longer = Automata(rules, np.array([[*row[0], ID["dup"]]], np.uint8), np.array([row.size + 1]))
-    assert allowed(longer) & {"dup"} == ({"dup"} if most > 1 else set())  # what a prompt gives counts
-
-
-def test_words_nests_up_to_the_depth_limit() -> None:
-    automata = automaton("words", [], words=("if", "fi"), max_tokens=100)
-    for _ in range(16):
-        assert "if" in allowed(automata)
-        push(automata, "if")
-    assert allowed(automata) == {"fi"}
-    push(automata, "fi")
-    assert allowed(automata) == {"if", "fi"}
 
 
 @pytest.mark.parametrize("endian", ENDIANS)
