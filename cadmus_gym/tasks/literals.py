@@ -52,6 +52,20 @@ def token_at(program: Tokens, position: Int) -> Int:
 
 
 @kernel
+def body_at(program: Tokens) -> Int:
+    """Return where the body of a program with a header begins, after `do` and any thoughts."""
+    position: Int = 0
+    while position < program.size and program[position] != op.DO:
+        position += 1
+    position += 1
+    while token_at(program, position) == op.OPEN:
+        while position < program.size and program[position] != op.CLOSE:
+            position += 1
+        position += 1
+    return position
+
+
+@kernel
 def count_tokens(program: Tokens, first: Int, last: Int) -> Int:
     """Count the tokens in [first, last] before a program's thought."""
     count: Int = 0

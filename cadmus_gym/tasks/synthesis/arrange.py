@@ -28,7 +28,7 @@ from cadmus_gym.language.parsing import prepare
 from cadmus_gym.language.verdicts import MAX_SIDE, RAN
 from cadmus_gym.tasks.checks import check_range, check_sizes, check_weights, listed, literal_room
 from cadmus_gym.tasks.family import PROMPT, REFERENCE, Family, writer
-from cadmus_gym.tasks.literals import literal_at, put, put_number
+from cadmus_gym.tasks.literals import put, put_number
 from cadmus_gym.tasks.sampling import CHOICE, INPUT, categorical, is_guided, is_key_enough, uniform
 from cadmus_gym.tasks.synthesis.bodies import (
     BEGIN,
@@ -50,11 +50,10 @@ from cadmus_gym.tasks.synthesis.bodies import (
     draw_body,
     pack_bodies,
     put_body,
-    read_words,
+    read_given,
     run_body,
     words_of,
 )
-from cadmus_gym.tasks.synthesis.drawing import read_shape
 from cadmus_gym.tasks.synthesis.space import Posterior
 
 INSTRUCTIONS = WORDS[: WORDS.index("add")]
@@ -171,11 +170,7 @@ def write(
 ) -> np.uint64:
     seen_inputs, seen_words = np.int64(0), np.int64(0)
     if is_guided(script):
-        _, seen_inputs = read_shape(program)
-        seen_words = read_words(program, work)
-        position: Int = 1
-        for k in range(min(seen_inputs, MOST_INPUTS)):
-            work[VALUES + k], position = literal_at(program, position, True)
+        seen_inputs, seen_words = read_given(program, MOST_INPUTS, VALUES, work)
     arities = MOST_INPUTS - FEWEST + 1
     arity = FEWEST + categorical(rng, script, CHOICE, parameters, ARITIES, arities, seen_inputs - FEWEST)
     count = 1 + categorical(rng, script, CHOICE, parameters, MOVES, MOST_WORDS, seen_words - 1)

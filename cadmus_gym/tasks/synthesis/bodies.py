@@ -19,8 +19,9 @@ from cadmus_gym.language.isa import ID, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import LARGEST
 from cadmus_gym.tasks.checks import as_array, listed
-from cadmus_gym.tasks.literals import put, token_at
+from cadmus_gym.tasks.literals import body_at, literal_at, put, token_at
 from cadmus_gym.tasks.sampling import OPERAND, categorical, uniform
+from cadmus_gym.tasks.synthesis.drawing import read_shape
 
 # Words that only order the stack come first, so that of equally short bodies `drop drop` is taken before `add drop`.
 WORDS = ("dup", "drop", "swap", "over", "rot", "a!", "a@", "b!", "b@", "add", "sub", "mul")
@@ -145,14 +146,7 @@ def can_be_shorter(work: Ints, count: Int) -> bool:
 @kernel
 def read_words(program: Tokens, work: Ints) -> Int:
     """Read the words of the body of a given program to SEEN; return how many there are, -1 if it has others."""
-    position: Int = 0
-    while position < program.size and program[position] != op.DO:
-        position += 1
-    position += 1
-    while token_at(program, position) == op.OPEN:
-        while position < program.size and program[position] != op.CLOSE:
-            position += 1
-        position += 1
+    position = body_at(program)
     for count in range(MOST_WORDS + 1):
         token = token_at(program, position + count)
         if token == op.END:
@@ -164,6 +158,19 @@ def read_words(program: Tokens, work: Ints) -> Int:
         if work[SEEN + count] < 0:
             break
     return np.int64(-1)
+
+
+@kernel
+def read_given(program: Tokens, most: Int, first: Int, work: Ints) -> tuple[Int, Int]:
+    """Read a given program of one case: up to ``most`` inputs to ``work[first:]``, and the words of its body.
+
+    Returns (number of inputs, number of words or -1 as of `read_words`).
+    """
+    _, inputs = read_shape(program)
+    position: Int = 1
+    for k in range(min(inputs, most)):
+        work[first + k], position = literal_at(program, position, True)
+    return inputs, read_words(program, work)
 
 
 @kernel

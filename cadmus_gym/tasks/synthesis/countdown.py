@@ -21,7 +21,7 @@ from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.tasks.checks import check_range, check_sizes, check_weights, listed, literal_room
 from cadmus_gym.tasks.family import PROMPT, REFERENCE, Family, writer
-from cadmus_gym.tasks.literals import literal_at, put, put_number
+from cadmus_gym.tasks.literals import put, put_number
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, categorical, is_guided, is_key_enough, uniform
 from cadmus_gym.tasks.synthesis.bodies import (
     BEGIN,
@@ -38,10 +38,9 @@ from cadmus_gym.tasks.synthesis.bodies import (
     draw_body,
     pack_bodies,
     put_body,
-    read_words,
+    read_given,
     words_of,
 )
-from cadmus_gym.tasks.synthesis.drawing import read_shape
 
 INSTRUCTIONS = ("drop", "swap", "rot", "add", "sub", "mul")
 FEWEST = 3  # numbers
@@ -139,11 +138,7 @@ def write(
 ) -> np.uint64:
     seen_inputs, seen_words = np.int64(0), np.int64(0)
     if is_guided(script):
-        _, seen_inputs = read_shape(program)
-        seen_words = read_words(program, work)
-        position: Int = 1
-        for k in range(min(seen_inputs, MOST_INPUTS)):
-            work[NUMBERS + k], position = literal_at(program, position, True)
+        seen_inputs, seen_words = read_given(program, MOST_INPUTS, NUMBERS, work)
     arities = MOST_INPUTS - FEWEST + 1
     arity = FEWEST + categorical(rng, script, CHOICE, parameters, ARITIES, arities, seen_inputs - FEWEST)
     moves = categorical(rng, script, CHOICE, parameters, MOVES, MOST_MOVES + 1, seen_words - arity + 1)

@@ -15,7 +15,7 @@ from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import LARGEST, MAX_CASES
 from cadmus_gym.tasks.family import PROMPT, REFERENCE, STRATUM, writer
-from cadmus_gym.tasks.literals import literal_at, put, put_number, token_at
+from cadmus_gym.tasks.literals import body_at, literal_at, put, put_number, token_at
 from cadmus_gym.tasks.sampling import (
     CERTAINTY,
     CHOICE,
@@ -78,14 +78,7 @@ def read_body(parameters: Ints, program: Tokens, twos: bool, work: Ints) -> Int:
     """Read the steps of the body of a given program to SEEN; return how many there are, or -1 if the body is no
     chain."""
     ranges = parameters[RANGES : RANGES + chain.RANGES]
-    position: Int = 0
-    while position < program.size and program[position] != op.DO:
-        position += 1
-    position += 1
-    while token_at(program, position) == op.OPEN:
-        while position < program.size and program[position] != op.CLOSE:
-            position += 1
-        position += 1
+    position = body_at(program)
     for count in range(chain.MOST + 1):
         if token_at(program, position) == op.END:
             return np.int64(count)
