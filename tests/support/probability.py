@@ -138,9 +138,13 @@ def small(name: str, **changes: Any) -> Spec:
 
 @dataclass
 class Written:
-    """A prompt that a writer can make: the probability of its operands given its choices, and whether it is kept."""
+    """A prompt that a writer can make and its reference, which is empty if it has none.
+
+    ``operands`` is the probability of all draws but the choices, given these; ``kept`` is whether the split keeps it.
+    """
 
     prompt: bytes
+    reference: bytes
     operands: float
     kept: bool
 
@@ -164,9 +168,10 @@ def enumerate_prompts(spec: Spec, split: str) -> tuple[dict[tuple[int, ...], flo
         shares = draws[:, WEIGHT] / draws[:, TOTAL]
         kind = tuple(draws[chosen, TAKEN].tolist())
         kinds[kind] = float(np.prod(shares[chosen]))
-        prompt = program[: marks[PROMPT]].tobytes()
+        prompt, size = int(marks[PROMPT]), int(marks[REFERENCE])
+        parts = program[:prompt].tobytes(), program[prompt : prompt + size].tobytes()
         kept = keeps(sieve, np.uint64(key), program, marks, space.machine)
-        written[kind].append(Written(prompt, float(np.prod(shares[~chosen])), kept))
+        written[kind].append(Written(*parts, float(np.prod(shares[~chosen])), kept))
         left = np.flatnonzero(draws[:, TAKEN] + 1 < draws[:, OUTCOMES])
         if left.size == 0:
             return kinds, written
@@ -194,19 +199,20 @@ def support(spec: Spec, split: str) -> dict[bytes, float]:
     """Return all programs of a split with their probabilities, by enumeration."""
     kinds, written = enumerate_prompts(spec, split)
     assert math.fsum(kinds.values()) == pytest.approx(1, abs=1e-12)
-    prompts: dict[bytes, float] = defaultdict(float)
+    prompts: dict[tuple[bytes, bytes], float] = defaultdict(float)
     for kind, probability in kinds.items():
         assert math.fsum(one.operands for one in written[kind]) == pytest.approx(1, abs=1e-12)
         kept = math.fsum(one.operands for one in written[kind] if one.kept)
         assert kept > 0
         for one in written[kind]:
             if one.kept:
-                prompts[one.prompt] += probability * one.operands / kept
-    return {
-        program: probability * share
-        for prompt, probability in prompts.items()
-        for program, share in completions(spec, prompt).items()
-    }
+                prompts[one.prompt, one.reference] += probability * one.operands / kept
+    programs: dict[bytes, float] = defaultdict(float)
+    for (prompt, reference), probability in prompts.items():
+        found = {prompt + reference + bytes([op.END]): 1.0} if reference else completions(spec, prompt)
+        for program, share in found.items():
+            programs[program] += probability * share
+    return dict(programs)
 
 
 def rows_of(programs: list[bytes], length: int = 0) -> NDArray[np.uint8]:
@@ -256,41 +262,3 @@ def compose(parameters: Sums, choices: Choices) -> str:
 
 
 SUMS = Family("sums", 1, Sums, "value", lambda parameters: 20, compose=compose)
-
-
-def references(spec: Spec, split: str) -> dict[bytes, float]:
-    """Return all programs of a split of a written family with their probabilities, by enumeration."""
-    sieve = sieve_of(spec, split)
-    length = spec.prompt_room + spec.completion_room
-    parameters, space = spec.family.pack(spec.split_parameters(split)), new_workspace(spec, SCRIPTED, length)
-    script, marks = space.script, space.marks
-    kinds: dict[tuple[int, ...], float] = {}
-    whole: dict[Any, float] = defaultdict(float)
-    kept: dict[Any, dict[bytes, float]] = defaultdict(lambda: defaultdict(float))
-    while True:
-        sampling.rewind(script)
-        program = np.zeros(length, np.uint8)
-        outcome, key = attempt(spec.family.write(), parameters, program, space)
-        assert outcome == RAN
-        draws = script[DRAWS : DRAWS + DRAW_CELLS * script[DRAWN]].reshape(-1, DRAW_CELLS)
-        chosen = draws[:, SOURCE] == CHOICE
-        shares = draws[:, WEIGHT] / draws[:, TOTAL]
-        kind = tuple(draws[chosen, TAKEN].tolist())
-        kinds[kind] = float(np.prod(shares[chosen]))
-        probability = float(np.prod(shares[~chosen]))
-        whole[kind] += probability
-        if keeps(sieve, np.uint64(key), program, marks, space.machine):
-            size = marks[PROMPT] + marks[REFERENCE]
-            kept[kind][program[:size].tobytes() + bytes([op.END])] += probability
-        left = np.flatnonzero(draws[:, TAKEN] + 1 < draws[:, OUTCOMES])
-        if left.size == 0:
-            break
-        draws[left[-1], TAKEN] += 1
-        script[GIVEN] = left[-1] + 1
-    assert math.fsum(kinds.values()) == pytest.approx(1, abs=1e-12)
-    programs: dict[bytes, float] = defaultdict(float)
-    for kind, found in kept.items():
-        assert whole[kind] == pytest.approx(1, abs=1e-12)
-        for program_of, probability in found.items():
-            programs[program_of] += kinds[kind] * probability / math.fsum(found.values())
-    return dict(programs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.probability import SIGMAS, agree, references, rows_of
+from support.probability import SIGMAS, agree, rows_of, support
 from support.stacks import Case, cases, keys, leave, needless, read
 
 import cadmus_gym as cg
@@ -150,7 +150,7 @@ def test_a_hundred_bodies_solve_few_prompts() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_probabilities_agree_with_enumeration_and_with_frequencies(name: str, split: str) -> None:
     spec = spec_of(SMALL[name])
-    expected = references(spec, split)
+    expected = support(spec, split)
     assert len(expected) > 100
     scores = cg.Stream(spec, split).score(rows_of(list(expected)), samples=200_000)
     truth = np.log(list(expected.values()))
@@ -161,7 +161,7 @@ def test_probabilities_agree_with_enumeration_and_with_frequencies(name: str, sp
 
 @pytest.mark.parametrize("name", SMALL)
 def test_programs_that_the_stream_never_writes_have_probability_zero(name: str) -> None:
-    train, test = (references(spec_of(SMALL[name]), split) for split in ("train", "test"))
+    train, test = (support(spec_of(SMALL[name]), split) for split in ("train", "test"))
     assert train.keys().isdisjoint(test)
     other = [program[:-2] + program[-1:] for program in train] + [program[:-1] + b"\x01\x02" for program in train]
     idle = cg.encode("swap swap end").tobytes()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import naive
-from support.probability import SIGMAS, agree, references, rows_of
+from support.probability import SIGMAS, agree, rows_of, support
 
 import cadmus_gym as cg
 from cadmus_gym.evaluation.posteriors import ceiling_of, optimal_decision, posterior_sampler
@@ -192,7 +192,7 @@ def test_cases_are_different_and_show_something(split: str) -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_probabilities_are_those_of_an_enumeration_and_programs_follow_them(name: str, split: str) -> None:
     spec = small(name)
-    expected = references(spec, split)
+    expected = support(spec, split)
     assert len(expected) > 20
     assert math.fsum(expected.values()) == pytest.approx(1, abs=1e-9)
     stream = cg.Stream(spec, split, seed=5)
@@ -248,7 +248,7 @@ def cases_of(program: Any) -> list[tuple[list[int], list[int]]]:
 def test_posteriors_are_those_of_an_enumeration() -> None:
     kinds = {"add": 2, "mul": 1, "neg": 1}
     spec = small("one input", WHOLE, kinds=kinds, constants={"add": [2, 3], "mul": [2, 3]})
-    expected = references(spec, "all")
+    expected = support(spec, "all")
     by_prompt: dict[bytes, dict[bytes, float]] = defaultdict(dict)
     for program, probability in expected.items():
         cut = program.index(cg.VOCABULARY.index("do")) + 1
