@@ -28,7 +28,7 @@ from cadmus_gym.language.verdicts import MAX_CASES, MAX_SIDE, RAN, STEPS
 
 HIDDEN = 16  # cases
 WIDTH = 4  # inputs of a case, at most
-HIDDEN_INPUTS = MAX_CASES * WIDTH  # where they begin, behind those of the visible cases
+HIDDEN_INPUTS = MAX_CASES * WIDTH  # where they begin, after those of the visible cases
 ROOM = HIDDEN_INPUTS + HIDDEN * WIDTH + MAX_SIDE  # cells of a working array: inputs, and what the reference leaves
 STANDARD = (-9, 20)  # the range of the probes
 PROBES = 64  # at most
@@ -90,7 +90,7 @@ def add_case(cells: Ints, shown: Int, count: Int, arity: Int) -> Int:
 
 @kernel
 def draw_hidden(key: np.uint64, shown: Int, arity: Int, low: Int, high: Int, cells: Ints) -> Int:
-    """Draw the inputs of hidden cases behind those of the ``shown`` visible ones in ``cells`` (ROOM,).
+    """Draw the inputs of hidden cases after those of the ``shown`` visible ones in ``cells`` (ROOM,).
 
     Returns how many there are: `HIDDEN`, or all that the range has left.
     """
