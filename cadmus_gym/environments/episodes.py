@@ -40,11 +40,13 @@ from cadmus_gym.language.verdicts import TRUE, UNTERMINATED, Verdict
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
 from cadmus_gym.tasks.synthesis.hidden import PACKED, ROOM, are_references, judge_packed
+from cadmus_gym.tasks.synthesis.idle import ROOM as IDLE_ROOM
+from cadmus_gym.tasks.synthesis.idle import uses_idly
 
 QUEUE = 32  # prompts drawn ahead per row
 
 # How an episode ended: the rows of a uint8 array with one column per episode.
-VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, VISIBLE, HIDDEN, HIDDEN_CASES, OUTCOME = range(9)
+VERDICT, PASSED, CASES, SUCCESS, ILLEGAL, VISIBLE, HIDDEN, HIDDEN_CASES, IDLE_USE, OUTCOME = range(10)
 END_INFO: dict[str, type] = {
     "verdict": int,
     "passed": int,
@@ -54,6 +56,7 @@ END_INFO: dict[str, type] = {
     "visible": bool,
     "hidden": bool,
     "hidden_cases": int,
+    "idle_use": bool,
 }
 ENDED = MASKS_PER_STATE * DONE  # the row of the masks for episodes that have ended or not begun
 
@@ -67,6 +70,7 @@ class Limits(NamedTuple):
     little: bool  # endian
     by_cases: bool  # the reward is the share of cases passed
     by_hidden: bool  # success takes hidden cases too
+    by_use: bool  # and no directive `use` that only idle words meet
 
 
 @kernel
@@ -149,7 +153,8 @@ def step(
     ends: NDArray[np.uint8],
     rules: tuple[Any, ...],
     bounds: tuple[Any, ...],
-    mirror: Tokens,
+    room: Tokens,
+    cells_of_use: Ints,
     work: Ints,
 ) -> Int:
     """Take one token in every row that is not idle; return the number of episodes that ended.
@@ -178,9 +183,9 @@ def step(
         if token == op.END:
             if limits.little:
                 for position in range(length):
-                    mirror[0, position] = tokens[row, position]
-                reverse_rows(mirror[:, :length])
-                program = mirror[0, :length]
+                    room[0, position] = tokens[row, position]
+                reverse_rows(room[:1, :length])
+                program = room[0, :length]
             else:
                 program = tokens[row, :length]
             verdict, passed, cases, _, _ = judge(program, work)
@@ -192,6 +197,9 @@ def step(
                 generalises, ends[HIDDEN_CASES, row] = judge_packed(program, references[row], work)
                 hidden = np.int64(generalises)
             success = hidden if limits.by_hidden else visible
+            if visible and uses_idly(program, room[1], room[2], cells_of_use, work):
+                ends[IDLE_USE, row] = 1
+                success = np.int64(0) if limits.by_use else success
             ends[VISIBLE, row] = visible
             ends[HIDDEN, row] = hidden
             ends[VERDICT, row] = verdict
@@ -273,7 +281,7 @@ class Episodes:
 
     ``tokens`` (N, L) uint8, as the agent sees them; ``lengths`` (N,) int32; ``allowed`` (N,) int64, the row of the
     form's masks for the next token (after an end all are allowed, since none is read); ``rewards`` (N,) float64;
-    ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (8, N) uint8, 0 unless the episode ended in the last
+    ``terminated``, ``truncated`` and ``over`` (N,) bool; ``ends`` (9, N) uint8, 0 unless the episode ended in the last
     step; ``references`` (N, W) uint8, as of `References.packed`, with W = 0 for a task without hidden cases.
     """
 
@@ -292,6 +300,7 @@ class Episodes:
             little=endian == "little",
             by_cases=spec.reward == "cases",
             by_hidden=spec.reward == "hidden",
+            by_use=spec.idle_use == "refused",
         )
         self._rules = tuple(self.table), tuple(self.limits)
         self.prompt_room = self.stream.prompt_room
@@ -314,7 +323,8 @@ class Episodes:
         self.references = np.zeros((count, width), np.uint8)
         self._waiting = np.zeros((QUEUE, count, width), np.uint8)
         self._work = np.concatenate([scratch(self.room + width), np.zeros(ROOM, np.int64)])
-        self._mirror = np.zeros((1, self.room), np.uint8)
+        self._room = np.zeros((3, self.room), np.uint8)  # a mirrored program, and bodies
+        self._cells_of_use = np.zeros(IDLE_ROOM, np.int64)
 
     def seed(self, rows: Ints, seeds: ArrayLike) -> None:
         """Make rows (n,) take their prompts from the start of the streams of these seeds, (n,)."""
@@ -412,7 +422,8 @@ class Episodes:
             self.truncated,
             self.ends,
             *self._rules,
-            self._mirror,
+            self._room,
+            self._cells_of_use,
             self._work,
         )
         self.over = self.terminated | self.truncated | (self.over & idle)
@@ -479,7 +490,7 @@ class Episodes:
             tokens=(state.tokens < len(VOCABULARY)).all(1) & ~(past & (state.tokens != op.PAD)).any(1),
             seeds=np.where(over, -1, 0) <= state.seeds,
             indices=(state.indices >= 0) & (state.indices <= 2**62),
-            ends=(ends[VERDICT] < len(Verdict)) & (ends[[SUCCESS, ILLEGAL, VISIBLE, HIDDEN]] <= 1).all(0),
+            ends=(ends[VERDICT] < len(Verdict)) & (ends[[SUCCESS, ILLEGAL, VISIBLE, HIDDEN, IDLE_USE]] <= 1).all(0),
             references=self._are_references(state.references),
         )
         cells, allowed = np.zeros_like(state.cells), np.zeros(count, np.int64)

@@ -65,7 +65,8 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
 
     ## Rewards
     0 until the end of the episode. Then, under ``truth``: 1 for a true program; ``cases``: the share of cases passed;
-    ``hidden``: 1 if hidden cases pass too, which the prompt does not show.
+    ``hidden``: 1 if hidden cases pass too, which the prompt does not show. With ``idle_use = "refused"``, 0 for a
+    program that meets a directive `use` with idle words only.
 
     ## Starting State
     Episode i after ``reset(seed=s)`` has the prompt of program i in the stream of seed s. ``reset(options={"prompt":
@@ -81,7 +82,8 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
     next reset. The last step also has ``verdict`` (see `Verdict`), ``passed``, ``cases``, ``is_success`` and
     ``illegal``; and ``visible``, whether the program is true, ``hidden``, whether it is true on its hidden cases too,
     and ``hidden_cases``, their number. It is 0 for a task without them, for a prompt from the options and for a program
-    that is not true; then ``hidden`` equals ``visible``.
+    that is not true; then ``hidden`` equals ``visible``. ``idle_use`` says whether a true program meets a directive
+    `use` with idle words only, as in `0 add` (`cadmus_gym.tasks.synthesis.idle`).
 
     ## Arguments
     ``spec``: a registered id, the path of a TOML file or a `Spec`; ``split``; ``endian``: "big", or "little" to show

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cadmus_gym.environments.playing import put
 from cadmus_gym.evaluation.search import Listing
-from cadmus_gym.evaluation.truth import EVALUATION_SEED, generalising, prompts_of
+from cadmus_gym.evaluation.truth import EVALUATION_SEED, earning, prompts_of
 from cadmus_gym.language import forms
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, fingerprints
@@ -51,7 +51,7 @@ def play(
     spec = load_spec(spec)
     programs = put(spec, split, *prompts_of(spec, split, len(completions), seed), completions)
     fits: NDArray[np.bool_] = run_batch(programs)[0] == Verdict.TRUE
-    return generalising(spec, split, programs, fits, len(fits), seed) if spec.reward == "hidden" else fits
+    return earning(spec, split, programs, fits, len(fits), seed)[0]
 
 
 def random_legal(

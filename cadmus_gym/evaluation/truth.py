@@ -25,6 +25,7 @@ from cadmus_gym.streams.loading import load_spec
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream, pairs_of
 from cadmus_gym.tasks.synthesis.hidden import generalise
+from cadmus_gym.tasks.synthesis.idle import idle_use
 from cadmus_gym.transformer.tokenizer import check_endian
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Evaluation:
     and ``interval`` its 95 % interval with problems as the units (see `cadmus_gym.evaluation.intervals`). Under the
     reward ``hidden`` a program counts as true only if it is true on its hidden cases too. ``fit_rate`` is the share
     that is true on the visible cases, and ``overfit_rate`` the share that is true on these and not on the hidden ones
-    (see `cadmus_gym.tasks.synthesis.hidden`). ``pass_at`` maps k to the probability that at least one of k completions
+    (see `cadmus_gym.tasks.synthesis.hidden`). ``idle_use_rate`` is the share of the programs that fit which meet a
+    directive `use` with idle words only; if the spec refuses these, they do not count as true. ``pass_at`` maps k to the probability that at least one of k completions
     is true. ``loophole_rate`` is the share of all completions that are true for the wrong reason (see
     `find_loopholes`), and ``verdicts`` counts completions by verdict.
     """
@@ -59,6 +61,7 @@ class Evaluation:
     interval: tuple[float, float]
     fit_rate: float
     overfit_rate: float
+    idle_use_rate: float
     pass_at: dict[int, float]
     loophole_rate: float
     verdicts: dict[str, int]
@@ -218,6 +221,23 @@ def generalising(
     return general
 
 
+def earning(
+    spec: Spec,
+    split: str,
+    programs: Tokens,
+    fits: NDArray[np.bool_],
+    count: int,
+    seed: int = EVALUATION_SEED,
+    seeds: int = 1,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which programs earn the whole reward, which generalise, and which use a word only idly, as `generalising`.
+    """
+    general = generalising(spec, split, programs, fits, count, seed, seeds)
+    idle = idle_use(programs, np.flatnonzero(fits)) == 1
+    earned = general if spec.reward == "hidden" else fits
+    return earned & ~idle if spec.idle_use == "refused" else earned, general, idle
+
+
 def _is_transformer(model: object) -> TypeGuard[Transformer]:
     """Whether a model is a `Transformer`; torch is not imported to find out."""
     module = sys.modules.get("cadmus_gym.transformer.model")
@@ -238,8 +258,9 @@ def judge_completions(
     """Judge programs (N * samples, L): the completed prompts of `prompts_of`, with the samples of a prompt adjacent."""
     verdicts, _ = run_batch(programs)
     fits = verdicts == Verdict.TRUE
-    general = generalising(spec, split, programs, fits, len(programs) // samples // seeds, seed, seeds)
-    true = (general if spec.reward == "hidden" else fits).reshape(-1, samples).sum(1)
+    count = len(programs) // samples // seeds
+    earned, general, idle = earning(spec, split, programs, fits, count, seed, seeds)
+    true = earned.reshape(-1, samples).sum(1)
     found = tally(true / samples, problems_of(spec, split, len(true) // seeds, seed, seeds))
     return Evaluation(
         spec=spec.id,
@@ -253,6 +274,7 @@ def judge_completions(
         interval=found.interval,
         fit_rate=float(fits.mean()),
         overfit_rate=float((fits & ~general).mean()),
+        idle_use_rate=float(idle.sum() / max(1, fits.sum())),
         pass_at={
             k: pass_at_k(true, samples, k) for k in sorted({2**j for j in range(samples.bit_length())} | {samples})
         },

@@ -25,6 +25,7 @@ from cadmus_gym.tasks.synthesis.hidden import LARGEST_INPUT
 READ = ("files", "sources")  # fields that say where a spec was read; no file has them
 FIXED = {"id", "task", "mixture", *READ}  # fields that `Spec.override` cannot change
 REWARDS = ("truth", "cases", "hidden")
+IDLE_USE = ("paid", "refused")
 APART = ("facts", "problems")
 
 
@@ -111,6 +112,8 @@ class Spec:
     common, each: what the mixture overrides in all its parts, and in one part by its name.
     apart: what keeps the problems of splits apart: "facts", one tenth of which no program of a split from 0.1 on ever
         executes, or "problems" alone, by the hash of their key.
+    idle_use: whether a program earns its reward if it meets a directive `use` with idle words only, as in `0 add`:
+        "paid" or "refused" (`cadmus_gym.tasks.synthesis.idle`).
     files: its own file and those of its bases. Modules and parts are looked up beside them.
     sources: the parts of a mixture as they were read. With them another process needs no registry.
     """
@@ -125,6 +128,7 @@ class Spec:
     form: str = ""
     words: tuple[str, ...] = ()
     reward: str = "truth"
+    idle_use: str = "paid"
     apart: str = "facts"
     parameters: dict[str, Any] = field(default_factory=dict)
     thoughts: Thoughts = Thoughts()
@@ -141,6 +145,8 @@ class Spec:
             )
         if self.reward not in REWARDS:
             raise ValueError(f"reward = {self.reward!r}: known are {', '.join(REWARDS)}")
+        if self.idle_use not in IDLE_USE:
+            raise ValueError(f"idle_use = {self.idle_use!r}: known are {', '.join(IDLE_USE)}")
         if self.apart not in APART:
             raise ValueError(f"apart = {self.apart!r}: known are {', '.join(APART)}")
         if self.thoughts.style not in STYLES:

@@ -118,7 +118,8 @@ class Family:
     `cadmus_gym.tasks.synthesis.hidden`), and under ``compose`` the key is `function_key` of that module; without,
     the hash of the prompt. ``space(packed)`` returns the `Space` of references, which makes log-probabilities exact, or
     raises ValueError if there are too many. ``determined`` says that no two references go with one prompt; then a
-    prompt has a log-probability of its own, and ``write`` finds its choices without the reference.
+    prompt has a log-probability of its own, and ``write`` finds its choices without the reference. A family that is not
+    ``scored`` has no log-probabilities, as under ``compose``.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Family:
     inputs: Callable[[Any], tuple[int, int]] | None = None
     space: Callable[[Ints], Space] | None = None
     determined: bool = False
+    scored: bool = True
 
     def __post_init__(self) -> None:
         if (self.compose is None) == (self.write is None) or (self.write is None) != (self.pack is None):

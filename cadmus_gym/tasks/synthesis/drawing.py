@@ -55,6 +55,7 @@ UNITS = WEIGHTS + len(chain.KINDS)  # weight of one step of each kind
 RANGES = UNITS + len(chain.KINDS)
 PROBES = RANGES + chain.RANGES  # one input, then two: feasibility
 KEYS = PROBES + 3 * chain.ROOM  # the same on the standard inputs: the key
+OWN = KEYS + 3 * chain.ROOM  # parameters of a family that builds on this one
 
 # Layout of the working room.
 STEPS = chain.COLUMNS * chain.ROOM
@@ -437,6 +438,65 @@ def draw_cut(rng: Words64, script: Ints, program: Tokens, first: Int, last: Int)
     return cut
 
 
+@kernel
+def draw_shape(
+    parameters: Ints, rng: Words64, script: Ints, cases: Int, inputs: Int, steps: Int
+) -> tuple[bool, Int, Int]:
+    """Draw (whether there are two inputs, the number of steps, that of cases); those of a given program are given."""
+    twos = categorical(rng, script, CHOICE, parameters, ARITIES, 2, inputs - 1) == 1
+    count = 1 + categorical(rng, script, CHOICE, parameters, SIZES, chain.MOST, steps - 1)
+    return twos, count, 1 + categorical(rng, script, CHOICE, parameters, CASES, MAX_CASES, cases - 1)
+
+
+@kernel
+def draw_function(parameters: Ints, rng: Words64, script: Ints, twos: bool, count: Int, work: Ints) -> np.uint64:
+    """Draw a chain of ``count`` steps; return the key of its function, 0 if it is no problem."""
+    load_probes(parameters, PROBES, twos, work)
+    for k in range(count):
+        if not draw_step(parameters, rng, script, twos, k, work[SEEN + 2 * k], work[SEEN + 2 * k + 1], work):
+            return np.uint64(0)
+    return key_of(parameters, twos, count, work) if is_problem(parameters, twos, count, work) else np.uint64(0)
+
+
+@kernel
+def put_cases(
+    parameters: Ints,
+    rng: Words64,
+    script: Ints,
+    twos: bool,
+    count: Int,
+    cases: Int,
+    program: Tokens,
+    position: Int,
+    work: Ints,
+) -> Int:
+    """Draw the cases of the chain in ``work`` and write them and `do`; return the position after it, or -1 if there are
+    not so many."""
+    for shown in range(cases):
+        x, y, after = np.int64(0), np.int64(0), position
+        if is_guided(script):
+            x, after = literal_at(program, position + 1, True)
+            if twos:
+                y, after = literal_at(program, after, True)
+        if not draw_case(parameters, rng, script, twos, count, shown, x, y, work):
+            return np.int64(-1)
+        at = SHOWN_CASES + 3 * shown
+        position = put_number(program, put(program, position, op.CASE), work[at])
+        if twos:
+            position = put_number(program, put(program, position, op.COMMA), work[at + 1])
+        position = put_number(program, put(program, position, op.TO), work[at + 2])
+    return put(program, position, op.DO)
+
+
+@kernel
+def put_chain(parameters: Ints, count: Int, program: Tokens, position: Int, work: Ints) -> Int:
+    """Write the chain in ``work``; return the position after it."""
+    ranges = parameters[RANGES : RANGES + chain.RANGES]
+    for k in range(count):
+        position = chain.put_step(ranges, work[STEPS + 2 * k], work[STEPS + 2 * k + 1], program, position)
+    return position
+
+
 @writer
 def write(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
@@ -445,41 +505,17 @@ def write(
     if is_guided(script):
         seen_cases, seen_inputs = read_shape(program)
         seen_steps = read_body(parameters, program, seen_inputs == 2, work)
-    twos = categorical(rng, script, CHOICE, parameters, ARITIES, 2, seen_inputs - 1) == 1
-    count = 1 + categorical(rng, script, CHOICE, parameters, SIZES, chain.MOST, seen_steps - 1)
-    cases = 1 + categorical(rng, script, CHOICE, parameters, CASES, MAX_CASES, seen_cases - 1)
+    twos, count, cases = draw_shape(parameters, rng, script, seen_cases, seen_inputs, seen_steps)
     # What a prompt gives changes no program, so when one is scored nothing is given.
     given: Int = 0 if is_guided(script) else categorical(rng, script, CHOICE, parameters, GIVEN_PARTS, len(GIVEN), 0)
     marks[PROMPT], marks[REFERENCE], marks[STRATUM] = 1, 1, 1 + 2 * count + np.int64(twos)
-    nothing = np.uint64(0)
-    load_probes(parameters, PROBES, twos, work)
-    for k in range(count):
-        if not draw_step(parameters, rng, script, twos, k, work[SEEN + 2 * k], work[SEEN + 2 * k + 1], work):
-            return nothing
-    if not is_problem(parameters, twos, count, work):
-        return nothing
-    key = key_of(parameters, twos, count, work)
-    if is_key_enough(script):
+    key = draw_function(parameters, rng, script, twos, count, work)
+    if key == 0 or is_key_enough(script):
         return key
-    position: Int = 0
-    for shown in range(cases):
-        x, y, after = np.int64(0), np.int64(0), position
-        if is_guided(script):
-            x, after = literal_at(program, position + 1, True)
-            if twos:
-                y, after = literal_at(program, after, True)
-        if not draw_case(parameters, rng, script, twos, count, shown, x, y, work):
-            return nothing
-        at = SHOWN_CASES + 3 * shown
-        position = put_number(program, put(program, position, op.CASE), work[at])
-        if twos:
-            position = put_number(program, put(program, position, op.COMMA), work[at + 1])
-        position = put_number(program, put(program, position, op.TO), work[at + 2])
-    first = put(program, position, op.DO)
-    last = first
-    ranges = parameters[RANGES : RANGES + chain.RANGES]
-    for k in range(count):
-        last = chain.put_step(ranges, work[STEPS + 2 * k], work[STEPS + 2 * k + 1], program, last)
+    first = put_cases(parameters, rng, script, twos, count, cases, program, np.int64(0), work)
+    if first < 0:
+        return np.uint64(0)
+    last = put_chain(parameters, count, program, first, work)
     cut: Int = first
     if given == ANY:
         cut = draw_cut(rng, script, program, first, last)

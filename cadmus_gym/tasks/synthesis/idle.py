@@ -1,0 +1,135 @@
+"""Idle words: those of a body that can be left out, with others beside them, without changing what it does.
+
+What a body does is seen on the standard probes. A word is idle if it stands in a span of the body without which every
+probe leaves the same, as in `0 add`, `neg neg` or `dup drop`. A directive `use W` holds as soon as W is executed; W is
+only of use if some W of the body is not idle.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.hashing import join
+from cadmus_gym.language.isa import Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.memory import DIRECTIVES, STACK, bit, load, scratch
+from cadmus_gym.language.parsing import prepare
+from cadmus_gym.language.verdicts import RAN
+from cadmus_gym.tasks.synthesis.hidden import PROBES, STANDARD, WIDTH, probes_of, read_inputs, run_on
+# All probes, for each number of inputs from 1: (WIDTH, PROBES, WIDTH). What is missing repeats the first one.
+_PROBES = np.zeros((WIDTH, PROBES, WIDTH), np.int64)
+for _arity in range(1, WIDTH + 1):
+    _found = probes_of(STANDARD, _arity)
+    _PROBES[_arity - 1, :, :_arity] = _found[np.arange(PROBES) % len(_found)]
+ROWS = np.array([len(probes_of(STANDARD, arity)) for arity in range(1, WIDTH + 1)], np.int64)
+
+# Layout of the working cells: an input of a run; what the whole body leaves on each probe; marks of idle positions.
+LEFT = WIDTH
+FLAGS = LEFT + PROBES
+MOST = 256  # tokens of a body; in a longer one nothing is found
+ROOM = FLAGS + MOST
+
+
+@kernel
+def left_on(program: Tokens, body: Int, arity: Int, row: Int, cells: Ints, work: Ints) -> Int:
+    """A hash of how a prepared body ends on a probe, and of what it leaves."""
+    for i in range(arity):
+        cells[i] = _PROBES[arity - 1, row, i]
+    outcome, depth, _ = run_on(program, body, cells, np.int64(0), arity, work)
+    if outcome != RAN:
+        return np.int64(outcome)
+    key = np.uint64(depth)
+    for k in range(depth):
+        key = join(key, np.uint64(load(work, STACK + k)))
+    return np.int64(key >> np.uint64(1)) + 64
+
+
+@kernel
+def find_idle(body: Tokens, size: Int, arity: Int, shorter: Tokens, cells: Ints, work: Ints) -> bool:
+    """Mark the idle words of a body of ``size`` tokens and its `end`; return whether there are any.
+
+    ``cells[FLAGS + k]`` is 1 if token k is idle. ``shorter`` has room for the body.
+    """
+    for k in range(size):
+        cells[FLAGS + k] = 0
+    outcome, first, _, _ = prepare(body[: size + 1], work)
+    if outcome != RAN or size > MOST:
+        return False
+    for row in range(ROWS[arity - 1]):
+        cells[LEFT + row] = left_on(body[: size + 1], first, arity, row, cells, work)
+    found = False
+    for begin in range(size):
+        for k in range(begin):
+            shorter[k] = body[k]
+        for end in range(begin + 1, size + 1):
+            rest = size - end + begin
+            for k in range(end, size + 1):
+                shorter[k - end + begin] = body[k]
+            if op.CASE <= shorter[0] < op.BODY or prepare(shorter[: rest + 1], work)[0] != RAN:
+                continue
+            same = True
+            for row in range(ROWS[arity - 1]):
+                same = left_on(shorter[: rest + 1], np.int64(0), arity, row, cells, work) == cells[LEFT + row]
+                if not same:
+                    break
+            if same:
+                found = True
+                for k in range(begin, end):
+                    cells[FLAGS + k] = 1
+    return found
+
+
+@kernel
+def uses_idly(program: Tokens, body: Tokens, shorter: Tokens, cells: Ints, work: Ints) -> bool:
+    """Whether a true program meets some directive `use` with idle words only.
+
+    ``body`` and ``shorter`` have room for the program, ``cells`` for `ROOM`. Without cases of 1 to `WIDTH` inputs no
+    word is idle.
+    """
+    directives = prepare(program, work)[2]
+    uses: Int = 0
+    words = np.uint64(0)
+    for k in range(directives):
+        if load(work, DIRECTIVES + 2 * k) == op.USE:
+            uses += 1
+            words |= bit(load(work, DIRECTIVES + 2 * k + 1))
+    if uses == 0:
+        return False
+    _, arity = read_inputs(program, cells, work)
+    if arity == 0:
+        return False
+    position: Int = 0
+    while program[position] != op.DO:
+        position += 1
+    position += 1
+    size: Int = 0
+    while program[position] != op.END:
+        if program[position] == op.OPEN:
+            while program[position] != op.CLOSE:
+                position += 1
+        else:
+            body[size] = program[position]
+            size += 1
+        position += 1
+    body[size] = op.END
+    if not find_idle(body, size, arity, shorter, cells, work):
+        return False
+    for k in range(size):
+        if cells[FLAGS + k] == 0:
+            words &= ~bit(np.int64(body[k]))
+    return bool(words != 0)
+
+
+@kernel
+def judge_idle(programs: Tokens, rows: Ints, body: Tokens, shorter: Tokens, cells: Ints, work: Ints, idle: Ints) -> None:
+    for k in rows:
+        idle[k] = np.int64(uses_idly(programs[k], body, shorter, cells, work))
+
+
+def idle_use(programs: Tokens, rows: Ints) -> Ints:
+    """Return which of those ``rows`` of programs (N, L) that are true use a word only idly, (N,) int64 of 0 and 1."""
+    idle, size = np.zeros(len(programs), np.int64), programs.shape[1]
+    buffers = np.zeros(size, np.uint8), np.zeros(size, np.uint8), np.zeros(ROOM, np.int64)
+    judge_idle(programs, np.asarray(rows, np.int64), *buffers, scratch(size), idle)
+    return idle

@@ -1,0 +1,260 @@
+"""instruct: write the function that some cases show, and do it as told: ``avoid mul case 3 to 6 case 5 to 10 ... do``.
+
+A function is drawn as for induce; the body drawn is the *plain* one. Then the directives are drawn, each with a rewriting
+of the body (`cadmus_gym.tasks.synthesis.rewrites`), such that the plain body violates every directive and the reference,
+which is the rewritten body, meets them all. So no directive can be ignored: it bites.
+
+- `use W`: W is in the reference and not in the plain body.
+- `avoid W`: W is in the plain body and not in the reference.
+- `within N`, `exactly N`: fewer tokens than the plain body has.
+
+No word of a reference is idle (`cadmus_gym.tasks.synthesis.idle`), so none can be left out. What is asked is the function,
+as in induce: its key does not depend on the directives. Programs have no log-probabilities, since many chains and
+rewritings may lead to one program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cadmus_gym.language import isa as op
+from cadmus_gym.language.hashing import Words64
+from cadmus_gym.language.isa import ID, VOCABULARY, Int, Ints, Tokens
+from cadmus_gym.language.kernels import kernel
+from cadmus_gym.language.memory import bit
+from cadmus_gym.tasks.checks import as_array, check_pool, check_sizes, check_weights, listed
+from cadmus_gym.tasks.family import PROMPT, REFERENCE, Family, writer
+from cadmus_gym.tasks.literals import put, put_number
+from cadmus_gym.tasks.sampling import CHOICE, OPERAND, categorical, uniform
+from cadmus_gym.tasks.synthesis import idle, induce, rewrites
+from cadmus_gym.tasks.synthesis.drawing import OWN, WORK_ROOM, draw_function, draw_shape, put_cases, put_chain
+
+KINDS = ("use", "avoid", "within", "exactly")
+USE, AVOID, WITHIN, EXACTLY = range(len(KINDS))
+MOST_DIRECTIVES = 4
+MOST_TOKENS = 28  # of a body
+
+# Layout of the packed parameters after those of induce.
+NUMBERS = OWN  # weights of the number of directives
+WEIGHTS = NUMBERS + MOST_DIRECTIVES  # weights of their kinds
+ONLY_HELD = WEIGHTS + len(KINDS)
+HELD = ONLY_HELD + 1  # sets of words, for `use` and for `avoid`
+
+# Layout of the working room after that of induce.
+LEFT = WORK_ROOM  # weights of the kinds that may come next
+ASKED = LEFT + len(KINDS)  # kind and operand of each directive
+PLAIN = ASKED + 2 * MOST_DIRECTIVES  # the plain body, the one so far, and one that is tried
+BODY = PLAIN + MOST_TOKENS
+TRIED = BODY + MOST_TOKENS
+VALID = TRIED + MOST_TOKENS  # numbers of the rules after which there is an operand
+IDLE = VALID + len(rewrites.RULES) + 1
+
+
+@dataclass(frozen=True)
+class Parameters(induce.Parameters):
+    """Those of `cadmus_gym.tasks.synthesis.induce`, and: weights of the number of ``directives`` and of their
+    ``instructions``, "use", "avoid", "within" and "exactly"; ``held_out`` directives such as "use swap", shown only if
+    ``pool`` is "held", and then no other of these two kinds."""
+
+    directives: dict[str, int] = field(default_factory=lambda: {"1": 1})
+    instructions: dict[str, int] = field(default_factory=lambda: {"use": 1, "avoid": 1})
+    held_out: tuple[str, ...] = ()
+    pool: str = "open"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.given.keys() != {"0"}:
+            raise ValueError(f"given = {self.given}: a prompt with directives gives nothing of the body")
+        check_sizes("directives", self.directives, 1, MOST_DIRECTIVES)
+        check_weights("instructions", self.instructions, KINDS)
+        if "2" in self.directives and self.instructions.keys().isdisjoint(KINDS[:WITHIN]):
+            raise ValueError("instructions: one of within and exactly is enough for a prompt; give use or avoid too")
+        for directive in self.held_out:
+            kind, _, word = directive.partition(" ")
+            if kind not in KINDS[:WITHIN] or ID.get(word, 0) <= op.BODY:
+                raise ValueError(f"held_out: {directive!r}: give directives such as 'use swap' or 'avoid mul'")
+        check_pool(self.pool, self.held_out)
+
+
+def pack(parameters: Parameters) -> Ints:
+    held = [
+        sum({1 << ID[word] - op.BODY for word in VOCABULARY if f"{kind} {word}" in parameters.held_out})
+        for kind in KINDS[:WITHIN]
+    ]
+    own = [
+        *listed(parameters.directives, range(1, MOST_DIRECTIVES + 1)),
+        *listed(parameters.instructions, KINDS),
+        parameters.pool == "held",
+        *held,
+    ]
+    return np.concatenate([induce.pack(parameters), as_array(own)])
+
+
+def room(parameters: Parameters) -> int:
+    """Of a prompt: its directives, cases and `do`."""
+    return induce.room(parameters) + 3 * max(map(int, parameters.directives))
+
+
+def words(parameters: Parameters) -> tuple[str, ...]:
+    """Return the words that references may use, in the order of the vocabulary."""
+    used = {*induce.words(parameters), *rewrites.WORDS}
+    return tuple(word for word in VOCABULARY if word in used)
+
+
+@kernel
+def set_of(work: Ints, first: Int, size: Int, surely: bool) -> np.uint64:
+    """The set of the words of a body without `,`: all, or those that ``surely`` run, whatever an `if` decides."""
+    words, inside = np.uint64(0), 0
+    for k in range(size):
+        token = work[first + k]
+        if inside == 0 or not surely:
+            words |= bit(token)
+        inside += np.int64(token == op.IF) - np.int64(token == op.FI)
+    return words & ~bit(np.int64(op.COMMA))
+
+
+@kernel
+def meets(work: Ints, asked: Int, size: Int) -> bool:
+    """Whether the body that is tried, of ``size`` tokens, meets the first ``asked`` directives."""
+    words, sure = set_of(work, TRIED, size, False), set_of(work, TRIED, size, True)
+    for k in range(asked):
+        kind, operand = work[ASKED + 2 * k], work[ASKED + 2 * k + 1]
+        if (kind == USE and not sure & bit(operand)) or (kind == AVOID and words & bit(operand)):
+            return False
+        if (kind == WITHIN and size > operand) or (kind == EXACTLY and size != operand):
+            return False
+    return True
+
+
+@kernel
+def operands_of(parameters: Ints, kind: Int, asked: Int, plain: Int, size: Int, work: Ints) -> np.uint64:
+    """The set of operands with which a directive bites the plain body of ``plain`` tokens, and the body that is tried,
+    of ``size``, meets it and all before it.
+
+    Of a length directive, bit k stands for the length ``size + k``.
+    """
+    if not meets(work, asked, size):
+        return np.uint64(0)
+    if kind == WITHIN or kind == EXACTLY:
+        if size >= plain:
+            return np.uint64(0)
+        return np.uint64(1) if kind == EXACTLY else (np.uint64(1) << np.uint64(plain - size)) - np.uint64(1)
+    plainly = set_of(work, PLAIN, plain, False)
+    found = set_of(work, TRIED, size, True) & ~plainly if kind == USE else plainly & ~set_of(work, TRIED, size, False)
+    for k in range(asked):
+        if work[ASKED + 2 * k] == kind:
+            found &= ~bit(work[ASKED + 2 * k + 1])
+    held = np.uint64(parameters[HELD + kind])
+    return found & (held if parameters[ONLY_HELD] else ~held)
+
+
+@kernel
+def try_rule(rule: Int, size: Int, work: Ints) -> Int:
+    """Rewrite the body so far by a rule, or by none at all if it is -1; return the size of what is tried, or -1."""
+    if rule >= 0:
+        source, target = work[BODY : BODY + MOST_TOKENS], work[TRIED : TRIED + MOST_TOKENS]
+        return rewrites.rewrite(rule, source, size, target)
+    for k in range(size):
+        work[TRIED + k] = work[BODY + k]
+    return size
+
+
+@kernel
+def draw_directive(
+    parameters: Ints, rng: Words64, script: Ints, asked: Int, plain: Int, size: Int, work: Ints
+) -> Int:
+    """Draw a rewriting of the body so far and the operand of the next directive; return the new size, or -1."""
+    kind, count = work[ASKED + 2 * asked], np.int64(0)
+    for rule in range(-1 if asked > 0 else 0, len(rewrites.RULES)):
+        tried = try_rule(rule, size, work)
+        if tried >= 0 and operands_of(parameters, kind, asked, plain, tried, work) != 0:
+            work[VALID + count] = rule
+            count += 1
+    if count == 0:
+        return -1
+    size = try_rule(work[VALID + uniform(rng, script, OPERAND, count, 0)], size, work)
+    operands = operands_of(parameters, kind, asked, plain, size, work)
+    count = 0
+    for k in range(64):
+        count += np.int64(operands >> np.uint64(k) & np.uint64(1))
+    left, operand = uniform(rng, script, OPERAND, count, 0), np.int64(-1)
+    while left >= 0:
+        operand += 1
+        left -= np.int64(operands >> np.uint64(operand) & np.uint64(1))
+    work[ASKED + 2 * asked + 1] = operand + (size if kind == WITHIN or kind == EXACTLY else np.int64(op.BODY))
+    for k in range(size):
+        work[BODY + k] = work[TRIED + k]
+    return size
+
+
+@kernel
+def has_idle(size: Int, twos: bool, program: Tokens, work: Ints, machine: Ints) -> bool:
+    """Whether the body so far has idle words. ``program`` is room to run it in."""
+    for k in range(size):
+        program[k] = work[BODY + k]
+    program[size] = op.END
+    return idle.find_idle(program, size, np.int64(2 if twos else 1), program[size + 1 :], work[IDLE:], machine)
+
+
+@writer
+def write(
+    parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
+) -> np.uint64:
+    directives = 1 + categorical(rng, script, CHOICE, parameters, NUMBERS, MOST_DIRECTIVES, 0)
+    for kind in range(len(KINDS)):
+        work[LEFT + kind] = parameters[WEIGHTS + kind]
+    for k in range(directives):
+        kind = categorical(rng, script, CHOICE, work, LEFT, len(KINDS), 0)
+        work[ASKED + 2 * k] = kind
+        if kind == WITHIN or kind == EXACTLY:
+            work[LEFT + WITHIN], work[LEFT + EXACTLY] = 0, 0
+    twos, count, cases = draw_shape(parameters, rng, script, np.int64(0), np.int64(0), np.int64(0))
+    marks[PROMPT], marks[REFERENCE] = 1, 1
+    nothing = np.uint64(0)
+    key = draw_function(parameters, rng, script, twos, count, work)
+    if key == 0:
+        return nothing
+    plain = put_chain(parameters, count, program, np.int64(0), work)
+    if plain > MOST_TOKENS:
+        return nothing
+    for k in range(plain):
+        work[PLAIN + k], work[BODY + k] = program[k], program[k]
+    size = plain
+    for k in range(directives):
+        size = draw_directive(parameters, rng, script, k, plain, size, work)
+        if size < 0:
+            return nothing
+    if has_idle(size, twos, program, work, machine):
+        return nothing
+    position: Int = 0
+    for k in range(directives):
+        kind, operand = work[ASKED + 2 * k], work[ASKED + 2 * k + 1]
+        position = put(program, position, op.USE + kind)
+        if kind == WITHIN or kind == EXACTLY:
+            position = put_number(program, position, operand)
+        else:
+            position = put(program, position, operand)
+    position = put_cases(parameters, rng, script, twos, count, cases, program, position, work)
+    if position < 0:
+        return nothing
+    marks[PROMPT], marks[REFERENCE] = position, size
+    for k in range(size):
+        program[position + k] = work[BODY + k]
+    return key
+
+
+INSTRUCT = Family(
+    name="instruct",
+    version=1,
+    parameters=Parameters,
+    form="words",
+    room=room,
+    write=write,
+    pack=pack,
+    answer=lambda parameters: MOST_TOKENS + 1,
+    words=words,
+    inputs=lambda parameters: parameters.inputs,
+    scored=False,
+)
