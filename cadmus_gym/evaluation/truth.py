@@ -45,9 +45,9 @@ class Evaluation:
     reward ``hidden`` a program counts as true only if it is true on its hidden cases too. ``fit_rate`` is the share
     that is true on the visible cases, and ``overfit_rate`` the share that is true on these and not on the hidden ones
     (see `cadmus_gym.tasks.synthesis.hidden`). ``idle_use_rate`` is the share of the programs that fit which meet a
-    directive `use` with idle words only; if the spec refuses these, they do not count as true. ``pass_at`` maps k to the probability that at least one of k completions
-    is true. ``loophole_rate`` is the share of all completions that are true for the wrong reason (see
-    `find_loopholes`), and ``verdicts`` counts completions by verdict.
+    directive `use` with idle words only; if the spec refuses these, they do not count as true. ``pass_at`` maps k to
+    the probability that at least one of k completions is true. ``loophole_rate`` is the share of all completions that
+    are true for the wrong reason (see `find_loopholes`), and ``verdicts`` counts completions by verdict.
     """
 
     spec: str
@@ -230,7 +230,9 @@ def earning(
     seed: int = EVALUATION_SEED,
     seeds: int = 1,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which programs earn the whole reward, which generalise, and which use a word only idly, as `generalising`.
+    """Return which programs earn their reward, which generalise, and which use a word only idly, all (N * samples,).
+
+    Arguments are those of `generalising`.
     """
     general = generalising(spec, split, programs, fits, count, seed, seeds)
     idle = idle_use(programs, np.flatnonzero(fits)) == 1

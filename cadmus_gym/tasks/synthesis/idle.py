@@ -1,8 +1,9 @@
-"""Idle words: those of a body that can be left out, with others beside them, without changing what it does.
+"""Idle words: those of a body that can be left out, with others, without changing what it does.
 
-What a body does is seen on the standard probes. A word is idle if it stands in a span of the body without which every
-probe leaves the same, as in `0 add`, `neg neg` or `dup drop`. A directive `use W` holds as soon as W is executed; W is
-only of use if some W of the body is not idle.
+What a body does is seen on the standard probes. A word is idle if it stands in one or two spans of the body without
+which every probe leaves the same, as in `0 add`, `neg neg`, `1 if 2 mul fi` or `dup 2 mul swap drop`. Only spans that
+together leave the depth of the stack as it is are tried. A directive `use W` holds as soon as W is executed; W is only
+of use if some W of the body is not idle.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import numpy as np
 
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import join
-from cadmus_gym.language.isa import Int, Ints, Tokens
+from cadmus_gym.language.isa import ID, VOCABULARY, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.memory import DIRECTIVES, STACK, bit, load, scratch
 from cadmus_gym.language.parsing import prepare
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.tasks.synthesis.hidden import PROBES, STANDARD, WIDTH, probes_of, read_inputs, run_on
+
 # All probes, for each number of inputs from 1: (WIDTH, PROBES, WIDTH). What is missing repeats the first one.
 _PROBES = np.zeros((WIDTH, PROBES, WIDTH), np.int64)
 for _arity in range(1, WIDTH + 1):
@@ -24,11 +26,21 @@ for _arity in range(1, WIDTH + 1):
     _PROBES[_arity - 1, :, :_arity] = _found[np.arange(PROBES) % len(_found)]
 ROWS = np.array([len(probes_of(STANDARD, arity)) for arity in range(1, WIDTH + 1)], np.int64)
 
-# Layout of the working cells: an input of a run; what the whole body leaves on each probe; marks of idle positions.
+# By how much each token, from `,` on, changes the depth; of a literal, only its last digit counts.
+EFFECTS = np.zeros(len(VOCABULARY), np.int64)
+for _words, _effect in (
+    ("add sub mul div mod min max eq ne lt le gt ge and or xor drop a! b! if times until", -1),
+    ("dup over a@ b@ i 0 1 2 3 4 5 6 7 8 9", 1),
+):
+    EFFECTS[[ID[word] for word in _words.split()]] = _effect
+
+# Layout of the working cells: an input of a run; what the whole body leaves on each probe; marks of idle positions; the
+# change of depth up to each position.
 LEFT = WIDTH
 FLAGS = LEFT + PROBES
-MOST = 256  # tokens of a body; in a longer one nothing is found
-ROOM = FLAGS + MOST
+MOST = 64  # tokens of a body; in a longer one nothing is found
+DEPTHS = FLAGS + MOST
+ROOM = DEPTHS + MOST + 1
 
 
 @kernel
@@ -46,37 +58,64 @@ def left_on(program: Tokens, body: Int, arity: Int, row: Int, cells: Ints, work:
 
 
 @kernel
+def is_idle(
+    body: Tokens,
+    size: Int,
+    begin: Int,
+    end: Int,
+    again: Int,
+    last: Int,
+    arity: Int,
+    shorter: Tokens,
+    cells: Ints,
+    work: Ints,
+) -> bool:
+    """Whether a body does the same without ``body[begin:end]`` and ``body[again:last]``; if so, mark them."""
+    rest: Int = 0
+    for k in range(size + 1):
+        if not begin <= k < end and not again <= k < last:
+            shorter[rest] = body[k]
+            rest += 1
+    if op.CASE <= shorter[0] < op.BODY or prepare(shorter[:rest], work)[0] != RAN:
+        return False
+    for row in range(ROWS[arity - 1]):
+        if left_on(shorter[:rest], np.int64(0), arity, row, cells, work) != cells[LEFT + row]:
+            return False
+    for k in range(begin, last):
+        if k < end or k >= again:
+            cells[FLAGS + k] = 1
+    return True
+
+
+@kernel
 def find_idle(body: Tokens, size: Int, arity: Int, shorter: Tokens, cells: Ints, work: Ints) -> bool:
     """Mark the idle words of a body of ``size`` tokens and its `end`; return whether there are any.
 
     ``cells[FLAGS + k]`` is 1 if token k is idle. ``shorter`` has room for the body.
     """
-    for k in range(size):
+    for k in range(min(size, MOST)):
         cells[FLAGS + k] = 0
     outcome, first, _, _ = prepare(body[: size + 1], work)
     if outcome != RAN or size > MOST:
         return False
     for row in range(ROWS[arity - 1]):
         cells[LEFT + row] = left_on(body[: size + 1], first, arity, row, cells, work)
+    depth: Int = 0
+    for k in range(size + 1):
+        cells[DEPTHS + k] = depth
+        token = body[k]
+        if not (op.ZERO <= token <= op.NINE and op.ZERO <= body[min(k + 1, size)] <= op.NINE):
+            depth += EFFECTS[token]
     found = False
     for begin in range(size):
-        for k in range(begin):
-            shorter[k] = body[k]
         for end in range(begin + 1, size + 1):
-            rest = size - end + begin
-            for k in range(end, size + 1):
-                shorter[k - end + begin] = body[k]
-            if op.CASE <= shorter[0] < op.BODY or prepare(shorter[: rest + 1], work)[0] != RAN:
-                continue
-            same = True
-            for row in range(ROWS[arity - 1]):
-                same = left_on(shorter[: rest + 1], np.int64(0), arity, row, cells, work) == cells[LEFT + row]
-                if not same:
-                    break
-            if same:
-                found = True
-                for k in range(begin, end):
-                    cells[FLAGS + k] = 1
+            change = cells[DEPTHS + end] - cells[DEPTHS + begin]
+            if change == 0:
+                found |= is_idle(body, size, begin, end, end, end, arity, shorter, cells, work)
+            for again in range(end + 1, size):
+                for last in range(again + 1, size + 1):
+                    if change == cells[DEPTHS + again] - cells[DEPTHS + last]:
+                        found |= is_idle(body, size, begin, end, again, last, arity, shorter, cells, work)
     return found
 
 
@@ -122,7 +161,9 @@ def uses_idly(program: Tokens, body: Tokens, shorter: Tokens, cells: Ints, work:
 
 
 @kernel
-def judge_idle(programs: Tokens, rows: Ints, body: Tokens, shorter: Tokens, cells: Ints, work: Ints, idle: Ints) -> None:
+def judge_idle(
+    programs: Tokens, rows: Ints, body: Tokens, shorter: Tokens, cells: Ints, work: Ints, idle: Ints
+) -> None:
     for k in rows:
         idle[k] = np.int64(uses_idly(programs[k], body, shorter, cells, work))
 

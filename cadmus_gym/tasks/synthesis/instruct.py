@@ -1,16 +1,16 @@
-"""instruct: write the function that some cases show, and do it as told: ``avoid mul case 3 to 6 case 5 to 10 ... do``.
+"""instruct: write the function that some cases show, as told: ``avoid mul case 3 to 6 case 5 to 10 ... do``.
 
-A function is drawn as for induce; the body drawn is the *plain* one. Then the directives are drawn, each with a rewriting
-of the body (`cadmus_gym.tasks.synthesis.rewrites`), such that the plain body violates every directive and the reference,
-which is the rewritten body, meets them all. So no directive can be ignored: it bites.
+A function is drawn as for induce; the body drawn is the *plain* one. Then the directives are drawn, each with a
+rewriting of the body (`cadmus_gym.tasks.synthesis.rewrites`), such that the plain body violates every directive and the
+reference, which is the rewritten body, meets them all. So no directive can be ignored: it bites.
 
 - `use W`: W is in the reference and not in the plain body.
 - `avoid W`: W is in the plain body and not in the reference.
 - `within N`, `exactly N`: fewer tokens than the plain body has.
 
-No word of a reference is idle (`cadmus_gym.tasks.synthesis.idle`), so none can be left out. What is asked is the function,
-as in induce: its key does not depend on the directives. Programs have no log-probabilities, since many chains and
-rewritings may lead to one program.
+No word of a reference is idle (`cadmus_gym.tasks.synthesis.idle`), so none can be left out. What is asked is the
+function, as in induce: its key does not depend on the directives. Programs have no log-probabilities, since many chains
+and rewritings may lead to one program.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def words(parameters: Parameters) -> tuple[str, ...]:
 @kernel
 def set_of(work: Ints, first: Int, size: Int, surely: bool) -> np.uint64:
     """The set of the words of a body without `,`: all, or those that ``surely`` run, whatever an `if` decides."""
-    words, inside = np.uint64(0), 0
+    words, inside = np.uint64(0), np.int64(0)
     for k in range(size):
         token = work[first + k]
         if inside == 0 or not surely:
@@ -162,11 +162,10 @@ def try_rule(rule: Int, size: Int, work: Ints) -> Int:
 
 
 @kernel
-def draw_directive(
-    parameters: Ints, rng: Words64, script: Ints, asked: Int, plain: Int, size: Int, work: Ints
-) -> Int:
+def draw_directive(parameters: Ints, rng: Words64, script: Ints, asked: Int, plain: Int, size: Int, work: Ints) -> Int:
     """Draw a rewriting of the body so far and the operand of the next directive; return the new size, or -1."""
-    kind, count = work[ASKED + 2 * asked], np.int64(0)
+    kind = work[ASKED + 2 * asked]
+    count: Int = 0
     for rule in range(-1 if asked > 0 else 0, len(rewrites.RULES)):
         tried = try_rule(rule, size, work)
         if tried >= 0 and operands_of(parameters, kind, asked, plain, tried, work) != 0:
@@ -179,7 +178,8 @@ def draw_directive(
     count = 0
     for k in range(64):
         count += np.int64(operands >> np.uint64(k) & np.uint64(1))
-    left, operand = uniform(rng, script, OPERAND, count, 0), np.int64(-1)
+    left = uniform(rng, script, OPERAND, count, 0)
+    operand: Int = -1
     while left >= 0:
         operand += 1
         left -= np.int64(operands >> np.uint64(operand) & np.uint64(1))

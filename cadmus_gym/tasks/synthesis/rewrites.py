@@ -28,7 +28,6 @@ RULES = (
     ("min", "neg swap neg max neg"),
     ("max", "over over lt if swap fi drop"),
     ("max", "neg swap neg min neg"),
-    ("mul", "neg mul neg"),
     ("mod", "over over div mul sub"),
     ("dup", "a! a@ a@"),
     ("dup", "0 pick"),
