@@ -35,7 +35,7 @@ import torch
 import tyro
 
 from cadmus_gym import Stream, load_model
-from cadmus_gym.evaluation.completing import rules_of, trained_on
+from cadmus_gym.evaluation.completing import trained_on
 from cadmus_gym.evaluation.truth import (
     EVALUATION_SEED,
 )
@@ -98,8 +98,8 @@ def publish(source: str, name: str) -> Path:
     best = min(changes, key=lambda dtype: changes[dtype]["rms"])
     finite = {dtype: change for dtype, change in changes.items() if math.isfinite(change["rms"])}
     card = {**model.card, "rounding": {"dtype": best, "programs": ROUNDED, "logits": finite}}
-    folder = model_files.PACKAGED / name
-    checkpoint.save_model(model, folder, card, STORED[best], max_tokens=rules_of(card).max_tokens)
+    folder, most = model_files.PACKAGED / name, max(spec.episode.max_tokens for spec in trained_on(card))
+    checkpoint.save_model(model, folder, card, STORED[best], max_tokens=most)
     write_page(folder)
     return folder
 

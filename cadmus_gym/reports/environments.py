@@ -19,9 +19,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from cadmus_gym.environments.playing import put
 from cadmus_gym.environments.single import CadmusEnv
 from cadmus_gym.evaluation.constructs import CEILINGS, NEEDED, ignored, meaning_of, named_of
+from cadmus_gym.evaluation.directives import plain_policies, strict_of
 from cadmus_gym.evaluation.posteriors import ceiling_of
+from cadmus_gym.evaluation.truth import prompts_of
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.forms import GRAMMARS
 from cadmus_gym.language.hashing import Words64, distinct, fingerprints
@@ -35,6 +38,7 @@ from cadmus_gym.streams.loading import FOLDER, SPECS, load_spec
 from cadmus_gym.streams.scores import Entropy
 from cadmus_gym.streams.spec import Spec
 from cadmus_gym.streams.stream import Stream
+from cadmus_gym.tasks.synthesis.instruct import KINDS
 
 MARKER = "<!-- environments -->"
 SEED = 0
@@ -213,7 +217,7 @@ def ablations(spec: Spec) -> str:
         links = ", ".join(f"[{id}]({id}.md)" for id in spec.mixture)
         return f"## Ablations\n\nWhat its prompts need is on the cards of its parts: {links}."
     if spec.family.written:
-        return ceilings(spec)
+        return bites(spec) if spec.task == "instruct" else ceilings(spec)
     named, most = named_of(spec), CEILINGS[spec.family.form]
     rows = [
         [
@@ -259,6 +263,29 @@ How often an agent can be right on all hidden cases, from the exact posterior ov
 optimal decision is the ceiling of an agent that writes one of these functions. A draw from the posterior is what a
 model reaches that has learned the distribution of the programs and no more. A prompt is identified if one function has
 more than 95 % of the posterior. The first column counts the functions that the split keeps.
+
+{markdown(columns, rows)}"""
+
+
+def bites(spec: Spec) -> str:
+    """The section of a card about policies that ignore directives."""
+    rows = []
+    for split in spec.splits:
+        prompts, lengths = prompts_of(spec, split, DECIDED, SEED)
+        for name, policy in plain_policies(spec, split).items():
+            completions = [policy(prompt[:size]) for prompt, size in zip(prompts, lengths, strict=True)]
+            programs = put(spec, split, prompts, lengths, completions)
+            fits = float((run_batch(programs)[0] == Verdict.TRUE).mean())
+            found = strict_of(spec, split, programs, SEED)
+            kinds = [f"{found[kind].prompts:.1%}" if kind in found else "" for kind in KINDS]
+            rows.append([split, name, f"{fits:.1%}", f"{found['all'].prompts:.1%}", *kinds])
+    columns = ["split", "policy", "true", "earns", *(f"`{kind}`" for kind in KINDS)]
+    return f"""## Directives
+
+What two policies earn that ignore directives, on the first {DECIDED:,} prompts of each split. The plain body is the one
+that the stream would most likely write for the function that is most probably right. The idle suffix names the word of
+a `use` and does nothing. The last columns are prompts with one directive, of that kind. A test keeps what is earned
+below 5 %.
 
 {markdown(columns, rows)}"""
 

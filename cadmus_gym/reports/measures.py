@@ -17,6 +17,7 @@ from cadmus_gym.evaluation.intervals import Tally, tally
 from cadmus_gym.evaluation.truth import (
     Evaluation,
     complete_under,
+    earning,
     judge_completions,
     problems_of,
     prompts_of,
@@ -36,7 +37,8 @@ from cadmus_gym.reports.models import (
 from cadmus_gym.streams.loading import SPECS, load_spec
 from cadmus_gym.streams.problems import Reader
 from cadmus_gym.streams.spec import Spec, Split
-from cadmus_gym.streams.strata import Strata, families_of, strata_of
+from cadmus_gym.streams.strata import families_of, labels_of_written, strata_of
+from cadmus_gym.streams.stream import Stream, pairs_of
 from cadmus_gym.tasks import find_family
 from cadmus_gym.transformer.model import Transformer
 
@@ -59,6 +61,10 @@ AXES: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
             str(k): {"lengths": {str(k): 1}, "order": {"digit": 1, "tail": 1}, "equality": {"digit": 1}}
             for k in range(3, 8)
         }
+    },
+    "induce": {
+        "steps": {str(k): {"steps": {str(k): 1}} for k in range(1, 4)},
+        "cases": {str(k): {"cases": {str(k): 1}} for k in range(2, 7)},
     },
     "function": {"levels": {str(k): {"levels": [k, k], "doubles": [k, k]} for k in range(2, 7)}},
     "loop": {"turns": {str(k): {"turns": [k, k]} for k in range(2, 9)}},
@@ -118,9 +124,17 @@ def measure_split(
     evaluation = judge_completions(spec, split, seed, programs, lengths, seeds=seeds)
     if not known:
         return evaluation, {}, {}
-    true = run_batch(programs)[0] == Verdict.TRUE
-    taken, families = strata_of(prompts, lengths), families_of(spec, split, count, seed, seeds)
-    labels = ({"family": families} if spec.mixture else {}) | taken.labels()
+    true = earning(spec, split, programs, run_batch(programs)[0] == Verdict.TRUE, count, seed, seeds)[0]
+    families = families_of(spec, split, count, seed, seeds)
+    labels = {"family": families} if spec.mixture else {}
+    if asks_for_programs(spec):
+        references = Stream(spec, split, seed).references(*pairs_of(count, seed, seeds)).bodies
+        labels |= labels_of_written(prompts, references)
+        answers = [disassemble(body[body != op.PAD]) for body in references]
+    else:
+        taken = strata_of(prompts, lengths)
+        labels |= taken.labels()
+        answers = [right_answer(int(answer), str(of)) for answer, of in zip(taken.answers, families, strict=True)]
     keys = problems_of(spec, split, count, seed, seeds)
     counts = {name: by_label(of, true, keys) for name, of in labels.items()}
     wrong: dict[str, Any] = {"spec": spec.id, "split": split, "count": true.size, "wrong": int((~true).sum())}
@@ -129,7 +143,7 @@ def measure_split(
             {
                 "prompt": disassemble(programs[k][: lengths[k]]),
                 "completion": disassemble(programs[k][lengths[k] :][programs[k][lengths[k] :] != op.PAD]),
-                "answer": right_answer(taken, int(k), str(families[k])),
+                "answer": answers[k],
             }
             for k in np.flatnonzero(~true)
         ]
@@ -159,8 +173,7 @@ def number(label: str) -> float:
     return int(found[0]) if found else math.inf
 
 
-def right_answer(taken: Strata, k: int, family: str) -> str:
-    answer = int(taken.answers[k])
+def right_answer(answer: int, family: str) -> str:
     if find_family(family).form == "relation":
         return "end" if answer else "not end"
     return str(answer)
@@ -193,7 +206,7 @@ def said_of(
     prompts, lengths = prompts_of(spec, split, count, seed, seeds)
     report = countdown(f"prompts of {spec.id} {split}")
     done = complete_under(model, spec, prompts, lengths, seed=seed, report=report)
-    true = run_batch(done.programs)[0] == Verdict.TRUE
+    true = earning(spec, split, done.programs, run_batch(done.programs)[0] == Verdict.TRUE, count, seed, seeds)[0]
     return np.exp(done.log_probs.sum(1, dtype=np.float64)), true, problems_of(spec, split, count, seed, seeds)
 
 

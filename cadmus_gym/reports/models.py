@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from cadmus_gym.evaluation.completing import ids_of, stages, trained_on
+from cadmus_gym.evaluation.completing import ids_of, rules_of, stages, trained_on
 from cadmus_gym.evaluation.intervals import Tally, total
 from cadmus_gym.evaluation.trained import is_outdated
 from cadmus_gym.evaluation.truth import prompts_of
@@ -26,6 +26,7 @@ from cadmus_gym.training.focus import AMONG
 from cadmus_gym.transformer import model_files
 
 PART_OF_TRAINING = ("train", "test")  # splits of the distribution that a model was trained on
+OF_WRITTEN = {"fit_rate": "fits", "overfit_rate": "overfit", "idle_use_rate": "idle use"}  # of an evaluation
 MANY = 50  # so many wrong completions of a split are not listed
 RARE = 30  # strata of fewer prompts are told together
 MOST = 20  # strata of a kind on a page
@@ -45,6 +46,7 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     grouped = config["num_key_value_heads"] != config["num_attention_heads"]
     groups = f" sharing {config['num_key_value_heads']} groups of keys and values" if grouped else ""
     example = example_of(specs)
+    own, given = called_as(card, specs)
     order = "lowest digit first" if card["endian"] == "little" else "highest digit first"
     sections = [
         front_matter(),
@@ -60,13 +62,13 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "```python\n"
         "import cadmus_gym as cg\n\n"
         f'model = cg.load_model("{name}")\n'
-        f'completion = cg.complete(model, ["{example}"]).tokens[0]\n'
+        f'completion = cg.complete(model, ["{example}"]{own}).tokens[0]\n'
         "print(cg.disassemble(completion[completion > 0]))\n"
         "```",
         "A prompt is text in the notation for people. The completion has the form and the budget of the "
-        "environment that "
-        "the model was trained on; `spec=` names another one. On the command line: "
-        f'`python -m cadmus_gym complete "{example}" --model {name}`.',
+        f"environment that the model was trained on; `spec=` names {'which' if own else 'another one'}. On the command "
+        "line: "
+        f'`python -m cadmus_gym complete "{example}" --model {name}{given}`.',
         *limits(card),
         "## Training",
         *(training(stage, card) for stage in stages(card)),
@@ -78,6 +80,15 @@ def page(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     kept = "---", "#", "|", "- ", "```", "!["
     wrapped = [s if s.startswith(kept) else fill(s, 120, break_on_hyphens=False) for s in sections]
     return "\n\n".join(wrapped) + "\n"
+
+
+def called_as(card: Mapping[str, Any], specs: list[Spec]) -> tuple[str, str]:
+    """Return how an environment is named in Python and on the command line, if the model's own leave it open."""
+    try:
+        rules_of(card)
+    except ValueError:
+        return f', spec="{specs[0].id}"', f" --spec {specs[0].id}"
+    return "", ""
 
 
 def example_of(specs: list[Spec]) -> str:
@@ -235,25 +246,33 @@ def truth(card: Mapping[str, Any], specs: list[Spec]) -> list[str]:
     known, blocks = ids_of(specs), []
     for own in (True, False):
         rows = []
-        for metric in card["metrics"]:
-            if (metric["spec"] in known) != own:
-                continue
+        metrics = [metric for metric in card["metrics"] if (metric["spec"] in known) == own]
+        written = any(metric.get(key) for metric in metrics for key in ("overfit_rate", "idle_use_rate"))
+        for metric in metrics:
             split, (low, high) = metric["split"], metric["interval"]
             seen = "yes" if split in PART_OF_TRAINING else "no"
             loopholes = percent(metric["loophole_rate"]) if metric["loophole_rate"] else ""
             counts = [f"{metric[key]:,}" for key in ("count", "problems")]
             row = [metric["spec"], split, *([seen] if own else []), *counts]
-            rows.append([*row, percent(metric["truth_rate"]), f"{percent(low)} to {percent(high)}", loopholes])
+            row += [percent(metric["truth_rate"]), f"{percent(low)} to {percent(high)}", loopholes]
+            rows.append(row + [percent(metric[key]) if metric.get(key) else "" for key in OF_WRITTEN if written])
         if rows:
             columns = ["environment", "split", *(["trained distribution"] if own else []), "prompts", "problems"]
             blocks.append("What it was trained on:" if own else "Other environments:")
-            blocks.append(markdown([*columns, "true", "95 % interval", "loopholes"], rows))
+            more = OF_WRITTEN.values() if written else ()
+            blocks.append(markdown([*columns, "true", "95 % interval", "loopholes", *more], rows))
     how = (
         "Truth rate of greedy completions under the form and the budget of each environment. The 95 % intervals count "
         "distinct problems, not prompts (see `cadmus_gym.evaluation.intervals`). `test` shares no problem with "
         "`train`; "
         "other splits leave the training distribution on purpose."
     )
+    if any(metric.get("overfit_rate") for metric in card["metrics"]):
+        how += (
+            " Where there are hidden cases, a program is true if it is right on these too; it fits if it is right on "
+            "the cases shown, and is overfit if on these alone. Idle use is the share of the programs that fit which "
+            "meet a directive `use` with words that do nothing."
+        )
     if any(metric["spec"] == "Cadmus-Open-v0" for metric in card["metrics"]):
         how += (
             " Cadmus-Open-v0 has the prompts of Cadmus-Arith-v0 and no mask, so it shows whether the model "

@@ -208,6 +208,24 @@ def strata_of(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None
     )
 
 
+def labels_of_written(prompts: Tokens, references: Tokens) -> dict[str, NDArray[np.str_]]:
+    """Return the strata of prompts (N, P) that ask for programs, with what was written for them, (N, R): (N,) each.
+
+    - directives: their kinds, in order
+    - inputs, cases: the number of inputs of the first case, and of cases
+    - reference length: its tokens without `end`
+    """
+    shown = [row[row != op.PAD].tolist() for row in prompts]
+    kinds = [[VOCABULARY[token] for token in row if op.USE <= token <= op.EXACTLY] for row in shown]
+    inputs = [1 + row[: row.index(op.TO)].count(op.COMMA) if op.TO in row else 0 for row in shown]
+    return {
+        "directives": np.array([" ".join(row) or NONE for row in kinds], np.str_),
+        "inputs": np.array(inputs).astype(np.str_),
+        "cases": (prompts == op.CASE).sum(1).astype(np.str_),
+        "reference length": np.maximum((references != op.PAD).sum(1) - 1, 0).astype(np.str_),
+    }
+
+
 def families_of(spec: Spec, split: str, count: int, seed: int, seeds: int = 1) -> NDArray[np.str_]:
     """Return the families of the prompts that `cadmus_gym.evaluation.truth.prompts_of` returns, (N,)."""
     stream = Stream(spec, split, seed)
