@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cadmus_gym import SPECS, Stream, __version__, assemble, disassemble, load_spec, run, trace
 from cadmus_gym.language import isa as op
-from cadmus_gym.language.cases import cases_of
+from cadmus_gym.language.cases import table_of
 from cadmus_gym.language.forms import ENDIANS, FORMS
 from cadmus_gym.language.isa import VOCABULARY, Tokens, instruction_table
 from cadmus_gym.language.notation import ambiguity
@@ -67,17 +67,11 @@ def show_trace(given: argparse.Namespace) -> int:
 
 def show_outcome(program: Tokens) -> int:
     """Print verdict, stack and steps of a program; return 0 if it is true, else 1."""
-    outcome, cases = run(program), cases_of(program)
+    outcome = run(program)
     passed = f"   {outcome.passed} of {outcome.cases} cases passed" if outcome.cases > 1 else ""
     print(f"{outcome.verdict.name}{passed}")
     if outcome.cases > 1:
-        rows = [("case", "inputs", "wanted", "left", "")]
-        for number, (inputs, wanted, alone) in enumerate(cases, 1):
-            left = " ".join(map(str, alone.stack))
-            rows.append((str(number), inputs, wanted, left, "" if alone.true else alone.verdict.name))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(f"{cell:{width}s}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        print("\n".join(table_of(program)))
     else:
         print(f"stack  {' '.join(map(str, outcome.stack)) or '(empty)'}")
     print(f"steps  {outcome.steps}")
@@ -95,8 +89,17 @@ def show_envs(_: argparse.Namespace) -> int:
 
 
 def show_sample(given: argparse.Namespace) -> int:
-    """Print the first programs of a stream, a bar between prompt and completion."""
+    """Print the first programs of a stream: a bar between prompt and completion, or a table for several cases."""
     programs, lengths = Stream(given.spec, given.split, given.seed).batch(0, given.count)
+    if given.count and ((programs == op.CASE).sum(1) > 1).all():
+        for row, length in zip(programs, lengths, strict=True):
+            program = row[row > 0]
+            first = int((program == op.CASE).argmax())
+            begun = disassemble(program[int((program == op.DO).argmax()) + 1 : length])
+            print(f"{disassemble(program[:first])}{' ' * (first > 0)}{'... do'}{' ' * bool(begun)}{begun}", end="")
+            print(f"  |  {disassemble(program[length:])}")
+            print("\n".join(f"    {line}" for line in table_of(program)))
+        return 0
     rows = [(disassemble(p[:n]), disassemble(p[n:][p[n:] > 0])) for p, n in zip(programs, lengths, strict=True)]
     width = max((len(prompt) for prompt, _ in rows), default=0)
     for prompt, completion in rows:

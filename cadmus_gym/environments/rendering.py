@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadmus_gym.environments.episodes import Episodes
+from cadmus_gym.language.cases import cases_of, table_of
 from cadmus_gym.language.isa import INSTRUCTIONS
 from cadmus_gym.language.machine import standing
 from cadmus_gym.language.notation import disassemble, encode
@@ -31,20 +32,34 @@ _COLOURS = {
 _PLAIN = (232, 231, 227)
 
 
+OPEN_ENDED, ILLEGAL = "...", "ILLEGAL TOKEN"
+
+
 def _verdict(episodes: Episodes, row: int) -> tuple[str, bool]:
     """The verdict to show for an episode, and whether it is a success."""
     if not episodes.over[row] or episodes.seeds[row] < 0:
-        return "...", False
+        return OPEN_ENDED, False
     info = episodes.end_info(row)
-    name = "ILLEGAL TOKEN" if info["illegal"] else Verdict(info["verdict"]).name
+    name = ILLEGAL if info["illegal"] else Verdict(info["verdict"]).name
     return name, info["is_success"]
 
 
 def text(episodes: Episodes, row: int) -> str:
-    """Three lines: the program, the stack after it, the verdict."""
-    program = episodes.program(row)
-    stack = " ".join(map(str, standing(program))) or "(empty)"
-    return f"program  {disassemble(program)}\nstack    {stack}\nverdict  {_verdict(episodes, row)[0]}"
+    """Lines with the program, the stack after it or the table of its cases, and the verdict, on hidden cases too."""
+    program, verdict = episodes.program(row), _verdict(episodes, row)[0]
+    ended = verdict not in (OPEN_ENDED, ILLEGAL)
+    lines = [f"program  {disassemble(program)}"]
+    if ended and len(cases_of(program)) > 1:
+        lines += table_of(program)
+    else:
+        lines += [f"stack    {' '.join(map(str, standing(program))) or '(empty)'}"]
+    lines += [f"verdict  {verdict}"]
+    info = episodes.end_info(row)
+    if ended and info["hidden_cases"]:
+        lines += [f"hidden   {'TRUE' if info['hidden'] else 'FALSE'} on {info['hidden_cases']} hidden cases"]
+    if ended and info["idle_use"]:
+        lines += ["use      met by idle words only"]
+    return "\n".join(lines)
 
 
 def frame(episodes: Episodes, row: int) -> NDArray[np.uint8]:

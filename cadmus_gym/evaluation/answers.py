@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from cadmus_gym.arguments import check_whole
 from cadmus_gym.evaluation.completing import rules_of, trained_on
 from cadmus_gym.language import isa as op
+from cadmus_gym.language.cases import table_of
 from cadmus_gym.language.forms import Automata, Rules, check_prompt, reverse_digits
 from cadmus_gym.language.isa import VOCABULARY, Tokens
 from cadmus_gym.language.machine import Outcome, run
@@ -192,8 +193,10 @@ def as_text(answers: list[Answer], *, top: int = 5, endian: str = "big") -> str:
         if part:
             lines.append(fill(part, WIDTH, initial_indent=f"{name:10s}", subsequent_indent=" " * 10))
     stack = " ".join(map(str, one.outcome.stack)) or "(empty)"
+    left = f"{one.outcome.passed} of {one.outcome.cases} cases passed" if one.outcome.cases > 1 else f"stack {stack}"
+    lines += table_of(np.concatenate([one.prompt, one.completion])) if one.outcome.cases > 1 else []
     lines += [
-        fill(f"{one.outcome.verdict.name}, stack {stack}, {one.outcome.steps} steps", WIDTH),
+        fill(f"{one.outcome.verdict.name}, {left}, {one.outcome.steps} steps", WIDTH),
         f"log-probability {one.log_prob:z.4f}, probability {math.exp(one.log_prob):.2%}",
         *([fill(OUTSIDE.format(one.outside), WIDTH)] if one.outside else []),
         "",

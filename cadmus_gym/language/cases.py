@@ -35,3 +35,13 @@ def cases_of(program: Tokens) -> list[Case]:
         inputs, wanted = (disassemble(np.array(side, np.uint8)) for side in (case[1:to], case[to + 1 :]))
         found.append(Case(inputs, wanted, run(alone)))
     return found
+
+
+def table_of(program: Tokens) -> list[str]:
+    """Return a table of the cases of a program (n,) for people, as lines: inputs, what is wanted, what was left."""
+    rows = [("case", "inputs", "wanted", "left", "")]
+    for number, (inputs, wanted, alone) in enumerate(cases_of(program), 1):
+        left = " ".join(map(str, alone.stack))
+        rows.append((str(number), inputs, wanted, left, "" if alone.true else alone.verdict.name))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:{width}s}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
