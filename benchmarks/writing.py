@@ -6,9 +6,9 @@
 The optimal decision and a draw from the posterior are what can be known from the cases of a prompt, where its functions
 can be enumerated. Searches try candidates until one is true on the cases shown: all bodies, shortest first and equal
 states once; bodies that the generator writes, which are draws from the prior, held out or not; and samples of a model,
-whose greedy completion is a row of its own. Every search has the same budgets of candidates and of CPU seconds, and a method that
-wins by one may lose by the other. A program fits if it is true on the cases shown, and generalises if it is true on
-hidden ones too, or if there are none.
+whose greedy completion is a row of its own. Every search has the same budgets of candidates and of CPU seconds, and a
+method that wins by one may lose by the other. A program fits if it is true on the cases shown, and generalises if it is
+true on hidden ones too, or if there are none.
 
 Writes a Markdown table and JSON.
 """

@@ -19,7 +19,7 @@ from cadmus_gym.language import forms
 from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.language.verdicts import MAX_CASES
 from cadmus_gym.reading import convert, known, naming
-from cadmus_gym.tasks import ANSWER_ROOMS, LEAST_THOUGHT, STYLES, Family, find_family
+from cadmus_gym.tasks import ANSWER_ROOMS, LEAST_THOUGHT, STYLES, Family, find_family, styles_of
 from cadmus_gym.tasks.synthesis.hidden import LARGEST_INPUT
 
 READ = ("files", "sources")  # fields that say where a spec was read; no file has them
@@ -149,8 +149,10 @@ class Spec:
             raise ValueError(f"idle_use = {self.idle_use!r}: known are {', '.join(IDLE_USE)}")
         if self.apart not in APART:
             raise ValueError(f"apart = {self.apart!r}: known are {', '.join(APART)}")
-        if self.thoughts.style not in STYLES:
-            raise ValueError(f"[thoughts]: style = {self.thoughts.style!r}: known are {', '.join(STYLES)}")
+        if self.task and self.thoughts.style not in (styles := styles_of(self.family)):
+            raise ValueError(
+                f"[thoughts]: style = {self.thoughts.style!r}: known are {', '.join(styles)} for task {self.task!r}"
+            )
         if self.thoughts.share and self.thoughts.style != STYLES[0] and self.thoughts.limit < LEAST_THOUGHT:
             raise ValueError(
                 f"[thoughts]: limit = {self.thoughts.limit}: no worked step fits; give at least {LEAST_THOUGHT}, or "
@@ -194,12 +196,6 @@ class Spec:
             raise ValueError("reward = 'hidden': the task has no hidden cases; give truth")
         if self.reward == "cases" and any(part.family.inputs is not None for part, _ in self.parts):
             raise ValueError("reward = 'cases': a constant would pass some of the cases; give hidden or truth")
-        written = [part.task for part, _ in self.parts if part.family.written]
-        if self.task and written and self.thoughts.share and self.thoughts.style != STYLES[0]:
-            raise ValueError(
-                f"[thoughts]: style = {self.thoughts.style!r}: shows how a prompt is computed, and task {written[0]!r} "
-                f"asks for a program; give {STYLES[0]!r}"
-            )
 
     def _own_words(self) -> tuple[str, ...]:
         """Return the words that the references of all splits use, in the order of the vocabulary."""

@@ -17,6 +17,7 @@ from cadmus_gym.language.memory import STACK, scratch
 from cadmus_gym.language.notation import assemble
 from cadmus_gym.language.verdicts import FALSE, RAN, Verdict
 from cadmus_gym.streams.spec import Spec
+from cadmus_gym.tasks import styles_of
 from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
 from cadmus_gym.tasks.facts import BOUND
 from cadmus_gym.tasks.family import (
@@ -34,8 +35,9 @@ from cadmus_gym.tasks.family import (
     Writer,
 )
 from cadmus_gym.tasks.sampling import CHOICE, INPUT, OPERAND, RANDOM, SOURCES, bernoulli, new_script, threshold
-from cadmus_gym.tasks.solving import SLACK, STYLES, identify, put_answer, think
+from cadmus_gym.tasks.solving import SLACK, identify, put_answer, think
 from cadmus_gym.tasks.synthesis.hidden import function_key
+from cadmus_gym.tasks.synthesis.thinking import think_written
 from cadmus_gym.tasks.walking import solve
 
 SHARE, STYLE, LIMIT, RELATION, NOTHING = range(5)  # cells of the options for completions
@@ -140,7 +142,9 @@ def complete(program: Tokens, thinks: bool, options: Ints, space: Workspace) -> 
         outcome, answer = answer_of(program, marks, space.machine)
         if outcome != RAN:
             return outcome, 0
-    if thinks and options[STYLE] > 0:
+    if thinks and options[STYLE] > 0 and reference > 0:
+        size = think_written(program, marks, options[STYLE], options[LIMIT], thought, space.machine)
+    elif thinks and options[STYLE] > 0:
         size = think(program, marks, options[STYLE], options[LIMIT], thought, space.work, space.machine)
     for k in range(reference - 1, -1, -1):
         program[prompt + size + k] = program[prompt + k]
@@ -216,9 +220,8 @@ def options_of(spec: Spec) -> Ints:
     """Return the options of a spec for completions."""
     thoughts = spec.thoughts
     relation = spec.family.form == "relation"
-    return np.array(
-        [threshold(thoughts.share), STYLES.index(thoughts.style), thoughts.limit, relation, False], np.int64
-    )
+    style = styles_of(spec.family).index(thoughts.style)
+    return np.array([threshold(thoughts.share), style, thoughts.limit, relation, False], np.int64)
 
 
 def sieve_of(spec: Spec, split: str) -> Sieve:

@@ -17,6 +17,7 @@ from cadmus_gym.tasks.synthesis.countdown import COUNTDOWN
 from cadmus_gym.tasks.synthesis.induce import INDUCE
 from cadmus_gym.tasks.synthesis.instruct import INSTRUCT
 from cadmus_gym.tasks.synthesis.solve import SOLVE
+from cadmus_gym.tasks.synthesis.thinking import WRITTEN_STYLES
 from cadmus_gym.tasks.values.arith import ARITH
 from cadmus_gym.tasks.values.branch import BRANCH
 from cadmus_gym.tasks.values.compare import COMPARE
@@ -33,6 +34,13 @@ TASKS: dict[str, Family] = {
         *(INDUCE, INSTRUCT, SOLVE, ARRANGE, COUNTDOWN),
     )
 }
+
+
+def styles_of(family: Family) -> tuple[str, ...]:
+    """Return the styles of worked steps that the programs of a family can have; the first is none at all."""
+    if family.form == "words":
+        return WRITTEN_STYLES
+    return STYLES[:1] if family.written else STYLES
 
 
 def find_family(task: str, folders: Iterable[Path] = ()) -> Family:
@@ -79,4 +87,14 @@ def _module(name: str, folders: Iterable[Path]) -> ModuleType:
     return importlib.import_module(name)
 
 
-__all__ = ["ANSWER_ROOMS", "LEAST_THOUGHT", "STYLES", "TASKS", "Choices", "Family", "find_family", "writer"]
+__all__ = [
+    "ANSWER_ROOMS",
+    "LEAST_THOUGHT",
+    "STYLES",
+    "TASKS",
+    "Choices",
+    "Family",
+    "find_family",
+    "styles_of",
+    "writer",
+]
