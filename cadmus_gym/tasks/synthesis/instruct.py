@@ -6,7 +6,8 @@ reference, which is the rewritten body, meets them all. So no directive can be i
 
 - `use W`: W is in the reference and not in the plain body.
 - `avoid W`: W is in the plain body and not in the reference.
-- `within N`, `exactly N`: fewer tokens than the plain body has.
+- `within N`, `exactly N`: fewer tokens than the plain body has. The reference is then the shortest body known
+  (`cadmus_gym.tasks.synthesis.optima`), so only functions are asked of which a shorter one than the plain is known.
 
 No word of a reference is idle (`cadmus_gym.tasks.synthesis.idle`), so none can be left out. What is asked is the
 function, as in induce: its key does not depend on the directives. Programs have no log-probabilities, since many chains
@@ -29,18 +30,23 @@ from cadmus_gym.tasks.family import PROMPT, REFERENCE, Family, writer
 from cadmus_gym.tasks.literals import put, put_number
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, categorical, uniform
 from cadmus_gym.tasks.synthesis import idle, induce, rewrites
-from cadmus_gym.tasks.synthesis.drawing import OWN, WORK_ROOM, draw_function, draw_shape, put_cases, put_chain
+from cadmus_gym.tasks.synthesis.drawing import OWN, WORK_ROOM, draw_function, draw_shape, is_same, put_cases, put_chain
+from cadmus_gym.tasks.synthesis.optima import find_code, length_of, pack_optima, put_code
 
 KINDS = ("use", "avoid", "within", "exactly")
 USE, AVOID, WITHIN, EXACTLY = range(len(KINDS))
 MOST_DIRECTIVES = 4
 MOST_TOKENS = 28  # of a body
+MOST_SLACK = 3
+PLAINLY, SHORTEST = -1, len(rewrites.RULES)  # beside the rules: as it is, and the shortest body known
 
 # Layout of the packed parameters after those of induce.
 NUMBERS = OWN  # weights of the number of directives
 WEIGHTS = NUMBERS + MOST_DIRECTIVES  # weights of their kinds
 ONLY_HELD = WEIGHTS + len(KINDS)
 HELD = ONLY_HELD + 1  # sets of words, for `use` and for `avoid`
+SLACKS = HELD + 2  # weights of the tokens that `within` allows beyond the reference; all 0: as many as bite
+OPTIMA = SLACKS + MOST_SLACK + 1  # the table of shortest bodies
 
 # Layout of the working room after that of induce.
 LEFT = WORK_ROOM  # weights of the kinds that may come next
@@ -48,18 +54,21 @@ ASKED = LEFT + len(KINDS)  # kind and operand of each directive
 PLAIN = ASKED + 2 * MOST_DIRECTIVES  # the plain body, the one so far, and one that is tried
 BODY = PLAIN + MOST_TOKENS
 TRIED = BODY + MOST_TOKENS
-VALID = TRIED + MOST_TOKENS  # numbers of the rules after which there is an operand
-IDLE = VALID + len(rewrites.RULES) + 1
+SHORT = TRIED + MOST_TOKENS  # the length of the shortest body known, 0 if it is not shorter than the plain one; its words
+VALID = SHORT + 1 + MOST_TOKENS  # numbers of the rules after which there is an operand
+IDLE = VALID + len(rewrites.RULES) + 2
 
 
 @dataclass(frozen=True)
 class Parameters(induce.Parameters):
     """Those of `cadmus_gym.tasks.synthesis.induce`, and: weights of the number of ``directives`` and of their
-    ``instructions``, "use", "avoid", "within" and "exactly"; ``held_out`` directives such as "use swap", shown only if
-    ``pool`` is "held", and then no other of these two kinds."""
+    ``instructions``, "use", "avoid", "within" and "exactly"; of the tokens of ``slack`` that `within` leaves beyond the
+    shortest body known, by default any number that the plain body exceeds; ``held_out`` directives such as "use swap",
+    shown only if ``pool`` is "held", and then no other of these two kinds."""
 
     directives: dict[str, int] = field(default_factory=lambda: {"1": 1})
-    instructions: dict[str, int] = field(default_factory=lambda: {"use": 1, "avoid": 1})
+    instructions: dict[str, int] = field(default_factory=lambda: {"use": 4, "avoid": 4, "within": 1, "exactly": 1})
+    slack: dict[str, int] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
     pool: str = "open"
 
@@ -71,6 +80,8 @@ class Parameters(induce.Parameters):
         check_weights("instructions", self.instructions, KINDS)
         if "2" in self.directives and self.instructions.keys().isdisjoint(KINDS[:WITHIN]):
             raise ValueError("instructions: one of within and exactly is enough for a prompt; give use or avoid too")
+        if self.slack:
+            check_sizes("slack", self.slack, 0, MOST_SLACK)
         for directive in self.held_out:
             kind, _, word = directive.partition(" ")
             if kind not in KINDS[:WITHIN] or ID.get(word, 0) <= op.BODY:
@@ -88,8 +99,9 @@ def pack(parameters: Parameters) -> Ints:
         *listed(parameters.instructions, KINDS),
         parameters.pool == "held",
         *held,
+        *listed(parameters.slack, range(MOST_SLACK + 1)),
     ]
-    return np.concatenate([induce.pack(parameters), as_array(own)])
+    return np.concatenate([induce.pack(parameters)[:OWN], as_array(own), pack_optima()])
 
 
 def room(parameters: Parameters) -> int:
@@ -133,14 +145,19 @@ def operands_of(parameters: Ints, kind: Int, asked: Int, plain: Int, size: Int, 
     """The set of operands with which a directive bites the plain body of ``plain`` tokens, and the body that is tried,
     of ``size``, meets it and all before it.
 
-    Of a length directive, bit k stands for the length ``size + k``.
+    For a limit on the length, bit k stands for ``size + k``.
     """
     if not meets(work, asked, size):
         return np.uint64(0)
     if kind == WITHIN or kind == EXACTLY:
         if size >= plain:
             return np.uint64(0)
-        return np.uint64(1) if kind == EXACTLY else (np.uint64(1) << np.uint64(plain - size)) - np.uint64(1)
+        lengths = np.uint64(1) if kind == EXACTLY else (np.uint64(1) << np.uint64(plain - size)) - np.uint64(1)
+        loose, given = np.uint64(0), False
+        for k in range(MOST_SLACK + 1 if kind == WITHIN else 0):
+            given = given or parameters[SLACKS + k] > 0
+            loose |= np.uint64(parameters[SLACKS + k] > 0) << np.uint64(k)
+        return lengths & loose if given else lengths
     plainly = set_of(work, PLAIN, plain, False)
     found = set_of(work, TRIED, size, True) & ~plainly if kind == USE else plainly & ~set_of(work, TRIED, size, False)
     for k in range(asked):
@@ -152,8 +169,12 @@ def operands_of(parameters: Ints, kind: Int, asked: Int, plain: Int, size: Int, 
 
 @kernel
 def try_rule(rule: Int, size: Int, work: Ints) -> Int:
-    """Rewrite the body so far by a rule, or by none at all if it is -1; return the size of what is tried, or -1."""
-    if rule >= 0:
+    """Rewrite the body so far by a rule, `PLAINLY` or to the `SHORTEST`; return the size of what is tried, or -1."""
+    if rule == SHORTEST:
+        for k in range(work[SHORT]):
+            work[TRIED + k] = work[SHORT + 1 + k]
+        return work[SHORT] if work[SHORT] > 0 else np.int64(-1)
+    if rule != PLAINLY:
         source, target = work[BODY : BODY + MOST_TOKENS], work[TRIED : TRIED + MOST_TOKENS]
         return rewrites.rewrite(rule, source, size, target)
     for k in range(size):
@@ -162,11 +183,37 @@ def try_rule(rule: Int, size: Int, work: Ints) -> Int:
 
 
 @kernel
+def weight_of(parameters: Ints, kind: Int, operands: np.uint64, k: Int) -> Int:
+    """The weight of bit k of a set of operands."""
+    weight = np.int64(operands >> np.uint64(k) & np.uint64(1))
+    slack = parameters[SLACKS + min(k, np.int64(MOST_SLACK))] if kind == WITHIN else np.int64(0)
+    return weight * max(slack, np.int64(1))
+
+
+@kernel
+def find_shortest(
+    parameters: Ints, key: np.uint64, twos: bool, count: Int, plain: Int, program: Tokens, work: Ints, machine: Ints
+) -> None:
+    """Find the shortest body known of a key, if it is shorter than the plain one and makes the same of all inputs."""
+    work[SHORT] = 0
+    code = find_code(parameters[OPTIMA:], key)
+    if code == 0 or length_of(code) >= plain:
+        return
+    size = put_code(code, program, np.int64(0))
+    program[size] = op.END
+    if not is_same(parameters, twos, count, program, np.int64(0), work, machine):
+        return
+    work[SHORT] = size
+    for k in range(size):
+        work[SHORT + 1 + k] = program[k]
+
+
+@kernel
 def draw_directive(parameters: Ints, rng: Words64, script: Ints, asked: Int, plain: Int, size: Int, work: Ints) -> Int:
     """Draw a rewriting of the body so far and the operand of the next directive; return the new size, or -1."""
     kind = work[ASKED + 2 * asked]
     count: Int = 0
-    for rule in range(-1 if asked > 0 else 0, len(rewrites.RULES)):
+    for rule in range(PLAINLY if asked > 0 else 0, SHORTEST + 1):
         tried = try_rule(rule, size, work)
         if tried >= 0 and operands_of(parameters, kind, asked, plain, tried, work) != 0:
             work[VALID + count] = rule
@@ -175,14 +222,14 @@ def draw_directive(parameters: Ints, rng: Words64, script: Ints, asked: Int, pla
         return -1
     size = try_rule(work[VALID + uniform(rng, script, OPERAND, count, 0)], size, work)
     operands = operands_of(parameters, kind, asked, plain, size, work)
-    count = 0
+    total: Int = 0
     for k in range(64):
-        count += np.int64(operands >> np.uint64(k) & np.uint64(1))
-    left = uniform(rng, script, OPERAND, count, 0)
+        total += weight_of(parameters, kind, operands, np.int64(k))
+    left = uniform(rng, script, OPERAND, total, 0)
     operand: Int = -1
     while left >= 0:
         operand += 1
-        left -= np.int64(operands >> np.uint64(operand) & np.uint64(1))
+        left -= weight_of(parameters, kind, operands, operand)
     work[ASKED + 2 * asked + 1] = operand + (size if kind == WITHIN or kind == EXACTLY else np.int64(op.BODY))
     for k in range(size):
         work[BODY + k] = work[TRIED + k]
@@ -221,6 +268,7 @@ def write(
         return nothing
     for k in range(plain):
         work[PLAIN + k], work[BODY + k] = program[k], program[k]
+    find_shortest(parameters, key, twos, count, plain, program, work, machine)
     size = plain
     for k in range(directives):
         size = draw_directive(parameters, rng, script, k, plain, size, work)
