@@ -22,7 +22,10 @@ from cadmus_gym.tasks.ablations import GROWTH, is_needed, number_of
 from cadmus_gym.tasks.facts import BOUND
 from cadmus_gym.tasks.family import (
     BARRED,
+    BY_KEY,
+    FIRST_KEY,
     HELD,
+    LAST_KEY,
     MARKS,
     OPERATED,
     PROMPT,
@@ -78,7 +81,7 @@ def attempt(write: Writer, parameters: Ints, program: Tokens, space: Workspace) 
     ``marks[REFERENCE]`` is not 0, a reference of that length follows the prompt, and a key of 0 means no problem.
     """
     marks, work, machine = space.marks, space.work, space.machine
-    marks[STRATUM:] = 0
+    marks[STRATUM:BY_KEY] = 0
     key = write(parameters, space.rng, space.script, program, marks, work, machine)
     if marks[PROMPT] >= program.size:  # leave room for one token of the answer
         return TOO_LONG, key
@@ -194,6 +197,8 @@ def fill(
     attempts.
     """
     rng, marks, machine = space.rng, space.marks, space.machine
+    marks[BY_KEY] = not sieve.bounds[BY_FACTS]
+    marks[FIRST_KEY], marks[LAST_KEY] = np.int64(sieve.bounds[FROM]), np.int64(sieve.bounds[TO])
     for k in range(seeds.size):
         origin = join(join(base, np.uint64(seeds[k])), np.uint64(indices[k]))
         rng[OPERAND] = mix(origin)
@@ -320,7 +325,7 @@ def _put_written(spec: Spec, where: str, composed: Any, program: Tokens, space: 
     if op.END in prompt or op.END in reference:
         raise ValueError(f"{where}: {composed!r} contains `end`; leave it out, it is added after the reference")
     program[: prompt.size], program[prompt.size : size], program[size] = prompt, reference, op.END
-    space.marks[STRATUM:] = 0
+    space.marks[STRATUM:BY_KEY] = 0
     space.marks[PROMPT], space.marks[REFERENCE] = prompt.size, reference.size
     verdict = run(program[: size + 1]).verdict
     if verdict != Verdict.TRUE:

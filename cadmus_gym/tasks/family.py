@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from cadmus_gym.language.isa import Ints, Tokens
-from cadmus_gym.language.kernels import callback
+from cadmus_gym.language.kernels import callback, kernel
 from cadmus_gym.tasks.checks import check_weights
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, SOURCES, randbelow
 from cadmus_gym.tasks.walking import TAPE
@@ -23,8 +23,9 @@ from cadmus_gym.tasks.walking import TAPE
 
 # Cells of a writer's marks: the length of the prompt; its stratum; 1 + the rows of its tape, or 0 without one; whether
 # its expression has operations; the number of held-out facts in it; whether a run executes a held-out fact, even one
-# that does not matter for the answer; whether only splits of all problems may show it; the length of the reference.
-PROMPT, STRATUM, WALKED, OPERATED, HELD, SHOWN, BARRED, REFERENCE, MARKS = range(9)
+# that does not matter for the answer; whether only splits of all problems may show it; the length of the reference. The
+# last three are there for the writer, if the key alone decides what a split keeps: 1, and the first and last such key.
+PROMPT, STRATUM, WALKED, OPERATED, HELD, SHOWN, BARRED, REFERENCE, BY_KEY, FIRST_KEY, LAST_KEY, MARKS = range(12)
 SHADOW = 256  # cells of a writer's working room; the tape of the prompt follows them
 WORK = SHADOW + TAPE
 
@@ -38,6 +39,10 @@ _WRITER = numba.uint64(
     numba.int64[::1],
     numba.int64[::1],
 )  # (parameters, rng, script, program, marks, work, machine) -> key
+
+# Metadata of a field of a family's parameters that was added later: while it has its default, it is in no digest, so
+# programs of older specs stay the same.
+LATER = {"later": True}
 
 Writer = Callable[..., Any]
 FAMILY_FORMS = ("value", "relation", "words", "argument")
@@ -118,8 +123,8 @@ class Family:
     `cadmus_gym.tasks.synthesis.hidden`), and under ``compose`` the key is `function_key` of that module; without,
     the hash of the prompt. ``space(packed)`` returns the `Space` of references, which makes log-probabilities exact, or
     raises ValueError if there are too many. ``determined`` says that no two references go with one prompt; then a
-    prompt has a log-probability of its own, and ``write`` finds its choices without the reference. A family that is not
-    ``scored`` has no log-probabilities, as under ``compose``.
+    prompt has a log-probability of its own, and ``write`` finds its choices without the reference. Where
+    ``scored(parameters)`` is false, programs have no log-probabilities, as under ``compose``.
     """
 
     name: str
@@ -137,7 +142,7 @@ class Family:
     inputs: Callable[[Any], tuple[int, int]] | None = None
     space: Callable[[Ints], Space] | None = None
     determined: bool = False
-    scored: bool = True
+    scored: Callable[[Any], bool] = lambda parameters: True
 
     def __post_init__(self) -> None:
         if (self.compose is None) == (self.write is None) or (self.write is None) != (self.pack is None):
@@ -164,6 +169,12 @@ class Family:
     def written(self) -> bool:
         """Whether the family writes references, since a completion is more than the answer that the machine finds."""
         return self.form not in FAMILY_FORMS[:2]
+
+
+@kernel
+def is_kept(marks: Ints, key: np.uint64) -> bool:
+    """Whether a split may keep a problem with this key, so that a writer need not finish any other."""
+    return bool(not marks[BY_KEY] or np.uint64(marks[FIRST_KEY]) <= key <= np.uint64(marks[LAST_KEY]))
 
 
 def writer(function: Writer) -> Callable[[], Writer]:

@@ -13,8 +13,11 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, mix
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.verdicts import LARGEST, MAX_CASES
-from cadmus_gym.tasks.family import PROMPT, REFERENCE, STRATUM, writer
+from cadmus_gym.language.machine import execute
+from cadmus_gym.language.memory import STACK, fresh
+from cadmus_gym.language.verdicts import LARGEST, MAX_CASES, RAN
+from cadmus_gym.language.verdicts import STEPS as STEP_LIMIT
+from cadmus_gym.tasks.family import PROMPT, REFERENCE, STRATUM, is_kept, writer
 from cadmus_gym.tasks.literals import body_at, literal_at, put, put_number, token_at
 from cadmus_gym.tasks.sampling import (
     CERTAINTY,
@@ -37,6 +40,7 @@ from cadmus_gym.tasks.sampling import (
 )
 from cadmus_gym.tasks.synthesis import steps as chain
 from cadmus_gym.tasks.synthesis.hidden import hash_outputs
+from cadmus_gym.tasks.synthesis.optima import find_code, length_of, put_code
 
 LARGE, LOOKED_AT = 5000, 2048  # steps of a kind above which the feasible ones are estimated, from so many
 TRIES = 64  # proposals of a step, or of inputs, before all are looked at
@@ -55,7 +59,7 @@ UNITS = WEIGHTS + len(chain.KINDS)  # weight of one step of each kind
 RANGES = UNITS + len(chain.KINDS)
 PROBES = RANGES + chain.RANGES  # one input, then two: feasibility
 KEYS = PROBES + 3 * chain.ROOM  # the same on the standard inputs: the key
-OWN = KEYS + 3 * chain.ROOM  # parameters of a family that builds on this one
+OWN = KEYS + 3 * chain.ROOM  # the table of shortest bodies, one cell of 0 if references are as drawn
 
 # Layout of the working room.
 STEPS = chain.COLUMNS * chain.ROOM
@@ -75,11 +79,9 @@ def load_probes(parameters: Ints, first: Int, twos: bool, cells: Ints) -> None:
 
 
 @kernel
-def read_body(parameters: Ints, program: Tokens, twos: bool, work: Ints) -> Int:
-    """Read the steps of the body of a given program to SEEN; return how many there are, or -1 if the body is no
-    chain."""
+def read_steps(parameters: Ints, program: Tokens, position: Int, twos: bool, work: Ints) -> Int:
+    """Read the steps of a body to SEEN; return how many there are, or -1 if the body is no chain."""
     ranges = parameters[RANGES : RANGES + chain.RANGES]
-    position = body_at(program)
     for count in range(chain.MOST + 1):
         if token_at(program, position) == op.END:
             return np.int64(count)
@@ -449,13 +451,52 @@ def draw_shape(
 
 
 @kernel
-def draw_function(parameters: Ints, rng: Words64, script: Ints, twos: bool, count: Int, work: Ints) -> np.uint64:
-    """Draw a chain of ``count`` steps; return the key of its function, 0 if it is no problem."""
+def draw_function(
+    parameters: Ints, rng: Words64, script: Ints, twos: bool, count: Int, marks: Ints, work: Ints
+) -> np.uint64:
+    """Draw a chain of ``count`` steps; return the key of its function, 0 if it is no problem of the split."""
     load_probes(parameters, PROBES, twos, work)
     for k in range(count):
         if not draw_step(parameters, rng, script, twos, k, work[SEEN + 2 * k], work[SEEN + 2 * k + 1], work):
             return np.uint64(0)
-    return key_of(parameters, twos, count, work) if is_problem(parameters, twos, count, work) else np.uint64(0)
+    key = key_of(parameters, twos, count, work)
+    if key == 0 or not is_kept(marks, key):
+        return np.uint64(0)
+    load_probes(parameters, PROBES, twos, work)
+    run_rows(parameters, count, np.int64(chain.ROOM) if twos else parameters[ONES], parameters[LIMIT], work)
+    return key if is_problem(parameters, twos, count, work) else np.uint64(0)
+
+
+@kernel
+def take_function(
+    parameters: Ints,
+    table: Ints,
+    rng: Words64,
+    script: Ints,
+    twos: bool,
+    count: Int,
+    program: Tokens,
+    marks: Ints,
+    work: Ints,
+) -> np.uint64:
+    """Draw a function from the table of shortest bodies, and take the chain that is most probably drawn for it; return
+    its key, or 0 if it is no problem of the split with so many steps. ``program`` is room for its body."""
+    size = table[0]
+    row = uniform(rng, script, OPERAND, size, 0)
+    key, code = np.uint64(table[1 + row]), table[1 + 2 * size + row]
+    if code == 0 or not is_kept(marks, key):
+        return np.uint64(0)
+    program[put_code(code, program, np.int64(0))] = op.END
+    if read_steps(parameters, program, np.int64(0), twos, work) != count:
+        return np.uint64(0)
+    ranges, found = parameters[RANGES : RANGES + chain.RANGES], work[STEPS : STEPS + 2 * (chain.MOST + 1)]
+    rows, limit = (np.int64(chain.ROOM) if twos else parameters[ONES]), parameters[LIMIT]
+    load_probes(parameters, PROBES, twos, work)
+    for k in range(count):
+        kind, number = work[SEEN + 2 * k], work[SEEN + 2 * k + 1]
+        if not chain.is_feasible(ranges, found, np.int64(k), kind, number, work, rows, limit, twos):
+            return np.uint64(0)
+    return key if is_problem(parameters, twos, count, work) else np.uint64(0)
 
 
 @kernel
@@ -497,6 +538,48 @@ def put_chain(parameters: Ints, count: Int, program: Tokens, position: Int, work
     return position
 
 
+@kernel
+def is_same(
+    parameters: Ints, twos: bool, count: Int, program: Tokens, position: Int, work: Ints, machine: Ints
+) -> bool:
+    """Whether the body at a position leaves what the chain in ``work`` makes, for all inputs in the range."""
+    low, size = parameters[LOW], parameters[HIGH] - parameters[LOW] + 1
+    arity = np.int64(2 if twos else 1)
+    for number in range(size * size if twos else size):
+        x, y = low + number % size, low + number // size
+        machine[STACK], machine[STACK + 1] = x, y
+        fresh(machine)
+        outcome, depth, _, _, _ = execute(program, position, True, arity, STEP_LIMIT, machine)
+        if outcome != RAN or depth != 1 or machine[STACK] != value_of(parameters, count, x, y, work):
+            return False
+    return True
+
+
+@kernel
+def put_shortest(
+    parameters: Ints,
+    table: Ints,
+    key: np.uint64,
+    twos: bool,
+    count: Int,
+    program: Tokens,
+    first: Int,
+    last: Int,
+    work: Ints,
+    machine: Ints,
+) -> Int:
+    """Write the body that the table has for a key over the chain at ``first``, which ends at ``last``, if it is shorter
+    and makes the same of all inputs; return the position after the reference."""
+    code = find_code(table, key)
+    if code == 0 or length_of(code) >= last - first:
+        return last
+    end = put_code(code, program, first)
+    program[end] = op.END
+    if is_same(parameters, twos, count, program, first, work, machine):
+        return end
+    return put_chain(parameters, count, program, first, work)
+
+
 @writer
 def write(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
@@ -504,18 +587,19 @@ def write(
     seen_cases, seen_inputs, seen_steps = np.int64(0), np.int64(0), np.int64(0)
     if is_guided(script):
         seen_cases, seen_inputs = read_shape(program)
-        seen_steps = read_body(parameters, program, seen_inputs == 2, work)
+        seen_steps = read_steps(parameters, program, body_at(program), seen_inputs == 2, work)
     twos, count, cases = draw_shape(parameters, rng, script, seen_cases, seen_inputs, seen_steps)
     # What a prompt gives changes no program, so when one is scored nothing is given.
     given: Int = 0 if is_guided(script) else categorical(rng, script, CHOICE, parameters, GIVEN_PARTS, len(GIVEN), 0)
     marks[PROMPT], marks[REFERENCE], marks[STRATUM] = 1, 1, 1 + 2 * count + np.int64(twos)
-    key = draw_function(parameters, rng, script, twos, count, work)
+    key = draw_function(parameters, rng, script, twos, count, marks, work)
     if key == 0 or is_key_enough(script):
         return key
     first = put_cases(parameters, rng, script, twos, count, cases, program, np.int64(0), work)
     if first < 0:
         return np.uint64(0)
     last = put_chain(parameters, count, program, first, work)
+    last = put_shortest(parameters, parameters[OWN:], key, twos, count, program, first, last, work, machine)
     cut: Int = first
     if given == ANY:
         cut = draw_cut(rng, script, program, first, last)

@@ -30,8 +30,17 @@ from cadmus_gym.tasks.family import PROMPT, REFERENCE, Family, writer
 from cadmus_gym.tasks.literals import put, put_number
 from cadmus_gym.tasks.sampling import CHOICE, OPERAND, categorical, uniform
 from cadmus_gym.tasks.synthesis import idle, induce, rewrites
-from cadmus_gym.tasks.synthesis.drawing import OWN, WORK_ROOM, draw_function, draw_shape, is_same, put_cases, put_chain
-from cadmus_gym.tasks.synthesis.optima import find_code, length_of, pack_optima, put_code
+from cadmus_gym.tasks.synthesis.drawing import (
+    OWN,
+    WORK_ROOM,
+    draw_function,
+    draw_shape,
+    put_cases,
+    put_chain,
+    put_shortest,
+    take_function,
+)
+from cadmus_gym.tasks.synthesis.optima import pack_optima
 
 KINDS = ("use", "avoid", "within", "exactly")
 USE, AVOID, WITHIN, EXACTLY = range(len(KINDS))
@@ -54,7 +63,9 @@ ASKED = LEFT + len(KINDS)  # kind and operand of each directive
 PLAIN = ASKED + 2 * MOST_DIRECTIVES  # the plain body, the one so far, and one that is tried
 BODY = PLAIN + MOST_TOKENS
 TRIED = BODY + MOST_TOKENS
-SHORT = TRIED + MOST_TOKENS  # the length of the shortest body known, 0 if it is not shorter than the plain one; its words
+SHORT = (
+    TRIED + MOST_TOKENS
+)  # the length of the shortest body known, 0 if it is not shorter than the plain one; its words
 VALID = SHORT + 1 + MOST_TOKENS  # numbers of the rules after which there is an operand
 IDLE = VALID + len(rewrites.RULES) + 2
 
@@ -191,24 +202,6 @@ def weight_of(parameters: Ints, kind: Int, operands: np.uint64, k: Int) -> Int:
 
 
 @kernel
-def find_shortest(
-    parameters: Ints, key: np.uint64, twos: bool, count: Int, plain: Int, program: Tokens, work: Ints, machine: Ints
-) -> None:
-    """Find the shortest body known of a key, if it is shorter than the plain one and makes the same of all inputs."""
-    work[SHORT] = 0
-    code = find_code(parameters[OPTIMA:], key)
-    if code == 0 or length_of(code) >= plain:
-        return
-    size = put_code(code, program, np.int64(0))
-    program[size] = op.END
-    if not is_same(parameters, twos, count, program, np.int64(0), work, machine):
-        return
-    work[SHORT] = size
-    for k in range(size):
-        work[SHORT + 1 + k] = program[k]
-
-
-@kernel
 def draw_directive(parameters: Ints, rng: Words64, script: Ints, asked: Int, plain: Int, size: Int, work: Ints) -> Int:
     """Draw a rewriting of the body so far and the operand of the next directive; return the new size, or -1."""
     kind = work[ASKED + 2 * asked]
@@ -252,15 +245,21 @@ def write(
     directives = 1 + categorical(rng, script, CHOICE, parameters, NUMBERS, MOST_DIRECTIVES, 0)
     for kind in range(len(KINDS)):
         work[LEFT + kind] = parameters[WEIGHTS + kind]
+    shorter = False
     for k in range(directives):
         kind = categorical(rng, script, CHOICE, work, LEFT, len(KINDS), 0)
         work[ASKED + 2 * k] = kind
         if kind == WITHIN or kind == EXACTLY:
             work[LEFT + WITHIN], work[LEFT + EXACTLY] = 0, 0
+            shorter = True
     twos, count, cases = draw_shape(parameters, rng, script, np.int64(0), np.int64(0), np.int64(0))
     marks[PROMPT], marks[REFERENCE] = 1, 1
     nothing = np.uint64(0)
-    key = draw_function(parameters, rng, script, twos, count, work)
+    table = parameters[OPTIMA:]
+    if shorter:
+        key = take_function(parameters, table, rng, script, twos, count, program, marks, work)
+    else:
+        key = draw_function(parameters, rng, script, twos, count, marks, work)
     if key == 0:
         return nothing
     plain = put_chain(parameters, count, program, np.int64(0), work)
@@ -268,7 +267,10 @@ def write(
         return nothing
     for k in range(plain):
         work[PLAIN + k], work[BODY + k] = program[k], program[k]
-    find_shortest(parameters, key, twos, count, plain, program, work, machine)
+    size = put_shortest(parameters, table, key, twos, count, program, np.int64(0), plain, work, machine)
+    work[SHORT] = size if size < plain else 0
+    for k in range(size):
+        work[SHORT + 1 + k] = program[k]
     size = plain
     for k in range(directives):
         size = draw_directive(parameters, rng, script, k, plain, size, work)
@@ -304,5 +306,5 @@ INSTRUCT = Family(
     answer=lambda parameters: MOST_TOKENS + 1,
     words=words,
     inputs=lambda parameters: parameters.inputs,
-    scored=False,
+    scored=lambda parameters: False,
 )

@@ -50,11 +50,13 @@ LONGEST = 10  # tokens of a body, at most: six bits per token fit in an int64
 
 class Optima(NamedTuple):
     """``keys`` (N,) uint64, ascending; ``codes`` (N,) int64: bodies, six bits per token, the last token lowest, 0 for a
-    key that was not searched; ``tried`` (2,) int64: the length up to which all bodies of one and of two inputs were
-    tried."""
+    key that was not searched; ``plains`` (N,) int64: the bodies most probably drawn for these keys, 0 for one of more
+    than `LONGEST` tokens; ``tried`` (2,) int64: the length up to which all bodies of one and of two inputs were tried.
+    """
 
     keys: Words64
     codes: Ints
+    plains: Ints
     tried: Ints
 
 
@@ -71,9 +73,15 @@ def write_optima(path: Path, table: Optima) -> None:
 
 
 def pack_optima() -> Ints:
-    """Return the table as `find_code` reads it, (1 + 2 N,) int64: N, the keys, the codes."""
+    """Return the table as kernels read it, (1 + 3 N,) int64: N, the keys, the codes, the plain bodies."""
     table = optima()
-    return np.concatenate([[table.keys.size], table.keys.view(np.int64), table.codes])
+    return np.concatenate([[table.keys.size], table.keys.view(np.int64), table.codes, table.plains])
+
+
+def code_of(body: ArrayLike) -> int:
+    """Return a body (n,), without its `end`, as a code; 0 if it has more than `LONGEST` tokens."""
+    tokens = np.asarray(body).tolist()
+    return sum(token << 6 * k for k, token in enumerate(reversed(tokens))) if len(tokens) <= LONGEST else 0
 
 
 @kernel

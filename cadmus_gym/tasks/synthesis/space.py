@@ -262,6 +262,29 @@ class Space:
         keys = np.concatenate([kind.keys[_inside(kind.keys, first, last)] for kind in self.kinds.values()])
         return int(np.unique(keys).size)
 
+    def plain_bodies(self, keys: Words64) -> Tokens:
+        """Return the most probable body of the function of each key (N,): (N, 64) uint8, padded with 0.
+
+        A row is 0 for a key that no body has.
+        """
+        best = dict.fromkeys(keys.tolist(), 0.0)
+        places = {key: k for k, key in enumerate(keys.tolist())}
+        texts = np.zeros((keys.size, BODY_ROOM), np.uint8)
+        for kind in self.kinds.values():
+            for row in np.flatnonzero(np.isin(kind.keys, keys)).tolist():
+                key, share = int(kind.keys[row]), float(kind.weight * kind.shares[row])
+                if share > best[key]:
+                    best[key], text = share, texts[places[key]]
+                    text[self._put(kind, row, text) :] = 0
+        return texts
+
+    def _put(self, kind: Bodies, row: int, text: Tokens) -> int:
+        """Write a body to ``text``; return its length."""
+        ranges, position = self.parameters[RANGES : RANGES + chain.RANGES], 0
+        for k in range(kind.length):
+            position = chain.put_step(ranges, kind.steps[row, 2 * k], kind.steps[row, 2 * k + 1], text, position)
+        return position
+
     def posterior(self, prompt: Tokens, first: int = 0, last: int = 2**64 - 1) -> Posterior:
         """Return the posterior of a prompt (n,) uint8 in a split whose keys lie in [first, last].
 
@@ -295,13 +318,10 @@ class Space:
     ) -> Posterior:
         arity, shown, size = found[0][0].arity, int(cells[-1]), len(found)
         bodies, counts = np.zeros((size, 2 * chain.MOST), np.int64), np.array([kind.length for kind, _ in found])
-        texts, ranges = np.zeros((size, BODY_ROOM), np.uint8), self.parameters[RANGES : RANGES + chain.RANGES]
+        texts = np.zeros((size, BODY_ROOM), np.uint8)
         for body, text, (kind, row) in zip(bodies, texts, found, strict=True):
             body[: 2 * kind.length] = kind.steps[row]
-            position = 0
-            for k in range(kind.length):
-                position = chain.put_step(ranges, body[2 * k], body[2 * k + 1], text, position)
-            text[position] = op.END
+            text[self._put(kind, row, text)] = op.END
         agree = np.zeros((size, size), np.bool_)
         find_agreements(self.parameters, arity, bodies, counts, keys, shown, cells, self.work, agree)
         return Posterior(keys, probabilities, agree @ probabilities, texts)
