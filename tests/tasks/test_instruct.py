@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from itertools import product
 from typing import Any
@@ -24,10 +25,12 @@ from cadmus_gym.evaluation.directives import (
 from cadmus_gym.evaluation.truth import earning, prompts_of
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.memory import scratch
+from cadmus_gym.tasks.synthesis import induce, optima
 from cadmus_gym.tasks.synthesis.hidden import STANDARD, function_key, probes_of
 from cadmus_gym.tasks.synthesis.idle import MOST, idle_use
 from cadmus_gym.tasks.synthesis.instruct import MOST_TOKENS, Parameters
 from cadmus_gym.tasks.synthesis.rewrites import OLD, RULES, rewrite
+from cadmus_gym.tasks.synthesis.space import space_of
 
 ID = "Cadmus-Instruct-v0"
 SPEC = cg.load_spec(ID)
@@ -174,15 +177,42 @@ def test_programs_do_as_told(split: str) -> None:
         assert naive.judge(names(program)).verdict == "TRUE"
         directives = directives_of(program[:length])
         assert len(directives) == number == len(set(directives))
-        asked = {f"{kind} {cg.VOCABULARY[word]}" for kind, word in directives}
-        assert asked.isdisjoint(held) if plain else asked <= held
         body = names(program[length:-1])
+        asked = {f"{kind} {cg.VOCABULARY[word]}" for kind, word in directives if kind in ("use", "avoid")}
+        assert asked.isdisjoint(held) if plain else asked <= held
+        assert sum(kind in ("within", "exactly") for kind, _ in directives) <= (1 if plain else 0)
         assert len(body) <= MOST_TOKENS
         arity = 1 + names(program)[: names(program).index("to")].count(",")
         if row < 50 and len(body) < 9:
             assert not idle_places(body, arity)
     fits = np.ones(count, np.bool_)
     assert earning(SPEC, split, programs, fits, count, SEED)[0].all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "slack"), [("within", {}), ("within", {"0": 1}), ("within", {"1": 1}), ("exactly", {})]
+)
+def test_lengths_are_below_the_plain_body(kind: str, slack: dict[str, int]) -> None:
+    own = SPEC.parameters | {"instructions": {kind: 1}, "slack": slack}
+    spec = dataclasses.replace(SPEC, parameters=own, splits={"test": SPEC.split("test")})
+    programs, lengths = cg.Stream(spec, "test", SEED).batch(0, 100)
+    keys = cg.Stream(spec, "test", SEED).keys(np.full(100, SEED), np.arange(100))
+    space = space_of(induce.pack(induce.Parameters()))
+    plains, (shortest, sizes) = space.plain_bodies(keys), optima.shortest(keys)
+    for program, length, plain, best, size in zip(programs, lengths, plains, shortest, sizes, strict=True):
+        ((asked, limit),) = directives_of(program[:length])
+        body = program[length:][program[length:] > 0][:-1]
+        assert asked == kind
+        assert body.tolist() == best[best > 0].tolist()
+        assert size <= limit < (plain > 0).sum()
+        assert limit - size in map(int, slack or "012345678")
+        assert limit == size or kind == "within"
+
+
+def test_golf_asks_for_the_shortest() -> None:
+    programs, lengths = cg.Stream("Cadmus-Golf-v0", "train", SEED).batch(0, 200)
+    for program, length in zip(programs, lengths, strict=True):
+        assert directives_of(program[:length]) == [("within", int((program[length:] > 0).sum()) - 1)]
 
 
 def test_functions_are_those_of_induce() -> None:
@@ -310,6 +340,7 @@ def test_strict_rates() -> None:
         ({"held_out": ("within 3",)}, "held_out"),
         ({"pool": "held"}, "pool"),
         ({"given": {"50": 1}}, "given"),
+        ({"slack": {"9": 1}}, "slack"),
     ],
 )
 def test_parameters_that_cannot_be(parameters: dict[str, Any], said: str) -> None:

@@ -267,16 +267,15 @@ class Space:
 
         A row is 0 for a key that no body has.
         """
-        best = dict.fromkeys(keys.tolist(), 0.0)
-        places = {key: k for k, key in enumerate(keys.tolist())}
-        texts = np.zeros((keys.size, BODY_ROOM), np.uint8)
+        wanted, places = np.unique(keys, return_inverse=True)
+        best, texts = np.zeros(wanted.size), np.zeros((wanted.size, BODY_ROOM), np.uint8)
         for kind in self.kinds.values():
-            for row in np.flatnonzero(np.isin(kind.keys, keys)).tolist():
-                key, share = int(kind.keys[row]), float(kind.weight * kind.shares[row])
-                if share > best[key]:
-                    best[key], text = share, texts[places[key]]
-                    text[self._put(kind, row, text) :] = 0
-        return texts
+            for row in np.flatnonzero(np.isin(kind.keys, wanted)).tolist():
+                place, share = int(np.searchsorted(wanted, kind.keys[row])), float(kind.weight * kind.shares[row])
+                if share > best[place]:
+                    best[place] = share
+                    texts[place, self._put(kind, row, texts[place]) :] = 0
+        return texts[places]
 
     def _put(self, kind: Bodies, row: int, text: Tokens) -> int:
         """Write a body to ``text``; return its length."""
