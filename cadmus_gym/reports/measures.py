@@ -238,8 +238,8 @@ def point(
     """Return the mean probability of completions, that of the false ones (None without any), and their `Tally`.
 
     The result also says whether train could write most such prompts. If so, the prompts are held out like those of
-    test; otherwise any prompts are used. Returns None if the parameters contradict the others of the spec, or the model
-    has too few positions.
+    test; otherwise any prompts are used. Returns None if the parameters contradict the others of the spec or leave no
+    problem of a kind to hold out, or the model has too few positions.
     """
     test, common = part.splits["test"].share, part.parameters | parameters
     try:
@@ -254,7 +254,10 @@ def point(
     prompts, lengths = prompts_of(spec, "test", LOOKED_AT, seed)
     written = [reader.read(prompt[:length]) is not None for prompt, length in zip(prompts, lengths, strict=True)]
     trained = bool(np.mean(written) > 0.5)
-    said, true, keys = said_of(model, held if trained else spec, "test", count, seed, seeds)
+    try:
+        said, true, keys = said_of(model, held if trained else spec, "test", count, seed, seeds)
+    except ValueError:  # with these parameters the split holds out no problem of some kind
+        return None
     return {
         "said": round(float(said.mean()), 6),
         "said_wrong": None if true.all() else round(float(said[~true].mean()), 6),
