@@ -406,7 +406,7 @@ def test_complete_defaults_to_the_rules_of_the_environment() -> None:
         plain = complete(nano, prompts, prompt_lengths=lengths)
         for asked in ({"spec": id}, {"spec": load_spec(id)}):
             done = complete(nano, prompts, prompt_lengths=lengths, **asked)
-            assert (run_batch(done.programs)[0] == Verdict.TRUE).mean() >= 0.5
+            assert (run_batch(done.programs)[0] == Verdict.TRUE).mean() >= 0.95
             assert np.array_equal(
                 done.programs[:, : plain.programs.shape[1]], plain.programs[:, : done.programs.shape[1]]
             )
