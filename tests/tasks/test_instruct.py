@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from itertools import product
 from typing import Any
@@ -28,7 +29,7 @@ from cadmus_gym.language.memory import scratch
 from cadmus_gym.tasks.synthesis import induce, optima
 from cadmus_gym.tasks.synthesis.hidden import STANDARD, function_key, probes_of
 from cadmus_gym.tasks.synthesis.idle import MOST, idle_use
-from cadmus_gym.tasks.synthesis.instruct import MOST_TOKENS, Parameters
+from cadmus_gym.tasks.synthesis.instruct import INSTRUCT, MOST_TOKENS, Parameters
 from cadmus_gym.tasks.synthesis.rewrites import OLD, RULES, rewrite
 from cadmus_gym.tasks.synthesis.space import space_of
 
@@ -351,3 +352,11 @@ def test_parameters_that_cannot_be(parameters: dict[str, Any], said: str) -> Non
 def test_idle_use_of_a_spec_is_one_of_two() -> None:
     with pytest.raises(ValueError, match="paid, refused"):
         SPEC.override(idle_use="never")
+
+
+def test_the_table_is_that_of_this_version() -> None:
+    """The programs of Instruct and Golf depend on the table, which no digest covers: raise the version with it."""
+    table = optima.optima()
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in table)).hexdigest()[:16]
+    assert (INSTRUCT.version, digest) == (1, "6a09e90757b177f7")
+    assert table.tried.tolist() == [7, 9]
