@@ -23,28 +23,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64
-from cadmus_gym.language.isa import Int, Ints, Tokens
+from cadmus_gym.language.isa import VOCABULARY, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.tasks.literals import put
 
 FILE = Path(__file__).with_name("optima.npz")
-WORDS = (
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "mod",
-    "neg",
-    "abs",
-    "min",
-    "max",
-    "inc",
-    "dec",
-    "dup",
-    "swap",
-    "over",
-)  # and digits
+# What was tried besides digits and `,`.
+WORDS = tuple(VOCABULARY[token] for token in (*range(op.ADD, op.DEC + 1), op.DUP, op.SWAP, op.OVER))
 LONGEST = 10  # tokens of a body, at most: six bits per token fit in an int64
 
 
