@@ -30,7 +30,7 @@ from cadmus_gym.language.isa import VOCABULARY, Ints, Tokens
 from cadmus_gym.language.memory import scratch
 from cadmus_gym.progress import countdown
 from cadmus_gym.tasks.synthesis.hidden import ROOM, hash_outputs, run_probes
-from cadmus_gym.tasks.synthesis.optima import FILE, WORDS, Optima, put_code, write_optima
+from cadmus_gym.tasks.synthesis.optima import FILE, WORDS, Optima, code_of, put_code, write_optima
 from cadmus_gym.tasks.synthesis.shortest import Functions, find_shortest, functions_of, inputs_of, sums_of
 from cadmus_gym.tasks.synthesis.space import space_of
 
