@@ -235,7 +235,8 @@ class Scorer:
         self.whole = self.interval == (0, 2**64 - 1) and not spec.family.needs and not spec.family.written
         self.several = spec.family.fits_many
         pack = spec.family.pack
-        self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
+        given = spec.split_parameters(split)
+        self.parameters: Any = pack(given) if pack is not None and spec.family.scored(given) else None
         self.shares: dict[Kind, Share] = {}
         length = spec.prompt_room + spec.completion_room
         self._program, self._space = np.zeros(length, np.uint8), new_workspace(spec, GUIDED, length)

@@ -20,6 +20,7 @@ from cadmus_gym.language.isa import VOCABULARY
 from cadmus_gym.language.verdicts import MAX_CASES
 from cadmus_gym.reading import convert, known, naming
 from cadmus_gym.tasks import ANSWER_ROOMS, LEAST_THOUGHT, STYLES, Family, find_family
+from cadmus_gym.tasks.family import LATER
 from cadmus_gym.tasks.synthesis.hidden import LARGEST_INPUT
 
 READ = ("files", "sources")  # fields that say where a spec was read; no file has them
@@ -351,10 +352,12 @@ class Spec:
         if self.mixture:
             parts = [(part.digest_of(name), weight) for part, weight in self.parts if name in part.splits]
             return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        parameters = self.split_parameters(name)
+        later = {one.name: one.default for one in dataclasses.fields(parameters) if one.metadata == LATER}
         shape = {
             "task": self.task,
             "version": self.family.version,
-            "parameters": vars(self.split_parameters(name)),
+            "parameters": {key: value for key, value in vars(parameters).items() if later.get(key, ...) != value},
             "thoughts": dataclasses.asdict(self.thoughts),
             "interval": split.interval,
             "apart": self.apart,

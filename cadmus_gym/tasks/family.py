@@ -39,6 +39,10 @@ _WRITER = numba.uint64(
     numba.int64[::1],
 )  # (parameters, rng, script, program, marks, work, machine) -> key
 
+# Metadata of a field of a family's parameters that was added later: while it has its default, it is in no digest, so
+# programs of older specs stay the same.
+LATER = {"later": True}
+
 Writer = Callable[..., Any]
 FAMILY_FORMS = ("value", "relation", "words", "argument")
 
@@ -118,7 +122,8 @@ class Family:
     `cadmus_gym.tasks.synthesis.hidden`), and under ``compose`` the key is `function_key` of that module; without,
     the hash of the prompt. ``space(packed)`` returns the `Space` of references, which makes log-probabilities exact, or
     raises ValueError if there are too many. ``determined`` says that no two references go with one prompt; then a
-    prompt has a log-probability of its own, and ``write`` finds its choices without the reference.
+    prompt has a log-probability of its own, and ``write`` finds its choices without the reference. Where
+    ``scored(parameters)`` is false, programs have no log-probabilities, as under ``compose``.
     """
 
     name: str
@@ -136,6 +141,7 @@ class Family:
     inputs: Callable[[Any], tuple[int, int]] | None = None
     space: Callable[[Ints], Space] | None = None
     determined: bool = False
+    scored: Callable[[Any], bool] = lambda parameters: True
 
     def __post_init__(self) -> None:
         if (self.compose is None) == (self.write is None) or (self.write is None) != (self.pack is None):

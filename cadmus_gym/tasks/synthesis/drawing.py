@@ -13,7 +13,10 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, mix
 from cadmus_gym.language.isa import Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
-from cadmus_gym.language.verdicts import LARGEST, MAX_CASES
+from cadmus_gym.language.machine import execute
+from cadmus_gym.language.memory import STACK, fresh
+from cadmus_gym.language.verdicts import LARGEST, MAX_CASES, RAN
+from cadmus_gym.language.verdicts import STEPS as STEP_LIMIT
 from cadmus_gym.tasks.family import PROMPT, REFERENCE, STRATUM, writer
 from cadmus_gym.tasks.literals import body_at, literal_at, put, put_number, token_at
 from cadmus_gym.tasks.sampling import (
@@ -37,6 +40,7 @@ from cadmus_gym.tasks.sampling import (
 )
 from cadmus_gym.tasks.synthesis import steps as chain
 from cadmus_gym.tasks.synthesis.hidden import hash_outputs
+from cadmus_gym.tasks.synthesis.optima import find_code, length_of, put_code
 
 LARGE, LOOKED_AT = 5000, 2048  # steps of a kind above which the feasible ones are estimated, from so many
 TRIES = 64  # proposals of a step, or of inputs, before all are looked at
@@ -55,6 +59,7 @@ UNITS = WEIGHTS + len(chain.KINDS)  # weight of one step of each kind
 RANGES = UNITS + len(chain.KINDS)
 PROBES = RANGES + chain.RANGES  # one input, then two: feasibility
 KEYS = PROBES + 3 * chain.ROOM  # the same on the standard inputs: the key
+OPTIMA = KEYS + 3 * chain.ROOM  # the table of shortest bodies, one cell of 0 if references are as drawn
 
 # Layout of the working room.
 STEPS = chain.COLUMNS * chain.ROOM
@@ -437,6 +442,56 @@ def draw_cut(rng: Words64, script: Ints, program: Tokens, first: Int, last: Int)
     return cut
 
 
+@kernel
+def put_chain(parameters: Ints, count: Int, program: Tokens, position: Int, work: Ints) -> Int:
+    """Write the chain in ``work``; return the position after it."""
+    ranges = parameters[RANGES : RANGES + chain.RANGES]
+    for k in range(count):
+        position = chain.put_step(ranges, work[STEPS + 2 * k], work[STEPS + 2 * k + 1], program, position)
+    return position
+
+
+@kernel
+def is_same(
+    parameters: Ints, twos: bool, count: Int, program: Tokens, position: Int, work: Ints, machine: Ints
+) -> bool:
+    """Whether the body at a position leaves what the chain in ``work`` makes, for all inputs in the range."""
+    low, size = parameters[LOW], parameters[HIGH] - parameters[LOW] + 1
+    arity = np.int64(2 if twos else 1)
+    for number in range(size * size if twos else size):
+        x, y = low + number % size, low + number // size
+        machine[STACK], machine[STACK + 1] = x, y
+        fresh(machine)
+        outcome, depth, _, _, _ = execute(program, position, True, arity, STEP_LIMIT, machine)
+        if outcome != RAN or depth != 1 or machine[STACK] != value_of(parameters, count, x, y, work):
+            return False
+    return True
+
+
+@kernel
+def put_shortest(
+    parameters: Ints,
+    key: np.uint64,
+    twos: bool,
+    count: Int,
+    program: Tokens,
+    first: Int,
+    last: Int,
+    work: Ints,
+    machine: Ints,
+) -> Int:
+    """Write the body that the table has for a key over the chain at ``first``, which ends at ``last``, if it is shorter
+    and makes the same of all inputs; return the position after the reference."""
+    code = find_code(parameters[OPTIMA:], key)
+    if code == 0 or length_of(code) >= last - first:
+        return last
+    end = put_code(code, program, first)
+    program[end] = op.END
+    if is_same(parameters, twos, count, program, first, work, machine):
+        return end
+    return put_chain(parameters, count, program, first, work)
+
+
 @writer
 def write(
     parameters: Ints, rng: Words64, script: Ints, program: Tokens, marks: Ints, work: Ints, machine: Ints
@@ -476,10 +531,8 @@ def write(
             position = put_number(program, put(program, position, op.COMMA), work[at + 1])
         position = put_number(program, put(program, position, op.TO), work[at + 2])
     first = put(program, position, op.DO)
-    last = first
-    ranges = parameters[RANGES : RANGES + chain.RANGES]
-    for k in range(count):
-        last = chain.put_step(ranges, work[STEPS + 2 * k], work[STEPS + 2 * k + 1], program, last)
+    last = put_chain(parameters, count, program, first, work)
+    last = put_shortest(parameters, key, twos, count, program, first, last, work, machine)
     cut: Int = first
     if given == ANY:
         cut = draw_cut(rng, script, program, first, last)

@@ -19,10 +19,12 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import ID, VOCABULARY, Ints
 from cadmus_gym.language.verdicts import MAX_CASES
 from cadmus_gym.tasks.checks import as_array, check_range, check_sizes, check_weights, listed, literal_room
-from cadmus_gym.tasks.family import Family
+from cadmus_gym.tasks.family import LATER, Family
 from cadmus_gym.tasks.synthesis import steps as chain
+from cadmus_gym.tasks.synthesis.bodies import check_reference
 from cadmus_gym.tasks.synthesis.drawing import GIVEN, write
 from cadmus_gym.tasks.synthesis.hidden import STANDARD, probes_of
+from cadmus_gym.tasks.synthesis.optima import WORDS, pack_optima
 from cadmus_gym.tasks.synthesis.space import space_of
 
 CONSTANTS = {
@@ -47,7 +49,9 @@ class Parameters:
     """``inputs`` [lowest, highest]; weights of the ``arity``, of the number of ``steps`` of a body and of ``cases``
     shown, of the part of the body that is ``given``, in percent or "any", of the ``kinds`` of steps and of the
     ``merges`` with which a body of two inputs begins; ``constants`` of a kind as [lowest, highest]; ``limit`` on the
-    magnitude of every value on the way."""
+    magnitude of every value on the way. ``reference``: "drawn", or "shortest" for the shortest body known of each
+    function (`cadmus_gym.tasks.synthesis.optima`); its values on the way may exceed the limit, and such programs have
+    no log-probabilities, since many chains lead to one."""
 
     inputs: tuple[int, int] = STANDARD
     arity: dict[str, int] = field(default_factory=lambda: {"1": 3, "2": 2})
@@ -58,8 +62,10 @@ class Parameters:
     merges: dict[str, int] = field(default_factory=lambda: dict(MERGES))
     constants: dict[str, tuple[int, int]] = field(default_factory=dict)
     limit: int = 999
+    reference: str = field(default="drawn", metadata=LATER)
 
     def __post_init__(self) -> None:
+        check_reference(self.reference)
         check_range("inputs", self.inputs, -999, 999)
         if self.inputs[1] - self.inputs[0] < 15:
             raise ValueError(f"inputs = {list(self.inputs)}: give at least 16 inputs")
@@ -121,6 +127,7 @@ def pack(parameters: Parameters) -> Ints:
             *ranges.tolist(),
             *columns(ones, pairs),
             *columns(standard_ones, standard_pairs),
+            *(pack_optima().tolist() if parameters.reference == "shortest" else [0]),
         ]
     )
 
@@ -173,6 +180,8 @@ def words(parameters: Parameters) -> tuple[str, ...]:
     parts = [_WORDS[kind] for kind in kinds]
     if not kinds.isdisjoint(_WITH_ARMS):
         parts += _SIMPLE_WORDS.values()
+    if parameters.reference == "shortest":
+        parts += WORDS
     used = {ID[word] for part in parts for word in part.split()} | {*range(op.ZERO, op.NINE + 1)}
     return tuple(VOCABULARY[token] for token in sorted(used))
 
@@ -189,4 +198,5 @@ INDUCE = Family(
     words=words,
     inputs=lambda parameters: parameters.inputs,
     space=space_of,
+    scored=lambda parameters: parameters.reference == "drawn",
 )
