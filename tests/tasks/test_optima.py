@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import ID as TOKENS
 from cadmus_gym.language.isa import Ints, Tokens
 from cadmus_gym.language.memory import scratch
-from cadmus_gym.tasks.synthesis.hidden import ROOM, hash_outputs, run_probes
-from cadmus_gym.tasks.synthesis.induce import Parameters, pack
+from cadmus_gym.tasks.synthesis.hidden import ROOM, hash_outputs, run_probes, twin
+from cadmus_gym.tasks.synthesis.induce import Parameters, pack, words
 from cadmus_gym.tasks.synthesis.optima import WORDS, find_code, optima, pack_optima, put_code, shortest
 from cadmus_gym.tasks.synthesis.shortest import (
     COLUMNS,
@@ -193,3 +194,43 @@ def test_bodies_are_shorter_than_all_that_are_drawn() -> None:
         assert (lengths < drawn).all()
         known += np.count_nonzero(lengths)
     assert known > 30
+
+
+def test_references_are_the_shortest_bodies() -> None:
+    drawn = cg.load_spec(ID)
+    spec = drawn.override(parameters={"reference": "shortest"})
+    improved = 0
+    for split in ("train", "longer", "blocks", "wide"):
+        stream, rows = cg.Stream(spec, split), (np.zeros(1500, np.int64), np.arange(1500))
+        programs, _ = stream.gather(*rows)
+        assert (cg.run_batch(programs)[0] == cg.Verdict.TRUE).all()
+        assert np.isnan(stream.log_prob(programs[:3])).all()
+        _, _, references = stream.problems(*rows)
+        bodies, lengths = shortest(references.keys)
+        for written, body, length in zip(references.bodies, bodies, lengths.tolist(), strict=True):
+            same = written[:length].tolist() == body[:length].tolist() and written[length] == op.END
+            assert same or length == 0 or split != "train"
+            improved += same and length > 0
+        low, high = spec.split_parameters(split).inputs
+        assert (references.ranges == (low, high)).all()
+        hidden = [
+            twin(program, reference, int(key), (low, high))
+            for program, reference, key in zip(programs[:300], references.bodies, references.keys, strict=False)
+        ]
+        assert all(cg.run(text).true for text in hidden)
+    assert improved > 100
+
+
+def test_what_else_the_parameter_changes() -> None:
+    spec = cg.load_spec(ID)
+    as_drawn, short = (spec.override(parameters={"reference": name}) for name in ("drawn", "shortest"))
+    assert as_drawn.digests() == spec.digests()
+    assert {*short.digests().values()}.isdisjoint(spec.digests().values())
+    few = Parameters(kinds={"add": 1}, arity={"1": 1}, reference="shortest")
+    assert {*WORDS} < {*words(few)}
+    assert not {"max", "swap"} & {*words(replace(few, reference="drawn"))}
+    with pytest.raises(ValueError, match="reference = 'best': known are"):
+        Parameters(reference="best")
+    one = cg.Stream(short, "test")
+    prompts, lengths = one.prompts(np.zeros(1, np.int64), np.arange(1))
+    assert one.posterior(prompts, lengths)[0].probabilities.sum() == pytest.approx(1)
