@@ -86,6 +86,8 @@ def card(spec: Spec, measured: dict[str, Measured]) -> str:
 def about(spec: Spec) -> str:
     """Return the sections of a card that follow from the spec, in Gymnasium's order, and some programs."""
     episode, free = spec.episode, spec.form == "free"
+    refused = ' With `idle_use = "refused"`, 0 for one that meets a `use` with idle words only.'
+    refused = refused if spec.idle_use == "refused" else ""
     space = gymnasium.spaces.Box(op.PAD, len(VOCABULARY) - 1, (CadmusEnv(spec).episodes.room,), np.uint8)
     values: dict[str, Any] = {} if spec.mixture else dict(vars(spec.split_parameters(next(iter(spec.splits)))))
     tables = asdict(spec)
@@ -133,7 +135,7 @@ completion at most {episode.max_tokens}.
 
 ## Rewards
 
-0 at every step but the last. At the end of an episode, with `reward = "{spec.reward}"`: {GAINS[spec.reward]}.
+0 at every step but the last. At the end of an episode, with `reward = "{spec.reward}"`: {GAINS[spec.reward]}.{refused}
 
 ## Starting State
 
@@ -148,7 +150,7 @@ Terminated by `end`{"" if free else ", or by a token that the form does not allo
 ## Information
 
 `action_mask`, ({len(VOCABULARY)},) int8: 1 for a token that is allowed. At the end of an episode also `verdict`,
-`passed`, `cases`, `is_success`, `illegal`, `visible`, `hidden` and `hidden_cases`.
+`passed`, `cases`, `is_success`, `illegal`, `visible`, `hidden`, `hidden_cases` and `idle_use`.
 
 ## Arguments
 
