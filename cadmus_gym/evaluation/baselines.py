@@ -20,7 +20,7 @@ from cadmus_gym.evaluation.truth import EVALUATION_SEED, earning, prompts_of
 from cadmus_gym.language import forms
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, fingerprints
-from cadmus_gym.language.isa import ID, Tokens
+from cadmus_gym.language.isa import ID, Ints, Tokens
 from cadmus_gym.language.machine import run_batch
 from cadmus_gym.language.notation import assemble, disassemble
 from cadmus_gym.language.verdicts import Verdict
@@ -33,6 +33,7 @@ from cadmus_gym.tasks.literals import COMMA, NEG
 LAST_WORDS = 3  # words at the end of a prompt by which the table of training programs is indexed
 ROOM, PART = 40, 20_000  # most tokens of these words, and of an answer; programs read at once
 FITTED = 20_000  # programs in that table
+PIECE = 64  # beginnings of completions that are continued at once
 _TABLES: dict[tuple[str, int], Table] = {}  # the last table, by digest of train and number of programs
 FIT_SEED = 2 * EVALUATION_SEED  # seed of the programs that fixed policies are fitted to, far from any evaluation seed
 
@@ -42,16 +43,17 @@ CHEATS = {"drop 1 end": "drop 1 end", "dup eq end": "dup eq end", "wrong eq 0 eq
 
 
 def play(
-    spec: str | Path | Spec, split: str, completions: list[Tokens], seed: int = EVALUATION_SEED
+    spec: str | Path | Spec, split: str, completions: list[Tokens], seed: int = EVALUATION_SEED, samples: int = 1
 ) -> NDArray[np.bool_]:
     """Play given completions of the first prompts of a split token by token; return which succeed, (N,) bool.
 
-    A token that the form does not allow ends its episode.
+    ``samples`` completions in a row are of one prompt. A token that the form does not allow ends its episode.
     """
-    spec = load_spec(spec)
-    programs = put(spec, split, *prompts_of(spec, split, len(completions), seed), completions)
+    spec, count = load_spec(spec), len(completions) // samples
+    prompts, lengths = prompts_of(spec, split, count, seed)
+    programs = put(spec, split, np.repeat(prompts, samples, axis=0), np.repeat(lengths, samples), completions)
     fits: NDArray[np.bool_] = run_batch(programs)[0] == Verdict.TRUE
-    return earning(spec, split, programs, fits, len(fits), seed)[0]
+    return earning(spec, split, programs, fits, count, seed)[0]
 
 
 def random_legal(
@@ -197,23 +199,24 @@ def enumerate_completions(spec: str | Path | Spec, budget: int) -> Tokens:
     """
     spec = load_spec(spec)
     nothing, none = np.zeros((1, 0), np.uint8), np.zeros(1, np.int64)
-    root = forms.Automata(replace(spec.rules, thought_tokens=0), nothing, none)
-    complete: list[list[int]] = []
-    open_ends: deque[tuple[list[int], NDArray[np.int64]]] = deque([([], root.cells)])
+    automata = forms.Automata(replace(spec.rules, thought_tokens=0), nothing, none)
+    complete: list[Tokens] = []
+    open_ends: deque[tuple[Tokens, Ints]] = deque([(nothing, automata.cells)])
     while open_ends and len(complete) < budget:
-        tokens, cells = open_ends.popleft()
-        root.cells = cells.copy()
-        for token in np.flatnonzero(root.mask()[0]):
-            root.cells = cells.copy()
-            root.push(np.array([token]))
-            if token == op.END:
-                complete.append([*tokens, int(token)])
-            else:
-                open_ends.append(([*tokens, int(token)], root.cells))
-    rows = np.zeros((len(complete), max(map(len, complete))), np.uint8)
-    for row, completion in zip(rows, complete, strict=True):
+        begun, cells = open_ends.popleft()
+        automata.cells = cells
+        rows, tokens = np.nonzero(automata.mask())
+        automata.cells = cells[rows]
+        automata.push(tokens)
+        longer, ends = np.column_stack([begun[rows], tokens]).astype(np.uint8), tokens == op.END
+        complete += [*longer[ends]]
+        going, cells = longer[~ends], automata.cells[~ends]
+        open_ends += [(going[k : k + PIECE], cells[k : k + PIECE]) for k in range(0, len(going), PIECE)]
+    complete = complete[:budget]
+    found = np.zeros((len(complete), max(map(len, complete))), np.uint8)
+    for row, completion in zip(found, complete, strict=True):
         row[: len(completion)] = completion
-    return rows
+    return found
 
 
 def search(

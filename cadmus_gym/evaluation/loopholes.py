@@ -42,8 +42,9 @@ def find_loopholes(
         if op.CASE in prompt:
             continue
         answer = run(np.append(prompt, np.uint8(op.END))).stack
+        parts, places = _parted(prompt)
         for _ in range(redraws):
-            other = _redraw(prompt, rng)
+            other = _redraw(parts, places, rng)
             outcome = run(np.append(other, np.uint8(op.END)))
             if outcome.verdict > Verdict.FALSE or outcome.stack == answer:
                 continue
@@ -55,31 +56,40 @@ def find_loopholes(
     return found
 
 
-def _redraw(prompt: Tokens, rng: np.random.Generator) -> Tokens:
-    """Return a prompt with other literals in its body, except in thoughts."""
+def _parted(prompt: Tokens) -> tuple[list[list[int]], list[int]]:
+    """Part a prompt into the literals of its body, except in thoughts, and what is between them.
+
+    Returns these parts and which of them are literals.
+    """
     tokens = prompt.tolist()
     body = tokens.index(op.DO) + 1 if op.DO in tokens else 0
-    parts: list[list[int]] = [tokens[:body]]  # literals and what is between them
-    literals: list[int] = []
+    parts: list[list[int]] = [tokens[:body]]
+    places: list[int] = []
     thinking = False
     for token in tokens[body:]:
         digit = op.ZERO <= token <= op.NINE and not thinking
         thinking = (thinking or token == op.OPEN) and token != op.CLOSE
-        if digit and literals and literals[-1] == len(parts) - 1:
+        if digit and places and places[-1] == len(parts) - 1:
             parts[-1].append(token)
         elif digit:
-            literals.append(len(parts))
+            places.append(len(parts))
             parts.append([token])
         else:
-            if not parts or (literals and literals[-1] == len(parts) - 1):
+            if places and places[-1] == len(parts) - 1:
                 parts.append([])
             parts[-1].append(token)
-    old = [int("".join(str(digit - op.ZERO) for digit in parts[place])) for place in literals]
-    for place, value in zip(literals, old, strict=True):
+    return parts, places
+
+
+def _redraw(parts: list[list[int]], places: list[int], rng: np.random.Generator) -> Tokens:
+    """Return a prompt, parted by `_parted`, with other literals."""
+    old = [int("".join(str(digit - op.ZERO) for digit in parts[place])) for place in places]
+    parts = [*parts]
+    for place, value in zip(places, old, strict=True):
         size = len(parts[place])
         drawn = int(rng.integers(10 ** (size - 1) if size > 1 else 0, 10**size))
-        moved = max(0, value + int(rng.choice([-1, 1])))
-        same = int(rng.choice(old))
+        moved = max(0, value + 2 * int(rng.integers(2)) - 1)
+        same = old[int(rng.integers(len(old)))]
         new = [value, drawn, drawn, moved, same][int(rng.integers(5))]
         parts[place] = [op.ZERO + int(digit) for digit in str(new)]
     return np.array([token for part in parts for token in part], np.uint8)

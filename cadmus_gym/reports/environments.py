@@ -43,14 +43,13 @@ from cadmus_gym.tasks.synthesis.instruct import KINDS
 MARKER = "<!-- environments -->"
 SEED = 0
 EXAMPLES = 3
-PROGRAMS = 100_000  # per split, for lengths, prompts, answers and tokens
-REPEATS = 1_000_000  # programs of train among which repetitions are counted
-FEWER = 5  # programs that an agent writes take longer to draw: the two counts above are divided by this
-SCORED, SAMPLES, BUDGET = 2000, 20_000, 100_000  # programs for entropies; samples and budget of `Stream.score`
-CHANGED = 250  # programs in which every token is replaced by every other
+PROGRAMS = 20_000  # per split, for lengths, prompts, answers and tokens
+REPEATS = 200_000  # programs of train among which repetitions are counted
+SCORED, SAMPLES, BUDGET = 500, 20_000, 100_000  # programs for entropies; samples and budget of `Stream.score`
+CHANGED = 100  # programs in which every token is replaced by every other
 ASKED = 10_000  # prompts per split that are answered with a construct ignored
-DECIDED = 300  # prompts per split whose posterior is computed
-SOME, AMONG = 20_000, 200_000  # problems per split, and those of train among which they are searched
+DECIDED = 200  # prompts per split whose posterior is computed
+SOME, AMONG = 5000, 200_000  # problems per split, and those of train among which they are searched
 PARTS = ("prompt", "thought", "answer")
 WORDS = {"end": "yes", "not end": "no"}  # meanings of the answers of form relation
 GAINS = {
@@ -318,12 +317,6 @@ class Measured:
         return dict(times)
 
 
-def counted(spec: Spec) -> tuple[int, int]:
-    """Return how many programs of each split are counted, and of train for repetitions."""
-    written = any(part.family.written for part, _ in spec.parts)
-    return (PROGRAMS // FEWER, REPEATS // FEWER) if written else (PROGRAMS, REPEATS)
-
-
 def measure(spec: Spec) -> dict[str, Measured]:
     """Return what the stream of each split contains."""
     further = np.arange(SOME, SOME + AMONG)
@@ -333,13 +326,12 @@ def measure(spec: Spec) -> dict[str, Measured]:
 
 def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     stream = Stream(spec, split, SEED)
-    count, repeats = counted(spec)
-    padded, lengths = stream.batch(0, count)
+    padded, lengths = stream.batch(0, PROGRAMS)
     sizes = (padded != op.PAD).sum(1)
     programs = np.ascontiguousarray(padded[:, : sizes.max()])
     width, closed = programs.shape[1], programs == op.CLOSE
     answers = np.where(closed.any(1), width - closed[:, ::-1].argmax(1), lengths)  # after the thoughts
-    text, starts = programs.tobytes(), width * np.arange(count)
+    text, starts = programs.tobytes(), width * np.arange(PROGRAMS)
     verdicts = np.zeros((len(PARTS), len(Verdict)), np.int64)
     for k, program in enumerate(programs[:CHANGED]):
         verdicts += judge_changes(program[program != op.PAD], int(lengths[k]), int(answers[k]))
@@ -347,8 +339,8 @@ def measure_split(spec: Spec, split: str, train: Words64 | None) -> Measured:
     keys = stream.keys(np.full(SOME, SEED), np.arange(SOME))
     repeated = None
     if split == "train":
-        parts = [fingerprints(stream.batch(start, count)[0]) for start in range(count, repeats, count)]
-        repeated = repeats - distinct(np.concatenate([fingerprints(padded), *parts]))
+        parts = [fingerprints(stream.batch(start, PROGRAMS)[0]) for start in range(PROGRAMS, REPEATS, PROGRAMS)]
+        repeated = REPEATS - distinct(np.concatenate([fingerprints(padded), *parts]))
     return Measured(
         prompts=lengths.astype(np.int64),
         completions=sizes - lengths,
@@ -386,7 +378,6 @@ def answer_of(tokens: bytes) -> str:
 
 def data(spec: Spec, measured: dict[str, Measured]) -> str:
     """Return the section of a card about what its streams contain."""
-    count, repeats = counted(spec)
     rows, entropies, changes = [], [], []
     everything = sum(m.verdicts.sum(0) for m in measured.values())
     seen = [verdict for verdict in Verdict if everything[verdict]]
@@ -396,7 +387,7 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
         rows.append(
             [
                 *(split, *lengths, f"{m.thinking:.1%}", f"{m.distinct:,}"),
-                *(f"`{answer_of(most)}`, {times / count:.2%}", "" if math.isnan(m.found) else f"{m.found:.2%}"),
+                *(f"`{answer_of(most)}`, {times / PROGRAMS:.2%}", "" if math.isnan(m.found) else f"{m.found:.2%}"),
             ]
         )
         entropies.append(
@@ -412,7 +403,7 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
         parts = [f"{row[Verdict.TRUE] / row.sum():.1%}" if row.any() else "" for row in m.verdicts]
         changes.append([split, *parts, *(f"{m.verdicts[:, v].sum() / m.verdicts.sum():.2%}" for v in seen)])
     repeated = "".join(
-        f" {m.repeated / repeats:.2%} of the first {repeats:,} programs of {split} repeat an earlier one."
+        f" {m.repeated / REPEATS:.2%} of the first {REPEATS:,} programs of {split} repeat an earlier one."
         for split, m in measured.items()
         if m.repeated is not None
     )
@@ -421,7 +412,7 @@ def data(spec: Spec, measured: dict[str, Measured]) -> str:
 
 ![What the streams hold](../../benchmarks/results/cards/{spec.id}.png)
 
-Counts are of the first {count:,} programs of each split (seed {SEED}). Lengths are in tokens: mean (shortest to
+Counts are of the first {PROGRAMS:,} programs of each split (seed {SEED}). Lengths are in tokens: mean (shortest to
 longest). The last column is the share of the first {SOME:,} [problems](../README.md) that also occur among {AMONG:,}
 later programs of train, in the same text or another.{repeated}
 

@@ -37,7 +37,7 @@ def test_each_row_takes_its_prompts_in_order_at_its_own_pace(id: str) -> None:
     last = op.END if id in FREE else 0  # `<pad>` is illegal under all other forms, which ends an episode too
     for _ in range(600):
         for row in range(count):
-            programs, lengths = beginning(id, "train", 100 + row)
+            programs, lengths = beginning(id, "train", 100 + row, 700)
             length = lengths[episode[row]]
             np.testing.assert_array_equal(observations[row, :length], programs[episode[row], :length])
             assert not observations[row, length:].any() or not fresh[row]

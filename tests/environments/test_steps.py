@@ -248,25 +248,25 @@ CHEATS = ["drop 1 end", "dup eq end", "123457 eq 0 eq end", "dup sub not end", "
 def test_cheats_are_rewarded_under_the_form_free_only(id: str, cheat: str) -> None:
     tokens = tokens_of(cheat)
     for split in cg.load_spec(id).splits:
-        vector = cg.CadmusVectorEnv(200, id, split=split)
+        vector = cg.CadmusVectorEnv(20, id, split=split)
         vector.reset(seed=9)
-        total, ended, succeeded = 0.0, np.zeros(200, np.bool_), 0
+        total, ended, succeeded = 0.0, np.zeros(20, np.bool_), 0
         for token in tokens:
-            _, rewards, terminated, _, info = vector.step(np.full(200, token))
+            _, rewards, terminated, _, info = vector.step(np.full(20, token))
             total += float(rewards[~ended].sum())
             succeeded += int((info["is_success"] & terminated & ~ended).sum()) if terminated.any() else 0
             ended |= terminated
         assert ended.all()
         assert total == succeeded
         works = id in FREE and cheat != "1 end"
-        assert total == (200.0 if works else 0.0)
+        assert total == (20.0 if works else 0.0)
 
 
 @each_id
 @each_endian
 @pytest.mark.parametrize("kind", ["any", "legal"])
 def test_random_agents_never_raise_and_are_rewarded_as_the_machine_judges(id: str, endian: str, kind: str) -> None:
-    count, turns = 512, 220  # some 112,000 steps
+    count, turns = 128, 160  # some 20,000 steps
     vector = cg.CadmusVectorEnv(count, id, endian=endian)
     observations, info = vector.reset(seed=1)
     chooser = np.random.default_rng(3)

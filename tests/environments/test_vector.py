@@ -59,7 +59,7 @@ def test_vector_results_equal_those_of_sync_vector_env(id: str, mode: AutoresetM
     equal(result, expected)
     observations, info = result
     player, kinds = Player(id, count, seed, endian, mode), set()
-    for turn in range(400):
+    for turn in range(200):
         actions = player.choose(observations, info["action_mask"])
         result, expected = vector.step(actions), reference.step(actions)
         equal(result, expected, f"{turn}")

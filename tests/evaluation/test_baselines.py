@@ -1,4 +1,4 @@
-"""Baselines stay below the declared ceilings in every environment and split."""
+"""Baselines: what earns nothing in any environment, and what each baseline does."""
 
 import numpy as np
 import pytest
@@ -6,41 +6,27 @@ import pytest
 import cadmus_gym as cg
 from cadmus_gym.evaluation import baselines
 from cadmus_gym.evaluation.truth import judge_completions, prompts_of
-from cadmus_gym.testing import ceiling_of
 
-COUNT = 1000
 SPLITS = [(id, split) for id in cg.SPECS for split in cg.load_spec(id).splits]
 
 
 @pytest.mark.parametrize(("id", "split"), SPLITS)
-def test_policies_that_know_nothing_stay_below_the_ceiling(id: str, split: str) -> None:
-    spec = cg.load_spec(id)
-    ceiling = 1.0 if spec.form == "free" else ceiling_of(spec, split)
-    prompts, lengths = prompts_of(spec, split, COUNT)
-    for name, policy in baselines.fixed_policies(spec, split).items():
-        completions = [policy(prompt[:length]) for prompt, length in zip(prompts, lengths, strict=True)]
-        rate = baselines.play(spec, split, completions).mean()
-        assert rate <= ceiling, name
-        if name.startswith("cheat"):
-            assert rate == (1.0 if spec.form == "free" else 0.0), name
-    programs, lengths = baselines.random_legal(spec, split, COUNT)
-    assert judge_completions(spec, split, 0, programs, lengths).truth_rate <= ceiling
+def test_cheats_are_true_under_a_free_form_only(id: str, split: str) -> None:
+    free = cg.load_spec(id).form == "free"
+    for text in baselines.CHEATS.values():
+        assert baselines.play(id, split, [cg.assemble(text)] * 25).tolist() == [free] * 25, text
 
 
 @pytest.mark.parametrize(("id", "split"), SPLITS)
 def test_only_a_free_form_has_loopholes(id: str, split: str) -> None:
     spec = cg.load_spec(id)
     rates = []
-    for programs, lengths in (
-        baselines.search(spec, split, 40, 1000),
-        baselines.random_legal(spec, split, 500),
-        cg.Stream(spec, split, 9).batch(0, 100),
-    ):
+    for programs, lengths in baselines.search(spec, split, 40, 1000), baselines.random_legal(spec, split, 500):
         rates.append(judge_completions(spec, split, 0, programs, lengths).loophole_rate)
     if spec.form == "free":
         assert rates[0] > 0.5
     else:
-        assert rates == [0.0, 0.0, 0.0]
+        assert rates == [0.0, 0.0]
 
 
 def test_search_tries_short_completions_first_and_finds_all_within_its_budget() -> None:
@@ -107,6 +93,10 @@ def test_play_uses_the_prompts_of_the_seed() -> None:
         programs, lengths = cg.Stream("Cadmus-Arith-v0", "test", 3).batch(0, 30)
         own = [p[n:][p[n:] > 0] for p, n in zip(programs, lengths, strict=True)]
         success = baselines.play("Cadmus-Arith-v0", "test", own, seed)
+        twice = [tokens for one in own for tokens in (one, cg.assemble("drop 1 end"))]
+        assert baselines.play("Cadmus-Arith-v0", "test", twice, seed, samples=2).tolist() == [
+            right for one in success for right in (one, False)
+        ]
         assert success.shape == (30,)
         assert success.all() == (seed == 3)
     assert baselines.play("Cadmus-Arith-v0", "test", []).shape == (0,)

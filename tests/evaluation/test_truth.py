@@ -8,7 +8,7 @@ import torch
 
 import cadmus_gym as cg
 from cadmus_gym.evaluation.intervals import tally
-from cadmus_gym.evaluation.loopholes import _redraw
+from cadmus_gym.evaluation.loopholes import _parted, _redraw
 from cadmus_gym.evaluation.truth import (
     judge_completions,
     pass_at_k,
@@ -124,13 +124,12 @@ class Counting:
         self.way, self.drawn, self.sign, self.asked = way, drawn, sign, []
 
     def integers(self, low: int, high: int | None = None) -> int:
-        if high is None:
+        if high is None and low == 5:
             return self.way
+        if high is None:  # of two signs, or of the literals
+            return low - 1 if self.sign > 0 else 0
         self.asked.append((low, high))
         return self.drawn or low
-
-    def choice(self, values: list[int]) -> int:
-        return self.sign if values == [-1, 1] else values[-1]
 
 
 @pytest.mark.parametrize(
@@ -152,15 +151,15 @@ class Counting:
     ],
 )
 def test_literals_outside_thoughts_are_redrawn(prompt: str, way: Counting, expected: str) -> None:
-    assert cg.disassemble(_redraw(cg.assemble(prompt), way)) == cg.disassemble(cg.assemble(expected))
+    assert cg.disassemble(_redraw(*_parted(cg.assemble(prompt)), way)) == cg.disassemble(cg.assemble(expected))
 
 
 def test_redrawn_literals_keep_their_number_of_digits() -> None:
     way = Counting(1)
-    _redraw(cg.assemble("5 12 999 add add"), way)
+    _redraw(*_parted(cg.assemble("5 12 999 add add")), way)
     assert way.asked == [(0, 10), (10, 100), (100, 1000)]
     rng = np.random.default_rng(0)
-    many = {cg.disassemble(_redraw(cg.assemble("12 7 add"), rng)) for _ in range(2000)}
+    many = {cg.disassemble(_redraw(*_parted(cg.assemble("12 7 add")), rng)) for _ in range(2000)}
     firsts = {int(text.split()[0]) for text in many}
     assert {7, 11, 12, 13} <= firsts  # another literal, moved by one, unchanged
     assert set(range(10, 100)) <= firsts

@@ -19,7 +19,7 @@ import cadmus_gym as cg
 from cadmus_gym.language.isa import ID, INSTRUCTIONS
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "language_cases.jsonl").read_text().splitlines()]
-MASS = 30_400
+MASS = 15_200
 
 property_test = settings(deadline=None, database=None, max_examples=120, suppress_health_check=list(HealthCheck))
 
@@ -234,13 +234,13 @@ def test_run_agrees_with_the_naive_interpreter(mass: tuple[list[list[str]], list
 def test_the_sample_shows_every_verdict(mass: tuple[list[list[str]], list[Seen]]) -> None:
     counts = Counter(result[0] for result in mass[1])
     assert set(counts) == {verdict.name for verdict in cg.Verdict}
-    assert min(counts.values()) >= 250, counts
+    assert min(counts.values()) >= 100, counts
 
 
 def test_the_sample_executes_every_token(mass: tuple[list[list[str]], list[Seen]]) -> None:
     """Programs without faults execute every token, so no branch is compared on faults alone."""
     executed: Counter[str] = Counter()
-    for names, result in list(zip(*mass, strict=True))[::8]:
+    for names, result in list(zip(*mass, strict=True))[::4]:
         if result[0] in ("TRUE", "FALSE"):
             stories: list[list[naive.Step]] = []
             naive.judge(names, stories)
@@ -262,7 +262,7 @@ def test_run_batch_agrees_with_the_naive_interpreter(mass: tuple[list[list[str]]
 def test_threads_and_padding_change_nothing(mass: tuple[list[list[str]], list[Seen]]) -> None:
     chosen = [names for names in mass[0] if len(names) <= 100]
     random.Random(1).shuffle(chosen)
-    assert len(chosen) > 20_000  # smaller batches run on one thread
+    assert len(chosen) > 8192  # smaller batches run on one thread
     width = max(map(len, chosen))
     verdicts, passed = cg.run_batch(padded(chosen), threads=1)
     for threads, wider in ((2, 0), (3, 1), (4, 0), (64, 0), (None, 63)):

@@ -23,7 +23,7 @@ def test_all_sections(tmp_path: Path) -> None:
     save_model(model, tmp_path / "model")
     output = tmp_path / "transformer.json"
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "transformer.py"), "--output", str(output)]
-    command += ["--checkpoint", str(tmp_path / "model"), "--prompts", "12", "--batch", "8", "--repeats", "2"]
+    command += ["--checkpoint", str(tmp_path / "model"), "--prompts", "12", "--batch", "8", "--repeats", "1"]
     answer = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     results = json.loads(output.read_text())

@@ -16,7 +16,7 @@ from cadmus_gym.streams.spec import Spec, Split
 
 ID = "Cadmus-Arrange-v0"
 SPLITS = list(cg.load_spec(ID).splits)
-COUNT = 20_000
+COUNT = 6000
 SMALL: dict[str, dict[str, Any]] = {
     "shortest": {"inputs": [3, 6], "arity": {"2": 1, "3": 2}, "moves": {"2": 1, "3": 3}, "outputs": [1, 4]},
     "drawn": {

