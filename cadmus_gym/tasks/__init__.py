@@ -16,6 +16,7 @@ from cadmus_gym.tasks.synthesis.arrange import ARRANGE
 from cadmus_gym.tasks.synthesis.countdown import COUNTDOWN
 from cadmus_gym.tasks.synthesis.induce import INDUCE
 from cadmus_gym.tasks.synthesis.solve import SOLVE
+from cadmus_gym.tasks.synthesis.sort import SORT
 from cadmus_gym.tasks.values.arith import ARITH
 from cadmus_gym.tasks.values.branch import BRANCH
 from cadmus_gym.tasks.values.compare import COMPARE
@@ -29,7 +30,7 @@ TASKS: dict[str, Family] = {
     family.name: family
     for family in (
         *(ARITH, COMPARE, LOGIC, STACK_FAMILY, REGISTER, BRANCH, LOOP, FUNCTION),
-        *(INDUCE, SOLVE, ARRANGE, COUNTDOWN),
+        *(INDUCE, SOLVE, ARRANGE, COUNTDOWN, SORT),
     )
 }
 
