@@ -244,7 +244,8 @@ def ceilings(spec: Spec) -> str:
     rows = []
     for split in spec.splits:
         parameters, pack, find_space = spec.split_parameters(split), spec.family.pack, spec.family.space
-        if spec.family.inputs is None or pack is None or find_space is None or parameters.given.keys() != {"0"}:
+        given = getattr(parameters, "given", {"0": 1}).keys() != {"0"}
+        if spec.family.inputs is None or pack is None or find_space is None or given:
             continue
         try:
             functions = find_space(pack(parameters)).functions(*spec.split(split).interval)

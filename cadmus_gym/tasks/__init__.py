@@ -17,6 +17,7 @@ from cadmus_gym.tasks.synthesis.countdown import COUNTDOWN
 from cadmus_gym.tasks.synthesis.induce import INDUCE
 from cadmus_gym.tasks.synthesis.instruct import INSTRUCT
 from cadmus_gym.tasks.synthesis.solve import SOLVE
+from cadmus_gym.tasks.synthesis.sort import SORT
 from cadmus_gym.tasks.synthesis.thinking import WRITTEN_STYLES
 from cadmus_gym.tasks.values.arith import ARITH
 from cadmus_gym.tasks.values.branch import BRANCH
@@ -31,7 +32,7 @@ TASKS: dict[str, Family] = {
     family.name: family
     for family in (
         *(ARITH, COMPARE, LOGIC, STACK_FAMILY, REGISTER, BRANCH, LOOP, FUNCTION),
-        *(INDUCE, INSTRUCT, SOLVE, ARRANGE, COUNTDOWN),
+        *(INDUCE, INSTRUCT, SOLVE, ARRANGE, COUNTDOWN, SORT),
     )
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,15 +37,30 @@ def keys(spec: Any, split: str, count: int, seed: int = 0) -> list[int]:
     return [int(key) for key in cg.Stream(spec, split).keys(np.full(count, seed), np.arange(count))]
 
 
+RESULTS: dict[str, Callable[[Any, Any], Any]] = {
+    **{"add": operator.add, "sub": operator.sub, "mul": operator.mul, "min": min, "max": max},
+    **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+}
+
+
 def leave(body: Sequence[str], inputs: Sequence[Any]) -> list[Any] | None:
     """Return the stack after a body, or None after a fault."""
-    stack, registers = list(inputs), {"a": 0, "b": 0}
-    for word in body:
-        needed = {"rot": 3, "dup": 1, "drop": 1, "a!": 1, "b!": 1, "a@": 0, "b@": 0}.get(word, 2)
-        if len(stack) < needed:
+    stack, registers, position = list(inputs), {"a": 0, "b": 0}, 0
+    while position < len(body):
+        word = body[position]
+        position += 1
+        needed = {"rot": 3, "dup": 1, "drop": 1, "a!": 1, "b!": 1, "a@": 0, "b@": 0, "if": 1, "else": 0, "fi": 0}
+        count = needed.get(word, 2)
+        if len(stack) < count:
             return None
-        top = [stack.pop() for _ in range(needed)][::-1]
-        if word[-1] == "!":
+        top = [stack.pop() for _ in range(count)][::-1]
+        if word == "else" or (word == "if" and not top[0]):  # go past the other end of the arm
+            depth = 1
+            while depth:
+                other = body[position]
+                depth += (other == "if") - (other == "fi" or (other == "else" and depth == 1 and word == "if"))
+                position += 1
+        elif word[-1] == "!":
             registers[word[0]] = top[0]
         elif word[-1] == "@":
             stack.append(registers[word[0]])
@@ -56,9 +72,8 @@ def leave(body: Sequence[str], inputs: Sequence[Any]) -> list[Any] | None:
             stack += [top[0], top[1], top[0]]
         elif word == "rot":
             stack += [top[1], top[2], top[0]]
-        elif word != "drop":
-            x, y = top
-            stack.append({"add": x + y, "sub": x - y, "mul": x * y}[word])
+        elif word in RESULTS:
+            stack.append(RESULTS[word](*top) + 0)
     return stack
 
 

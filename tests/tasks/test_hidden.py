@@ -46,7 +46,7 @@ def drawn(key: int, shown: list[tuple[int, ...]], low: int, high: int) -> list[t
     for value in (value for inputs in shown for value in inputs):
         word = join(word, value)
     zero = max(low, min(high, 0))
-    salient = [(x,) * arity for x in (0, 1, -1, low, high) if low <= x <= high]
+    salient = [(x,) * arity for x in (0, 1, -1, low, high) if low <= x <= high and (arity <= 2 or x == zero)]
     salient += [(low, high), (high, low), (zero, high), (high, zero)] if arity == 2 else []
     found = [inputs for inputs in dict.fromkeys(salient) if inputs not in shown][:HIDDEN]
     size = high - low + 1

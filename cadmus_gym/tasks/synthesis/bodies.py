@@ -4,14 +4,19 @@ A drawn body is a walk of so many words. Each is drawn by weight among those tha
 and registers; if any span of words could be left out, the body is no problem. The shortest bodies are found breadth
 first on symbolic inputs: for every stack that so many words leave, and no fewer, the first body in the order of
 `WORDS`. One of them is drawn uniformly.
+
+`min` and `max` need symbols that can be compared. These are truth tables (`tables`): a body of stack words, `min` and
+`max` leaves the same for all inputs if it does for all inputs of 0 and 1, where `min` is "and" and `max` is "or" (the
+zero-one principle; Knuth, The Art of Computer Programming, volume 3, 5.3.4).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cadmus_gym.language import isa as op
 from cadmus_gym.language.hashing import Words64, join, mix
@@ -24,15 +29,16 @@ from cadmus_gym.tasks.sampling import OPERAND, categorical, uniform
 from cadmus_gym.tasks.synthesis.drawing import read_shape
 
 # Words that only order the stack come first, so that of equally short bodies `drop drop` is taken before `add drop`.
-WORDS = ("dup", "drop", "swap", "over", "rot", "a!", "a@", "b!", "b@", "add", "sub", "mul")
-DUP, DROP, SWAP, OVER, ROT, SET_A, GET_A, SET_B, GET_B, ADD, SUB, MUL = range(len(WORDS))
+WORDS = ("dup", "drop", "swap", "over", "rot", "a!", "a@", "b!", "b@", "add", "sub", "mul", "min", "max")
+DUP, DROP, SWAP, OVER, ROT, SET_A, GET_A, SET_B, GET_B, ADD, SUB, MUL, MIN, MAX = range(len(WORDS))
 TOKENS = np.array([ID[word] for word in WORDS], np.int64)
-NEEDS = np.array([1, 1, 2, 2, 3, 1, 0, 1, 0, 2, 2, 2], np.int64)  # values on the stack
-EFFECTS = np.array([1, -1, 0, 1, 0, -1, 1, -1, 1, -1, -1, -1], np.int64)  # on the depth of the stack
+NEEDS = np.array([1, 1, 2, 2, 3, 1, 0, 1, 0, 2, 2, 2, 2, 2], np.int64)  # values on the stack
+EFFECTS = np.array([1, -1, 0, 1, 0, -1, 1, -1, 1, -1, -1, -1, -1, -1], np.int64)  # on the depth of the stack
 REFERENCES = ("shortest", "drawn")
 MOST_WORDS = 12
 MOST_INPUTS = 6
 MOST_BODIES = 3_000_000  # that are looked at for one more word
+CHUNK = 1 << 16  # bodies that are extended before arrays grow
 
 # A state: the depth, the registers, and the stack. Inputs are above 0, so 0 is a register that was never set.
 DEPTH, A, B, BOTTOM = range(4)
@@ -79,6 +85,9 @@ def run_word(cells: Ints, word: Int, limit: Int) -> bool:
         cells[top + 1] = cells[A]
     elif word == GET_B:
         cells[top + 1] = cells[B]
+    elif word >= MIN:  # of truth tables
+        x, y = cells[top - 1], cells[top]
+        cells[top - 1] = x & y if word == MIN else x | y
     elif word >= ADD:
         x, y = cells[top - 1], cells[top]
         value = x + y if word == ADD else x - y if word == SUB else x * y
@@ -252,100 +261,212 @@ def put_body(program: Tokens, position: Int, count: Int, work: Ints) -> Int:
 
 
 @kernel
-def load_code(code: Int, count: Int, arity: Int, cells: Ints) -> None:
-    """Run a body on symbolic inputs."""
-    cells[DEPTH], cells[A], cells[B] = arity, 0, 0
-    for k in range(arity):
-        cells[BOTTOM + k] = np.int64(mix(np.uint64(k + 1)) | np.uint64(1))
-    for k in range(count):
-        run_word(cells, code >> 4 * (count - 1 - k) & 15, np.int64(-1))
-
-
-@kernel
 def hash_stack(cells: Ints) -> np.uint64:
     key = np.uint64(cells[DEPTH])
     for k in range(BOTTOM, BOTTOM + cells[DEPTH]):
         key = join(key, np.uint64(cells[k]))
-    return key
+    return max(key, np.uint64(1))
 
 
 @kernel
 def hash_state(cells: Ints) -> np.uint64:
-    return join(join(hash_stack(cells), np.uint64(cells[A])), np.uint64(cells[B]))
+    return max(join(join(hash_stack(cells), np.uint64(cells[A])), np.uint64(cells[B])), np.uint64(1))
+
+
+@kernel
+def add_hash(slots: Words64, key: np.uint64) -> bool:
+    """Add a hash above 0 to a table of 2**k slots with free ones; return whether it is new."""
+    mask = np.uint64(slots.size - 1)
+    place = mix(key) & mask
+    while slots[place] != 0:
+        if slots[place] == key:
+            return False
+        place = (place + np.uint64(1)) & mask
+    slots[place] = key
+    return True
+
+
+@kernel
+def add_hashes(slots: Words64, keys: Words64) -> None:
+    for key in keys:
+        if key != 0:
+            add_hash(slots, key)
+
+
+@kernel
+def holds_only(cells: Ints, known: Ints) -> bool:
+    """Whether all values on a stack are among ``known`` ones, or there are none of these."""
+    for k in range(BOTTOM, BOTTOM + cells[DEPTH]):
+        found = known.size == 0
+        for value in known:
+            found = found or value == cells[k]
+        if not found:
+            return False
+    return True
+
+
+@kernel
+def read_path(parents: NDArray[np.int32], words: Tokens, node: Int, path: Ints) -> Int:
+    """Read the words of a body from its tree; return how many there are."""
+    count: Int = 0
+    while node > 0:
+        path[count] = words[node]
+        node = parents[node]
+        count += 1
+    for k in range(count // 2):
+        path[k], path[count - 1 - k] = path[count - 1 - k], path[k]
+    return count
 
 
 @kernel
 def extend(
-    level: Ints,
-    count: Int,
-    arity: Int,
-    left: Int,
-    least: Int,
-    most: Int,
+    parents: NDArray[np.int32],
+    words: Tokens,
+    first: Int,
+    last: Int,
+    size: Int,
+    bounds: Ints,
+    known: Ints,
     allowed: Ints,
-    codes: Ints,
+    begin: Ints,
     states: Words64,
     stacks: Words64,
+    found: Ints,
+    path: Ints,
     cells: Ints,
     spare: Ints,
-) -> Int:
-    """Add every word to bodies (N,) of ``count`` words; return how many longer bodies there are.
+) -> tuple[Int, Int]:
+    """Add every word to the bodies ``first`` to before ``last`` of a tree of ``size`` ones, and keep those that leave a
+    new state.
 
-    Of each of them: ``codes``, a hash of its state, and one of its stack, 0 if that has too few or too many values.
+    ``bounds`` are the lowest and highest depth of a stack that is asked for, and the highest one on the way; ``known``
+    are the values that it may hold, or none for any. Returns the size of the tree, and how many bodies leave a new
+    stack that is asked for; these are in ``found``.
     """
-    size: Int = 0
+    count: Int = 0
     twins = allowed[SET_A] and (allowed[GET_A] or not allowed[GET_B])  # what b does first, a could do
-    for code in level:
-        load_code(code, count, arity, cells)
+    for node in range(first, last):
+        length = read_path(parents, words, node, path)
+        run_body(path, length, np.int64(0), np.int64(0), np.int64(-1), begin, cells)
         for word in range(TOKENS.size):
             twin = word == SET_B and cells[A] == 0 and twins
             if not allowed[word] or twin or (word < ADD and is_idle(cells, np.int64(word))):
                 continue
             copy(cells, spare)
-            if not run_word(spare, np.int64(word), np.int64(-1)) or spare[DEPTH] > most + left:
+            if not run_word(spare, np.int64(word), np.int64(-1)) or spare[DEPTH] > bounds[2]:
                 continue
-            codes[size] = code << 4 | word
-            stacks[size] = hash_stack(spare) if least <= spare[DEPTH] <= most else np.uint64(0)
-            states[size] = hash_state(spare)
+            if not add_hash(states, hash_state(spare)):
+                continue
+            asked = bounds[0] <= spare[DEPTH] <= bounds[1] and holds_only(spare, known)
+            if asked and add_hash(stacks, hash_stack(spare)):
+                found[count] = size
+                count += 1
+            parents[size], words[size] = node, word
             size += 1
-    return size
+    return size, count
 
 
-def _new(hashes: Words64, old: Words64) -> tuple[Ints, Words64]:
-    """Return the first places of the hashes that are not among old ones, and all hashes, both in ascending order."""
-    unique, places = np.unique(hashes, return_index=True)
-    fresh = ~np.isin(unique, old, assume_unique=True)
-    return np.sort(places[fresh]), np.union1d(old, unique)
+def _larger(slots: Words64, most: int) -> Words64:
+    """Return a table of hashes with room for as many more ones as it holds, and ``most``."""
+    size = slots.size
+    while size < 2 * (int(np.count_nonzero(slots)) + most):
+        size *= 2
+    larger = np.zeros(size, np.uint64)
+    add_hashes(larger, slots)
+    return larger
+
+
+def search(
+    symbols: Ints,
+    instructions: Iterable[str],
+    words: int,
+    outputs: tuple[int, int],
+    deepest: int = ROOM,
+    known: Sequence[int] = (),
+    most_bodies: int = 2**31,
+) -> Iterator[list[Ints]]:
+    """Yield the shortest bodies of 1 to ``words`` words to inputs, one length after the other.
+
+    Each is an array of its words, their places in `WORDS`. Each leaves another stack of so many ``outputs``, at least
+    and at most, and none the inputs. If any values are ``known``, the stack holds no others. At most ``deepest`` values
+    are on the stack on the way. States are told apart by 64-bit hashes. Raises ValueError if more than ``most_bodies``
+    would be looked at for one more word.
+    """
+    allowed = np.array([word in {*instructions} for word in WORDS], np.int64)
+    begin, cells, spare = (np.zeros(STATE, np.int64) for _ in range(3))
+    begin[DEPTH], begin[BOTTOM : BOTTOM + symbols.size] = symbols.size, symbols
+    values = np.array(known, np.int64)
+    states, stacks, path = np.zeros(1 << 12, np.uint64), np.zeros(1 << 12, np.uint64), np.zeros(words + 1, np.int64)
+    add_hash(states, np.uint64(hash_state(begin)))
+    add_hash(stacks, np.uint64(hash_stack(begin)))
+    parents, tokens = np.zeros(1 << 12, np.int32), np.zeros(1 << 12, np.uint8)
+    first, last, kept, asked = 0, 1, 1, 1  # the bodies to be extended, the states, the stacks
+    for count in range(1, words + 1):
+        bounds = np.array([*outputs, min(deepest, outputs[1] + words - count)], np.int64)
+        looked_at = (last - first) * int(allowed.sum())
+        if looked_at > most_bodies:
+            raise ValueError(
+                f"{looked_at:,} bodies of {count} words are too many to search; allowed: {most_bodies:,}. Give fewer "
+                "words"
+            )
+        bodies, size = list[Ints](), last
+        for start in range(first, last, CHUNK):
+            stop = min(last, start + CHUNK)
+            most = (stop - start) * int(allowed.sum())
+            if 2 * (kept + most) > states.size:
+                states = _larger(states, most)
+            if 2 * (asked + most) > stacks.size:
+                stacks = _larger(stacks, most)
+            if size + most > parents.size:
+                room = size + most
+                parents = np.concatenate([parents, np.zeros(room, np.int32)])
+                tokens = np.concatenate([tokens, np.zeros(room, np.uint8)])
+            found = np.zeros(most, np.int64)
+            given = (
+                parents,
+                tokens,
+                start,
+                stop,
+                size,
+                bounds,
+                values,
+                allowed,
+                begin,
+                states,
+                stacks,
+                found,
+                path,
+                cells,
+                spare,
+            )
+            longer, new = extend(*given)
+            kept, asked, size = kept + longer - size, asked + new, longer
+            bodies += [path[: read_path(parents, tokens, node, path)].copy() for node in found[:new]]
+        first, last = last, size
+        yield bodies
+
+
+def tables(arity: int) -> Ints:
+    """Return the truth table of each input over all inputs of 0 and 1, (arity,) int64."""
+    return np.array([sum((row >> k & 1) << row for row in range(1 << arity)) for k in range(arity)], np.int64)
 
 
 @functools.lru_cache(maxsize=16)
 def shortest_bodies(
     arity: int, instructions: tuple[str, ...], words: int, outputs: tuple[int, int]
 ) -> tuple[Ints, ...]:
-    """Return the shortest bodies to ``arity`` inputs of 0 to ``words`` words, by their number of words.
+    """Return the shortest bodies to ``arity`` inputs of 0 to ``words`` words, by their number of words, as of `search`.
 
-    Each is four bits per word, its place in `WORDS`, in ascending order. Each leaves another stack of so many
-    ``outputs``, at least and at most, and none the inputs. Raises ValueError if there are too many.
+    Each is four bits per word, its place in `WORDS`, in ascending order. Raises ValueError if there are too many.
     """
-    allowed = np.array([word in instructions for word in WORDS], np.int64)
-    level, found = np.zeros(1, np.int64), [np.zeros(0, np.int64)]
-    cells, spare = np.zeros(STATE, np.int64), np.zeros(STATE, np.int64)
-    load_code(0, 0, arity, cells)
-    stacks = np.array([0, hash_stack(cells)], np.uint64)  # no stack, and that of the inputs
-    states = np.array([hash_state(cells)], np.uint64)
-    for count in range(1, words + 1):
-        size = len(level) * int(allowed.sum())
-        if size > MOST_BODIES:
-            raise ValueError(
-                f"moves: {size:,} bodies of {count} words are too many to search; allowed: {MOST_BODIES:,}. Give fewer "
-                "moves, or reference = 'drawn'"
-            )
-        codes, keys, left = np.zeros(size, np.int64), np.zeros((2, size), np.uint64), words - count
-        size = extend(level, count - 1, arity, left, *outputs, allowed, codes, keys[0], keys[1], cells, spare)
-        places, stacks = _new(keys[1, :size], stacks)
-        found.append(codes[places])
-        places, states = _new(keys[0, :size], states)
-        level = codes[places]
+    symbols = np.array([int(mix(np.uint64(k + 1)) | np.uint64(1)) for k in range(arity)], np.uint64).view(np.int64)
+    found = [np.zeros(0, np.int64)]
+    try:
+        for bodies in search(symbols, instructions, words, outputs, most_bodies=MOST_BODIES):
+            codes = [sum(int(word) << 4 * k for k, word in enumerate(body[::-1])) for body in bodies]
+            found.append(np.array(codes, np.int64))
+    except ValueError as error:
+        raise ValueError(f"moves: {error}, or reference = 'drawn'") from None
     return tuple(found)
 
 

@@ -1,7 +1,8 @@
 """Hidden cases: what a written program must do beyond the cases that its prompt shows.
 
 They belong to the problem. Their inputs are drawn from the hash of its key and of the inputs shown, from the same
-range: first salient ones (0, 1, -1, the ends of the range, ties), then others, all different and none of them shown.
+range: first salient ones (0, 1, -1, the ends of the range, ties; of more than two inputs, all 0), then others, all
+different and none of them shown.
 Their outputs are what the reference leaves. The *twin* of a program is the same header with hidden cases in place of
 the visible ones, directives kept. A completion *fits* if its program is true, and *generalises* if its twin is true
 too.
@@ -104,7 +105,7 @@ def draw_hidden(key: np.uint64, shown: Int, arity: Int, low: Int, high: Int, cel
     drawn = ROOM - MAX_SIDE
     zero = max(low, min(high, np.int64(0)))
     for x in (np.int64(0), np.int64(1), np.int64(-1), low, high):
-        if low <= x <= high:
+        if low <= x <= high and (arity <= 2 or x == zero):
             for i in range(arity):
                 cells[drawn + i] = x
             count = add_case(cells, shown, count, arity)
