@@ -132,6 +132,7 @@ def test_every_token_outside_the_mask_ends_the_episode_without_reward(id: str, e
                 "visible": False,
                 "hidden": False,
                 "hidden_cases": 0,
+                "idle_use": False,
             }
             assert info["action_mask"].all()
             np.testing.assert_array_equal(observation, before)

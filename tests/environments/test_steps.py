@@ -39,6 +39,7 @@ def test_the_right_completion_is_rewarded(id: str, endian: str, split: str) -> N
             "visible": True,
             "hidden": True,
             "hidden_cases": 16 if cg.load_spec(id).reward == "hidden" else 0,
+            "idle_use": False,
         }
 
 
@@ -227,6 +228,7 @@ def test_a_free_episode_is_truncated_at_its_budget(id: str) -> None:
         "visible": False,
         "hidden": False,
         "hidden_cases": 0,
+        "idle_use": False,
     }
     assert info["action_mask"].all()
     with pytest.raises(ResetNeeded):

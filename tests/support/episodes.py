@@ -22,7 +22,7 @@ IDS = list(cg.SPECS)
 FREE = [id for id in IDS if cg.load_spec(id).form == "free"]
 BOUND = [id for id in IDS if id not in FREE]
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
-END_KEYS = {"verdict", "passed", "cases", "is_success", "illegal", "visible", "hidden", "hidden_cases"}
+END_KEYS = {"verdict", "passed", "cases", "is_success", "illegal", "visible", "hidden", "hidden_cases", "idle_use"}
 each_id = pytest.mark.parametrize("id", IDS)
 each_endian = pytest.mark.parametrize("endian", ENDIANS)
 each_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
