@@ -216,7 +216,11 @@ def ablations(spec: Spec) -> str:
     """Return the section of a card about the constructs that its prompts need."""
     if spec.mixture:
         links = ", ".join(f"[{id}]({id}.md)" for id in spec.mixture)
-        return f"## Ablations\n\nWhat its prompts need is on the cards of its parts: {links}."
+        written = any(part.family.written for part, _ in spec.parts)
+        heading, what = (
+            ("Ceilings", "How often an agent can be right") if written else ("Ablations", "What its prompts need")
+        )
+        return f"## {heading}\n\n{what} is on the cards of its parts: {links}."
     if spec.family.written:
         return bites(spec) if spec.task == "instruct" else ceilings(spec)
     named, most = named_of(spec), CEILINGS[spec.family.form]
