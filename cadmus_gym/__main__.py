@@ -183,7 +183,7 @@ def show_counts(
             facts = f"; held-out facts in the problem: {problems[0][2].held or 'none'}"
             print(f"split: {names or 'none'}{'' if problems[0][0].family.written else facts}")
         if possible:
-            print(f"possible splits: {possible}; it is not known what a family in plain Python writes")
+            print(f"possible splits: {possible}; it is not known which programs the family writes")
         print(f"log-probability {log_probability(stream, tokens, problems[0][2].programs[0])}")
     found = [(count, other) for count, other in zip(counts, near, strict=True) if count > 0]
     found.sort(key=lambda pair: -pair[0])

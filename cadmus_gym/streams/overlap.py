@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import Tokens
-from cadmus_gym.streams.problems import Reader
+from cadmus_gym.streams.problems import Reader, is_guided
 from cadmus_gym.streams.spec import Spec
 
 ASKED = 256  # prompts of a split to look for in train
@@ -33,10 +33,10 @@ def share_in_train(
 ) -> float:
     """Return the share of prompts (N, P) with lengths (N,), or of whole programs, that train could also write and keep.
 
-    This cannot be computed for a family in plain Python. For those it is the share of ``keys`` (N,) that are among the
-    keys that ``train`` returns.
+    This cannot be computed for a family in plain Python, or without log-probabilities. For those it is the share of
+    ``keys`` (N,) that are among the keys that ``train`` returns.
     """
-    if spec.family.pack is None:
+    if not is_guided(spec, "train"):
         return float(np.isin(keys, train()).mean())
     reader = Reader(spec, "train")
     problems = (reader.read(prompt[:length]) for prompt, length in zip(prompts, lengths, strict=True))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cadmus_gym.language import isa as op
-from cadmus_gym.language.isa import Tokens
+from cadmus_gym.language.isa import ID, Tokens
+from cadmus_gym.language.machine import run
 from cadmus_gym.language.notation import as_tokens
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.streams.spec import Spec
@@ -22,9 +23,10 @@ from cadmus_gym.streams.writing import (
     options_of,
     sieve_of,
 )
-from cadmus_gym.tasks.family import HELD, PROMPT
+from cadmus_gym.tasks.family import HELD, PROMPT, REFERENCE
 from cadmus_gym.tasks.sampling import DERIVATION, FORCED, GUIDED, IMPOSSIBLE, rewind
 from cadmus_gym.tasks.solving import identify
+from cadmus_gym.tasks.synthesis.hidden import function_key
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Reader:
 
     def __init__(self, spec: Spec, split: str) -> None:
         self.spec, self.sieve, self.options = spec, sieve_of(spec, split), options_of(spec)
-        pack = spec.family.pack
-        self.parameters: Any = None if pack is None else pack(spec.split_parameters(split))
+        self.parameters: Any = spec.family.pack(spec.split_parameters(split)) if is_guided(spec, split) else None
+        self.directives = {ID[kind] for kind in getattr(spec.split_parameters(split), "instructions", ())}
         length = spec.prompt_room + spec.completion_room
         self._program, self._space = np.zeros(length, np.uint8), new_workspace(spec, GUIDED, length)
         self._space.script[FORCED] = 1
@@ -63,6 +65,8 @@ class Reader:
         write = None if self.parameters is None else self.spec.family.write()
         if tokens.size > (program.size if whole else self.spec.prompt_room):
             return None
+        if write is None and self.spec.family.written:
+            return self._read_function(tokens) if whole else None
         for derivation in range(self.spec.family.derivations):
             program[:] = 0
             program[: tokens.size] = tokens
@@ -86,6 +90,24 @@ class Reader:
                 return Problem(tokens[:prompt].copy(), int(key), held, kept, programs)
         return None
 
+    def _read_function(self, tokens: Tokens) -> Problem | None:
+        """Read a whole program of a family that cannot be guided, by the function that its body computes."""
+        if self.spec.family.inputs is None or op.DO not in tokens or not run(tokens).true:
+            return None
+        header = tokens[: int((tokens == op.CASE).argmax())].tolist()
+        found = {token for token in header if op.USE <= token <= op.EXACTLY}
+        if bool(found) != bool(self.directives) or not found <= self.directives:
+            return None
+        first = 1 + int((tokens == op.DO).argmax())
+        body = first
+        while tokens[body] == op.OPEN:
+            body += 1 + int((tokens[body:] == op.CLOSE).argmax())
+        key, marks = function_key(tokens, tokens[body:], self._space.machine), self._space.marks
+        marks[:] = 0
+        marks[REFERENCE] = 1
+        kept = bool(keeps(self.sieve, np.uint64(key), tokens, marks, self._space.machine))
+        return Problem(tokens[:first].copy(), key, 0, kept, (tokens.copy(),))
+
     def _completed(self) -> tuple[Tokens, ...]:
         """Return the programs that may complete the prompt: without worked steps, and with them; none for a prompt that
         does not run."""
@@ -102,17 +124,22 @@ def splits_of(spec: Spec, text: str | ArrayLike) -> dict[str, Problem]:
     """Return how each split of a spec reads a prompt, or the prompt of a program; splits that cannot write it are left
     out.
 
-    A family in plain Python does not know which prompts the parameters of a split allow. Then ``kept`` says whether the
-    split would keep the problem if they did (see `certain`).
+    A family in plain Python, or without log-probabilities, does not know which prompts the parameters of a split allow.
+    Then ``kept`` says whether the split would keep the problem if they did (see `certain`).
     """
     tokens = unpadded(as_tokens(text))
     found = {name: Reader(spec, name).read(tokens) for name in spec.splits}
     return {name: problem for name, problem in found.items() if problem is not None}
 
 
+def is_guided(spec: Spec, split: str) -> bool:
+    """Whether the writer of a split finds the choices that lead to a given program."""
+    return spec.family.pack is not None and spec.family.scored(spec.split_parameters(split))
+
+
 def certain(spec: Spec) -> bool:
     """Whether the family of a spec knows which prompts its splits write."""
-    return spec.family.pack is not None
+    return all(is_guided(spec, split) for split in spec.splits)
 
 
 def unpadded(tokens: Tokens) -> Tokens:

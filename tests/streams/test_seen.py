@@ -149,9 +149,10 @@ def test_every_prompt_and_program_can_be_read(id: str) -> None:
         many = any(spec.family.fits_many for spec in stream.specs)
         for row, length in zip(rows, lengths, strict=True):
             if many:  # a prompt of these does not tell which program it is of
-                (problem,) = index.read(row)
-                assert problem.kept
-                assert row[row > 0].tolist() in [program.tolist() for program in problem.programs]
+                problems = index.read(row)  # two parts of a mixture may write the same text
+                assert len(problems) == 1 or id == "Cadmus-Write-v0"
+                assert all(problem.kept for problem in problems)
+                assert row[row > 0].tolist() in [program.tolist() for one in problems for program in one.programs]
                 assert index.read(row[:length]) == []
                 with pytest.raises(ValueError, match="cannot count prompts, which many programs may complete"):
                     index.count_prompts([row[:length]])
@@ -262,7 +263,7 @@ def test_splits_of_a_family_in_plain_python_are_uncertain(
     prompt = cg.disassemble(rows[0, : lengths[0]])  # which `large` never writes
     assert main(["seen", prompt, "--stream", str(tmp_path / "sums.toml"), "--upto", "100"]) == 0
     out = capsys.readouterr().out
-    assert "possible splits: train, large; it is not known what a family in plain Python writes\n" in out
+    assert "possible splits: train, large; it is not known which programs the family writes\n" in out
     assert "\nsplit: " not in out
 
 

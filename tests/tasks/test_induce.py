@@ -344,7 +344,7 @@ def test_a_split_without_functions_is_an_error() -> None:
         ({"words": ["add", "1"]}, "references use 0, 2, 3"),
         ({"reward": "cases"}, "a constant would pass some of the cases"),
         ({"form": "value"}, "forbids the answers of task 'induce'; give words, free"),
-        ({"thoughts": {"share": 1.0, "style": "values"}}, "asks for a program; give 'none'"),
+        ({"thoughts": {"share": 1.0, "style": "values"}}, "known are none, stages, check for task 'induce'"),
         ({"episode": {"body_tokens": {"4": 5}}}, "too few; references have up to"),
         ({"episode": {"body_tokens": {"17": 50}}}, "for a number of cases from 0 to 16"),
     ],

@@ -337,6 +337,7 @@ def test_strict_rates() -> None:
         ({"directives": {"5": 1}}, "directives"),
         ({"instructions": {"use": 0}}, "instructions"),
         ({"instructions": {"within": 1}, "directives": {"2": 1}}, "instructions"),
+        ({"instructions": {"within": 1, "exactly": 1}, "directives": {"1": 1, "3": 1}}, "instructions"),
         ({"held_out": ("use end",)}, "held_out"),
         ({"held_out": ("within 3",)}, "held_out"),
         ({"pool": "held"}, "pool"),

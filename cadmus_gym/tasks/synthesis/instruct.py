@@ -89,7 +89,7 @@ class Parameters(induce.Parameters):
             raise ValueError(f"given = {self.given}: a prompt with directives gives nothing of the body")
         check_sizes("directives", self.directives, 1, MOST_DIRECTIVES)
         check_weights("instructions", self.instructions, KINDS)
-        if "2" in self.directives and self.instructions.keys().isdisjoint(KINDS[:WITHIN]):
+        if self.directives.keys() != {"1"} and self.instructions.keys().isdisjoint(KINDS[:WITHIN]):
             raise ValueError("instructions: one of within and exactly is enough for a prompt; give use or avoid too")
         if self.slack:
             check_sizes("slack", self.slack, 0, MOST_SLACK)
