@@ -3,13 +3,13 @@
     python benchmarks/optima.py                                 writes cadmus_gym/tasks/synthesis/optima.npz
     python benchmarks/optima.py --limit 5 --output optima.npz   a smaller search, in seconds
 
-Functions are those of `train` and `test` together: of one or two steps, without blocks. All bodies of up to ``limit``
-tokens are tried (`cadmus_gym.tasks.synthesis.shortest`), and none that is as long as the longest that is drawn. So with
-the default, each body in the table and each that is drawn where the table has none is proven to be a shortest one. That
-takes 14 core-minutes and 1.3 GB.
+The functions are those of `train` and `test` together: of one or two steps, without blocks. All bodies of up to
+``limit`` tokens are tried (`cadmus_gym.tasks.synthesis.shortest`), but none as long as the longest drawn body. With the
+default limit, every body in the table is thus proven to be a shortest one, and so is the shortest drawn body of every
+function that the table does not have. This takes 14 core-minutes and 1.3 GB.
 
-Every body that is found is run by the machine on all inputs. Then an independent search, `Enumeration`, looks for still
-shorter bodies of ``check`` functions whose shortest one has at most ``check_length`` + 1 tokens.
+Every body found is run by the machine on all inputs. Then an independent search (`cadmus_gym.evaluation.enumeration`)
+looks for still shorter bodies of ``check`` functions whose shortest body has at most ``check_length`` + 1 tokens.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ class Args:
     """Find the shortest bodies of the functions of Cadmus-Induce-v0."""
 
     limit: int = 9  # tokens of the longest bodies to try
-    check: int = 20  # functions for the independent search, of each number of inputs
+    check: int = 20  # functions for the independent search, for each number of inputs
     check_length: int = 5  # tokens of its longest bodies
     output: Path = FILE
 
 
 def run_on_machine(body: Tokens, inputs: Ints) -> Ints:
-    """Return what the machine leaves of a body with its `end` on inputs (R, arity), (R,). Raises ValueError if a run
-    leaves anything but one value."""
+    """Return what the machine leaves when it runs a body with its `end` on inputs (R, arity), (R,).
+
+    Raises ValueError if a run leaves anything but one value.
+    """
     outputs = np.zeros(len(inputs), np.int64)
     if not run_probes(body, inputs, outputs, np.zeros(ROOM, np.int64), scratch(body.size)):
         raise ValueError(f"{[VOCABULARY[token] for token in body]} is no function")
@@ -63,7 +65,7 @@ def body_of(code: int) -> Tokens:
 
 
 def check_found(functions: Functions, codes: Ints, arity: int) -> None:
-    """Run all bodies that were found on all inputs. Raises ValueError if one is wrong."""
+    """Run every body found on all inputs. Raises ValueError if one is wrong."""
     inputs, report = inputs_of(arity), countdown(f"bodies of {arity} inputs run by the machine")
     probes = min(64, len(inputs))
     found = np.flatnonzero(codes)
@@ -76,9 +78,10 @@ def check_found(functions: Functions, codes: Ints, arity: int) -> None:
 
 
 def check_apart(arity: int, functions: Functions, lengths: Ints, codes: Ints, args: Args) -> tuple[int, int]:
-    """Look for shorter bodies by another search; return (functions without any, functions where it gave up).
+    """Look for shorter bodies by another search; return (functions without any, functions for which it gave up).
 
-    Raises ValueError if it finds one. It sees 16 cases, and gives up if a body fits them that is not the function.
+    Raises ValueError if it finds one. It sees 16 cases, and gives up if it finds a body of another function that fits
+    them.
     """
     inputs, rng = inputs_of(arity), np.random.default_rng(0)
     cases = inputs[np.linspace(0, len(inputs) - 1, 16).astype(int)]

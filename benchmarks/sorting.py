@@ -4,14 +4,15 @@
     python benchmarks/sorting.py --sections proofs
 
 `table` writes cadmus_gym/tasks/synthesis/sorting.txt, the references of Cadmus-Sort-v0: bodies of stack words,
-registers, `min` and `max`. All patterns of up to four outputs of two and three values are found breadth first, among
-bodies that never have more than so many values on the stack. Of four values so are those that need few words. The
-other patterns of order statistics of four values are composed: words that only compare and reorder the four values,
-from one such stack to the next, then words that leave the pattern.
+registers, `min` and `max`. For two and three values, all patterns of up to four outputs are found breadth first, among
+bodies that never have more than a given number of values on the stack. For four values, only the patterns that need few
+words are found this way. The other patterns of order statistics alone are composed of parts that compare and reorder
+the four values, and a last part that leaves the pattern.
 
-`proofs` enumerates bodies with comparisons and conditionals too, on all orders of two and three values, equal ones
-included, for all patterns of two values and those of order statistics alone of three. For each it finds a shorter
-body, which goes into the table, or proves that there is none, or none below some length. Writes Markdown and JSON.
+`proofs` enumerates bodies with comparisons and conditionals too, for all patterns of two values and for those of order
+statistics alone of three. It runs them on all orders of the values, equal values included. For each pattern it finds a
+shorter body, which goes into the table, or proves that there is none at all, or none below some length. Writes Markdown
+and JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from cadmus_gym.training.provenance import recipe
 
 HERE = Path(__file__).resolve().parent
 WORDS = (*bodies.WORDS[: bodies.ADD], "min", "max")
-SEARCHES = {2: ((8, 12),), 3: ((8, 15), (5, 19)), 4: ((6, 12),)}  # values on the stack and words, at most
+SEARCHES = {2: ((8, 12),), 3: ((8, 15), (5, 19)), 4: ((6, 12),)}  # values on the stack, and words, at most
 PART = (6, 8)  # the same for a part of a composed body
 NONE = (0,) * 99  # longer than any body
 
@@ -57,7 +58,7 @@ class Args:
 
     sections: tuple[Section, ...] = ("table", "proofs")
     two: int = 2_200_000  # candidates of each proof of two values
-    three: int = 1_000_000  # and of order statistics alone of three values
+    three: int = 1_000_000  # candidates of each proof of order statistics alone of three values
     table: Path = TABLE
     output: Path = HERE / "results" / "sorting.md"
 
@@ -83,7 +84,7 @@ def leave(symbols: Stack, body: tuple[int, ...]) -> Stack | None:
 def found_from(
     symbols: Stack, deepest: int, words: int, known: Iterable[int] = ()
 ) -> Iterator[tuple[Stack, tuple[int, ...]]]:
-    """Yield stacks of up to `SIDE` values, ``known`` ones if any are, and their shortest bodies."""
+    """Yield stacks of up to `SIDE` values, only ``known`` ones if any are given, and their shortest bodies."""
     for level in bodies.search(np.array(symbols, np.int64), WORDS, words, (1, SIDE), deepest, tuple(known)):
         for body in level:
             stack = leave(symbols, tuple(body.tolist()))
@@ -166,8 +167,8 @@ def build() -> list[Body]:
 
 
 def cases_of(body: Body) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return a case for each order of values, equal ones included, and some of negative values, so that truth values
-    are of no use."""
+    """Return a case for each order of values, equal values included, and some cases of negative values, so that truth
+    values do not help."""
     cases = {}
     orders = [
         tuple(11 + sorted({*ranks}).index(rank) for rank in ranks)

@@ -3,12 +3,12 @@
     python benchmarks/writing.py --models nano-write
     python benchmarks/writing.py --specs Cadmus-Countdown-v0 --split four
 
-The optimal decision and a draw from the posterior are what can be known from the cases of a prompt, where its functions
-can be enumerated. Searches try candidates until one is true on the cases shown: all bodies, shortest first and equal
-states once; bodies that the generator writes, which are draws from the prior, held out or not; and samples of a model,
-whose greedy completion is a row of its own. Every search has the same budgets of candidates and of CPU seconds, and a
-method that wins by one may lose by the other. A program fits if it is true on the cases shown, and generalises if it is
-true on hidden ones too, or if there are none.
+The optimal decision and a draw from the posterior show what can be known from the cases of a prompt, for environments
+whose functions can be enumerated. Searches try candidates until one is true on the cases shown: all bodies, shortest
+first, extending each state only once; bodies that the generator writes, which are draws from the prior, held out or
+not; and samples of a model, whose greedy completion has a row of its own. All searches have the same budgets of
+candidates and of CPU seconds; a method that wins by one may lose by the other. A program fits if it is true on the
+cases shown, and generalises if it is true on the hidden ones too, or if there are none.
 
 Writes a Markdown table and JSON.
 """
@@ -59,7 +59,7 @@ class Args:
     count: int = 300  # prompts
     candidates: tuple[int, ...] = (1, 10, 100, 1000, 10_000)
     cpu_seconds: tuple[float, ...] = (0.1, 1.0)
-    literals: int = 20  # an enumeration tries 0 to so much
+    literals: int = 20  # the enumeration tries literals from 0 to this
     models: tuple[str, ...] = ()  # names or folders
     samples: int = 64  # of a model at a time
     seed: int = EVALUATION_SEED
@@ -68,7 +68,7 @@ class Args:
 
 
 def prior(spec: Spec) -> Sampler:
-    """Return a sampler of the completions that the generator writes, whatever a split keeps."""
+    """Return a sampler of the completions that the generator writes, including those held out."""
     whole = dataclasses.replace(spec, splits={"all": Split(parameters=spec.split("train").parameters)})
     stream = Stream(whole, "all", PRIOR_SEED)
 
@@ -95,7 +95,7 @@ def methods(spec: Spec, args: Args) -> dict[str, Method]:
 def judged(
     spec: Spec, args: Args, prompts: Tokens, lengths: NDArray[np.int32], found: list[Tokens | None]
 ) -> NDArray[np.bool_]:
-    """Return which completions, of which some may be missing, earn the whole reward."""
+    """Return which completions earn the whole reward; a missing one does not."""
     nothing = np.zeros(0, np.uint8)
     programs = put(spec, args.split, prompts, lengths, [nothing if one is None else one for one in found])
     fits = np.array([one is not None for one in found])
@@ -104,7 +104,7 @@ def judged(
 
 
 def searched(spec: Spec, args: Args, name: str, method: Method) -> dict[str, Any]:
-    """Search with a method for all prompts; return shares that fit and that earn, by budget."""
+    """Search with a method for all prompts; return the shares that fit and that earn the reward, by budget."""
     prompts, lengths = prompts_of(spec, args.split, args.count, args.seed)
     given = [prompt[:size] for prompt, size in zip(prompts, lengths, strict=True)]
     rates = solve_rates(
@@ -131,7 +131,7 @@ def searched(spec: Spec, args: Args, name: str, method: Method) -> dict[str, Any
 
 
 def decided(spec: Spec, args: Args) -> dict[str, dict[str, float]]:
-    """Return what policies earn that write one program and try none, by name."""
+    """Return what policies earn by writing a single program for each prompt, without a search, by name."""
     found: dict[str, dict[str, float]] = {}
 
     def add(name: str, policy: Any) -> None:
@@ -184,8 +184,8 @@ def main(args: Args) -> None:
         print(f"\n{tables[-1]}\n", flush=True)
     note = (
         f"Share of {args.count} prompts, seed {args.seed}, for which a true program is found; in brackets, the share "
-        "for which it generalises. Searches stop at the first program that is true on the cases shown. CPU seconds are "
-        f"those of one prompt. Commit {made['commit']}, {made['hardware']['cpu']}: `{made['command']}`"
+        "for which it earns the reward. Searches stop at the first program that is true on the cases shown. CPU "
+        f"seconds are those of one prompt. Commit {made['commit']}, {made['hardware']['cpu']}: `{made['command']}`"
     )
     text = f"# Ways to write a program\n\n{note}\n\n" + "\n\n".join(tables)
     args.output.write_text(f"{text}\n")

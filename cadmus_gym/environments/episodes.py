@@ -69,8 +69,8 @@ class Limits(NamedTuple):
     may_run_out: bool  # of tokens, under the form ``free``
     little: bool  # endian
     by_cases: bool  # the reward is the share of cases passed
-    by_hidden: bool  # success takes hidden cases too
-    by_use: bool  # and no directive `use` that only idle words meet
+    by_hidden: bool  # success requires hidden cases to pass too
+    by_use: bool  # success requires that no `use` is met by idle words only
 
 
 @kernel
@@ -323,7 +323,7 @@ class Episodes:
         self.references = np.zeros((count, width), np.uint8)
         self._waiting = np.zeros((QUEUE, count, width), np.uint8)
         self._work = np.concatenate([scratch(self.room + width), np.zeros(ROOM, np.int64)])
-        self._room = np.zeros((3, self.room), np.uint8)  # a mirrored program, and bodies
+        self._room = np.zeros((3, self.room), np.uint8)  # a program with reversed digits, its body, a shorter body
         self._cells_of_use = np.zeros(IDLE_ROOM, np.int64)
 
     def seed(self, rows: Ints, seeds: ArrayLike) -> None:

@@ -81,9 +81,9 @@ class CadmusEnv(gymnasium.Env[Tokens, int]):
     ``action_mask`` (65,) int8, 1 = allowed, never all 0. After the end it is all 1, since no token is read until the
     next reset. The last step also has ``verdict`` (see `Verdict`), ``passed``, ``cases``, ``is_success`` and
     ``illegal``; and ``visible``, whether the program is true, ``hidden``, whether it is true on its hidden cases too,
-    and ``hidden_cases``, their number. It is 0 for a task without them, for a prompt from the options and for a program
-    that is not true; then ``hidden`` equals ``visible``. ``idle_use`` says whether a true program meets a directive
-    `use` with idle words only, as in `0 add` (`cadmus_gym.tasks.synthesis.idle`).
+    and ``hidden_cases``, their number. This number is 0 for a task without them, for a prompt from the options and for
+    a program that is not true; then ``hidden`` equals ``visible``. ``idle_use`` says whether a true program meets a
+    directive `use` with idle words only, as in `0 add` (`cadmus_gym.tasks.synthesis.idle`).
 
     ## Arguments
     ``spec``: a registered id, the path of a TOML file or a `Spec`; ``split``; ``endian``: "big", or "little" to show

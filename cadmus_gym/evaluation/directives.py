@@ -1,8 +1,8 @@
-"""Directives: which of them hold, each by itself, and policies that ignore them.
+"""Directives: which of them hold, each judged by itself, and policies that ignore them.
 
-A directive bites if the body that the stream would most likely write without it violates it. So the plain policies here
-earn almost nothing under `cadmus_gym.tasks.synthesis.instruct`: they write that body, or that body and a suffix that
-does nothing but name the word that is to be used.
+A directive bites if it is violated by the body that the stream would most likely write without it. The plain policies
+here write that body, or that body and a suffix that does nothing but contain the word of a `use`. Under
+`cadmus_gym.tasks.synthesis.instruct` they earn almost nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cadmus_gym.tasks.synthesis.space import Space, space_of
 
 ABSENT, BROKEN, HELD = range(3)  # what `held_directives` says of each place of a header
 
-# A suffix that leaves everything as it is, with a word in it; all other words but digits have none.
+# For each word, a suffix that contains it and changes nothing. Words without one are left out.
 SUFFIXES = {
     **{"add": "0 add", "sub": "0 sub", "mul": "1 mul", "div": "1 div", "mod": "dup 1 mod drop", "neg": "neg neg"},
     **{"abs": "dup abs drop", "min": "dup min", "max": "dup max", "inc": "inc dec", "dec": "inc dec"},
@@ -43,7 +43,7 @@ SUFFIXES = {
 
 @kernel
 def hold(program: Tokens, held: Ints, work: Ints) -> None:
-    """Say in ``held`` (MAX_DIRECTIVES,) which directives of a program hold, each by itself."""
+    """Write to ``held`` (MAX_DIRECTIVES,) which directives of a program hold, each by itself."""
     held[:] = ABSENT
     outcome, body, directives, cases = prepare(program, work)
     if outcome != RAN and outcome != DIRECTIVE:
@@ -97,9 +97,10 @@ class Strict:
 def strict_of(
     spec: str | Path | Spec, split: str, programs: Tokens, seed: int = EVALUATION_SEED, *, seeds: int = 1
 ) -> dict[str, Strict]:
-    """Return how well programs (N, L), the completed prompts of `prompts_of`, follow instructions, by directives.
+    """Return how well programs (N, L), the completed prompts of `prompts_of`, follow their directives, by group.
 
-    Keys are "all", each kind of directive, such as "avoid" of prompts with one, and numbers, such as "2 directives".
+    Keys are "all"; kinds such as "avoid", for prompts with one directive, of that kind; and numbers such as
+    "2 directives".
     """
     spec = load_spec(spec)
     fits = run_batch(programs)[0] == Verdict.TRUE
@@ -121,7 +122,7 @@ def strict_of(
 
 
 def kinds_of(programs: Tokens) -> Ints:
-    """Return the kinds of the directives that headers of programs (N, L) begin with, as tokens: (N, 8), 0 for none."""
+    """Return the kinds of the directives in the headers of programs (N, L), as tokens: (N, 8), 0 for none."""
     kinds = np.zeros((len(programs), MAX_DIRECTIVES), np.int64)
     for row, program in zip(kinds, programs, strict=True):
         header = program[: int((program == op.CASE).argmax())]
@@ -146,9 +147,9 @@ def directives_of(prompt: Tokens) -> list[tuple[str, int]]:
 def plain_policies(spec: str | Path | Spec, split: str) -> dict[str, Callable[[Tokens], Tokens]]:
     """Return policies that ignore directives, by name: each a function from a prompt (n,) to a completion (m,).
 
-    The plain body is the most probable one of the function that is most probably right on hidden cases. The other
-    policy adds to it, for each `use`, a suffix that names the word and does nothing, and fills up to the length of an
-    `exactly` by `neg neg`. Raises ValueError if the functions of the split cannot be enumerated.
+    The plain body is the most probable body of the function that is most probably right on hidden cases. The other
+    policy adds to it, for each `use`, a suffix that contains the word and does nothing, and pads it with `neg neg` up
+    to the length of an `exactly`. Raises ValueError if the functions of the split cannot be enumerated.
     """
     spec = load_spec(spec)
     pack = spec.family.pack

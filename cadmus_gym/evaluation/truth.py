@@ -230,9 +230,9 @@ def earning(
     seed: int = EVALUATION_SEED,
     seeds: int = 1,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which programs earn their reward, which generalise, and which use a word only idly, all (N * samples,).
+    """Return which programs earn their reward, which generalise, and which meet a `use` with idle words only.
 
-    Arguments are those of `generalising`.
+    All are (N * samples,). Arguments are those of `generalising`.
     """
     general = generalising(spec, split, programs, fits, count, seed, seeds)
     idle = idle_use(programs, np.flatnonzero(fits)) == 1

@@ -288,10 +288,10 @@ def bites(spec: Spec) -> str:
     columns = ["split", "policy", "true", "earns", *(f"`{kind}`" for kind in KINDS)]
     return f"""## Directives
 
-What two policies earn that ignore directives, on the first {DECIDED:,} prompts of each split. The plain body is the one
-that the stream would most likely write for the function that is most probably right. The idle suffix names the word of
-a `use` and does nothing. The last columns are prompts with one directive, of that kind. A test keeps what is earned
-below 5 %.
+What two policies that ignore directives earn, on the first {DECIDED:,} prompts of each split. The plain body is the one
+that the stream would most likely write for the function that is most probably right. The idle suffix contains the word
+of a `use` and does nothing. The last columns are for prompts with one directive, of that kind. A test keeps what is
+earned on `test` and `words` of Cadmus-Instruct-v0 at 5 % or less.
 
 {markdown(columns, rows)}"""
 

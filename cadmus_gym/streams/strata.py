@@ -209,11 +209,12 @@ def strata_of(prompts: Tokens, lengths: NDArray[np.integer], threads: int | None
 
 
 def labels_of_written(prompts: Tokens, references: Tokens) -> dict[str, NDArray[np.str_]]:
-    """Return the strata of prompts (N, P) that ask for programs, with what was written for them, (N, R): (N,) each.
+    """Return the strata of prompts (N, P) that ask for programs, with their references (N, R): (N,) each.
 
     - directives: their kinds, in order
-    - inputs, cases: the number of inputs of the first case, and of cases
-    - reference length: its tokens without `end`
+    - inputs: the number of inputs of the first case
+    - cases: their number
+    - reference length: the number of tokens of the reference without `end`
     """
     shown = [row[row != op.PAD].tolist() for row in prompts]
     kinds = [[VOCABULARY[token] for token in row if op.USE <= token <= op.EXACTLY] for row in shown]

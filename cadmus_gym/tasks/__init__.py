@@ -38,7 +38,7 @@ TASKS: dict[str, Family] = {
 
 
 def styles_of(family: Family) -> tuple[str, ...]:
-    """Return the styles of worked steps that the programs of a family can have; the first is none at all."""
+    """Return the styles of worked steps that the programs of a family can have; the first is "none"."""
     if family.form == "words":
         return WRITTEN_STYLES
     return STYLES[:1] if family.written else STYLES

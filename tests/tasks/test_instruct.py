@@ -1,4 +1,4 @@
-"""Instruct: rewritings that are equal, directives that bite, words that are not idle."""
+"""Instruct: equivalent rewritings, directives that bite, and idle words."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def names(tokens: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("rule", range(len(RULES)), ids=[f"{old} to {new}" for old, new in RULES])
-def test_a_rule_changes_nothing(rule: int) -> None:
+def test_a_rule_keeps_what_a_body_leaves(rule: int) -> None:
     old = RULES[rule][0]
     bodies = [old.replace("c", str(c)) for c in (1, 2, 7, 12, 40)] if old.split()[0] == "c" else [old]
     for body, (x, y, z) in product(bodies, product((-7, -1, 0, 2, 9), (5, -3), (4, -4, 1))):
@@ -82,7 +82,7 @@ def naive_stack(stack: str, body: str) -> list[int]:
     ("body", "old", "expected"),
     [
         ("3 add 4 add", "add", "3 neg sub 4 neg sub"),  # everywhere
-        ("12 mul", "2 mul", None),  # the 2 of a longer literal is none
+        ("12 mul", "2 mul", None),  # the 2 belongs to a longer literal
         ("2 mul", "2 mul", "dup add"),
         ("10 sub", "c", "9 inc sub"),
         ("0 sub", "c", None),  # no literal below 0
@@ -90,13 +90,13 @@ def naive_stack(stack: str, body: str) -> list[int]:
         ("5 inc", "inc", None),  # 5 1 add would be 51
     ],
 )
-def test_a_rule_finds_its_words(body: str, old: str, expected: str | None) -> None:
+def test_a_rule_rewrites_its_words_everywhere(body: str, old: str, expected: str | None) -> None:
     rule = next(k for k, (words, _) in enumerate(RULES) if words == old)
     found = rewritten(rule, body)
     assert (found and cg.assemble(found).tolist()) == (expected and cg.assemble(expected).tolist())
 
 
-def test_a_rule_keeps_to_the_room() -> None:
+def test_a_rule_that_has_no_room_fails() -> None:
     mod = next(k for k, (words, _) in enumerate(RULES) if words == "mod")
     assert rewritten(mod, "7 mod", room=6) is not None
     assert rewritten(mod, "7 mod", room=5) is None
@@ -104,7 +104,7 @@ def test_a_rule_keeps_to_the_room() -> None:
 
 
 def outcome(body: list[str], probe: list[int]) -> Any:
-    """What a body leaves on a probe, by the other interpreter."""
+    """Return what a body leaves on a probe in the naive interpreter, or its verdict after a fault."""
     inputs = [part for n in probe for part in (*str(abs(n)), *["neg"] * (n < 0), ",")][:-1]
     result = naive.judge(["case", *inputs, "to", "do", *body, "end"])
     return result.stack if result.verdict in ("TRUE", "FALSE") else result.verdict
@@ -119,7 +119,7 @@ DROPPING = {*ARITHMETIC, "eq", "ne", "lt", "le", "gt", "ge", "drop", "a!", "b!",
 
 
 def change_of(body: list[str], places: list[int]) -> int:
-    """By how much words at these places of a body change the depth of the stack."""
+    """Return by how much the words at these places of a body change the depth of the stack."""
     change = 0
     for k in places:
         word = body[k]
@@ -156,7 +156,7 @@ def change_of(body: list[str], places: list[int]) -> int:
 
 
 def idle_places(body: list[str], arity: int) -> set[int]:
-    """The places of idle words, from the definition."""
+    """Return the places of idle words, from the definition."""
     found = set[int]()
     bounds = range(len(body) + 1)
     for begin, end, again, last in itertools.combinations_with_replacement(bounds, 4):
@@ -168,7 +168,7 @@ def idle_places(body: list[str], arity: int) -> set[int]:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_programs_do_as_told(split: str) -> None:
+def test_programs_meet_their_directives(split: str) -> None:
     stream, count = cg.Stream(SPEC, split, SEED), 200
     programs, lengths = stream.batch(0, count)
     held, plain = set(SPEC.parameters["held_out"]), split != "words"
@@ -193,7 +193,7 @@ def test_programs_do_as_told(split: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "slack"), [("within", {}), ("within", {"0": 1}), ("within", {"1": 1}), ("exactly", {})]
 )
-def test_lengths_are_below_the_plain_body(kind: str, slack: dict[str, int]) -> None:
+def test_limits_are_below_the_length_of_the_plain_body(kind: str, slack: dict[str, int]) -> None:
     own = SPEC.parameters | {"instructions": {kind: 1}, "slack": slack}
     spec = dataclasses.replace(SPEC, parameters=own, splits={"test": SPEC.split("test")})
     programs, lengths = cg.Stream(spec, "test", SEED).batch(0, 100)
@@ -210,13 +210,13 @@ def test_lengths_are_below_the_plain_body(kind: str, slack: dict[str, int]) -> N
         assert limit == size or kind == "within"
 
 
-def test_golf_asks_for_the_shortest() -> None:
+def test_golf_allows_only_the_length_of_the_reference() -> None:
     programs, lengths = cg.Stream("Cadmus-Golf-v0", "train", SEED).batch(0, 200)
     for program, length in zip(programs, lengths, strict=True):
         assert directives_of(program[:length]) == [("within", int((program[length:] > 0).sum()) - 1)]
 
 
-def test_functions_are_those_of_induce() -> None:
+def test_keys_and_splits_are_those_of_induce() -> None:
     pairs = np.full(300, SEED), np.arange(300)
     for split, (low, high) in {"train": (0.1, 1), "test": (0, 0.1)}.items():
         stream = cg.Stream(SPEC, split, SEED)
@@ -228,14 +228,14 @@ def test_functions_are_those_of_induce() -> None:
 
 
 @pytest.mark.parametrize("split", ["test", "words"])
-def test_ignoring_directives_earns_next_to_nothing(split: str) -> None:
+def test_ignoring_directives_earns_almost_nothing(split: str) -> None:
     prompts, lengths = prompts_of(SPEC, split, 120)
     for policy in plain_policies(SPEC, split).values():
         completions = [policy(prompt[:length]) for prompt, length in zip(prompts, lengths, strict=True)]
         assert play(SPEC, split, completions).mean() <= 0.05
 
 
-def test_a_suffix_does_nothing_but_name_its_word() -> None:
+def test_a_suffix_contains_its_word_and_is_idle() -> None:
     for word, suffix in SUFFIXES.items():
         body = suffix.split()
         assert word in body
@@ -256,15 +256,15 @@ CASES = "case 3 to 6 case 5 to 10 case 0 to 0 case 4 to 8 do"
         (f"use neg {CASES} 2 mul neg neg end", True),
         (f"use add {CASES} dup add end", False),
         (f"use add {CASES} ( 7 ) dup ( 1 ) add end", False),
-        (f"use dup use add {CASES} dup add dup drop end", False),  # one dup is of use
-        (f"use dup use abs {CASES} dup add dup abs drop end", True),  # abs is not
+        (f"use dup use add {CASES} dup add dup drop end", False),  # the first dup is not idle
+        (f"use dup use abs {CASES} dup add dup abs drop end", True),  # abs is idle
         (f"use 0 {CASES} 02 mul end", True),
         (f"use if {CASES} 1 if 2 mul fi end", True),
         (f"avoid add {CASES} 2 mul 0 sub end", False),  # nothing has to be used
         ("use add do 1 0 add end", False),  # no inputs
     ],
 )
-def test_idle_use(program: str, idle: bool) -> None:
+def test_idle_use_is_found_and_refused(program: str, idle: bool) -> None:
     rows = rows_of([program])
     assert cg.run(program).true
     assert bool(idle_use(rows, np.arange(1))[0]) == idle
@@ -277,7 +277,7 @@ def test_idle_use(program: str, idle: bool) -> None:
         assert (info["visible"], info["idle_use"], info["is_success"]) == (True, idle, not idle)
 
 
-def test_a_body_beyond_the_limit_has_no_idle_words() -> None:
+def test_a_body_beyond_the_limit_counts_as_having_no_idle_words() -> None:
     body = "2 mul " + "0 add " * (MOST // 2)
     assert not idle_use(rows_of([f"use add {CASES} {body} end"]), np.arange(1))[0]
     assert idle_use(rows_of([f"use add {CASES} {body[:-6]} end"]), np.arange(1))[0]
@@ -321,7 +321,7 @@ def test_each_directive_is_judged_by_itself() -> None:
     assert (held[:, 5:] == ABSENT).all()
 
 
-def test_strict_rates() -> None:
+def test_strict_rates_need_hidden_cases_to_pass() -> None:
     programs, _ = cg.Stream(SPEC, "pairs", SEED).batch(0, 100)
     found = strict_of(SPEC, "pairs", programs, SEED)
     assert (found["all"].count, found["all"].prompts, found["all"].directives) == (100, 1.0, 1.0)
@@ -345,18 +345,18 @@ def test_strict_rates() -> None:
         ({"slack": {"9": 1}}, "slack"),
     ],
 )
-def test_parameters_that_cannot_be(parameters: dict[str, Any], said: str) -> None:
+def test_invalid_parameters_are_rejected(parameters: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Parameters(**parameters)
 
 
-def test_idle_use_of_a_spec_is_one_of_two() -> None:
+def test_an_unknown_idle_use_is_rejected() -> None:
     with pytest.raises(ValueError, match="paid, refused"):
         SPEC.override(idle_use="never")
 
 
-def test_the_table_is_that_of_this_version() -> None:
-    """The programs of Instruct and Golf depend on the table, which no digest covers: raise the version with it."""
+def test_the_table_is_unchanged_in_this_version() -> None:
+    """The programs of Instruct and Golf depend on the table, which is in no digest: a new table needs a new version."""
     table = optima.optima()
     digest = hashlib.sha256(b"".join(part.tobytes() for part in table)).hexdigest()[:16]
     assert (INSTRUCT.version, digest) == (1, "6a09e90757b177f7")

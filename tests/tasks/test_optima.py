@@ -35,7 +35,7 @@ ID = "Cadmus-Induce-v0"
 
 
 def left_by(body: Tokens, inputs: Ints) -> Ints | None:
-    """Return what the machine leaves of a body without `end` on inputs (R, arity), or None if that is no function."""
+    """Return what a body without `end` leaves on inputs (R, arity), or None if some run does not leave one value."""
     outputs = np.zeros(len(inputs), np.int64)
     whole = np.append(body[body > 0], np.uint8(op.END))
     return outputs if run_probes(whole, inputs, outputs, np.zeros(ROOM, np.int64), scratch(whole.size)) else None
@@ -57,7 +57,7 @@ def random_body(rng: random.Random, arity: int, length: int) -> list[int]:
 
 
 @pytest.mark.parametrize("arity", [1, 2])
-def test_columns_are_what_the_machine_leaves(arity: int) -> None:
+def test_columns_hold_what_the_machine_leaves(arity: int) -> None:
     inputs, rng = inputs_of(arity), random.Random(arity)
     assert len(set(map(tuple, inputs.tolist()))) == len(inputs) == 30**arity
     cells, sums = np.zeros((COLUMNS, ROWS), np.int64), np.zeros(COLUMNS, np.int64)
@@ -82,8 +82,10 @@ def test_columns_are_what_the_machine_leaves(arity: int) -> None:
 
 
 def enumerated(arity: int, outputs: Ints, limit: int) -> int | None:
-    """Return the length of the shortest body of up to ``limit`` tokens by another search, 0 if there is none, and None
-    if that search took another function, which fits the 16 cases that it sees."""
+    """Return the length of the shortest body of up to ``limit`` tokens by another search, or 0 if there is none.
+
+    Return None if that search found another function, which fits the 16 cases that it sees.
+    """
     inputs = inputs_of(arity)
     rows = np.linspace(0, len(inputs) - 1, 16).astype(int)
     cases = [(inputs[row].tolist(), [int(outputs[row])]) for row in rows]
@@ -160,7 +162,7 @@ def test_every_body_gives_its_key() -> None:
     assert arities == {1, 2}
 
 
-def test_keys_that_the_table_does_not_have_and_mistakes() -> None:
+def test_unknown_keys_have_no_body_and_invalid_arguments_are_rejected() -> None:
     table = optima()
     unknown = np.array([0, 1, 2**64 - 1, int(table.keys[5]) + 1], np.uint64)
     bodies, lengths = shortest(unknown)
@@ -179,7 +181,7 @@ def test_keys_that_the_table_does_not_have_and_mistakes() -> None:
             find_shortest(1, limit, np.zeros((0, 2), np.int64), np.zeros(0, np.int64))
 
 
-def test_bodies_are_shorter_than_all_that_are_drawn() -> None:
+def test_bodies_are_shorter_than_all_drawn_ones() -> None:
     functions = functions_of(space_of(pack(Parameters(arity={"1": 1}))), 1)
     assert not functions.several.any()
     lengths = shortest(functions.keys)[1]
@@ -221,7 +223,7 @@ def test_references_are_the_shortest_bodies() -> None:
     assert improved > 100
 
 
-def test_what_else_the_parameter_changes() -> None:
+def test_shortest_references_change_digests_and_words() -> None:
     spec = cg.load_spec(ID)
     as_drawn, short = (spec.override(parameters={"reference": name}) for name in ("drawn", "shortest"))
     assert as_drawn.digests() == spec.digests()

@@ -50,7 +50,7 @@ def values_of(inputs: Sequence[int]) -> dict[str, int]:
 
 
 def patterns(shown: list[Case]) -> list[tuple[str, ...]]:
-    """Return all patterns that fit some cases."""
+    """Return all patterns that fit the cases."""
     fitting = []
     for k in range(len(shown[0].outputs)):
         names = values_of(shown[0].inputs)
@@ -59,7 +59,7 @@ def patterns(shown: list[Case]) -> list[tuple[str, ...]]:
 
 
 def asked(inputs: int, most: int = 4) -> Iterator[tuple[str, ...]]:
-    """Return all patterns of some inputs with an order statistic among their outputs."""
+    """Yield all patterns of a number of inputs with an order statistic among their outputs."""
     names = [f"{kind}{k}" for kind in "sx" for k in range(1, inputs + 1)]
     for outputs in range(1, most + 1):
         for pattern in itertools.product(names, repeat=outputs):
@@ -73,7 +73,7 @@ def leaves(body: Sequence[str], pattern: Sequence[str], inputs: Sequence[int]) -
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_all_programs_are_true_and_as_the_parameters_say(split: str) -> None:
+def test_all_programs_are_true_and_follow_the_parameters(split: str) -> None:
     spec = cg.load_spec(ID)
     parameters = spec.split_parameters(split)
     programs, _ = cg.Stream(spec, split).batch(0, COUNT)
@@ -115,7 +115,7 @@ def test_a_prompt_shows_one_pattern_and_keys_are_patterns() -> None:
 
 
 def test_the_table_has_all_patterns() -> None:
-    """All of two and three values, and all of order statistics alone of four; and each body is right, ties included."""
+    """All of two and three values, and all of order statistics alone of four. Each body is right, ties included."""
     found = {(body.inputs, body.outputs) for body in table()}
     assert len(found) == len(table())
     for inputs in (2, 3):
@@ -133,7 +133,7 @@ def test_the_table_has_all_patterns() -> None:
                 assert leaves(body.words, body.outputs, inputs), body
 
 
-def test_every_word_of_the_table_matters() -> None:
+def test_no_word_of_the_table_can_be_left_out() -> None:
     for body in table()[::24]:
         orders = [
             *itertools.product((-1, 3), repeat=body.inputs),
@@ -162,7 +162,7 @@ def test_search_finds_the_shortest_bodies() -> None:
             assert lengths.get(found.outputs, 5) == min(len(found.words), 5)
 
 
-def test_search_keeps_to_the_values_and_depths_that_are_asked_for() -> None:
+def test_search_keeps_to_the_given_values_and_depths() -> None:
     symbols = bodies.tables(3)
     largest = int(np.bitwise_or.reduce(symbols))
     levels = list(bodies.search(symbols, WORDS, 5, (1, 2), 4, (largest,)))
@@ -201,7 +201,7 @@ def test_no_training_body_generalises_on_a_test_prompt() -> None:
 
 
 def test_hidden_cases_compare_all_outputs() -> None:
-    """Of other functions that fit two cases, few generalise: those that go wrong on an order that is not drawn."""
+    """Few other functions that fit two cases generalise: only those that are wrong on orders that were not drawn."""
     parameters = {"arity": {"3": 1}, "kept": {"no": 1}, "cases": {"2": 1}, "outputs": [2, 2]}
     spec = Spec("S-v0", "sort", {"all": Split()}, reward="hidden", apart="problems", parameters=parameters)
     stream, pairs = cg.Stream(spec, "all"), (np.zeros(100, np.int64), np.arange(100))
@@ -244,7 +244,7 @@ def test_programs_that_the_stream_never_writes_have_probability_zero() -> None:
     train, test = (support(small(), split) for split in ("train", "test"))
     assert train.keys().isdisjoint(test)
     texts = [
-        "case 0 1 to 1 0 case 0 1 to 1 0 do swap end",  # twice the same order
+        "case 0 1 to 1 0 case 0 1 to 1 0 do swap end",  # the same order twice
         "case 0 1 to 0 1 case 2 1 to 1 2 case 1 0 to 0 1 do over over min swap rot max end",  # three cases
         "case 0 3 to 0 3 case 2 1 to 1 2 do over over min swap rot max end",  # outside the range
         "case 1 1 to 1 1 case 2 1 to 1 2 do over over min swap rot max end",  # equal values
@@ -259,7 +259,7 @@ def test_programs_that_the_stream_never_writes_have_probability_zero() -> None:
     assert (cg.Stream(ID, "train").score(garbage).log_prob == -np.inf).all()
 
 
-def test_the_space_knows_shares_functions_and_posteriors() -> None:
+def test_the_space_has_shares_functions_and_posteriors() -> None:
     spec = cg.load_spec(ID)
     for split in ("train", "test", "larger"):
         stream, family = cg.Stream(spec, split), spec.family
@@ -284,7 +284,7 @@ def test_the_space_knows_shares_functions_and_posteriors() -> None:
 
 
 def test_kinds_have_their_weights_and_no_pattern_is_common() -> None:
-    """So no constant program pays, not even one for each size."""
+    """So no fixed program earns much, not even one for each number of values."""
     spec = cg.load_spec(ID)
     for split in ("train", "test", "larger"):
         parameters = spec.split_parameters(split)
@@ -318,6 +318,6 @@ def test_kinds_have_their_weights_and_no_pattern_is_common() -> None:
         ),
     ],
 )
-def test_mistakes_say_what_is_allowed(parameters: dict[str, Any], message: str) -> None:
+def test_errors_say_what_is_allowed(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Spec("S-v0", "sort", {"all": Split()}, apart="problems", parameters=parameters)

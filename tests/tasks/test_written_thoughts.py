@@ -1,4 +1,4 @@
-"""Worked steps of written programs, against steps made from the definition with the other interpreter."""
+"""Worked steps of written programs, against steps made from the definition with the naive interpreter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_style(id: str, style: str, share: float = 1.0, limit: int = 96) -> Spec
 
 
 def spelled(values: list[int]) -> list[str]:
-    """Values as a thought has them: a `,` parts two where digits would run into one another."""
+    """Return values as a thought writes them, with a `,` where the digits of two would merge."""
     found: list[str] = []
     for n in values:
         found += [*[","] * (bool(found) and found[-1].isdigit()), *str(abs(n)), *["neg"] * (n < 0)]
@@ -31,7 +31,7 @@ def spelled(values: list[int]) -> list[str]:
 
 
 def leaves(inputs: str, body: list[str]) -> list[int] | None:
-    """What a body leaves on the inputs of a case, None after a fault or for a syntax error."""
+    """Return what a body leaves on the inputs of a case, or None after a fault or for a syntax error."""
     result = naive.judge(["case", *names(cg.assemble(inputs)), "to", "do", *body, "end"])
     return result.stack if result.verdict in ("TRUE", "FALSE") else None
 
@@ -52,7 +52,7 @@ def parted(program: Any, length: int) -> tuple[list[str], list[str], list[str]]:
 
 
 def stages_of(program: Any, body: list[str]) -> list[str]:
-    """The steps of a body, from the definition."""
+    """Return the steps of a body, from the definition."""
     cases = cases_of(program)
     written: list[str] = []
     begun = 0
@@ -76,7 +76,7 @@ def naive_values(text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("id", WORDS)
-def test_stages_say_what_each_step_leaves(id: str) -> None:
+def test_stages_show_what_each_step_leaves(id: str) -> None:
     programs, lengths = cg.Stream(with_style(id, "stages"), "train", 5).batch(0, 25)
     for program, length in zip(programs, lengths, strict=True):
         _, thought, body = parted(program, int(length))
@@ -114,7 +114,7 @@ def test_a_check_ends_with_the_body_and_what_it_leaves(id: str) -> None:
     assert 10 < wrong < 50
 
 
-def test_a_share_of_the_programs_thinks_and_is_scored() -> None:
+def test_a_share_of_the_programs_has_thoughts_and_exact_probabilities() -> None:
     spec = with_style("Cadmus-Arrange-v0", "check", share=0.25)
     stream = cg.Stream(spec, "train", 3)
     programs, _ = stream.batch(0, 400)
@@ -141,7 +141,7 @@ def test_a_thought_that_does_not_fit_is_left_out() -> None:
     assert (closed - opened + 1).max() <= 24
 
 
-def test_styles_belong_to_tasks() -> None:
+def test_an_error_lists_the_styles_of_the_task() -> None:
     with pytest.raises(ValueError, match="none, stages, check for task 'induce'"):
         with_style("Cadmus-Induce-v0", "digits")
     with pytest.raises(ValueError, match="known are none for task 'solve'"):

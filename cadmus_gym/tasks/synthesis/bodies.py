@@ -1,12 +1,12 @@
-"""Bodies of single words without literals: drawn word by word, or the shortest ones there are.
+"""Bodies of words without literals: drawn word by word, or the shortest bodies that exist.
 
-A drawn body is a walk of so many words. Each is drawn by weight among those that run and lead to a new state of stack
-and registers; if any span of words could be left out, the body is no problem. The shortest bodies are found breadth
-first on symbolic inputs: for every stack that so many words leave, and no fewer, the first body in the order of
-`WORDS`. One of them is drawn uniformly.
+A drawn body is a random walk of a given number of words. Each word is drawn by weight among those that run and lead to
+a new state of stack and registers; a body of which any span of words can be left out is rejected. The shortest bodies
+are found breadth first on symbolic inputs: for every stack that a given number of words can leave and fewer words
+cannot, the first body in the order of `WORDS`. One of these bodies is drawn uniformly.
 
-`min` and `max` need symbols that can be compared. These are truth tables (`tables`): a body of stack words, `min` and
-`max` leaves the same for all inputs if it does for all inputs of 0 and 1, where `min` is "and" and `max` is "or" (the
+`min` and `max` need symbols that can be compared. These are truth tables (`tables`): two bodies of stack words, `min`
+and `max` agree on all inputs if they agree on all inputs of 0 and 1, where `min` is "and" and `max` is "or" (the
 zero-one principle; Knuth, The Art of Computer Programming, volume 3, 5.3.4).
 """
 
@@ -37,8 +37,8 @@ EFFECTS = np.array([1, -1, 0, 1, 0, -1, 1, -1, 1, -1, -1, -1, -1, -1], np.int64)
 REFERENCES = ("shortest", "drawn")
 MOST_WORDS = 12
 MOST_INPUTS = 6
-MOST_BODIES = 3_000_000  # that are looked at for one more word
-CHUNK = 1 << 16  # bodies that are extended before arrays grow
+MOST_BODIES = 3_000_000  # bodies tried for one more word, at most
+CHUNK = 1 << 16  # bodies that are extended before the arrays grow again
 
 # A state: the depth, the registers, and the stack. Inputs are above 0, so 0 is a register that was never set.
 DEPTH, A, B, BOTTOM = range(4)
@@ -62,7 +62,7 @@ FREE = PASSED + (MOST_WORDS + 1) * STATE
 
 @kernel
 def run_word(cells: Ints, word: Int, limit: Int) -> bool:
-    """Run a word on a state. Return False for a fault, or a result above the limit; below 0 there is no limit."""
+    """Run a word on a state; return False for a fault or a value beyond the limit. A negative limit means no limit."""
     depth = cells[DEPTH]
     if depth < NEEDS[word] or depth + EFFECTS[word] > ROOM:
         return False
@@ -99,8 +99,8 @@ def run_word(cells: Ints, word: Int, limit: Int) -> bool:
 
 @kernel
 def is_idle(cells: Ints, word: Int) -> bool:
-    """Whether a word that can run would do nothing of use: read a register that was never set, add 0, multiply by 0, 1
-    or -1."""
+    """Whether a word that can run would do nothing useful: read a register that was never set, add or subtract with
+    0, or multiply by 0, 1 or -1."""
     top = BOTTOM + cells[DEPTH] - 1
     if word == GET_A or word == GET_B:
         return bool(cells[A if word == GET_A else B] == 0)
@@ -127,7 +127,7 @@ def leave_same(one: Ints, other: Ints, registers: bool) -> bool:
 
 @kernel
 def run_body(body: Ints, count: Int, first: Int, last: Int, limit: Int, begin: Ints, cells: Ints) -> bool:
-    """Run a body, but for its words from ``first`` to before ``last``; return whether there was no fault."""
+    """Run a body without its words from ``first`` to before ``last``; return whether there was no fault."""
     copy(begin, cells)
     runs = True
     for k in range(count):
@@ -137,9 +137,9 @@ def run_body(body: Ints, count: Int, first: Int, last: Int, limit: Int, begin: I
 
 @kernel
 def can_be_shorter(work: Ints, count: Int) -> bool:
-    """Whether the body in ``work`` leaves the same stack, that of its present state, without some span of its words.
+    """Whether the body in ``work`` would leave the stack at STATE_NOW even without some span of its words.
 
-    Only spans that do not change the depth are tried, since all others leave another one.
+    Only spans that do not change the depth are tried, since leaving out any other span changes the depth.
     """
     begin, now, spare = work[BEGIN : BEGIN + STATE], work[STATE_NOW : STATE_NOW + STATE], work[SPARE : SPARE + STATE]
     for first in range(count):
@@ -154,7 +154,7 @@ def can_be_shorter(work: Ints, count: Int) -> bool:
 
 @kernel
 def read_words(program: Tokens, work: Ints) -> Int:
-    """Read the words of the body of a given program to SEEN; return how many there are, -1 if it has others."""
+    """Read the words of a given program's body to SEEN; return how many there are, -1 if some are not in `WORDS`."""
     position = body_at(program)
     for count in range(MOST_WORDS + 1):
         token = token_at(program, position + count)
@@ -186,8 +186,8 @@ def read_given(program: Tokens, most: Int, first: Int, work: Ints) -> tuple[Int,
 def walk(
     parameters: Ints, rng: Words64, script: Ints, count: Int, least: Int, most: Int, limit: Int, work: Ints
 ) -> bool:
-    """Draw ``count`` words from the state at BEGIN that leave ``least`` to ``most`` values; return whether there are
-    such words at every step."""
+    """Draw ``count`` words that run from the state at BEGIN and leave ``least`` to ``most`` values; return whether
+    there was a word to draw at every step."""
     now, spare = work[STATE_NOW : STATE_NOW + STATE], work[SPARE : SPARE + STATE]
     copy(work[BEGIN : BEGIN + STATE], now)
     for k in range(count):
@@ -215,7 +215,7 @@ def walk(
 
 @kernel
 def index_of(parameters: Ints, first: Int, size: Int, code: Int) -> Int:
-    """Where a body is among ``size`` ones in ascending order; -1 if it is not there."""
+    """The index of a body among ``size`` bodies in ascending order, or -1."""
     low, high = np.int64(0), size
     while low < high:
         middle = (low + high) // 2
@@ -230,7 +230,7 @@ def index_of(parameters: Ints, first: Int, size: Int, code: Int) -> Int:
 def draw_body(
     parameters: Ints, rng: Words64, script: Ints, count: Int, least: Int, most: Int, limit: Int, work: Ints
 ) -> bool:
-    """Draw a body of ``count`` words to run on the state at BEGIN; return whether it is one for a problem.
+    """Draw a body of ``count`` words to run on the state at BEGIN; return whether it can be a reference.
 
     Its words are in ``work`` at BODY, and what it leaves, ``least`` to ``most`` values, is at STATE_NOW. Inputs without
     a ``limit`` are symbols: all different, and never computed with.
@@ -275,7 +275,7 @@ def hash_state(cells: Ints) -> np.uint64:
 
 @kernel
 def add_hash(slots: Words64, key: np.uint64) -> bool:
-    """Add a hash above 0 to a table of 2**k slots with free ones; return whether it is new."""
+    """Add a hash above 0 to a table of 2**k slots, some of them free; return whether it is new."""
     mask = np.uint64(slots.size - 1)
     place = mix(key) & mask
     while slots[place] != 0:
@@ -295,7 +295,7 @@ def add_hashes(slots: Words64, keys: Words64) -> None:
 
 @kernel
 def holds_only(cells: Ints, known: Ints) -> bool:
-    """Whether all values on a stack are among ``known`` ones, or there are none of these."""
+    """Whether all values on a stack are ``known``; true if no values are."""
     for k in range(BOTTOM, BOTTOM + cells[DEPTH]):
         found = known.size == 0
         for value in known:
@@ -307,7 +307,7 @@ def holds_only(cells: Ints, known: Ints) -> bool:
 
 @kernel
 def read_path(parents: NDArray[np.int32], words: Tokens, node: Int, path: Ints) -> Int:
-    """Read the words of a body from its tree; return how many there are."""
+    """Read the words of the body at a node of a tree; return how many there are."""
     count: Int = 0
     while node > 0:
         path[count] = words[node]
@@ -336,15 +336,16 @@ def extend(
     cells: Ints,
     spare: Ints,
 ) -> tuple[Int, Int]:
-    """Add every word to the bodies ``first`` to before ``last`` of a tree of ``size`` ones, and keep those that leave a
-    new state.
+    """Add every word to the bodies from ``first`` to before ``last`` of a tree of ``size`` bodies, and keep those that
+    leave a new state.
 
-    ``bounds`` are the lowest and highest depth of a stack that is asked for, and the highest one on the way; ``known``
-    are the values that it may hold, or none for any. Returns the size of the tree, and how many bodies leave a new
-    stack that is asked for; these are in ``found``.
+    ``bounds`` are the lowest and highest depth of a wanted stack, and the highest depth on the way; ``known`` are the
+    values that a wanted stack may hold, or empty for any. Returns the size of the tree, and how many bodies leave a new
+    wanted stack; these are in ``found``.
     """
     count: Int = 0
-    twins = allowed[SET_A] and (allowed[GET_A] or not allowed[GET_B])  # what b does first, a could do
+    # b is not set before a, where a would do as well.
+    twins = allowed[SET_A] and (allowed[GET_A] or not allowed[GET_B])
     for node in range(first, last):
         length = read_path(parents, words, node, path)
         run_body(path, length, np.int64(0), np.int64(0), np.int64(-1), begin, cells)
@@ -367,7 +368,7 @@ def extend(
 
 
 def _larger(slots: Words64, most: int) -> Words64:
-    """Return a table of hashes with room for as many more ones as it holds, and ``most``."""
+    """Return a table of hashes with room for ``most`` more, at most half full."""
     size = slots.size
     while size < 2 * (int(np.count_nonzero(slots)) + most):
         size *= 2
@@ -385,12 +386,12 @@ def search(
     known: Sequence[int] = (),
     most_bodies: int = 2**31,
 ) -> Iterator[list[Ints]]:
-    """Yield the shortest bodies of 1 to ``words`` words to inputs, one length after the other.
+    """Yield the shortest bodies of 1 to ``words`` words on symbolic inputs, a list for each length.
 
-    Each is an array of its words, their places in `WORDS`. Each leaves another stack of so many ``outputs``, at least
-    and at most, and none the inputs. If any values are ``known``, the stack holds no others. At most ``deepest`` values
-    are on the stack on the way. States are told apart by 64-bit hashes. Raises ValueError if more than ``most_bodies``
-    would be looked at for one more word.
+    Each body is an array of its words, as indices into `WORDS`. Each leaves a different stack of ``outputs[0]`` to
+    ``outputs[1]`` values, and none leaves just the inputs. If any values are ``known``, the stack holds no others. At
+    most ``deepest`` values are on the stack on the way. States are compared by 64-bit hashes. Raises ValueError if more
+    than ``most_bodies`` bodies would have to be tried for one more word.
     """
     allowed = np.array([word in {*instructions} for word in WORDS], np.int64)
     begin, cells, spare = (np.zeros(STATE, np.int64) for _ in range(3))
@@ -455,9 +456,10 @@ def tables(arity: int) -> Ints:
 def shortest_bodies(
     arity: int, instructions: tuple[str, ...], words: int, outputs: tuple[int, int]
 ) -> tuple[Ints, ...]:
-    """Return the shortest bodies to ``arity`` inputs of 0 to ``words`` words, by their number of words, as of `search`.
+    """Return the shortest bodies of 0 to ``words`` words on ``arity`` inputs, by their number of words, as of `search`.
 
-    Each is four bits per word, its place in `WORDS`, in ascending order. Raises ValueError if there are too many.
+    Each is a number, four bits per word, its index in `WORDS`; they are in ascending order. Raises
+    ValueError if there are too many.
     """
     symbols = np.array([int(mix(np.uint64(k + 1)) | np.uint64(1)) for k in range(arity)], np.uint64).view(np.int64)
     found = [np.zeros(0, np.int64)]
@@ -479,7 +481,7 @@ def pack_bodies(
 ) -> Ints:
     """Return packed parameters: those of bodies, a family's ``own`` from `OWN` on, then the shortest bodies.
 
-    ``kinds`` are pairs of a number of inputs and of words. Raises ValueError for a pair without a shortest body.
+    ``kinds`` are pairs of numbers, of inputs and of words. Raises ValueError for a pair without a shortest body.
     """
     head = [reference == "drawn", *listed(instructions, WORDS)]
     sections, bodies = np.zeros((MOST_INPUTS + 1, MOST_WORDS + 1, 2), np.int64), [np.zeros(0, np.int64)]

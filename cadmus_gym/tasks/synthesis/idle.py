@@ -1,9 +1,9 @@
-"""Idle words: those of a body that can be left out, with others, without changing what it does.
+"""Idle words: words of a body that can be left out, alone or with others, without changing what it does.
 
-What a body does is seen on the standard probes. A word is idle if it stands in one or two spans of the body without
-which every probe leaves the same, as in `0 add`, `neg neg`, `1 if 2 mul fi` or `dup 2 mul swap drop`. Only spans that
-together leave the depth of the stack as it is are tried. A directive `use W` holds as soon as W is executed; W is only
-of use if some W of the body is not idle.
+What a body does is judged on the standard probes. A word is idle if it lies in one span or in two spans of the body
+whose removal changes the result of no probe, as in `0 add`, `neg neg`, `1 if 2 mul fi` or `dup 2 mul swap drop`. Only
+spans that together leave the depth of the stack unchanged are tried. A directive `use W` holds if every case executes
+W; it is met idly if every W in the body is idle.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cadmus_gym.language.parsing import prepare
 from cadmus_gym.language.verdicts import RAN
 from cadmus_gym.tasks.synthesis.hidden import PROBES, STANDARD, WIDTH, probes_of, read_inputs, run_on
 
-# All probes, for each number of inputs from 1: (WIDTH, PROBES, WIDTH). What is missing repeats the first one.
+# All probes, for each number of inputs from 1: (WIDTH, PROBES, WIDTH). If there are fewer, they are repeated.
 _PROBES = np.zeros((WIDTH, PROBES, WIDTH), np.int64)
 for _arity in range(1, WIDTH + 1):
     _found = probes_of(STANDARD, _arity)
     _PROBES[_arity - 1, :, :_arity] = _found[np.arange(PROBES) % len(_found)]
 ROWS = np.array([len(probes_of(STANDARD, arity)) for arity in range(1, WIDTH + 1)], np.int64)
 
-# By how much each token, from `,` on, changes the depth; of a literal, only its last digit counts.
+# By how much each token of a body changes the depth of the stack; of a literal, only the last digit counts.
 EFFECTS = np.zeros(len(VOCABULARY), np.int64)
 for _words, _effect in (
     ("add sub mul div mod min max eq ne lt le gt ge and or xor drop a! b! if times until", -1),
@@ -34,18 +34,18 @@ for _words, _effect in (
 ):
     EFFECTS[[ID[word] for word in _words.split()]] = _effect
 
-# Layout of the working cells: an input of a run; what the whole body leaves on each probe; marks of idle positions; the
-# change of depth up to each position.
+# Layout of the working cells: the inputs of a run; what the whole body leaves on each probe; marks of idle positions;
+# the change of depth up to each position.
 LEFT = WIDTH
 FLAGS = LEFT + PROBES
-MOST = 64  # tokens of a body; in a longer one nothing is found
+MOST = 64  # tokens of a body; a longer one counts as having no idle words
 DEPTHS = FLAGS + MOST
 ROOM = DEPTHS + MOST + 1
 
 
 @kernel
 def left_on(program: Tokens, body: Int, arity: Int, row: Int, cells: Ints, work: Ints) -> Int:
-    """A hash of how a prepared body ends on a probe, and of what it leaves."""
+    """A hash of how the run of a prepared body on a probe ends, and of what it leaves."""
     for i in range(arity):
         cells[i] = _PROBES[arity - 1, row, i]
     outcome, depth, _ = run_on(program, body, cells, np.int64(0), arity, work)
@@ -123,8 +123,8 @@ def find_idle(body: Tokens, size: Int, arity: Int, shorter: Tokens, cells: Ints,
 def uses_idly(program: Tokens, body: Tokens, shorter: Tokens, cells: Ints, work: Ints) -> bool:
     """Whether a true program meets some directive `use` with idle words only.
 
-    ``body`` and ``shorter`` have room for the program, ``cells`` for `ROOM`. Without cases of 1 to `WIDTH` inputs no
-    word is idle.
+    ``body`` and ``shorter`` have room for the program; ``cells`` has `ROOM` cells. Without cases of 1 to `WIDTH`
+    inputs, no word is idle.
     """
     directives = prepare(program, work)[2]
     uses: Int = 0
@@ -169,7 +169,10 @@ def judge_idle(
 
 
 def idle_use(programs: Tokens, rows: Ints) -> Ints:
-    """Return which of those ``rows`` of programs (N, L) that are true use a word only idly, (N,) int64 of 0 and 1."""
+    """Return which programs (N, L) meet a `use` with idle words only, (N,) int64 of 0 and 1.
+
+    Only ``rows``, those of true programs, are judged; all others are 0.
+    """
     idle, size = np.zeros(len(programs), np.int64), programs.shape[1]
     buffers = np.zeros(size, np.uint8), np.zeros(size, np.uint8), np.zeros(ROOM, np.int64)
     judge_idle(programs, np.asarray(rows, np.int64), *buffers, scratch(size), idle)

@@ -1,17 +1,18 @@
-"""instruct: write the function that some cases show, as told: ``avoid mul case 3 to 6 case 5 to 10 ... do``.
+"""instruct: write the function that a few cases show, under directives: ``avoid mul case 3 to 6 case 5 to 10 ... do``.
 
-A function is drawn as for induce; the body drawn is the *plain* one. Then the directives are drawn, each with a
-rewriting of the body (`cadmus_gym.tasks.synthesis.rewrites`), such that the plain body violates every directive and the
+A function is drawn as for induce; the body drawn for it is the *plain* body. Then the directives are drawn, each with a
+rewriting of the body (`cadmus_gym.tasks.synthesis.rewrites`). The plain body violates every directive, and the
 reference, which is the rewritten body, meets them all. So no directive can be ignored: it bites.
 
 - `use W`: W is in the reference and not in the plain body.
 - `avoid W`: W is in the plain body and not in the reference.
-- `within N`, `exactly N`: fewer tokens than the plain body has. The reference is then the shortest body known
-  (`cadmus_gym.tasks.synthesis.optima`), so only functions are asked of which a shorter one than the plain is known.
+- `within N`, `exactly N`: N is less than the length of the plain body. The reference is then the shortest body known
+  (`cadmus_gym.tasks.synthesis.optima`) or a rewriting of it, so the function must have a known body that is shorter
+  than the plain one.
 
-No word of a reference is idle (`cadmus_gym.tasks.synthesis.idle`), so none can be left out. What is asked is the
+No word of a reference is idle (`cadmus_gym.tasks.synthesis.idle`), so none can be left out. The problem is the
 function, as in induce: its key does not depend on the directives. Programs have no log-probabilities, since many chains
-and rewritings may lead to one program.
+and rewritings may lead to the same program.
 """
 
 from __future__ import annotations
@@ -47,35 +48,35 @@ USE, AVOID, WITHIN, EXACTLY = range(len(KINDS))
 MOST_DIRECTIVES = 4
 MOST_TOKENS = 28  # of a body
 MOST_SLACK = 3
-PLAINLY, SHORTEST = -1, len(rewrites.RULES)  # beside the rules: as it is, and the shortest body known
+PLAINLY, SHORTEST = -1, len(rewrites.RULES)  # besides the rules: leave the body as it is; take the shortest known
 
 # Layout of the packed parameters after those of induce.
 NUMBERS = OWN  # weights of the number of directives
 WEIGHTS = NUMBERS + MOST_DIRECTIVES  # weights of their kinds
 ONLY_HELD = WEIGHTS + len(KINDS)
 HELD = ONLY_HELD + 1  # sets of words, for `use` and for `avoid`
-SLACKS = HELD + 2  # weights of the tokens that `within` allows beyond the reference; all 0: as many as bite
+SLACKS = HELD + 2  # weights of the tokens that `within` allows beyond the reference; all 0: any number that bites
 OPTIMA = SLACKS + MOST_SLACK + 1  # the table of shortest bodies
 
 # Layout of the working room after that of induce.
 LEFT = WORK_ROOM  # weights of the kinds that may come next
 ASKED = LEFT + len(KINDS)  # kind and operand of each directive
-PLAIN = ASKED + 2 * MOST_DIRECTIVES  # the plain body, the one so far, and one that is tried
+PLAIN = ASKED + 2 * MOST_DIRECTIVES  # the plain body, the body so far, and the body that is tried
 BODY = PLAIN + MOST_TOKENS
 TRIED = BODY + MOST_TOKENS
 SHORT = (
     TRIED + MOST_TOKENS
 )  # the length of the shortest body known, 0 if it is not shorter than the plain one; its words
-VALID = SHORT + 1 + MOST_TOKENS  # numbers of the rules after which there is an operand
+VALID = SHORT + 1 + MOST_TOKENS  # indices of the rules after which some operand bites
 IDLE = VALID + len(rewrites.RULES) + 2
 
 
 @dataclass(frozen=True)
 class Parameters(induce.Parameters):
-    """Those of `cadmus_gym.tasks.synthesis.induce`, and: weights of the number of ``directives`` and of their
-    ``instructions``, "use", "avoid", "within" and "exactly"; of the tokens of ``slack`` that `within` leaves beyond the
-    shortest body known, by default any number that the plain body exceeds; ``held_out`` directives such as "use swap",
-    shown only if ``pool`` is "held", and then no other of these two kinds."""
+    """Those of `cadmus_gym.tasks.synthesis.induce`, and: weights of the number of ``directives``; of their
+    ``instructions``, "use", "avoid", "within" and "exactly"; and of ``slack``, the tokens that `within` allows beyond
+    the shortest body known, by default any number that the plain body exceeds; ``held_out`` directives such as
+    "use swap", shown only if ``pool`` is "held", which then shows no other `use` or `avoid`."""
 
     directives: dict[str, int] = field(default_factory=lambda: {"1": 1})
     instructions: dict[str, int] = field(default_factory=lambda: {"use": 4, "avoid": 4, "within": 1, "exactly": 1})
@@ -86,11 +87,11 @@ class Parameters(induce.Parameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.given.keys() != {"0"}:
-            raise ValueError(f"given = {self.given}: a prompt with directives gives nothing of the body")
+            raise ValueError(f"given = {self.given}: a prompt with directives gives no part of the body; leave it out")
         check_sizes("directives", self.directives, 1, MOST_DIRECTIVES)
         check_weights("instructions", self.instructions, KINDS)
         if self.directives.keys() != {"1"} and self.instructions.keys().isdisjoint(KINDS[:WITHIN]):
-            raise ValueError("instructions: one of within and exactly is enough for a prompt; give use or avoid too")
+            raise ValueError("instructions: a prompt has at most one of within and exactly; give use or avoid too")
         if self.slack:
             check_sizes("slack", self.slack, 0, MOST_SLACK)
         for directive in self.held_out:
@@ -116,7 +117,7 @@ def pack(parameters: Parameters) -> Ints:
 
 
 def room(parameters: Parameters) -> int:
-    """Of a prompt: its directives, cases and `do`."""
+    """Return the tokens of a prompt, at most: its directives, cases and `do`."""
     return induce.room(parameters) + 3 * max(map(int, parameters.directives))
 
 
@@ -128,7 +129,7 @@ def words(parameters: Parameters) -> tuple[str, ...]:
 
 @kernel
 def set_of(work: Ints, first: Int, size: Int, surely: bool) -> np.uint64:
-    """The set of the words of a body without `,`: all, or those that ``surely`` run, whatever an `if` decides."""
+    """The set of the words of a body, without `,`: all, or those that ``surely`` run, whichever way an `if` goes."""
     words, inside = np.uint64(0), np.int64(0)
     for k in range(size):
         token = work[first + k]
@@ -153,8 +154,8 @@ def meets(work: Ints, asked: Int, size: Int) -> bool:
 
 @kernel
 def operands_of(parameters: Ints, kind: Int, asked: Int, plain: Int, size: Int, work: Ints) -> np.uint64:
-    """The set of operands with which a directive bites the plain body of ``plain`` tokens, and the body that is tried,
-    of ``size``, meets it and all before it.
+    """The set of operands with which a directive is violated by the plain body, of ``plain`` tokens, and met by the
+    body that is tried, of ``size`` tokens, which meets all earlier directives too.
 
     For a limit on the length, bit k stands for ``size + k``.
     """
@@ -180,7 +181,10 @@ def operands_of(parameters: Ints, kind: Int, asked: Int, plain: Int, size: Int, 
 
 @kernel
 def try_rule(rule: Int, size: Int, work: Ints) -> Int:
-    """Rewrite the body so far by a rule, `PLAINLY` or to the `SHORTEST`; return the size of what is tried, or -1."""
+    """Set the body that is tried: the body so far, rewritten by a rule or as it is (`PLAINLY`), or the `SHORTEST` body.
+
+    Returns its size, or -1 if there is none.
+    """
     if rule == SHORTEST:
         for k in range(work[SHORT]):
             work[TRIED + k] = work[SHORT + 1 + k]
@@ -231,7 +235,7 @@ def draw_directive(parameters: Ints, rng: Words64, script: Ints, asked: Int, pla
 
 @kernel
 def has_idle(size: Int, twos: bool, program: Tokens, work: Ints, machine: Ints) -> bool:
-    """Whether the body so far has idle words. ``program`` is room to run it in."""
+    """Whether the body so far has idle words. ``program`` is a buffer to run it in."""
     for k in range(size):
         program[k] = work[BODY + k]
     program[size] = op.END

@@ -1,17 +1,17 @@
 """A table of the shortest bodies of the functions of Cadmus-Induce-v0.
 
-The functions are those of one or two steps without blocks, 292,903 keys. The table has those for which some body is
-shorter than all that are drawn. It was made by `python benchmarks/optima.py`, which tried all bodies of up to
-`Optima.tried` tokens of digits, `,` and the `WORDS` that references use. Nothing else was tried: no `drop`, `rot` or
-`pick`, no registers, comparisons, logic or blocks.
+The functions are those of one or two steps without blocks: 292,903 keys. The table contains those with a body shorter
+than any that is drawn. It was made by `python benchmarks/optima.py`, which tried all bodies of up to `Optima.tried`
+tokens made of digits, `,` and the `WORDS` that references use. Nothing else was tried: no `drop`, `rot` or `pick`, no
+registers, comparisons, logic or blocks.
 
 A body is right if it leaves the outputs of the function on all inputs from -9 to 20. The key of a function of two
-inputs depends on 64 of their 900 pairs, and a few keys belong to functions that differ on the others. These were not
-searched: their bodies in the table are empty. For every other key the shortest known body is the one in the table, or
-the shortest that is drawn if the table has none, and it is proven to be a shortest one if it has at most `tried` + 1
-tokens.
+inputs depends on only 64 of the 900 pairs of inputs, and a few keys are shared by functions that differ on the others.
+These keys were not searched: they are in the table, without a body. For every other key, the shortest body known is the
+one in the table, or the shortest one drawn if the table has none. It is proven to be a shortest one if it has at most
+`tried` + 1 tokens.
 
-The file optima.npz beside this module has the fields of `Optima`.
+The file optima.npz, in the folder of this module, has the fields of `Optima`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from cadmus_gym.language.kernels import kernel
 from cadmus_gym.tasks.literals import put
 
 FILE = Path(__file__).with_name("optima.npz")
-# What was tried besides digits and `,`.
+# The words that were tried, besides digits and `,`.
 WORDS = tuple(VOCABULARY[token] for token in (*range(op.ADD, op.DEC + 1), op.DUP, op.SWAP, op.OVER))
 LONGEST = 10  # tokens of a body, at most: six bits per token fit in an int64
 
 
 class Optima(NamedTuple):
     """``keys`` (N,) uint64, ascending; ``codes`` (N,) int64: bodies, six bits per token, the last token lowest, 0 for a
-    key that was not searched; ``plains`` (N,) int64: the bodies most probably drawn for these keys, 0 for one of more
-    than `LONGEST` tokens; ``tried`` (2,) int64: the length up to which all bodies of one and of two inputs were tried.
+    key that was not searched; ``plains`` (N,) int64: the bodies most probably drawn for these keys, 0 for a body of
+    more than `LONGEST` tokens; ``tried`` (2,) int64: up to which length all bodies were tried, for one and two inputs.
     """
 
     keys: Words64
@@ -73,7 +73,7 @@ def code_of(body: ArrayLike) -> int:
 
 @kernel
 def find_code(table: Ints, key: np.uint64) -> Int:
-    """The body of a key in a table as of `pack_optima`, as a code, or 0 if it has none."""
+    """The code of the body that a table as of `pack_optima` has for a key, or 0 if it has none."""
     low, high = np.int64(0), table[0]
     while low < high:
         middle = (low + high) // 2

@@ -1,7 +1,7 @@
-"""Equal bodies: rules by which words of a body are spelled otherwise, such as `add` by `neg sub`.
+"""Equivalent bodies: rules that replace words of a body by others, such as `add` by `neg sub`.
 
-A rule rewrites all places of a body where its words stand. Each holds whatever lies on the stack, as long as no value
-leaves the range of the machine and the registers are free.
+A rule rewrites every occurrence of its words in a body. It holds for any stack, as long as no value leaves the range of
+the machine and the registers hold nothing that is still needed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cadmus_gym.language import isa as op
 from cadmus_gym.language.isa import ID, Int, Ints
 from cadmus_gym.language.kernels import kernel
 
-# `c` is any literal, and `c-1` and `c+1` are its neighbours, of which none is below 0.
+# `c` is any literal; `c-1` and `c+1` are its neighbours. No literal is below 0.
 RULES = (
     ("add", "neg sub"),
     ("sub", "neg add"),
@@ -142,6 +142,6 @@ def rewrite(rule: Int, source: Ints, size: Int, target: Ints) -> Int:
                 target[written] = code
                 written += 1
         if is_digit(target, begin, written) and is_digit(target, begin - 1, written):
-            return -1  # two literals would run into one
+            return -1  # two literals would merge
         position = after
     return written if found else np.int64(-1)

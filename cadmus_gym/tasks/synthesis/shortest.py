@@ -1,11 +1,11 @@
 """Search for the shortest bodies of many functions at once, without blocks, by observational equivalence.
 
 All bodies of digits, `,` and `WORDS` are tried, shortest first. A body is right if it leaves the outputs of a function
-on all inputs in the range of the probes, not only on the probes. The state of a prefix is what it leaves there, and
-whether it ends in a digit, since another digit would extend it. Of prefixes with equal states only the first, a
-shortest, is extended. States are told apart by 64-bit hashes. The last three words are not stored, and no columns are
-made for the last one: most of these bodies are rejected by a sum over their outputs on the probes, weighted at random,
-and the rest are run on all inputs.
+on all inputs in the range of the probes, not only on the probes. The state of a prefix is what it leaves on all these
+inputs, and whether it ends in a digit, since another digit would extend the literal. Of prefixes with equal states,
+only the first, a shortest one, is extended. States are compared by 64-bit hashes. The last three tokens of the longest
+bodies are not stored, and no columns are made for the last one: most of these bodies are rejected by a randomly
+weighted sum over their outputs on the probes, and the rest are run on all inputs.
 
 Values are columns of a table in one array, ``cells``: a row for each input, those of the probes first, and a column for
 each place on the stack. ``sums`` holds the weighted sum of each column.
@@ -41,11 +41,11 @@ CHUNK = 4096  # prefixes
 
 
 class Targets(NamedTuple):
-    """Functions to find, and what was found of them.
+    """Functions to search for, and what has been found.
 
     ``table`` (2, S): sum over the probes and index of each function plus 1, in the slots of a hash table. ``filter``
     has a bit for each sum that a function may have. ``wholes`` (F,): sums over all inputs. ``lengths`` (F,): tokens of
-    the shortest body so far, and ``codes`` (F,) that body, if it was found here.
+    the shortest body so far, and ``codes`` (F,): that body, if this search found it.
     """
 
     table: Ints
@@ -110,10 +110,10 @@ def measure(
 
 
 class Functions(NamedTuple):
-    """The F functions of a space that have so many inputs.
+    """The F functions of a space with a given number of inputs.
 
     ``keys`` (F,) uint64 ascending; ``sums`` (F, 2) as of `sums_of`; ``lengths`` (F,): tokens of the shortest body that
-    is drawn. ``several`` (F,): whether bodies with this key differ on inputs that are no probes.
+    is drawn. ``several`` (F,): whether bodies with this key differ on inputs that are not probes.
     """
 
     keys: Words64
@@ -152,15 +152,15 @@ def is_digit(token: Int) -> bool:
 
 @kernel
 def quotient_of(x: Int, y: Int) -> Int:
-    """x // y. Quotients of 32-bit numbers fit in a float: one below a whole number does not round up to it."""
+    """x // y. A float is exact enough for 32-bit numbers: a quotient below a whole number does not round up to it."""
     return np.int64(np.floor(float(x) / float(y)))
 
 
 @kernel
 def push(token: Int, extends: bool, cells: Ints, depth: Int, target: Int, rows: Int, weights: Ints) -> tuple[Int, bool]:
-    """Write the value that an instruction leaves to a column, given a stack of that depth, but for `dup swap over ,`.
+    """Write the value that a token other than `dup swap over ,` leaves on a stack of ``depth`` values to a column.
 
-    Returns (its sum, whether no row has a fault). ``extends``: the token before is a digit.
+    Returns (the sum of the column, whether no row has a fault). ``extends``: the previous token is a digit.
     """
     x, y, z = cells[depth - 2], cells[depth - 1], cells[target]
     total, magnitudes, zeros = np.int64(0), np.int64(0), np.int64(0)
@@ -254,7 +254,7 @@ def share_of(place: Int, total: Int) -> np.uint64:
 
 @kernel
 def has_state(slots: Words64, tag: np.uint64, keep: bool) -> bool:
-    """Whether a hash table has a state; if not, and if it is to be kept, enter it."""
+    """Whether a hash table has a state; if not, and if ``keep``, enter it."""
     mask = np.uint64(slots.size - 1)
     slot = tag & mask
     while slots[slot] != 0:
@@ -282,7 +282,7 @@ def bit_of(total: Int) -> tuple[np.uint64, np.uint64]:
 
 @kernel
 def enter_targets(sums: Ints, longer: Int, targets: Targets) -> None:
-    """Enter the sums over the probes (F,) of functions whose bodies are longer than that; all others are left out."""
+    """Enter the sums over the probes (F,) of all functions whose bodies have more than ``longer`` tokens."""
     table, filter = targets.table, targets.filter
     table[:] = 0
     filter[:] = 0
@@ -317,7 +317,7 @@ def find_target(targets: Targets, total: Int) -> Int:
 def note(
     targets: Targets, total: Int, code: Int, length: Int, arity: Int, cells: Ints, sums: Ints, weights: Ints
 ) -> Int:
-    """Note a body if it is right for a function of which only longer ones are known.
+    """Note a body if it is right for a function for which only longer ones are known.
 
     ``total`` is its sum over the probes. Returns 1 if it is right on the probes alone, otherwise 0.
     ``weights`` are those of all inputs.
@@ -347,13 +347,13 @@ def extend(
     targets: Targets,
     longer: Ints,
 ) -> Int:
-    """Write bodies of ``length`` tokens that extend those of a level and leave at most ``most`` values to ``longer``;
-    return how many there are. Only new states are extended, and those to ``keep`` entered into ``slots``."""
+    """Write to ``longer`` the bodies of ``length`` tokens that extend those of a level, leave at most ``most`` values,
+    and reach a state that is not in ``slots``; return how many there are. If ``keep``, enter their states there."""
     size: Int = 0
     rows, probes = np.int64(weights.size), min(np.int64(64), np.int64(weights.size))
     for code in level:
         depth, extends = run_code(code, arity, cells, sums, rows, weights)
-        below = np.uint64(0)  # of the stack but for its two top values
+        below = np.uint64(0)  # the part of the stack below its two top values
         for k in range(depth - 2):
             below += share_of(k, sums[k])
         under = share_of(depth - 2, sums[depth - 2]) if depth > 1 else np.uint64(0)
@@ -403,10 +403,10 @@ def finish(
     weights: Ints,
     targets: Targets,
 ) -> Int:
-    """Try all bodies of ``length`` tokens, and one token less, that extend those of a level, and note what is found.
+    """Try all bodies of ``length`` and ``length`` - 1 tokens that extend those of a level, and note what is found.
 
-    Returns how often a body was right on the probes alone. Sums are linear, so that of a last `add`, `sub`, `max`,
-    `mod`, `neg`, `inc` or `dec` needs no columns of its own.
+    Returns how often a body was right on the probes alone. Sums are linear, so the sum after a last `add`, `sub`,
+    `max`, `mod`, `neg`, `inc` or `dec` needs no column of its own.
     """
     rejected: Int = 0
     rows = min(np.int64(64), np.int64(weights.size))
@@ -470,19 +470,19 @@ def find_shortest(
     """Try all bodies of up to ``limit`` tokens of digits, `,` and `WORDS` for F functions of ``arity`` inputs, 1 or 2.
 
     ``sums`` (F, 2) int64 are those of the functions' outputs (`sums_of`), no two equal over the probes, and ``lengths``
-    (F,) int64 the tokens of the shortest body known of each.
+    (F,) int64 the number of tokens of the shortest body known for each.
 
     Returns (``lengths`` after the search, (F,); the body found for each, (F,) int64, six bits per token, 0 if none is
-    shorter; how often a body was right on the probes alone). ``report`` is called with (done, total) prefixes of the
-    longest ones that are stored. Memory: some 30 bytes for each of these. Raises ValueError for a limit that is not
-    allowed.
+    shorter; how often a body was right on the probes alone). ``report`` is called with (done, total): how many of the
+    longest stored prefixes have been extended. Memory: some 30 bytes for each of these. Raises ValueError for a limit
+    that is not allowed.
     """
     if not SHORTEST <= limit <= LONGEST:
         raise ValueError(f"limit = {limit}; allowed: {SHORTEST} to {LONGEST} tokens")
     inputs = inputs_of(arity)
     weights = np.array([weight_of(row) for row in range(len(inputs))], np.int64)
     tokens = np.array([op.COMMA, *range(op.ZERO, op.NINE + 1), *sorted(ID[word] for word in WORDS)], np.int64)
-    # The sums of inputs are over all rows in the first two rooms, and over the probes in the one for the last words.
+    # The sums of inputs are over all rows in the first two buffers, and over the probes in the one for the last tokens.
     cells, spare, near = np.zeros((3, COLUMNS, ROOM), np.int64)
     cell_sums, spare_sums, near_sums = np.zeros((3, COLUMNS), np.int64)
     for k in range(arity):

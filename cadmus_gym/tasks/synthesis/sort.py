@@ -1,13 +1,14 @@
 """sort: leave order statistics of a few values, such as ``case 7 , 2 , 9 to 9 , 2 case 1 , 4 , 3 to 4 , 1 do``.
 
 The answer is a program of stack words, registers, `min` and `max`, comparisons and conditionals. Literals are not
-allowed, so it has to compute with what is there. Each output is the smallest value, the second smallest and so on, or
-with ``kept`` one of the inputs. A reference is the shortest body known, from `sorting.txt`.
+allowed, so it must compute from the inputs alone. Each output is an order statistic (the smallest value, the second
+smallest and so on) or, with ``kept``, one of the inputs. A reference is the shortest body known, from `sorting.txt`.
 
-What is asked is the number of values and the pattern: which order statistic or input stands where. That is the key, so
-neither an unseen pattern nor its body is in train. All values of a case are different. No two cases have the same order
-until every order was shown, and in the second one no input has the rank that it has in the first. So no order statistic
-looks like an input in all cases, and a prompt shows one pattern only. Hidden cases may have equal values.
+The problem is the number of values and the pattern: which order statistic or input is at which place. The key is made
+of these, so train has neither a held-out pattern nor its body. All values of a case are different. No order of the
+values is repeated until every order has been shown, and in the second case no input has the rank that it has in the
+first. So no order statistic coincides with an input in all cases, and a prompt shows one pattern only. Hidden cases may
+have equal values.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ FEWEST, MOST = 2, 4  # inputs
 SIDE = 4  # inputs or outputs of a case, at most
 KEPT = ("no", "yes")
 TOKENS = np.array([ID[word] for word in INSTRUCTIONS], np.int64)
-MOST_VALUES = 512  # in a range of inputs, so that 2**32 sets can be drawn
+MOST_VALUES = 512  # in a range of inputs, so that there are fewer than 2**32 sets to draw from
 
 # A pattern has four bits per output: k for the k-th smallest value, MOST + k for the k-th input.
 PER_CELL, CELLS, BITS = 12, 4, 5  # words of a body in one cell, cells of a body, bits of a word
 MOST_WORDS = PER_CELL * CELLS
 
-# All orders of so many values: the ranks of the inputs.
+# All orders of each number of values: the ranks of the inputs.
 ORDERS = np.zeros((MOST + 1, 24, MOST), np.int64)
 NUMBERS = np.ones(MOST + 1, np.int64)  # how many there are
 for _arity in range(FEWEST, MOST + 1):
@@ -67,14 +68,14 @@ CASES = KEPT_WEIGHTS + len(KEPT)
 SECTIONS = CASES + MAX_CASES  # for each number of inputs, with and without kept ones: first pattern, number of them
 PATTERNS = SECTIONS + 2 * len(KEPT) * (MOST + 1)  # in ascending order in a section; the bodies follow them
 
-# Layout of the working room: inputs and outputs of cases, those of a given program, and how often an order was shown.
+# Layout of the working room: inputs and outputs of cases; those of a given program; how often each order was shown.
 SHOWN = 2 * SIDE * MAX_CASES
 COUNTS = 2 * SHOWN
 BODY = 0  # cells of a reference
 
 
 class Body(NamedTuple):
-    """A pattern of so many inputs, and the shortest body known."""
+    """A pattern of a number of inputs, and the shortest body known for it."""
 
     inputs: int
     outputs: tuple[str, ...]  # such as s1, the smallest value, and x1, the first input
@@ -102,10 +103,10 @@ def table() -> tuple[Body, ...]:
 
 
 class Kind(NamedTuple):
-    """The P patterns of so many inputs with or without kept ones, in ascending order.
+    """The P patterns of a number of inputs, with or without inputs among the outputs, in ascending order.
 
-    ``patterns``, their numbers of ``outputs``, the numbers of ``words`` of their bodies, all (P,) int64; the words,
-    (P, CELLS) int64.
+    ``patterns``, their numbers of ``outputs`` and the numbers of ``words`` of their bodies, all (P,) int64; and the
+    ``bodies``, (P, CELLS) int64.
     """
 
     patterns: Ints
@@ -132,10 +133,10 @@ def _kind(inputs: int, keeps: bool) -> Kind:
 
 @dataclass(frozen=True)
 class Parameters:
-    """``inputs`` [lowest, highest]; weights of the ``arity``, the number of values; of ``kept``, whether inputs are
-    among the outputs, "no" or "yes"; and of ``cases`` shown; the least and most ``outputs``; the least and most words
-    of a reference, ``length``. All patterns that go with these are equally likely. The weights of ``kept`` hold before
-    a split drops patterns."""
+    """``inputs`` [lowest, highest]; weights of the ``arity``, which is the number of values, of ``kept``, "no" or
+    "yes", which says whether inputs are among the outputs, and of the number of ``cases`` shown; the fewest and most
+    ``outputs``; ``length``, the fewest and most words of a reference. All patterns of one ``arity`` and ``kept`` are
+    equally likely. The weights of ``kept`` hold before a split drops patterns."""
 
     inputs: tuple[int, int] = (0, 99)
     arity: dict[str, int] = field(default_factory=lambda: {"2": 1, "3": 4})
@@ -167,7 +168,7 @@ class Parameters:
 
 
 def kind_of(parameters: Parameters, inputs: int, keeps: bool) -> Kind:
-    """Return the patterns of a kind that parameters allow."""
+    """Return the patterns of one kind that the parameters allow."""
     kind = _kind(inputs, keeps)
     (fewest, most), (shortest, longest) = parameters.outputs, parameters.length
     rows = (fewest <= kind.outputs) & (kind.outputs <= most) & (shortest <= kind.words) & (kind.words <= longest)
@@ -175,7 +176,7 @@ def kind_of(parameters: Parameters, inputs: int, keeps: bool) -> Kind:
 
 
 def kinds_of(parameters: Parameters) -> dict[tuple[int, bool], Kind]:
-    """Return the patterns of all kinds that parameters allow."""
+    """Return the patterns that the parameters allow, by kind."""
     kinds = itertools.product(map(int, sorted(parameters.arity)), (keeps == "yes" for keeps in parameters.kept))
     return {kind: kind_of(parameters, *kind) for kind in kinds}
 
@@ -197,13 +198,13 @@ def pack(parameters: Parameters) -> Ints:
 
 
 def room(parameters: Parameters) -> int:
-    """Of a prompt: its cases and `do`."""
+    """Return the tokens of a prompt, at most: its cases and `do`."""
     values = max(map(int, parameters.arity)) + parameters.outputs[1]
     return max(map(int, parameters.cases)) * (2 + values * literal_room(max(map(abs, parameters.inputs)))) + 1
 
 
 def answer(parameters: Parameters) -> int:
-    """Of a reference and its `end`."""
+    """Return the tokens of a reference and its `end`, at most."""
     return 1 + max(int(kind.words.max()) for kind in kinds_of(parameters).values())
 
 
@@ -211,7 +212,7 @@ def answer(parameters: Parameters) -> int:
 def read_cases(program: Tokens, cells: Ints) -> tuple[Int, Int, Int]:
     """Read the inputs and outputs of the cases of a program, `SIDE` cells each.
 
-    Returns (inputs of a case, outputs, number of cases); all are 0 for cases that no prompt has.
+    Returns (inputs of a case, outputs, number of cases); all are 0 for cases that no prompt can have.
     """
     cases, position = np.int64(0), np.int64(0)
     inputs, outputs = np.int64(0), np.int64(0)
@@ -256,7 +257,7 @@ def value_of(cells: Ints, inputs: Int, term: Int) -> Int:
 
 @kernel
 def find_pattern(cells: Ints, inputs: Int, outputs: Int, cases: Int) -> Int:
-    """The pattern of cases; -1 if there is none, or more than one."""
+    """The one pattern that fits all cases; -1 if none or several do."""
     pattern: Int = 0
     for k in range(outputs):
         found: Int = 0
@@ -291,7 +292,7 @@ def key_of(inputs: Int, pattern: Int) -> np.uint64:
 
 @kernel
 def choose(values: Int, count: Int) -> Int:
-    """The number of sets of ``count`` of so many values."""
+    """The number of sets of ``count`` out of so many values."""
     number: Int = 1
     for k in range(count):
         number = number * (values - k) // (k + 1)
@@ -300,7 +301,7 @@ def choose(values: Int, count: Int) -> Int:
 
 @kernel
 def find_order(cells: Ints, inputs: Int) -> Int:
-    """Which order the inputs of a case have; -1 if two are equal."""
+    """The index of the order that the inputs of a case have; -1 if two are equal."""
     for order in range(NUMBERS[inputs]):
         same = True
         for k in range(inputs):
@@ -315,7 +316,7 @@ def find_order(cells: Ints, inputs: Int) -> Int:
 
 @kernel
 def may_follow(order: Int, first: Int, inputs: Int, shown: Int, work: Ints) -> bool:
-    """Whether the next case may have an order, after ``shown`` ones of which the first has the order ``first``."""
+    """Whether the next case may have an order, after ``shown`` cases, the first of which has the order ``first``."""
     if work[COUNTS + order] != shown // NUMBERS[inputs]:
         return False
     if shown == 1:
@@ -331,7 +332,7 @@ def draw_inputs(
 ) -> Int:
     """Draw the inputs of the next case: an order, then a set of values; return the order.
 
-    ``seen`` are those of a given program, and ``first`` is the order of the first case.
+    ``seen`` are the inputs in a given program, and ``first`` is the order of the first case.
     """
     low, size = parameters[LOW], parameters[HIGH] - parameters[LOW] + 1
     seen_order, seen_set = np.int64(-1), np.int64(-1)

@@ -1,11 +1,12 @@
 """Worked steps of programs that an agent writes: what a body leaves on the cases shown.
 
 - stages: each step of the body and what it leaves, as in ``( 3 mul 9 , 15 , 0 2 add 11 , 17 , 2 )``. A step ends where
-  every case has as many values as it wants; in a prompt of one case, at every word, and then it is the whole stack.
-- check: the body and what it leaves. In half of the programs another body comes first, with one token changed, as far
-  as the first case on which it is wrong; a `not` follows: ``( 3 add 6 not 3 mul 9 , 15 , 0 )``.
+  every case has as many values on the stack as it has outputs. If the prompt has one case, a step ends after every
+  word, and the whole stack is written.
+- check: the body and what it leaves. In half of the programs a wrong attempt comes first: the body with one token
+  changed, what it leaves up to the first wrong case, and `not`, as in ``( 3 add 6 not 3 mul 9 , 15 , 0 )``.
 
-Which body comes first is a function of the prompt and the reference.
+Whether there is an attempt, and which, is a function of the prompt and the reference.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cadmus_gym.tasks.literals import put, put_literal
 
 WRITTEN_STYLES = ("none", "stages", "check")
 STAGES, CHECK = 1, 2
-# Words that stand for one another in a wrong attempt, group after group; where the group of each begins, and its size.
+# Words that may replace one another in a wrong attempt, by group; the size of each word's group, and where it begins.
 GROUPS = ("add sub mul div mod min max", "neg abs inc dec", "dup drop swap over rot", "a! b!", "a@ b@")
 SWAPPED = np.array([ID[word] for group in GROUPS for word in group.split()])
 SIZES_OF = np.array([len(group.split()) for group in GROUPS for _ in group.split()])
@@ -52,7 +53,7 @@ def is_right(case: Int, depth: Int, machine: Ints) -> bool:
 
 @kernel
 def put_values(thought: Tokens, size: Int, stop: Int, depth: Int, machine: Ints) -> Int:
-    """Write what a run left; return the new size, above ``stop`` if there is no room."""
+    """Write what a run left; return the new size, which exceeds ``stop`` if there is no room."""
     for k in range(depth):
         if size > stop:
             break
@@ -73,7 +74,7 @@ def put_tokens(thought: Tokens, size: Int, stop: Int, program: Tokens, first: In
 
 @kernel
 def stages(program: Tokens, first: Int, last: Int, stop: Int, thought: Tokens, machine: Ints) -> Int:
-    """Write each step of ``program[first:last]`` and what it leaves; return the size, above ``stop`` without room."""
+    """Write each step of ``program[first:last]`` and what it leaves; return the size, as of `put_values`."""
     size, begun = np.int64(1), first
     for end in range(first + 1, last + 1):
         kept = program[end]
@@ -102,9 +103,9 @@ def stages(program: Tokens, first: Int, last: Int, stop: Int, thought: Tokens, m
 def put_attempt(
     program: Tokens, first: Int, last: Int, stop: Int, thought: Tokens, size: Int, machine: Ints
 ) -> tuple[Int, bool]:
-    """Write ``program[first:last]``, which `end` follows, and what it leaves, up to the first case that is wrong.
+    """Write ``program[first:last]``, which `end` follows, and what it leaves, up to the first wrong case.
 
-    Returns the size, above ``stop`` without room, and whether all cases are right. A fault leaves nothing.
+    Returns the size, as of `put_values`, and whether all cases are right. A fault leaves nothing.
     """
     outcome, body, _, cases = prepare(program[: last + 1], machine)
     size = put_tokens(thought, size, stop, program, first, last)
@@ -122,7 +123,7 @@ def put_attempt(
 
 @kernel
 def change(token: Int, word: np.uint64) -> Int:
-    """Another token in the place of one: a digit for a digit, a word of its group for a word; the same without one."""
+    """What replaces a token: another digit for a digit, another word of its group for a word; else the token itself."""
     if op.ZERO <= token <= op.NINE:
         return op.ZERO + (token - op.ZERO + 1 + np.int64(word % np.uint64(9))) % 10
     for k in range(SWAPPED.size):
@@ -135,7 +136,7 @@ def change(token: Int, word: np.uint64) -> Int:
 @kernel
 def check(program: Tokens, first: Int, last: Int, stop: Int, thought: Tokens, machine: Ints) -> Int:
     """Write ``program[first:last]`` and what it leaves, in half of the programs after a wrong attempt; return the size,
-    above ``stop`` without room."""
+    as of `put_values`."""
     word = np.uint64(0)
     for k in range(last):
         word = join(word, np.uint64(program[k]))
@@ -161,7 +162,7 @@ def check(program: Tokens, first: Int, last: Int, stop: Int, thought: Tokens, ma
 def think_written(program: Tokens, marks: Ints, style: Int, limit: Int, thought: Tokens, machine: Ints) -> Int:
     """Write worked steps of a style into ``thought``; return their length, or 0 if they do not fit ``limit``.
 
-    The reference stands behind the prompt, ``marks[REFERENCE]`` tokens long, and there is room for a token after it.
+    The reference, of ``marks[REFERENCE]`` tokens, follows the prompt, and there is room for one more token after it.
     """
     first: Int = 0
     for k in range(marks[PROMPT]):
