@@ -7,6 +7,7 @@ here write that body, or that body and a suffix that does nothing but contain th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,12 @@ def plain_policies(spec: str | Path | Spec, split: str) -> dict[str, Callable[[T
         raise ValueError(f"{spec.id}: only task 'instruct' has directives to ignore")
     space = space_of(pack(spec.split_parameters(split))[:OWN])
 
+    @functools.lru_cache(maxsize=4096)  # both policies ask about the same prompts
+    def body_for(prompt: bytes) -> Tokens:
+        return plain_body(space, np.frombuffer(prompt, np.uint8))
+
     def plain(prompt: Tokens) -> Tokens:
-        return plain_body(space, prompt)
+        return body_for(prompt.tobytes())
 
     def suffixed(prompt: Tokens) -> Tokens:
         body = plain(prompt)[:-1]

@@ -76,9 +76,19 @@ def picture(id: str) -> Path:
 
 
 def card(spec: Spec, measured: dict[str, Measured]) -> str:
-    """Return the text of a card, with paragraphs wrapped at 120 characters and everything else as it is."""
-    blocks = f"{about(spec)}\n{ablations(spec)}\n\n{data(spec, measured)}".split("\n\n")
+    """Return the text of a card."""
+    return f"{known(spec)}{wrapped(data(spec, measured))}"
+
+
+def known(spec: Spec) -> str:
+    """Return the part of a card that follows from the spec without what its streams contain."""
+    return wrapped(f"{about(spec)}\n{ablations(spec)}\n\n")
+
+
+def wrapped(text: str) -> str:
+    """Return a text with paragraphs wrapped at 120 characters and everything else as it is."""
     kept = "# ", "## ", "### ", "|", "- ", "```", "!["
+    blocks = text.split("\n\n")
     return "\n\n".join(b if b.startswith(kept) else fill(b, 120, break_on_hyphens=False) for b in blocks)
 
 

@@ -36,7 +36,12 @@ def committed(id: str) -> str:
 
 @pytest.mark.parametrize("id", IDS)
 def test_the_committed_card_is_up_to_date(id: str) -> None:
-    assert committed(id) == environments.card(cg.load_spec(id), measured(id)), "stale: run `make docs`"
+    """What the streams of a mixture contain is not measured again: its picture has a stamp of its parts' digests."""
+    spec = cg.load_spec(id)
+    if spec.mixture:
+        assert committed(id).startswith(environments.known(spec)), "stale: run `make docs`"
+    else:
+        assert committed(id) == environments.card(spec, measured(id)), "stale: run `make docs`"
 
 
 def test_the_table_in_the_readme_is_up_to_date() -> None:
