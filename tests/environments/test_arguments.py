@@ -11,7 +11,7 @@ from support.episodes import equal, unchanged
 
 import cadmus_gym as cg
 
-SEEDS = [-1, 2**63, 1.5, "7", b"abc", True, [[1, 2, 3]], {1, 2, 3}, np.float64(1), np.array(5.0), [1.0] * 3, object()]
+SEEDS = [-1, 2**63, 1.5, "7", b"abc", True, [[1, 2, 3]], {1, 2, 3}, np.float64(1), np.array(5.0), [1.0] * 3, object]
 LISTS = [
     [1, 2],
     [1, 2, 3, 4],
@@ -23,7 +23,7 @@ LISTS = [
     ["a", "b", "c"],
     [[1], [2], [3]],
 ]
-OPTIONS = ["prompt", b"", 5, [], [("prompt", "1")], {"prompt"}, {3: 4}, {None: 1}, {"prompt": object()}, True]
+OPTIONS = ["prompt", b"", 5, [], [("prompt", "1")], {"prompt"}, {3: 4}, {None: 1}, {"prompt": object}, True]
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=repr)

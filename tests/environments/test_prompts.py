@@ -153,7 +153,7 @@ BAD_PROMPTS = [
     True,
     b"1",
     {},
-    object(),
+    object,
     [None],
     ["1", "2", "3", "4"],
     [[14], "word"],

@@ -83,7 +83,7 @@ NO_TOKEN_ARRAYS = [
     1 + 0j,
     {1},
     b"1",
-    object(),
+    object,
 ]
 
 

@@ -107,7 +107,7 @@ def test_prompts_from_options_do_not_advance_the_streams() -> None:
         {"promt": "1 dup"},
         {"prompt": "fi"},
         {"prompt": 5},
-        [{"prompt": "1 dup"}, {"prompt": object()}, {}, {}, {}],
+        [{"prompt": "1 dup"}, {"prompt": object}, {}, {}, {}],
         [{}, {"prompt": "1 end"}, {}, {}, {}],
         [{"prompt": ["1 dup", "2 dup"]}, {}, {}, {}, {}],
         [{}, "prompt", {}, {}, {}],
