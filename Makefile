@@ -22,8 +22,9 @@ demo-ppo: .venv/installed-rl
 	@echo "stage 3 of 4: fine-tuning that one with PPO"
 	TQDM_DESC="stage 3" TQDM_POSITION=1 $(BIN)/python agents/ppo.py --env Cadmus-Arith-v0 --checkpoint runs/half/model --folder runs/ppo --resume
 
+# Two processes; the tests of a file stay together, since they share fixtures.
 test: lint  ## lint, formatting, types and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
