@@ -9,7 +9,7 @@ from cadmus_gym.language.hashing import Words64
 from cadmus_gym.language.isa import ID, Int, Ints, Tokens
 from cadmus_gym.language.kernels import kernel
 from cadmus_gym.language.verdicts import LARGEST
-from cadmus_gym.tasks.sampling import OPERAND, categorical, is_guided, uniform
+from cadmus_gym.tasks.sampling import INPUT, OPERAND, categorical, is_guided, uniform
 
 OPERATORS = ("add", "sub", "mul")
 COMMA, NEG = ID[","], ID["neg"]
@@ -158,3 +158,25 @@ def put(program: Tokens, position: Int, token: Int) -> Int:
     """Write a token; return the position after it."""
     program[position] = token
     return position + 1
+
+
+@kernel
+def may_cut(program: Tokens, first: Int, cut: Int) -> bool:
+    """Whether a prompt may end before a position of its body, which begins at ``first``: not after a digit."""
+    return bool(cut == first or not op.ZERO <= program[cut - 1] <= op.NINE)
+
+
+@kernel
+def draw_cut(rng: Words64, script: Ints, program: Tokens, first: Int, last: Int) -> Int:
+    """Draw how much of a body the prompt gives: at least one token and all but two, if it may end there."""
+    places: Int = 0
+    for cut in range(first + 1, last - 1):
+        places += np.int64(may_cut(program, first, cut))
+    if places == 0:
+        return first
+    left = uniform(rng, script, INPUT, places, 0)
+    cut = first
+    while left >= 0:
+        cut += 1
+        left -= np.int64(may_cut(program, first, cut))
+    return cut

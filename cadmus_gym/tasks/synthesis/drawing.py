@@ -18,7 +18,7 @@ from cadmus_gym.language.memory import STACK, fresh
 from cadmus_gym.language.verdicts import LARGEST, MAX_CASES, RAN
 from cadmus_gym.language.verdicts import STEPS as STEP_LIMIT
 from cadmus_gym.tasks.family import PROMPT, REFERENCE, STRATUM, is_kept, writer
-from cadmus_gym.tasks.literals import body_at, literal_at, put, put_number, token_at
+from cadmus_gym.tasks.literals import body_at, draw_cut, literal_at, may_cut, put, put_number, token_at
 from cadmus_gym.tasks.sampling import (
     CERTAINTY,
     CHOICE,
@@ -416,28 +416,6 @@ def shown_probability(parameters: Ints, twos: bool, count: Int, cases: Ints, wor
         for cell in range(3):
             work[SHOWN_CASES + 3 * k + cell] = cases[k, cell]
     return probability
-
-
-@kernel
-def may_cut(program: Tokens, first: Int, cut: Int) -> bool:
-    """Whether a prompt may end before a position of its body, which begins at ``first``: not after a digit."""
-    return bool(cut == first or not op.ZERO <= program[cut - 1] <= op.NINE)
-
-
-@kernel
-def draw_cut(rng: Words64, script: Ints, program: Tokens, first: Int, last: Int) -> Int:
-    """Draw how much of a body the prompt gives: at least one token and all but two, if it may end there."""
-    places: Int = 0
-    for cut in range(first + 1, last - 1):
-        places += np.int64(may_cut(program, first, cut))
-    if places == 0:
-        return first
-    left = uniform(rng, script, INPUT, places, 0)
-    cut = first
-    while left >= 0:
-        cut += 1
-        left -= np.int64(may_cut(program, first, cut))
-    return cut
 
 
 @kernel
